@@ -1,0 +1,58 @@
+# Each target makes the virtual environment itself when it is missing or older than the files that describe it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test slow lint bench docs clean
+
+help:
+	@echo "make demo    train a small network on the bundled digits, measure every layer, write demo/report.html"
+	@echo "make test    run the test suite (set EIGENCODE_DATA to include real MNIST and CIFAR-10)"
+	@echo "make slow    run the long tests too"
+	@echo "make lint    check format, style and types"
+	@echo "make bench   measure speed and memory against peers, write benchmarks/results/"
+	@echo "make docs    build the documentation into site/"
+	@echo "make clean   remove the environment and everything built"
+
+# torch comes first and alone: nothing else may choose its version.
+$(VENV)/.package: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.package
+	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+demo: $(VENV)/.package
+	$(BIN)/python examples/demo.py --out demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf $(VENV) site demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,77 @@
+"""eigencode measures and shapes the eigenspectrum of neural codes.
+
+Names are loaded when they are first used, so that ``eigencode --help`` does not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from eigencode import datasets, models, reports, spectra
+    from eigencode.activations import trace
+    from eigencode.datasets import ImageSet
+    from eigencode.errors import EigencodeError
+    from eigencode.measurement import Measurement, collect, measure
+    from eigencode.spectra import (
+        WINDOWS,
+        Eigenspectrum,
+        SpectrumAccumulator,
+        cvpca,
+        fit_power_law,
+        load_spectra,
+        save_spectra,
+        stimulus_curve,
+    )
+
+_HOME = {
+    "Eigenspectrum": "spectra",
+    "EigencodeError": "errors",
+    "ImageSet": "datasets",
+    "Measurement": "measurement",
+    "SpectrumAccumulator": "spectra",
+    "WINDOWS": "spectra",
+    "collect": "measurement",
+    "cvpca": "spectra",
+    "fit_power_law": "spectra",
+    "load_spectra": "spectra",
+    "measure": "measurement",
+    "save_spectra": "spectra",
+    "stimulus_curve": "spectra",
+    "trace": "activations",
+}
+_ROOMS = ("datasets", "models", "reports", "spectra")
+
+__all__ = [
+    "WINDOWS",
+    "EigencodeError",
+    "Eigenspectrum",
+    "ImageSet",
+    "Measurement",
+    "SpectrumAccumulator",
+    "collect",
+    "cvpca",
+    "datasets",
+    "fit_power_law",
+    "load_spectra",
+    "measure",
+    "models",
+    "reports",
+    "save_spectra",
+    "spectra",
+    "stimulus_curve",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"eigencode.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"eigencode.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'eigencode' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

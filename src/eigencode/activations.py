@@ -1,0 +1,311 @@
+"""A model and a batch to activations at named layers, leaving the model as it was found."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.errors import ActivationError
+
+Units = Literal["all", "channels", "pooled"]
+Tokens = Literal["all", "mean", "cls"]
+
+_PASS_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity, nn.Flatten)
+"""Modules whose output in evaluation mode is their input, reshaped at most: another layer already shows that code."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor that a module returns in a forward pass.
+
+    Attributes:
+        name: Module name; with #k for the k-th of several calls, and [i] for one of several tensors returned.
+        module: Module name alone.
+        leaf: Whether the module has no children.
+        passes_on: Whether its output in evaluation mode is its input.
+        shape: Output shape for the traced batch.
+        dtype: Output type.
+    """
+
+    name: str
+    module: str
+    leaf: bool
+    passes_on: bool
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter or buffer; the CPU if it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) -> Iterator[None]:
+    """Calls ``observe(module name, call number, inputs, output)`` for every module call, in evaluation mode without gradients.
+
+    On leaving, also by an exception, hooks are gone, each module's training flag is as before, and the random state of
+    the CPU and of the model's device is untouched.
+
+    Args:
+        model: Network.
+        observe: Called inside the forward hook, before any later in-place operation can change the output.
+
+    Yields:
+        Nothing; run the model inside the block.
+    """
+    training = {module: module.training for module in model.modules()}
+    calls: Counter[str] = Counter()
+    device = model_device(model)
+
+    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
+            calls[name] += 1
+            observe(name, calls[name], inputs, output)
+
+        return hook
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(torch.no_grad())
+        for name, module in model.named_modules(remove_duplicate=False):
+            if name:
+                stack.callback(module.register_forward_hook(hook_for(name)).remove)
+        stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        stack.callback(_restore_training, training)
+        model.eval()
+        yield
+
+
+def _restore_training(training: Mapping[nn.Module, bool]) -> None:
+    for module, flag in training.items():
+        module.training = flag
+
+
+def tensors_in(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a (nested) output, each with its place: ``[0]``, ``[key]``; nothing for a single tensor."""
+    if isinstance(output, Tensor):
+        yield prefix, output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            yield from tensors_in(value, f"{prefix}[{key}]")
+    elif isinstance(output, (tuple, list)):
+        for index, value in enumerate(output):
+            yield from tensors_in(value, f"{prefix}[{index}]")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass called.
+
+    Attributes:
+        layers: Every tensor returned by a module, in order of the calls.
+        penultimate: Name of the layer whose output the last weighted module reads; None if it cannot be told.
+        several: Modules that are called more than once.
+    """
+
+    layers: tuple[Layer, ...]
+    penultimate: str | None
+    several: frozenset[str]
+
+
+def layer_name(module: str, call: int, place: str, *, several: frozenset[str]) -> str:
+    """Name of one tensor: ``conv``, ``relu#2``, ``attention[0]``."""
+    return module + (f"#{call}" if module in several else "") + place
+
+
+def trace(model: nn.Module, inputs: Tensor) -> Trace:
+    """Runs the model once and lists what can be measured.
+
+    Args:
+        model: Network.
+        inputs: Small batch, on the model's device.
+
+    Returns:
+        Trace.
+
+    Raises:
+        ActivationError: the model cannot run on these inputs.
+    """
+    events: list[tuple[str, int, Tensor | None, list[tuple[str, Tensor]]]] = []
+
+    def observe(name: str, call: int, args: Any, output: Any) -> None:
+        source = next((tensor for _, tensor in tensors_in(args)), None)
+        found = list(tensors_in(output))
+        events.append((name, call, source, found if len(found) > 1 else [("", tensor) for _, tensor in found]))
+
+    try:
+        with observed(model, observe):
+            model(inputs)
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+        raise ActivationError(
+            f"The network cannot run on images of shape {tuple(inputs.shape[1:])} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}). Use images of the size and channels it was made for."
+        ) from error
+    modules = dict(model.named_modules(remove_duplicate=False))
+    count = Counter(name for name, *_ in events)
+    several = frozenset(name for name, calls in count.items() if calls > 1)
+    layers = tuple(
+        Layer(
+            name=layer_name(name, call, place, several=several),
+            module=name,
+            leaf=not any(True for _ in modules[name].children()),
+            passes_on=isinstance(modules[name], _PASS_ON),
+            shape=tuple(tensor.shape),
+            dtype=tensor.dtype,
+        )
+        for name, call, _, found in events
+        for place, tensor in found
+    )
+    return Trace(layers, _penultimate(events, modules, several), several)
+
+
+def _penultimate(events: list[Any], modules: Mapping[str, nn.Module], several: frozenset[str]) -> str | None:
+    """Layer whose output shares storage with the input of the last module that has a weight matrix.
+
+    All outputs are still referenced, so that storage addresses are unique. Modules without children come first; a network that
+    changes the code by a function between modules gets the last module before.
+    """
+    leaf = {name: not any(True for _ in module.children()) for name, module in modules.items()}
+    weighted = [i for i, (name, *_) in enumerate(events) if leaf[name] and any(p.ndim >= 2 for p in modules[name].parameters())]
+    if not weighted:
+        return None
+    source = events[weighted[-1]][2]
+    earlier = [event for event in events[: weighted[-1]][::-1] if event[3] and not isinstance(modules[event[0]], _PASS_ON)]
+    earlier.sort(key=lambda event: not leaf[event[0]])
+    for name, call, _, found in earlier:
+        for place, tensor in found:
+            if source is not None and tensor.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
+                return layer_name(name, call, place, several=several)
+    if not earlier:
+        return None
+    name, call, _, found = earlier[0]
+    return layer_name(name, call, found[0][0], several=several)
+
+
+def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
+    """Layers that were asked for, in the order of the forward pass.
+
+    Args:
+        traced: What the model calls.
+        layers: "all" (modules without children, except those that pass their input on), "penultimate" (what the last
+            weighted module reads), names of modules or of single calls (``relu#2``), globs, or a list of these.
+
+    Returns:
+        Layers without duplicates.
+
+    Raises:
+        ActivationError: a name or glob matches nothing; the message proposes names.
+    """
+    wanted: set[str] = set()
+    for request in [layers] if isinstance(layers, str) else layers:
+        if request == "all":
+            found = {layer.name for layer in traced.layers if layer.leaf and not layer.passes_on}
+        elif request == "penultimate":
+            found = {traced.penultimate} if traced.penultimate else set()
+        else:
+            found = {
+                layer.name
+                for layer in traced.layers
+                if request in (layer.name, layer.module) or fnmatch.fnmatchcase(layer.name, request)
+            }
+        if not found:
+            raise ActivationError(_no_such_layer(request, traced))
+        wanted |= found
+    return [layer for layer in traced.layers if layer.name in wanted]
+
+
+def _no_such_layer(request: str, traced: Trace) -> str:
+    names = list(dict.fromkeys(layer.name for layer in traced.layers))
+    if request in ("penultimate", "all"):
+        return (
+            f"`layers`: {request!r} finds no layer, since the network calls {len(names)} named modules "
+            "that could be read. Build it from modules, or name a layer."
+        )
+    close = difflib.get_close_matches(request, names, n=3, cutoff=0.4) or names[:6]
+    return (
+        f"`layers`: no layer is called {request!r} (the network has {len(names)}). Did you mean "
+        f"{' or '.join(repr(name) for name in close)}?"
+    )
+
+
+def as_code(output: Tensor, *, units: Units, tokens: Tokens) -> Tensor:
+    """A layer's output as samples by units.
+
+    Args:
+        output: Shape (n,), (n, features), (n, tokens, features) or (n, channels, positions...).
+        units: What a unit is. "all": every number of the output (the papers' reading); "channels": a channel, every position
+            or token being a sample; "pooled": a channel, averaged over positions or tokens.
+        tokens: For outputs (n, tokens, features) under units="all": all tokens side by side, their mean, or the first.
+
+    Returns:
+        View or new tensor of shape (n, positions, units): one position unless units="channels".
+    """
+    if output.ndim <= 2:
+        return output.reshape(len(output), 1, -1)
+    is_map = output.ndim > 3
+    if units == "channels":
+        return output.flatten(2).transpose(1, 2) if is_map else output
+    if units == "pooled":
+        return (output.flatten(2).mean(dim=2) if is_map else output.mean(dim=1)).unsqueeze(1)
+    if not is_map and tokens != "all":
+        return output.mean(dim=1, keepdim=True) if tokens == "mean" else output[:, :1]
+    return output.reshape(len(output), 1, -1)
+
+
+def unreadable(layer: Layer, batch_size: int) -> str | None:
+    """Why a layer's output is not a code of the images, or None if it is."""
+    if not layer.dtype.is_floating_point:
+        return f"its output is {str(layer.dtype).removeprefix('torch.')}, not floating point"
+    if not layer.shape or layer.shape[0] != batch_size:
+        return f"its output of shape {layer.shape} has no row for each of {batch_size} images"
+    return None
+
+
+@contextmanager
+def reading(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    consume: Callable[[str, Tensor], None],
+    *,
+    several: frozenset[str],
+    units: Units = "all",
+    tokens: Tokens = "all",
+) -> Iterator[None]:
+    """Hands every forward pass's code at the given layers to ``consume`` while the pass is running.
+
+    Args:
+        model: Network.
+        layers: What to read.
+        consume: Called with the layer's name and a code of shape (n, positions, units), which is valid during the call only.
+        several: Modules called more than once, from the trace.
+        units: See ``as_code``.
+        tokens: See ``as_code``.
+
+    Yields:
+        Nothing; run the model inside the block.
+    """
+    wanted = {layer.name for layer in layers}
+    modules = {layer.module for layer in layers}
+
+    def observe(name: str, call: int, _inputs: Any, output: Any) -> None:
+        if name not in modules:
+            return
+        found = list(tensors_in(output))
+        for place, tensor in found:
+            key = layer_name(name, call, place if len(found) > 1 else "", several=several)
+            if key in wanted:
+                consume(key, as_code(tensor, units=units, tokens=tokens))
+
+    with observed(model, observe):
+        yield

@@ -1,0 +1,127 @@
+"""Images as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eigencode.errors import DataError
+
+UNLABELLED = -1
+"""Label of an image whose class is not known."""
+
+
+@dataclass(frozen=True, repr=False)
+class ImageSet:
+    """Images in [0, 1] with their labels.
+
+    Attributes:
+        inputs: Shape (n, channels, height, width), float32, values in [0, 1].
+        labels: Shape (n,), int64; -1 where unknown.
+        name: Where they come from, e.g. "mnist/test".
+
+    Example:
+        >>> ImageSet(torch.rand(5, 1, 8, 8), torch.arange(5)).subset(3, seed=0).inputs.shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    name: str = "images"
+
+    def __post_init__(self) -> None:
+        """Checks shapes, types and range.
+
+        Raises:
+            DataError: one of them is off; the message says how to mend it.
+        """
+        inputs, labels = self.inputs, self.labels
+        if inputs.ndim != 4:
+            raise DataError(
+                f"{self.name}: images must have shape (n, channels, height, width); got {tuple(inputs.shape)}. Reshape them."
+            )
+        if inputs.dtype == torch.uint8:
+            raise DataError(
+                f"{self.name}: images must be float32 in [0, 1]; got uint8. Use ImageSet.from_uint8, or divide by 255."
+            )
+        if inputs.dtype != torch.float32:
+            raise DataError(
+                f"{self.name}: images must be float32; got {str(inputs.dtype).removeprefix('torch.')}. Convert with .float()."
+            )
+        if len(inputs) == 0:
+            raise DataError(f"{self.name}: there are no images.")
+        low, high = (float(value) for value in inputs.aminmax())
+        if not (low >= 0 and high <= 1):
+            remedy = "Divide by 255." if low >= 0 and 1 < high <= 255 else "Undo any normalisation; the model applies its own."
+            if low != low or high != high:
+                remedy = "Replace the NaN values."
+            raise DataError(f"{self.name}: images must lie in [0, 1]; got values from {low:.4g} to {high:.4g}. {remedy}")
+        if labels.shape != (len(inputs),) or labels.dtype != torch.int64:
+            raise DataError(
+                f"{self.name}: labels must be int64 of shape ({len(inputs)},); got {str(labels.dtype).removeprefix('torch.')} of "
+                f"shape {tuple(labels.shape)}."
+            )
+
+    @classmethod
+    def from_uint8(cls, pixels: Tensor, labels: Tensor | None = None, *, name: str = "images") -> ImageSet:
+        """Images from 8-bit pixels (n, channels, height, width), divided by 255."""
+        return cls.unlabelled(pixels.to(torch.float32) / 255, labels, name=name)
+
+    @classmethod
+    def unlabelled(cls, inputs: Tensor, labels: Tensor | None = None, *, name: str = "images") -> ImageSet:
+        """Images in [0, 1] whose labels may be missing; missing ones become -1."""
+        if labels is None:
+            labels = torch.full((len(inputs),), UNLABELLED)
+        return cls(inputs, labels.to(torch.int64), name)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __repr__(self) -> str:
+        return f"ImageSet of {len(self)} images {self.shape} from {self.name}"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.inputs.shape[1:]
+        return channels, height, width
+
+    def subset(self, count: int | None, *, seed: int = 0) -> ImageSet:
+        """A random subset without replacement, in random order; everything, in its own order, for None.
+
+        Args:
+            count: Number of images.
+            seed: Seed of the choice.
+
+        Returns:
+            ImageSet of ``count`` images.
+
+        Raises:
+            DataError: ``count`` is below 1 or above the number of images.
+        """
+        if count is None:
+            return self
+        chosen = random_subset(len(self), count, seed=seed, name=self.name)
+        return ImageSet(self.inputs[chosen], self.labels[chosen], self.name)
+
+
+def random_subset(available: int, count: int, *, seed: int, name: str) -> Tensor:
+    """Indices of a random subset without replacement, in random order.
+
+    Args:
+        available: Number of images there are.
+        count: Number to choose.
+        seed: Seed of the choice.
+        name: What error messages call the data.
+
+    Returns:
+        Indices, int64, shape (count,).
+
+    Raises:
+        DataError: ``count`` is below 1 or above ``available``.
+    """
+    if not 1 <= count <= available:
+        raise DataError(f"{name}: `count` must lie between 1 and {available}, the images there are; got {count}.")
+    return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:count]

@@ -1,0 +1,75 @@
+"""Neural recordings as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eigencode.datasets.sources import read_arrays
+from eigencode.errors import DataError
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Responses of neurons to stimuli.
+
+    Attributes:
+        responses: Shape (n_repeats, n_stimuli, n_neurons), one or two repeats, float64.
+        name: File name.
+    """
+
+    responses: Tensor
+    name: str
+
+
+def load_recording(path: str | Path, *, variable: str | None = None) -> Recording:
+    """A recording of shape (neurons, stimuli), or (repeats, neurons, stimuli) with two repeats.
+
+    Args:
+        path: .npy, .npz or .mat (up to version 7) file.
+        variable: Name of the array; default: the only numeric array with two or three dimensions.
+
+    Returns:
+        Recording.
+
+    Raises:
+        DataError: no such file or array, several that could be meant, or another shape.
+    """
+    path = Path(path)
+    arrays = _read_mat(path) if path.suffix == ".mat" else read_arrays(path)
+    candidates = {key: value for key, value in arrays.items() if value.ndim in (2, 3) and value.numel() > 1}
+    if variable is None:
+        if len(candidates) != 1:
+            raise DataError(
+                f"{path.name}: a recording must hold one array (neurons, stimuli) or (2, neurons, stimuli); got "
+                f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in candidates.items()) or 'none'}. Name one with "
+                "--recording_variable."
+            )
+        variable = next(iter(candidates))
+    if variable not in arrays:
+        raise DataError(f"{path.name}: there is no array {variable!r}; got {', '.join(arrays) or 'none'}. Name one of these.")
+    array = arrays[variable].to(torch.float64)
+    if array.ndim == 2:
+        array = array.unsqueeze(0)
+    if array.ndim != 3 or array.shape[0] not in (1, 2):
+        raise DataError(
+            f"{path.name}: {variable!r} must have shape (neurons, stimuli) or (2, neurons, stimuli); got "
+            f"{tuple(arrays[variable].shape)}. Transpose it."
+        )
+    return Recording(array.transpose(1, 2), path.name)
+
+
+def _read_mat(path: Path) -> dict[str, Tensor]:
+    from scipy.io import loadmat
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. Check the path.")
+    try:
+        stored = loadmat(path)
+    except (ValueError, NotImplementedError, TypeError, OSError) as error:
+        raise DataError(f"{path.name} cannot be read as .mat ({error}). Save it with -v7, or as .npz.") from None
+    numeric = {key: value for key, value in stored.items() if not key.startswith("__")}
+    return {key: torch.from_numpy(value.copy()) for key, value in numeric.items() if value.dtype.kind in "fiub"}

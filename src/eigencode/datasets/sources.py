@@ -1,0 +1,185 @@
+"""Where images come from: bundled digits, torchvision's data sets, folders and tensor files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigencode._torchvision import import_torchvision
+from eigencode.datasets.images import ImageSet, random_subset
+from eigencode.errors import DataError
+
+Split = Literal["train", "test"]
+
+_DIGITS_TRAINING = 1297
+"""The first 1297 of scikit-learn's 1797 digits are for training, the last 500 for testing."""
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Folder of data sets in torchvision's layout: the argument, else EIGENCODE_DATA, else the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(root or os.environ.get("EIGENCODE_DATA") or cache / "eigencode")
+
+
+def load(
+    name: str,
+    *,
+    split: Split = "test",
+    count: int | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+    image_size: int | None = None,
+) -> ImageSet:
+    """Images by name.
+
+    Args:
+        name: "digits" (bundled), "mnist", "fashion_mnist", "cifar10", "image_folder:PATH" (one folder for each class) or
+            "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`).
+        split: "train" or "test"; folders and tensor files have no splits.
+        count: Size of a random subset; default: all images in their own order.
+        seed: Seed of the subset.
+        root: Folder of data sets; default: EIGENCODE_DATA, else the user's cache, with download.
+        image_size: For folders: shorter side is resized to this and the centre square is cut out.
+
+    Returns:
+        ImageSet in [0, 1].
+
+    Raises:
+        DataError: unknown name, missing or unreadable files, no network for a download, or too few images.
+
+    Example:
+        >>> load("digits", count=100)
+        ImageSet of 100 images (1, 8, 8) from digits/test
+    """
+    kind, _, path = name.partition(":")
+    if split not in ("train", "test"):
+        raise DataError(f"load: `split` must be 'train' or 'test'; got {split!r}.")
+    if kind == "image_folder" and path:
+        return _image_folder(Path(path), count, seed, image_size)
+    if kind == "tensors" and path:
+        return _tensors(Path(path)).subset(count, seed=seed)
+    if name == "digits":
+        return _digits(split).subset(count, seed=seed)
+    if name in _TORCHVISION:
+        return _from_torchvision(name, split, data_root(root)).subset(count, seed=seed)
+    known = ["digits", *_TORCHVISION, "image_folder:PATH", "tensors:PATH"]
+    raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.")
+
+
+def _digits(split: Split) -> ImageSet:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    part = slice(None, _DIGITS_TRAINING) if split == "train" else slice(_DIGITS_TRAINING, None)
+    inputs = torch.from_numpy(digits.images[part] / 16).to(torch.float32).unsqueeze(1)
+    return ImageSet(inputs, torch.from_numpy(digits.target[part]).to(torch.int64), f"digits/{split}")
+
+
+def _grey(dataset: Any) -> Tensor:
+    pixels: Tensor = dataset.data
+    return pixels.unsqueeze(1)
+
+
+def _colour(dataset: Any) -> Tensor:
+    return torch.from_numpy(dataset.data).permute(0, 3, 1, 2)
+
+
+_TORCHVISION: dict[str, tuple[str, Callable[[Any], Tensor]]] = {
+    "mnist": ("MNIST", _grey),
+    "fashion_mnist": ("FashionMNIST", _grey),
+    "cifar10": ("CIFAR10", _colour),
+}
+
+
+def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
+    class_name, pixels_of = _TORCHVISION[name]
+    make = getattr(import_torchvision("datasets"), class_name)
+    try:
+        dataset = make(root, train=split == "train", download=False)
+    except RuntimeError:
+        try:
+            dataset = make(root, train=split == "train", download=True)
+        except (URLError, OSError, RuntimeError) as error:
+            raise DataError(
+                f"{name} is not under {root} and could not be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or "
+                "EIGENCODE_DATA."
+            ) from None
+    return ImageSet.from_uint8(pixels_of(dataset), torch.as_tensor(dataset.targets), name=f"{name}/{split}")
+
+
+def _image_folder(path: Path, count: int | None, seed: int, image_size: int | None) -> ImageSet:
+    transforms = import_torchvision("transforms")
+    if not path.is_dir():
+        raise DataError(f"image_folder: {path} is not a folder. Check the path.")
+    steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
+    try:
+        folder = import_torchvision("datasets").ImageFolder(path, transforms.Compose([*steps, transforms.ToTensor()]))
+    except FileNotFoundError:
+        raise DataError(f"image_folder: {path} must hold one folder of images for each class. Arrange it so.") from None
+    name = f"image_folder:{path}"
+    chosen = range(len(folder)) if count is None else random_subset(len(folder), count, seed=seed, name=name).tolist()
+    images: list[Tensor] = []
+    labels: list[int] = []
+    for index in chosen:
+        try:
+            image, label = folder[index]
+        except OSError as error:
+            raise DataError(f"image_folder: {folder.samples[index][0]} is no readable image ({error}). Remove it.") from None
+        if images and image.shape != images[0].shape:
+            raise DataError(
+                f"image_folder: images must have one size; got {tuple(images[0].shape[1:])} and {tuple(image.shape[1:])} "
+                f"({folder.samples[index][0]}). Pass --image_size."
+            )
+        images.append(image)
+        labels.append(label)
+    return ImageSet(torch.stack(images), torch.tensor(labels), name)
+
+
+def _tensors(path: Path) -> ImageSet:
+    arrays = read_arrays(path)
+    inputs = next((arrays[key] for key in ("inputs", "images", "x") if key in arrays), None)
+    if inputs is None:
+        raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
+    labels = next((arrays[key] for key in ("labels", "targets", "y") if key in arrays), None)
+    return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Named arrays of a .npz, .safetensors or .pt file, read without running anything stored in it.
+
+    Args:
+        path: The file; a .pt file holds a dict of tensors, and a .npy file one array, called "array".
+
+    Returns:
+        Name to tensor.
+
+    Raises:
+        DataError: no such file, another ending, or a file that cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. Check the path.")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as stored:
+                return {key: torch.from_numpy(stored[key]) for key in stored.files if stored[key].dtype.kind in "fiub"}
+        if path.suffix == ".npy":
+            return {"array": torch.from_numpy(np.load(path, allow_pickle=False))}
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if path.suffix in (".pt", ".pth"):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            return {str(key): value for key, value in stored.items() if isinstance(value, Tensor)}
+    except Exception as error:  # every reader has its own kinds of failure; all mean the same to the user
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} cannot be read as {path.suffix} ({reason}). Write it again.") from None
+    raise DataError(f"{path} must end in .npz, .npy, .safetensors or .pt. Change the format.")

@@ -1,0 +1,21 @@
+"""What eigencode raises when the caller can mend something: one sentence that says what, the value, and the remedy."""
+
+
+class EigencodeError(ValueError):
+    """Base class of every error that a user's input can cause."""
+
+
+class SpectrumError(EigencodeError):
+    """Activations or eigenvalues do not allow what was asked of them."""
+
+
+class ActivationError(EigencodeError):
+    """A layer cannot be found, or its output cannot be read as a code."""
+
+
+class DataError(EigencodeError):
+    """Images, labels or recordings are missing or not in the form they must have."""
+
+
+class ModelError(EigencodeError):
+    """A network or its weights cannot be loaded."""

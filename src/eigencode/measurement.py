@@ -1,0 +1,394 @@
+"""Model + images -> an Eigenspectrum per layer: activations poured into accumulators while the forward pass runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from eigencode.activations import (
+    Layer,
+    Tokens,
+    Trace,
+    Units,
+    as_code,
+    model_device,
+    reading,
+    select_layers,
+    trace,
+    unreadable,
+)
+from eigencode.datasets.images import ImageSet
+from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, resolve_window
+from eigencode.spectra.power_law import Ranks
+from eigencode.spectra.resampling import GROUPS
+
+Images = ImageSet | Tensor | DataLoader  # type: ignore[type-arg]
+Perturbation = Callable[[Tensor, Tensor], Tensor]
+Progress = Callable[[str, int, int], None]
+
+_TRACED_IMAGES = 2
+_SKETCH_RATIO = 4
+"""A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
+
+
+class Measurement(dict[str, Eigenspectrum]):
+    """Layer name -> Eigenspectrum, in the order of the forward pass.
+
+    Attributes:
+        skipped: Layer name -> why it could not be measured.
+        n_passes: How often the images went through the network.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: dict[str, str] = {}
+        self.n_passes = 0
+
+    def summary(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> pd.DataFrame:
+        """One row for each layer: the numbers one cites (see ``summary_row``)."""
+        return pd.DataFrame([summary_row(spectrum, ranks, level=level) for spectrum in self.values()])
+
+
+def summary_row(
+    spectrum: Eigenspectrum | CrossValidatedSpectrum, ranks: Ranks = "gerum", *, level: float = 0.95
+) -> dict[str, Any]:
+    """The numbers one cites of a spectrum.
+
+    Args:
+        spectrum: What was measured.
+        ranks: Window of the fit.
+        level: Coverage of the interval.
+
+    Returns:
+        layer, units, samples, rank, method, error_bound; first_rank, last_rank, weights, alpha, stderr, r2 of the
+        plain fit; alpha_population, alpha_low, alpha_high, alpha_drift of the interval; dimension, variance_first_ten (of
+        the total), total_variance; and a note that says why a number is missing, else "".
+    """
+    row: dict[str, Any] = {
+        "layer": spectrum.name,
+        "units": spectrum.n_features,
+        "samples": spectrum.n_samples,
+        "rank": spectrum.numerical_rank,
+        "method": spectrum.method if isinstance(spectrum, Eigenspectrum) else "cross-validated",
+        "error_bound": spectrum.error_bound if isinstance(spectrum, Eigenspectrum) else 0.0,
+    }
+    numbers = dict.fromkeys(("alpha", "stderr", "r2", "alpha_population", "alpha_low", "alpha_high", "alpha_drift"), math.nan)
+    window, weights = resolve_window(ranks)
+    row |= {"first_rank": window[0], "last_rank": window[1], "weights": weights, **numbers}
+    note = ""
+    try:
+        fit = spectrum.fit(ranks)
+        row |= {"alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2}
+        if isinstance(spectrum, Eigenspectrum):
+            interval = spectrum.alpha_interval(ranks, level=level)
+            row |= {"alpha_population": interval.alpha, "alpha_low": interval.low, "alpha_high": interval.high}
+            row["alpha_drift"] = interval.drift
+    except SpectrumError as error:
+        note = str(error)
+    return row | {
+        "dimension": spectrum.dimension,
+        "variance_first_ten": spectrum.variance_explained(10),
+        "total_variance": spectrum.total_variance,
+        "note": note,
+    }
+
+
+def parse_bytes(size: int | str) -> int:
+    """Number of bytes in ``"4GiB"``, ``"500 MB"`` or ``1000``.
+
+    Raises:
+        EigencodeError: not a size.
+
+    Example:
+        >>> parse_bytes("2GiB")
+        2147483648
+    """
+    units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(size), flags=re.IGNORECASE)
+    if not match:
+        raise EigencodeError(f"`memory_limit` must be a number of bytes such as 4GiB or 500MB; got {size!r}.")
+    return int(float(match[1]) * units[(match[2] or "").lower()])
+
+
+def measure(
+    model: nn.Module,
+    images: Images,
+    *,
+    layers: str | Sequence[str] = "penultimate",
+    units: Units = "all",
+    tokens: Tokens = "all",
+    perturbation: Perturbation | None = None,
+    batch_size: int = 128,
+    memory_limit: int | str = "4GiB",
+    half_samples: int = 20,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Measurement:
+    """Eigenspectrum of the code at every layer asked for.
+
+    The model is run in evaluation mode without gradients and is left as it was found. Memory is one batch plus the
+    accumulators, which together keep within ``memory_limit``: layers whose statistics do not fit beside each other are
+    measured in further passes over the images, and a layer that does not fit alone is sketched (see
+    ``SpectrumAccumulator``). Under torch.distributed every process takes its share of the images and all get the result.
+
+    Args:
+        model: Any network.
+        images: ImageSet, tensor of inputs (n, ...), or DataLoader of inputs or (inputs, labels).
+        layers: "penultimate", "all", names, globs, or a list of these.
+        units: "all" numbers of a map are units (the papers' reading), "channels" with positions as samples, or "pooled".
+        tokens: For token models under units="all": "all", "mean" or "cls" (the first).
+        perturbation: Called as ``perturbation(inputs, indices)`` before the network, with the images' indices.
+        batch_size: Images for each forward pass.
+        memory_limit: Bytes for all accumulators at once, e.g. "4GiB".
+        half_samples: Half-samples kept for ``alpha_interval``; 0 saves time and memory.
+        device: Where to run; default: where the model is.
+        seed: Seed of half-samples and sketches.
+        progress: Called with what is being done, how much is done and how much there is.
+
+    Returns:
+        Measurement: a dict of layer name to Eigenspectrum, with ``skipped`` layers and their reasons.
+
+    Raises:
+        EigencodeError: no such layer, images the network cannot read, or values that are not finite.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> network = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 5))
+        >>> spectra = measure(network, torch.rand(200, 20), layers="all")
+        >>> {name: spectrum.n_features for name, spectrum in spectra.items()}
+        {'0': 30, '1': 30, '2': 5}
+    """
+    limit = parse_bytes(memory_limit)
+    home = model_device(model)
+    target = torch.device(device) if device is not None else home
+    batches = _Batches(images, batch_size, target, perturbation)
+    model.to(target)
+    try:
+        first = batches.first(_TRACED_IMAGES)
+        traced = trace(model, first)
+        result = Measurement()
+        wanted = []
+        for layer in select_layers(traced, layers):
+            reason = unreadable(layer, len(first))
+            if reason:
+                result.skipped[layer.name] = reason
+            else:
+                wanted.append(layer)
+        plans = [_plan_layer(layer, batches.count, units, tokens, half_samples) for layer in wanted]
+        passes = _plan_passes(plans, limit)
+        for number, (members, budgets) in enumerate(passes, 1):
+            stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
+            metrics = {
+                plan.layer.name: SpectrumAccumulator(
+                    memory_limit=budget,
+                    half_samples=half_samples,
+                    positions=True,
+                    expected_images=batches.count,
+                    seed=seed,
+                    name=plan.layer.name,
+                )
+                for plan, budget in zip(members, budgets, strict=True)
+            }
+            _fill(model, metrics, batches, members, traced, units, tokens, stage, progress)
+            result.n_passes += 1
+            _finish(metrics, result, progress)
+    finally:
+        model.to(home)
+    if not result:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
+        raise ActivationError(f"No layer could be measured. {reasons}. Name other layers or pass other images.")
+    order = [layer.name for layer in traced.layers]
+    for name in sorted(result, key=order.index):
+        result[name] = result.pop(name)
+    return result
+
+
+def collect(
+    model: nn.Module,
+    images: Images,
+    *,
+    layer: str = "penultimate",
+    units: Units = "all",
+    tokens: Tokens = "all",
+    batch_size: int = 128,
+) -> Tensor:
+    """Activations of one layer for all images, for analyses that need them all, such as ``stimulus_curve``.
+
+    Args:
+        model: Any network.
+        images: As in ``measure``.
+        layer: Name of one layer, or "penultimate".
+        units: As in ``measure``.
+        tokens: As in ``measure``.
+        batch_size: Images for each forward pass.
+
+    Returns:
+        Tensor on the CPU, shape (n_images, n_units), or (n_images, n_positions, n_units) for units="channels".
+
+    Raises:
+        ActivationError: no such layer, several that match, or an output that is no code of the images.
+    """
+    batches = _Batches(images, batch_size, model_device(model), None)
+    first = batches.first(_TRACED_IMAGES)
+    traced = trace(model, first)
+    found = select_layers(traced, layer)
+    if len(found) != 1:
+        raise ActivationError(
+            f"collect: `layer` must name one layer; {layer!r} matches {len(found)} "
+            f"({', '.join(entry.name for entry in found[:6])}). Name one of them."
+        )
+    reason = unreadable(found[0], len(first))
+    if reason:
+        raise ActivationError(f"collect: {found[0].name} cannot be read: {reason}.")
+    rows: list[Tensor] = []
+
+    def consume(_name: str, code: Tensor) -> None:
+        rows.append(code.to("cpu", copy=True))
+
+    with reading(model, found, consume, several=traced.several, units=units, tokens=tokens):
+        for inputs in batches:
+            model(inputs)
+    codes = torch.cat(rows)
+    return codes if units == "channels" else codes.squeeze(1)
+
+
+class _Batches:
+    """Inputs batch by batch, on the device, perturbed; this process's share of them under torch.distributed."""
+
+    def __init__(self, images: Images, batch_size: int, device: torch.device, perturbation: Perturbation | None) -> None:
+        if batch_size < 1:
+            raise DataError(f"measure: `batch_size` must be at least 1; got {batch_size}.")
+        self.source = images.inputs if isinstance(images, ImageSet) else images
+        self.batch_size, self.device, self.perturbation = batch_size, device, perturbation
+        self.count: int | None
+        if isinstance(self.source, Tensor):
+            if not self.source.dtype.is_floating_point:
+                raise DataError(
+                    f"measure: images must be floating point; got {self.source.dtype}. Use ImageSet.from_uint8, or divide by 255."
+                )
+            self.count = len(self.source)
+        else:
+            sized = hasattr(self.source, "dataset") and hasattr(self.source.dataset, "__len__")
+            self.count = len(self.source.dataset) if sized else None  # type: ignore[arg-type]
+        if self.count is not None and self.count < 2:
+            raise DataError(f"measure: at least 2 images are needed; got {self.count}. Pass more images.")
+        parallel = dist.is_available() and dist.is_initialized()
+        self.share = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
+
+    def first(self, count: int) -> Tensor:
+        """The first images, unperturbed."""
+        batch = self.source[:count] if isinstance(self.source, Tensor) else _inputs(next(iter(self.source)))[:count]
+        return batch.to(self.device)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        start = 0
+        rank, world = self.share
+        pieces = self.source.split(self.batch_size) if isinstance(self.source, Tensor) else self.source
+        for number, piece in enumerate(pieces):
+            batch = _inputs(piece)
+            indices = torch.arange(start, start + len(batch))
+            start += len(batch)
+            if number % world == rank:
+                batch = batch.to(self.device)
+                yield self.perturbation(batch, indices) if self.perturbation else batch
+
+
+def _inputs(batch: object) -> Tensor:
+    inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    if not isinstance(inputs, Tensor) or not inputs.dtype.is_floating_point:
+        kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise DataError(f"measure: batches must hold floating-point inputs; got {kind}. Add transforms.ToTensor().")
+    return inputs
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Bytes that one layer's statistics take: as wanted (with half-samples), and the least that will do."""
+
+    layer: Layer
+    wanted: int
+    least: int
+
+
+def _plan_layer(layer: Layer, count: int | None, units: Units, tokens: Tokens, half_samples: int) -> _Plan:
+    code = as_code(torch.empty(layer.shape, dtype=layer.dtype, device="meta"), units=units, tokens=tokens)
+    n_units = code.shape[2]
+    if count is None:
+        return _Plan(layer, 2**31, 2**16)
+    n_samples = count * code.shape[1]
+    moments, rows = 8 * n_units**2, n_samples * n_units * code.element_size()
+    sketch = 8 * n_samples * min(n_units, _SKETCH_RATIO * n_samples)
+    wanted = min(rows, moments * (GROUPS if half_samples else 1))
+    margin = 2**16
+    return _Plan(layer, wanted + margin, min(wanted, moments, sketch) + margin)
+
+
+def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], list[int]]]:
+    """Layers of each pass, filled greedily in order, and the bytes each may take: spare memory goes to whoever wants it."""
+    passes: list[list[_Plan]] = []
+    for plan in plans:
+        if passes and sum(other.least for other in passes[-1]) + plan.least <= limit:
+            passes[-1].append(plan)
+        else:
+            passes.append([plan])
+    planned = []
+    for members in passes:
+        spare = max(0, limit - sum(plan.least for plan in members))
+        budgets = {}
+        for left, plan in zip(range(len(members), 0, -1), sorted(members, key=lambda p: p.wanted - p.least), strict=True):
+            extra = min(plan.wanted - plan.least, spare // left)
+            spare -= extra
+            budgets[plan.layer.name] = max(2**16, min(plan.least + extra, limit))
+        planned.append((members, [budgets[plan.layer.name] for plan in members]))
+    return planned
+
+
+def _fill(
+    model: nn.Module,
+    metrics: dict[str, SpectrumAccumulator],
+    batches: _Batches,
+    members: Sequence[_Plan],
+    traced: Trace,
+    units: Units,
+    tokens: Tokens,
+    stage: str,
+    progress: Progress | None,
+) -> None:
+    def consume(name: str, code: Tensor) -> None:
+        metrics[name].update(code)
+
+    done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
+    layers = [plan.layer for plan in members]
+    with reading(model, layers, consume, several=traced.several, units=units, tokens=tokens):
+        for inputs in batches:
+            model(inputs)
+            done += len(inputs)
+            if progress:
+                progress(stage, done, total)
+
+
+def _finish(metrics: dict[str, SpectrumAccumulator], result: Measurement, progress: Progress | None) -> None:
+    """Accumulators to spectra, freeing each; constant codes are skipped."""
+    total = len(metrics)
+    for number, name in enumerate(list(metrics), 1):
+        metric = metrics.pop(name)
+        if dist.is_available() and dist.is_initialized():
+            metric.reduce()
+        spectrum = metric.compute()
+        if spectrum.total_variance > 0:
+            result[name] = spectrum
+        else:
+            result.skipped[name] = "its output is the same for every image (dead units, or no dependence on the image)"
+        if progress:
+            progress("eigenvalues", number, total)

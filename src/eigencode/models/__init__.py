@@ -1,0 +1,29 @@
+"""The papers' networks, and loaders for everybody else's."""
+
+from eigencode.models.checkpoints import load_weights, read_state_dict
+from eigencode.models.loading import GROUPS, expand, load, normalize_inputs
+from eigencode.models.papers import (
+    PAPER_MODELS,
+    JiangNetwork,
+    gerum_cnn,
+    gerum_deep_mlp,
+    gerum_shallow_mlp,
+    jiang_mlp,
+    schaeffer_cnn,
+)
+
+__all__ = [
+    "GROUPS",
+    "PAPER_MODELS",
+    "JiangNetwork",
+    "expand",
+    "gerum_cnn",
+    "gerum_deep_mlp",
+    "gerum_shallow_mlp",
+    "jiang_mlp",
+    "load",
+    "load_weights",
+    "normalize_inputs",
+    "read_state_dict",
+    "schaeffer_cnn",
+]

@@ -1,0 +1,232 @@
+"""Networks by name: the papers', torchvision's, timm's, and the caller's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from eigencode._torchvision import import_torchvision
+from eigencode.errors import ModelError
+from eigencode.models.checkpoints import load_weights
+from eigencode.models.papers import PAPER_MODELS, ImageShape
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+GROUPS = {
+    # The paper gives five families and the number eleven, not the list: chosen so that every family and size is there.
+    "schaeffer2020": tuple(
+        f"torchvision:{name}"
+        for name in (
+            "alexnet",
+            "googlenet",
+            "mnasnet0_5",
+            "mnasnet1_0",
+            "resnet18",
+            "resnet34",
+            "resnet50",
+            "resnet101",
+            "resnet152",
+            "vgg16",
+            "vgg19",
+        )
+    )
+}
+
+
+class Normalization:
+    """Forward pre-hook that turns images in [0, 1] into what the network was trained on: (x - mean) / std per channel."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments of the forward pass with the images normalised."""
+        images: Tensor = args[0]
+        mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+        return ((images - mean) / std, *args[1:])
+
+
+def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+    """Makes normalisation part of a model, without a wrapper that would change its layers' names.
+
+    Args:
+        model: Network, changed in place.
+        mean: Mean of each channel, in image units.
+        std: Standard deviation of each channel, in image units.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ModelError: lengths differ or a standard deviation is not positive.
+    """
+    if len(mean) != len(std) or min(std) <= 0:
+        raise ModelError(f"normalize_inputs: `mean` and `std` must have one length, `std` positive; got {mean} and {std}.")
+    model.register_forward_pre_hook(Normalization(tuple(mean), tuple(std)))
+    return model
+
+
+def expand(spec: str) -> tuple[str, ...]:
+    """The networks of a named group, or the name itself.
+
+    Example:
+        >>> len(expand("schaeffer2020")), expand("gerum_cnn")
+        (11, ('gerum_cnn',))
+    """
+    return GROUPS.get(spec, (spec,))
+
+
+def load(
+    spec: str,
+    *,
+    weights: str | Path | None = None,
+    image_shape: ImageShape | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """A network in evaluation mode whose inputs are images in [0, 1].
+
+    Args:
+        spec: One of the papers' ("gerum_shallow_mlp", "gerum_deep_mlp", "gerum_cnn", "schaeffer_cnn", "jiang_mlp"),
+            "torchvision:NAME", "timm:NAME", "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY".
+        weights: Checkpoint file; for torchvision and timm also their own weights by name ("DEFAULT"). Default: random.
+        image_shape: Channels, height and width, for the papers' networks and factories that take it.
+        classes: Number of classes, likewise; for torchvision and timm default 1000.
+        seed: Seed of random initial weights. The global random state is left as it was.
+
+    Returns:
+        The network; torchvision's and timm's normalise their input themselves.
+
+    Raises:
+        ModelError: unknown name, a factory that fails, or weights that cannot be read or do not fit.
+    """
+    kind, _, rest = spec.partition(":")
+    path = weights
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if spec in PAPER_MODELS:
+            model = PAPER_MODELS[spec](**_given(image_shape=image_shape, classes=classes))
+        elif kind == "torchvision" and rest:
+            model, path = _torchvision(rest, weights, classes)
+        elif kind == "timm" and rest:
+            model, path = _timm(rest, weights, classes)
+        elif kind in ("file", "module") and rest:
+            model = _own(kind, rest, image_shape, classes)
+        else:
+            known = [
+                *PAPER_MODELS,
+                "torchvision:NAME",
+                "timm:NAME",
+                "file:PATH.py:FACTORY",
+                "module:PACKAGE.MODULE:FACTORY",
+            ]
+            raise ModelError(f"load: no network is called {spec!r}. Use one of {', '.join(known)}.")
+    if path is not None:
+        load_weights(model, path)
+    return model.eval()
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _torchvision(name: str, weights: str | Path | None, classes: int | None) -> tuple[nn.Module, str | Path | None]:
+    models = import_torchvision("models")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ModelError(f"load: torchvision has no classification network {name!r}. It has {', '.join(known)}.")
+    choices = models.get_model_weights(name)
+    by_name = weights is not None and (weights == "DEFAULT" or str(weights) in choices.__members__)
+    options: dict[str, Any] = _given(num_classes=classes)
+    if name in ("googlenet", "inception_v3") and not by_name:
+        # Files saved from torchvision hold the auxiliary classifiers and expect the Inception scaling of inputs.
+        options |= {"init_weights": True, "aux_logits": weights is not None, "transform_input": weights is not None}
+    try:
+        model = models.get_model(name, weights=weights if by_name else None, **options)
+    except (URLError, OSError, RuntimeError) as error:
+        raise ModelError(_no_download(name, weights, error)) from None
+    except ValueError as error:
+        raise ModelError(f"load: torchvision:{name}: {error}.") from None
+    normalize_inputs(model, IMAGENET_MEAN, IMAGENET_STD)
+    return model, None if by_name else weights
+
+
+def _timm(name: str, weights: str | Path | None, classes: int | None) -> tuple[nn.Module, str | Path | None]:
+    import_torchvision()
+    try:
+        timm = importlib.import_module("timm")
+    except ModuleNotFoundError:
+        raise ModelError("load: timm is not installed. Run: pip install 'eigencode[timm]'.") from None
+    if not timm.is_model(name.split(".")[0]):
+        close = timm.list_models(f"*{name[:6]}*")[:5]
+        raise ModelError(f"load: timm has no network {name!r}. Close names: {', '.join(close) or 'none'}.")
+    by_name = weights is not None and str(weights) == "DEFAULT"
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=by_name, **_given(num_classes=classes))
+    except Exception as error:  # the hub client raises its own kinds of failure
+        raise ModelError(_no_download(name, weights, error)) from None
+    settings: Any = model.pretrained_cfg
+    normalize_inputs(model, tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD)))
+    return model, None if by_name else weights
+
+
+def _no_download(name: str, weights: str | Path | None, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"load: weights {str(weights)!r} of {name} could not be downloaded ({reason}). Connect to the network, or pass a file "
+        "with --weights PATH."
+    )
+
+
+def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | None) -> nn.Module:
+    place, separator, factory = rest.rpartition(":")
+    if not separator or not factory.isidentifier():
+        raise ModelError(
+            f"load: {kind}:{rest} names no factory. Write {kind}:{'PATH.py' if kind == 'file' else 'MODULE'}:FACTORY."
+        )
+    module = _import_file(Path(place)) if kind == "file" else _import_module(place)
+    make: Callable[..., Any] | None = getattr(module, factory, None)
+    if not callable(make):
+        raise ModelError(f"load: {place} has no callable {factory!r}. Check the name.")
+    takes = inspect.signature(make).parameters
+    options = {k: v for k, v in _given(image_shape=image_shape, classes=classes).items() if k in takes}
+    try:
+        model = make(**options)
+    except Exception as error:  # the caller's code may fail in any way
+        raise ModelError(f"load: {factory} in {place} failed ({type(error).__name__}: {error}). Mend the factory.") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"load: {factory} in {place} must return a torch.nn.Module; got {type(model).__name__}.")
+    return model
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"load: {path} does not exist. Check the path.")
+    name = f"eigencode_user_{path.stem}"
+    description = importlib.util.spec_from_file_location(name, path)
+    if description is None or description.loader is None:
+        raise ModelError(f"load: {path} is no Python file. Name a .py file.")
+    module = importlib.util.module_from_spec(description)
+    sys.modules[name] = module
+    try:
+        description.loader.exec_module(module)
+    except Exception as error:  # the caller's code may fail in any way
+        raise ModelError(f"load: {path} could not be run ({type(error).__name__}: {error}). Mend the file.") from error
+    return module
+
+
+def _import_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ModelError(f"load: {name} could not be imported ({error}). Install it, or run from its folder.") from None

@@ -1,0 +1,185 @@
+"""Figures of spectra and summaries. Nothing is computed here but positions on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+if TYPE_CHECKING:
+    from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, PowerLawFit
+    from eigencode.spectra.power_law import Ranks
+
+_POINTS = 300
+"""Points drawn for each spectrum, evenly spaced on the logarithmic axis."""
+
+_LEGEND_LAYERS = 14
+"""With more layers a colour bar of depth replaces the legend."""
+
+_STYLES = ("-", "--", ":", "-.")
+
+
+def new_figure(width: float = 6.4, height: float = 4.4) -> Figure:
+    """Figure that needs no display and belongs to no global state, size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _drawn(count: int) -> np.ndarray:
+    return np.unique(np.geomspace(1, count, min(count, _POINTS)).round().astype(int))
+
+
+def plot_spectrum(
+    spectrum: Eigenspectrum | CrossValidatedSpectrum,
+    *,
+    ax: Axes | None = None,
+    ranks: Ranks | None = None,
+    label: str | None = None,
+    colour: object = None,
+    style: str = "-",
+) -> Axes:
+    """Eigenvalues against rank on log-log axes.
+
+    Args:
+        spectrum: What to draw; eigenvalues at or below zero or the numerical floor are left out.
+        ax: Axes to draw on; default: a new figure.
+        ranks: Window whose fitted line is drawn; default: none.
+        label: Legend entry; default: the layer's name.
+        colour: Any matplotlib colour.
+        style: Line style.
+
+    Returns:
+        The axes.
+    """
+    if ax is None:
+        ax = new_figure().add_subplot()
+    rank = getattr(spectrum, "numerical_rank", len(spectrum.eigenvalues))
+    values = spectrum.eigenvalues[:rank].numpy()
+    shown = _drawn(len(values))
+    shown = shown[values[shown - 1] > 0]
+    (line,) = ax.loglog(
+        shown,
+        values[shown - 1],
+        style,
+        lw=1.3,
+        color=colour,
+        label=label or spectrum.name,
+    )
+    if ranks is not None:
+        draw_fit(ax, spectrum.fit(ranks), colour=line.get_color())
+    ax.set_xlabel("rank n")
+    ax.set_ylabel("eigenvalue (squared activation units)")
+    return ax
+
+
+def draw_fit(ax: Axes, fit: PowerLawFit, *, colour: object = "black") -> None:
+    """The fitted line over its window, with its exponent."""
+    first, last = fit.ranks
+    ends = (fit.predict(first), fit.predict(last))
+    ax.loglog(fit.ranks, ends, "-", color=colour, lw=3.5, alpha=0.35, solid_capstyle="butt")
+    ax.annotate(
+        f"α = {fit.alpha:.2f}",
+        (last, ends[1]),
+        xytext=(4, 4),
+        textcoords="offset points",
+        fontsize=8,
+        color=colour,
+    )
+
+
+def plot_spectra(
+    conditions: Mapping[str, Mapping[str, Eigenspectrum]],
+    *,
+    ranks: tuple[int, int],
+    recording: Eigenspectrum | CrossValidatedSpectrum | None = None,
+) -> Figure:
+    """Eigenspectra of all layers on one pair of log-log axes, the fit window shaded.
+
+    Args:
+        conditions: Name of a condition or network to its layers; each is drawn in a line style of its own.
+        ranks: First and last rank of the window.
+        recording: A recording drawn beside the network, in black.
+
+    Returns:
+        Figure.
+    """
+    figure = new_figure(7.2, 5.0)
+    ax = figure.add_subplot()
+    layers = list(dict.fromkeys(layer for spectra in conditions.values() for layer in spectra))
+    colours = dict(zip(layers, colormaps["viridis"](np.linspace(0, 0.92, len(layers))), strict=True))
+    for number, (condition, spectra) in enumerate(conditions.items()):
+        for layer, spectrum in spectra.items():
+            label = layer if number == 0 else "_"
+            plot_spectrum(spectrum, ax=ax, label=label, colour=colours[layer], style=_STYLES[number % len(_STYLES)])
+        if len(conditions) > 1:
+            ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=condition)
+    if recording is not None:
+        plot_spectrum(recording, ax=ax, colour="black", style="-")
+    ax.axvspan(*ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {ranks[0]}–{ranks[1]}")
+    if len(layers) <= _LEGEND_LAYERS:
+        ax.legend(fontsize=8, frameon=False, loc="lower left")
+    else:
+        mappable = figure.colorbar(
+            _depth_scale(len(layers)), ax=ax, label=f"layer, from {layers[0]} (first) to {layers[-1]} (last)"
+        )
+        mappable.ax.tick_params(labelsize=8)
+    ax.set_title("Eigenspectra", loc="left", fontsize=11)
+    return figure
+
+
+def _depth_scale(count: int):  # type: ignore[no-untyped-def]
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    shades = LinearSegmentedColormap.from_list("depth", colormaps["viridis"](np.linspace(0, 0.92, 256)))
+    return ScalarMappable(Normalize(1, count), shades)
+
+
+def plot_along_layers(summary: pd.DataFrame) -> Figure:
+    """Exponent and dimension along the layers.
+
+    Args:
+        summary: Columns condition, layer, alpha, alpha_population, alpha_low, alpha_high, dimension.
+
+    Returns:
+        Figure with two panels: alpha of the plain fit (line) with the interval of the population exponent (bars), and D.
+    """
+    layers = list(dict.fromkeys(summary["layer"]))
+    position = {layer: index for index, layer in enumerate(layers)}
+    conditions = list(dict.fromkeys(summary["condition"]))
+    figure = new_figure(max(7.2, min(16.0, 2.4 + 0.22 * len(layers))), 5.6)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    colours = colormaps["tab10"](np.arange(10))
+    for number, condition in enumerate(conditions):
+        rows = summary[summary["condition"] == condition]
+        x = rows["layer"].map(position).to_numpy(dtype=float)
+        shift = 0.12 * (number - (len(conditions) - 1) / 2)
+        colour = colours[number % 10]
+        top.plot(x + shift, rows["alpha"], "o-", ms=4, lw=1.2, color=colour, label=condition)
+        top.vlines(x + shift, rows["alpha_low"], rows["alpha_high"], color=colour, lw=6.0, alpha=0.35)
+        bottom.plot(x + shift, rows["dimension"], "o-", ms=4, lw=1.2, color=colour, label=condition)
+    top.axhline(1, color="grey", lw=0.8, ls=":")
+    top.set_ylabel("exponent α")
+    top.set_title("points: fitted α; bars: 95 % interval of the population α", loc="left", fontsize=9)
+    bottom.set_ylabel("dimension D")
+    bottom.set_yscale("log")
+    bottom.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+    bottom.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+    if len(conditions) > 1:
+        top.legend(fontsize=8, frameon=False)
+    every = max(1, len(layers) // 60)
+    bottom.set_xticks(
+        range(0, len(layers), every),
+        layers[::every],
+        rotation=90 if len(layers) > 6 else 0,
+        fontsize=7 if len(layers) > 30 else 8,
+    )
+    return figure

@@ -1,0 +1,56 @@
+"""Tables for terminals and pages."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+
+def cells(row: pd.Series) -> dict[str, str]:
+    """A summary row as a reader wants it: the few numbers that matter, rounded to what is known."""
+
+    def number(value: float, digits: int) -> str:
+        return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+    interval = "–"
+    if not math.isnan(row["alpha_low"]):
+        interval = f"{row['alpha_low']:.2f} – {row['alpha_high']:.2f}"
+    return {
+        "layer": str(row["layer"]),
+        "units": f"{row['units']:d}",
+        "rank": f"{row['rank']:d}",
+        "α": number(row["alpha"], 3),
+        "population α": interval,
+        "R²": number(row["r2"], 3),
+        "D": number(row["dimension"], 1),
+        "first 10": f"{100 * row['variance_first_ten']:.1f} %",
+        "how": str(row["method"]) + (f" ± {100 * row['error_bound']:.0f} %" if row["error_bound"] else ""),
+    }
+
+
+def print_table(summary: pd.DataFrame, *, title: str) -> None:
+    """Prints a summary on stdout, as wide as the terminal, or as wide as it needs where stdout is none.
+
+    Args:
+        summary: Rows of ``summary_row`` with a column condition, which is shown where there are several.
+        title: Line above the table.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    several = summary["condition"].nunique() > 1
+    rows = [cells(row) for _, row in summary.iterrows()]
+    if several:
+        table.add_column("condition", no_wrap=True)
+    for name in rows[0]:
+        text = name in ("layer", "how")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for (_, row), shown in zip(summary.iterrows(), rows, strict=True):
+        table.add_row(*([str(row["condition"])] if several else []), *shown.values())
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,0 +1,156 @@
+"""Streaming sufficient statistics of activations, in float64, merged without loss of accuracy.
+
+Three states, each a pure value with functions beside it:
+
+* ``Moments``: count, mean and scatter matrix (f x f), for many samples of few units;
+* ``Rows``: the samples themselves, for few samples of many units (the n x n Gram matrix needs them all);
+* rows of a seeded random projection (see :mod:`eigencode.spectra.sketch`), where neither fits in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_CHUNK_BYTES = 4 * 2**20
+"""Float64 working copies are made in pieces of this size: they stay in cache, and no second copy of the data ever exists."""
+
+_CHUNK_ROWS = 512
+"""Fewest samples per piece, so that each pass over a large scatter matrix does enough work."""
+
+_BLOCKS = 4
+"""Symmetric products are formed as this many block columns of the lower triangle: 5/8 of the multiplications."""
+
+_BLOCKED_FROM = 512
+"""Below this order the smaller multiplications cost more than they save."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sufficient statistics of samples of f units, float64.
+
+    Attributes:
+        count: Number of samples.
+        mean: Mean activation, shape (f,).
+        scatter: Sum of outer products of the centred samples, shape (f, f).
+    """
+
+    count: int
+    mean: Float[Tensor, " f"]
+    scatter: Float[Tensor, "f f"]
+
+    @classmethod
+    def empty(cls, n_features: int, device: torch.device) -> Moments:
+        """Moments of no samples at all."""
+        return cls(
+            0,
+            torch.zeros(n_features, dtype=torch.float64, device=device),
+            torch.zeros(n_features, n_features, dtype=torch.float64, device=device),
+        )
+
+
+def symmetric_product(columns: Float[Tensor, "k n"], out: Float[Tensor, "k k"]) -> None:
+    """Adds ``columns @ columns.T`` to ``out``, computing each off-diagonal block once.
+
+    Args:
+        columns: Factor, shape (k, n).
+        out: Symmetric matrix of order k, changed in place.
+    """
+    order = out.shape[0]
+    if order < _BLOCKED_FROM:
+        out.addmm_(columns, columns.T)
+        return
+    edges = [order * i // _BLOCKS for i in range(_BLOCKS + 1)]
+    for start, stop in pairwise(edges):
+        block = columns[start:] @ columns[start:stop].T
+        out[start:, start:stop] += block
+        out[start:stop, stop:] += block[stop - start :].T
+
+
+def add_samples(moments: Moments, samples: Float[Tensor, "n p f"]) -> Moments:
+    """Moments after one more batch of n images with p positions each; ``moments.scatter`` is reused as storage.
+
+    Each piece is centred on its own mean and merged by the pairwise formula of Chan, Golub & LeVeque (1983), which keeps
+    full accuracy however far the mean lies from zero.
+
+    Args:
+        moments: Statistics so far.
+        samples: Batch, shape (n, p, f), any float dtype; every position is a sample. A transposed view costs no extra copy.
+
+    Returns:
+        Statistics of all samples.
+    """
+    count, mean = moments.count, moments.mean
+    _, n_positions, n_features = samples.shape
+    images = max(1, max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_features)) // n_positions)
+    for piece in samples.split(images):
+        columns = torch.empty(n_features, len(piece), n_positions, dtype=torch.float64, device=piece.device)
+        columns = columns.copy_(piece.permute(2, 0, 1)).flatten(1)
+        centre = columns.mean(dim=1)
+        columns -= centre[:, None]
+        symmetric_product(columns, moments.scatter)
+        count, mean = _shift(moments.scatter, (count, mean), (columns.shape[1], centre))
+    return Moments(count, mean, moments.scatter)
+
+
+def merge_moments(first: Moments, second: Moments) -> Moments:
+    """Moments of the union of two disjoint sets of samples (Chan, Golub & LeVeque 1983); arguments are left as they are."""
+    scatter = first.scatter + second.scatter
+    count, mean = _shift(scatter, (first.count, first.mean), (second.count, second.mean))
+    return Moments(count, mean, scatter)
+
+
+def _shift(scatter: Tensor, first: tuple[int, Tensor], second: tuple[int, Tensor]) -> tuple[int, Tensor]:
+    """Adds the between-set part to ``scatter`` in place; returns the joint count and mean."""
+    (count_a, mean_a), (count_b, mean_b) = first, second
+    total = count_a + count_b
+    if count_a == 0 or count_b == 0:
+        return total, mean_b if count_a == 0 else mean_a
+    difference = mean_b - mean_a
+    scatter.addr_(difference, difference, alpha=count_a * count_b / total)
+    return total, mean_a + difference * (count_b / total)
+
+
+def covariance(moments: Moments) -> Float[Tensor, "f f"]:
+    """Unbiased covariance matrix, divided by count - 1, in squared activation units."""
+    return moments.scatter / (moments.count - 1)
+
+
+def moments_of(moments: Iterable[Moments]) -> Moments:
+    """Moments of the union of disjoint sets, merged in the order given."""
+    iterator = iter(moments)
+    total = next(iterator)
+    for part in iterator:
+        total = merge_moments(total, part)
+    return total
+
+
+def gram_of_rows(rows: Sequence[Float[Tensor, "_ f"]]) -> Float[Tensor, "n n"]:
+    """Gram matrix of the centred samples, float64: its non-zero eigenvalues are those of the scatter matrix.
+
+    Args:
+        rows: Batches of samples, in any float dtype, never copied as a whole.
+
+    Returns:
+        Matrix of inner products between centred samples, shape (n, n).
+    """
+    n_samples, n_features = sum(len(batch) for batch in rows), rows[0].shape[1]
+    gram = torch.zeros(n_samples, n_samples, dtype=torch.float64, device=rows[0].device)
+    width = max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_samples))
+    for start in range(0, n_features, width):
+        chunk = torch.cat([batch[:, start : start + width].to(torch.float64) for batch in rows])
+        chunk -= chunk.mean(dim=0)
+        symmetric_product(chunk, gram)
+    return gram
+
+
+def sub_gram(gram: Float[Tensor, "n n"], members: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
+    """Gram matrix of some of the samples, centred on their own mean."""
+    part = gram[members][:, members]
+    centre = part.mean(dim=0)
+    return part - centre[:, None] - centre[None, :] + centre.mean()

@@ -1,0 +1,123 @@
+"""How many dimensions a code fills, and what an exponent implies for that number."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import zeta
+from torch import Tensor
+
+from eigencode.errors import SpectrumError
+
+
+def participation_ratio(eigenvalues: Float[Tensor, " k"]) -> float:
+    """Linear dimension of a code: D = (sum lambda)^2 / sum lambda^2.
+
+    Between 1 (one direction carries all variance) and the number of units (all directions carry the same). Sampling fewer
+    images than units biases it down; D of a sample of n cannot exceed n - 1.
+
+    Args:
+        eigenvalues: Non-negative, shape (k,), any unit.
+
+    Returns:
+        Dimension, dimensionless.
+
+    Raises:
+        SpectrumError: all eigenvalues are zero, or one is negative.
+
+    Source: Jiang et al. 2020, Eq. (4).
+
+    Example:
+        >>> participation_ratio(torch.ones(7))
+        7.0
+    """
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    if not (bool((values >= 0).all()) and float(values.sum()) > 0):
+        raise SpectrumError(
+            f"participation_ratio: `eigenvalues` must be non-negative and not all zero; got a smallest value of "
+            f"{float(values.min()):.3g} and a sum of {float(values.sum()):.3g}. Check that the code varies over images."
+        )
+    values = values / values.max()
+    return float(values.sum() ** 2 / (values**2).sum())
+
+
+def power_law_dimension(
+    alpha: float, n_features: int | None = None, *, form: Literal["sum", "integral", "zeta"] = "sum"
+) -> float:
+    """Dimension D(alpha) of a code whose whole spectrum is n^(-alpha).
+
+    sum: (sum n^-a)^2 / sum n^-2a over n = 1..N; integral: both sums replaced by integrals from 1 to N; zeta: N to infinity,
+    zeta(a)^2 / zeta(2a), finite for alpha > 1 only. The sum is exact; the paper compares it with measurements (Fig. 8 b, c).
+
+    Args:
+        alpha: Exponent.
+        n_features: Number of dimensions N; not used by "zeta".
+        form: Which of the three.
+
+    Returns:
+        Dimension, dimensionless.
+
+    Raises:
+        SpectrumError: N is missing or below 1, or the zeta form is asked for at alpha <= 1.
+
+    Source: Jiang et al. 2020, Eq. (5).
+
+    Example:
+        >>> round(power_law_dimension(1.0, 35), 3)
+        10.636
+    """
+    if form == "zeta":
+        if alpha <= 1:
+            raise SpectrumError(
+                f"power_law_dimension: the zeta form is finite for `alpha` > 1 only; got {alpha}. Use form='sum' with N."
+            )
+        return float(zeta(alpha) ** 2 / zeta(2 * alpha))
+    if n_features is None or n_features < 1:
+        raise SpectrumError(
+            f"power_law_dimension: `n_features` must be at least 1 for form={form!r}; got {n_features}. Pass the layer width."
+        )
+    if form == "integral":
+        if n_features == 1:
+            return 1.0
+        return _power_integral(alpha, n_features) ** 2 / _power_integral(2 * alpha, n_features)
+    if form == "sum":
+        decay = np.arange(1, n_features + 1, dtype=np.float64) ** -alpha
+        return float(decay.sum() ** 2 / (decay**2).sum())
+    raise SpectrumError(f"power_law_dimension: `form` must be 'sum', 'integral' or 'zeta'; got {form!r}. Choose one.")
+
+
+def _power_integral(alpha: float, upper: float) -> float:
+    """Integral of x^-alpha from 1 to ``upper``, accurate also near alpha = 1."""
+    log_upper = math.log(upper)
+    exponent = (1 - alpha) * log_upper
+    return log_upper * (math.expm1(exponent) / exponent if exponent else 1.0)
+
+
+def smoothness_bound(d: float) -> float:
+    """Smallest exponent 1 + 2/d at which a code of d-dimensional stimuli can be differentiable.
+
+    The theorem speaks of the limit of infinitely many dimensions. A window of finitely many ranks can neither prove nor refute
+    it, whatever its exponent.
+
+    Args:
+        d: Dimension of the stimulus set.
+
+    Returns:
+        Exponent, dimensionless.
+
+    Raises:
+        SpectrumError: d is not positive.
+
+    Source: Stringer et al. 2019; Schaeffer et al. 2020, section 1.
+
+    Example:
+        >>> smoothness_bound(1)
+        3.0
+    """
+    if d <= 0:
+        raise SpectrumError(f"smoothness_bound: `d` must be positive; got {d}. Pass the dimension of the stimulus set.")
+    return 1 + 2 / d

@@ -1,0 +1,348 @@
+"""The result of a measurement: eigenvalues with everything needed to cite them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from eigencode.errors import DataError, SpectrumError
+from eigencode.spectra.dimension import participation_ratio
+from eigencode.spectra.eigenvalues import numerical_floor, numerical_rank
+from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law, window_sensitivity
+from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Method = Literal["covariance", "gram", "sketch"]
+
+
+@dataclass(frozen=True)
+class Eigenspectrum:
+    """Eigenvalues of a code's covariance matrix, with sample size, method and half-samples.
+
+    Attributes:
+        eigenvalues: Largest first, float64, shape (min(n_samples, n_features),), squared activation units, divisor n - 1.
+        n_samples: Samples: images, or images times positions.
+        n_features: Units.
+        n_images: Images.
+        method: covariance (f <= n), gram (n < f), or sketch (neither fitted in memory).
+        dtype: Type in which the activations came.
+        error_bound: Bound on the relative error of each eigenvalue; 0 unless sketched.
+        half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
+        resampled_parts: Groups or images from which the halves were drawn.
+        name: Layer or recording.
+    """
+
+    eigenvalues: Tensor
+    n_samples: int
+    n_features: int
+    n_images: int
+    method: Method
+    dtype: str = "float64"
+    error_bound: float = 0.0
+    half_samples: Tensor | None = field(default=None, repr=False)
+    resampled_parts: int = 0
+    name: str = "activations"
+
+    @classmethod
+    def from_activations(
+        cls,
+        activations: Tensor | np.ndarray,
+        *,
+        half_samples: int = 20,
+        seed: int = 0,
+        name: str = "activations",
+        memory_limit: int = 2 * 2**30,
+    ) -> Eigenspectrum:
+        """Eigenspectrum of activations that are already in memory.
+
+        Args:
+            activations: Shape (n_samples, ...), any float dtype; flattened into units.
+            half_samples: Random half-samples kept for ``alpha_interval``; 0 for none.
+            seed: Seed of the half-samples.
+            name: What error messages call this code.
+            memory_limit: Bytes that the sufficient statistics may take.
+
+        Returns:
+            Eigenspectrum.
+
+        Raises:
+            SpectrumError: see ``SpectrumAccumulator``.
+
+        Example:
+            >>> generator = torch.Generator().manual_seed(0)
+            >>> spectrum = Eigenspectrum.from_activations(torch.randn(1000, 10, generator=generator))
+            >>> spectrum.n_samples, spectrum.n_features, spectrum.numerical_rank, round(spectrum.dimension, 1)
+            (1000, 10, 10, 9.9)
+        """
+        from eigencode.spectra.accumulator import SpectrumAccumulator
+
+        metric = SpectrumAccumulator(memory_limit=memory_limit, half_samples=half_samples, seed=seed, name=name)
+        metric.update(activations)
+        return metric.compute()
+
+    @property
+    def floor(self) -> float:
+        """Numerical floor in squared activation units (see ``numerical_floor``)."""
+        return numerical_floor(
+            float(self.eigenvalues[0]),
+            n_samples=self.n_samples,
+            n_features=self.n_features,
+            dtype=getattr(torch, self.dtype),
+        )
+
+    @property
+    def numerical_rank(self) -> int:
+        """Number of eigenvalues above the floor, at most n_samples - 1."""
+        return numerical_rank(self.eigenvalues, floor=self.floor, n_samples=self.n_samples)
+
+    @property
+    def total_variance(self) -> float:
+        """Sum of the eigenvalues, squared activation units."""
+        return float(self.eigenvalues.sum())
+
+    @property
+    def dimension(self) -> float:
+        """Participation ratio (Jiang et al. 2020, Eq. (4))."""
+        return participation_ratio(self.eigenvalues)
+
+    def variance_explained(self, k: int) -> float:
+        """Fraction of the total variance in the first k components.
+
+        Args:
+            k: Number of components, at least 1.
+
+        Returns:
+            Between 0 and 1.
+
+        Raises:
+            SpectrumError: k is below 1, or nothing varies.
+        """
+        if k < 1 or self.total_variance <= 0:
+            raise SpectrumError(
+                f"{self.name}: variance_explained needs `k` >= 1 and a code that varies; got k = {k} and total variance "
+                f"{self.total_variance:.3g}."
+            )
+        return float(self.eigenvalues[:k].sum()) / self.total_variance
+
+    def fit(self, ranks: Ranks = "gerum", weights: Weights | None = None) -> PowerLawFit:
+        """Power law over a window of ranks (see ``fit_power_law``).
+
+        Args:
+            ranks: Name of a window, or first and last rank, 1-based, inclusive. Default: gerum, 6-50.
+            weights: "equal" or "inverse_rank"; default: those of the named window.
+
+        Returns:
+            PowerLawFit.
+
+        Raises:
+            SpectrumError: the window leaves the numerical rank.
+        """
+        return fit_power_law(
+            self.eigenvalues,
+            ranks=ranks,
+            weights=weights,
+            rank=self.numerical_rank,
+            n_samples=self.n_samples,
+            n_features=self.n_features,
+            method=self.method,
+            name=self.name,
+        )
+
+    def alpha_interval(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> AlphaInterval:
+        """Interval of the population exponent (see :func:`eigencode.spectra.alpha_interval`).
+
+        Args:
+            ranks: Window of the fit.
+            level: Nominal coverage.
+
+        Returns:
+            AlphaInterval.
+
+        Raises:
+            SpectrumError: measured without half-samples, or the window leaves the numerical rank of half of the images.
+        """
+        self.fit(ranks)
+        if self.half_samples is None:
+            raise SpectrumError(
+                f"{self.name}: no half-samples were kept, so there is no interval. Measure with half_samples=20, at least 4 "
+                "images, and memory for 4 covariance matrices."
+            )
+        return alpha_interval(
+            self.eigenvalues,
+            self.half_samples,
+            ranks=ranks,
+            n_samples=self.n_samples,
+            n_parts=self.resampled_parts,
+            level=level,
+        )
+
+    def window_sensitivity(
+        self, *, first: Iterable[int] | None = None, last: Iterable[int] | None = None, weights: Weights = "equal"
+    ) -> pd.DataFrame:
+        """Exponent over a grid of windows (see :func:`eigencode.spectra.window_sensitivity`).
+
+        Args:
+            first: First ranks; default: 1, 2, 5, 10, 20, ... within the rank.
+            last: Last ranks; default: the same series and the rank itself.
+            weights: "equal" or "inverse_rank".
+
+        Returns:
+            Table with columns first, last, alpha, stderr, r2.
+        """
+        rank = self.numerical_rank
+        series = [m * 10**e for e in range(7) for m in (1, 2, 5) if m * 10**e < rank]
+        return window_sensitivity(
+            self.eigenvalues,
+            first=series if first is None else first,
+            last=[*series, rank] if last is None else last,
+            weights=weights,
+            rank=rank,
+        )
+
+    def plot(self, ax: Axes | None = None, *, ranks: Ranks | None = None) -> Axes:
+        """Draws the spectrum on log-log axes, with the fitted line if ranks are given (see ``reports.plot_spectrum``)."""
+        from eigencode.reports import plot_spectrum
+
+        return plot_spectrum(self, ax=ax, ranks=ranks)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the spectrum to a ``.npz`` or ``.parquet`` file (see ``save_spectra``)."""
+        return save_spectra({self.name: self}, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Eigenspectrum:
+        """Reads a file that holds one spectrum (see ``load_spectra``).
+
+        Args:
+            path: File written by ``save``.
+
+        Returns:
+            Eigenspectrum, equal to the one that was saved.
+
+        Raises:
+            DataError: the file holds several spectra, or is none of ours.
+        """
+        spectra = load_spectra(path)
+        if len(spectra) != 1:
+            raise DataError(
+                f"Eigenspectrum.load: {path} holds {len(spectra)} spectra ({', '.join(spectra)}). Use eigencode.load_spectra."
+            )
+        return next(iter(spectra.values()))
+
+
+_ARRAYS = ("eigenvalues", "half_samples")
+
+
+def _metadata(spectrum: Eigenspectrum) -> dict[str, Any]:
+    return {k: v for k, v in asdict(spectrum).items() if k not in _ARRAYS}
+
+
+def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path:
+    """Writes spectra to one file, without pickle.
+
+    Args:
+        spectra: Layer name to spectrum.
+        path: ``.npz``: arrays named layer/eigenvalues and layer/half_samples, and a JSON text ``metadata``. ``.parquet``: one
+            row for each layer and rank (columns layer, rank, eigenvalue, half_samples), metadata as JSON in the schema.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: another ending.
+    """
+    path = Path(path)
+    metadata = json.dumps({name: _metadata(spectrum) for name, spectrum in spectra.items()})
+    partial = path.with_name(path.name + ".partial")
+    if path.suffix == ".npz":
+        arrays = {"metadata": np.array(metadata)}
+        for name, spectrum in spectra.items():
+            arrays |= {f"{name}/{k}": getattr(spectrum, k).numpy() for k in _ARRAYS if getattr(spectrum, k) is not None}
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    elif path.suffix == ".parquet":
+        tables = []
+        for name, spectrum in spectra.items():
+            k = len(spectrum.eigenvalues)
+            halves: list[Any] = [None] * k
+            if spectrum.half_samples is not None:
+                columns = spectrum.half_samples.T.tolist()
+                halves = columns + [None] * (k - len(columns))
+            tables.append(
+                pa.table(
+                    {
+                        "layer": pa.array([name] * k, pa.string()),
+                        "rank": pa.array(range(1, k + 1), pa.int32()),
+                        "eigenvalue": pa.array(spectrum.eigenvalues.numpy()),
+                        "half_samples": pa.array(halves, pa.list_(pa.float64())),
+                    }
+                )
+            )
+        table = pa.concat_tables(tables).replace_schema_metadata({"eigencode": metadata})
+        pq.write_table(table, partial)
+    else:
+        raise DataError(f"save: `path` must end in .npz or .parquet; got {path.name}. Change the ending.")
+    partial.replace(path)
+    return path
+
+
+def load_spectra(path: str | Path) -> dict[str, Eigenspectrum]:
+    """Reads spectra written by ``save_spectra``.
+
+    Args:
+        path: ``.npz`` or ``.parquet`` file.
+
+    Returns:
+        Layer name to spectrum.
+
+    Raises:
+        DataError: no such file, or it was not written by eigencode.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            return _load_parquet(path)
+        with np.load(path, allow_pickle=False) as stored:
+            metadata = json.loads(str(stored["metadata"]))
+            return {
+                name: Eigenspectrum(
+                    eigenvalues=torch.from_numpy(stored[f"{name}/eigenvalues"]),
+                    half_samples=torch.from_numpy(stored[halves]) if (halves := f"{name}/half_samples") in stored else None,
+                    **fields,
+                )
+                for name, fields in metadata.items()
+            }
+    except FileNotFoundError:
+        raise DataError(f"load: {path} does not exist. Check the path.") from None
+    except (KeyError, ValueError, TypeError, OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"load: {path} is not a file of eigenspectra written by eigencode ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
+    table = pq.read_table(path)
+    metadata = json.loads((table.schema.metadata or {})[b"eigencode"])
+    frame = table.to_pandas()
+    spectra = {}
+    for name, fields in metadata.items():
+        rows = frame[frame["layer"] == name].sort_values("rank")
+        halves = [row for row in rows["half_samples"] if row is not None]
+        spectra[name] = Eigenspectrum(
+            eigenvalues=torch.from_numpy(rows["eigenvalue"].to_numpy(copy=True)),
+            half_samples=torch.from_numpy(np.stack(halves, axis=1)) if halves else None,
+            **fields,
+        )
+    return spectra

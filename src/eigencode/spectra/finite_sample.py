@@ -1,0 +1,100 @@
+"""What n samples and f units do to the exponent, and how to take it back."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigencode.errors import SpectrumError
+from eigencode.spectra.covariance import Moments, add_samples, covariance, gram_of_rows
+from eigencode.spectra.eigenvalues import descending_eigenvalues
+from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
+
+_BISECTIONS = 60
+"""Halvings of each bracket: the root is then exact to rounding."""
+
+
+def population_eigenvalues(
+    eigenvalues: Float[Tensor, "*batch k"], *, n_samples: int, ranks: tuple[int, int]
+) -> Float[Tensor, "*batch r"]:
+    """Eigenvalues of the population behind a sample, for a window of ranks.
+
+    Sampling pushes eigenvalues apart: the large come out too large, the small too small. With mu the eigenvalues of
+    diag(l) - sqrt(l) sqrt(l)^T / N, the estimate N (l_i - mu_i) is consistent when n and f grow together, as long as the
+    eigenvalue's neighbourhood is separated from the rest. It assumes samples that are independent up to a linear map; it
+    under-corrects where neighbouring eigenvalues merge (slow decay, alpha below about 0.7, with more units than samples).
+
+    Args:
+        eigenvalues: All sample eigenvalues, largest first, shape (..., k); zeros at the end are ignored.
+        n_samples: Degrees of freedom N of the covariance matrix: samples minus one.
+        ranks: Window, 1-based, inclusive.
+
+    Returns:
+        Estimates for the ranks of the window, shape (..., last - first + 1), in the units of the input.
+
+    Source: Mestre 2008, IEEE Trans. Inf. Theory 54(11), Theorem 3, with every eigenvalue its own cluster.
+    """
+    if eigenvalues.ndim > 1:
+        return torch.stack([population_eigenvalues(row, n_samples=n_samples, ranks=ranks) for row in eigenvalues])
+    first, last = ranks
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:n_samples]
+    window = values[first - 1 : last]
+    following = torch.nn.functional.pad(values, (0, 1))[first : last + 1]
+    low, high = torch.zeros_like(window), window - following
+    difference = values[None, :] - window[:, None]
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        above = (values / (difference + middle[:, None])).sum(1) > n_samples
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return n_samples * high
+
+
+def population_exponent(eigenvalues: Float[Tensor, "*batch k"], *, n_samples: int, ranks: Ranks) -> Float[Tensor, "*batch"]:
+    """Exponent of the line through the estimated population eigenvalues (see ``population_eigenvalues``)."""
+    window, weights = resolve_window(ranks)
+    estimates = population_eigenvalues(eigenvalues, n_samples=n_samples, ranks=window)
+    in_place = torch.nn.functional.pad(estimates, (window[0] - 1, 0), value=1.0)
+    return power_law_line(in_place, ranks=window, weights=weights)[0]
+
+
+def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: Ranks, draws: int = 5, seed: int = 0) -> float:
+    """Exponent that the plain fit reports, on average, for a Gaussian code whose true exponent is ``alpha``.
+
+    Answers before an experiment: are this many images enough for this window? The mean over ``draws`` simulated samples.
+
+    Args:
+        alpha: True exponent of all n_features eigenvalues.
+        n_samples: Number of images n.
+        n_features: Number of units f.
+        ranks: Window of the fit.
+        draws: Simulated samples.
+        seed: Seed of the simulation.
+
+    Returns:
+        Mean fitted exponent.
+
+    Raises:
+        SpectrumError: the window does not fit into min(n - 1, f) ranks.
+
+    Example:
+        >>> round(expected_exponent(0.5, n_samples=300, n_features=1000, ranks=(6, 50)), 2)
+        0.32
+    """
+    window, weights = resolve_window(ranks)
+    if window[1] > min(n_samples - 1, n_features):
+        raise SpectrumError(
+            f"expected_exponent: `ranks` {window} must lie within 1..{min(n_samples - 1, n_features)} for {n_samples} samples "
+            f"of {n_features} units. Lower the last rank or raise either number."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.arange(1, n_features + 1, dtype=torch.float64) ** (-alpha / 2)
+    total = 0.0
+    for _ in range(draws):
+        sample = torch.randn(n_samples, n_features, generator=generator, dtype=torch.float64) * scale
+        if n_features <= n_samples:
+            matrix = covariance(add_samples(Moments.empty(n_features, sample.device), sample[:, None]))
+        else:
+            matrix = gram_of_rows([sample])
+        total += float(power_law_line(descending_eigenvalues(matrix), ranks=window, weights=weights)[0])
+    return total / draws

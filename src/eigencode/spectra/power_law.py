@@ -1,0 +1,250 @@
+"""Power-law fits: the exponent alpha of lambda_n ~ n^(-alpha) over a stated window of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigencode.errors import SpectrumError
+
+Weights = Literal["equal", "inverse_rank"]
+Ranks = tuple[int, int] | str
+
+MIN_RANKS = 3
+"""A line through two points has no residual, and so no standard error."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Window of ranks (1-based, inclusive), the weights used with it, and where it comes from."""
+
+    ranks: tuple[int, int]
+    weights: Weights
+    source: str
+
+
+WINDOWS = {
+    "jiang": Window((1, 10), "equal", "Jiang et al. 2020, section III.B"),
+    "gerum": Window((6, 50), "equal", "Gerum et al. 2022, authors' code"),
+    "schaeffer": Window((10, 316), "equal", "Schaeffer et al. 2020, section 2.3"),
+    "schaeffer_output": Window((10, 100), "equal", "Schaeffer et al. 2020, section 2.3, ImageNet outputs"),
+    "stringer": Window((11, 500), "inverse_rank", "Stringer et al. 2019, authors' MATLAB code"),
+}
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """Least-squares line through log eigenvalue against log rank.
+
+    Attributes:
+        alpha: Exponent, positive when variance falls; dimensionless.
+        stderr: Standard error of the slope from the residuals of the line. It says how straight the spectrum is, not how
+            well the images determine it: for that use ``alpha_interval``.
+        r2: Coefficient of determination in log-log coordinates, with the fit's weights.
+        intercept: Natural logarithm of the fitted eigenvalue at rank 1, eigenvalues in squared activation units.
+        ranks: First and last rank of the window, 1-based, inclusive.
+        weights: "equal", or "inverse_rank" for 1/n.
+        n_samples: Samples behind the eigenvalues; 0 if unknown.
+        n_features: Units behind the eigenvalues; 0 if unknown.
+        method: How the eigenvalues were computed: covariance, gram, sketch; "given" if they came from elsewhere.
+    """
+
+    alpha: float
+    stderr: float
+    r2: float
+    intercept: float
+    ranks: tuple[int, int]
+    weights: Weights
+    n_samples: int
+    n_features: int
+    method: str
+
+    def predict(self, rank: float) -> float:
+        """Fitted eigenvalue at a rank, in squared activation units."""
+        return float(torch.exp(torch.tensor(self.intercept, dtype=torch.float64)) * rank ** (-self.alpha))
+
+
+def resolve_window(ranks: Ranks, weights: Weights | None = None) -> tuple[tuple[int, int], Weights]:
+    """Ranks and weights of a window given by name or by its two ranks.
+
+    Args:
+        ranks: A name of ``WINDOWS``, or first and last rank, 1-based, inclusive.
+        weights: Weights to use; by default those of the named window, else "equal".
+
+    Returns:
+        The two ranks and the weights.
+
+    Raises:
+        SpectrumError: unknown name or weights, not two whole numbers, or fewer than three ranks.
+    """
+    if isinstance(ranks, str):
+        if ranks not in WINDOWS:
+            raise SpectrumError(
+                f"fit_power_law: `ranks` must be two ranks or one of {', '.join(WINDOWS)}; got {ranks!r}. Name one of these."
+            )
+        window = WINDOWS[ranks]
+        return resolve_window(window.ranks, weights or window.weights)
+    try:
+        first, last = (int(rank) for rank in ranks)
+        whole = (first, last) == tuple(ranks)
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise SpectrumError(
+            f"fit_power_law: `ranks` must be two whole numbers, first and last rank; got {ranks!r}. Pass for example (6, 50)."
+        )
+    if first < 1 or last - first + 1 < MIN_RANKS:
+        raise SpectrumError(
+            f"fit_power_law: `ranks` must start at 1 or above and hold at least {MIN_RANKS} ranks; got ({first}, {last}). "
+            "Widen the window."
+        )
+    if weights not in (None, "equal", "inverse_rank"):
+        raise SpectrumError(f"fit_power_law: `weights` must be 'equal' or 'inverse_rank'; got {weights!r}. Choose one of these.")
+    return (first, last), weights or "equal"
+
+
+def power_law_line(
+    eigenvalues: Float[Tensor, "*batch k"], *, ranks: tuple[int, int], weights: Weights = "equal"
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Exponent and intercept of the least-squares line in log-log coordinates, in closed form and differentiable.
+
+    alpha = -sum w (x - <x>)(y - <y>) / sum w (x - <x>)^2 with x = ln rank, y = ln eigenvalue and w-weighted means. Nothing
+    is checked.
+
+    Args:
+        eigenvalues: Positive within the window, largest first, shape (..., k).
+        ranks: First and last rank, 1-based, inclusive.
+        weights: "equal" or "inverse_rank".
+
+    Returns:
+        Exponents and intercepts (natural logarithm), each of shape (...).
+
+    Source: Gerum et al. 2022, Eqs. (4)-(5); the 1/n weights are those of Stringer et al. 2019.
+    """
+    first, last = ranks
+    rank = torch.arange(first, last + 1, dtype=eigenvalues.dtype, device=eigenvalues.device)
+    weight = torch.ones_like(rank) if weights == "equal" else 1 / rank
+    weight = weight / weight.sum()
+    x, y = rank.log(), eigenvalues[..., first - 1 : last].log()
+    x_mean, y_mean = weight @ x, y @ weight
+    centred = weight * (x - x_mean)
+    alpha = -(y @ centred) / (centred @ (x - x_mean))
+    return alpha, y_mean + alpha * x_mean
+
+
+def fit_power_law(
+    eigenvalues: Float[Tensor, " k"],
+    *,
+    ranks: Ranks,
+    weights: Weights | None = None,
+    rank: int | None = None,
+    n_samples: int = 0,
+    n_features: int = 0,
+    method: str = "given",
+    name: str = "fit_power_law",
+) -> PowerLawFit:
+    """Exponent of an eigenspectrum over a window of ranks.
+
+    The estimator is that of the papers: ordinary least squares in log-log coordinates. Sample eigenvalues are spread out
+    by sampling, which biases alpha when n_samples is not far above n_features and the decay is slow: see
+    ``alpha_interval``. That the spectrum *is* a power law is not checked; look at r2 and at ``window_sensitivity``.
+
+    Args:
+        eigenvalues: Largest first, shape (k,), squared activation units.
+        ranks: A name of ``WINDOWS``, or first and last rank, 1-based, inclusive.
+        weights: "equal" (all three papers), or "inverse_rank" (Stringer et al. 2019); default: those of the named window.
+        rank: Numerical rank of the code; default: the number of positive eigenvalues.
+        n_samples: Carried into the result.
+        n_features: Carried into the result.
+        method: Carried into the result.
+        name: What error messages call this code.
+
+    Returns:
+        PowerLawFit.
+
+    Raises:
+        SpectrumError: the window leaves the numerical rank, holds fewer than three ranks or an eigenvalue that is not positive.
+
+    Source: Gerum et al. 2022, Eqs. (4)-(5).
+
+    Example:
+        >>> fit = fit_power_law(torch.arange(1, 101, dtype=torch.float64) ** -1.5, ranks="gerum")
+        >>> round(fit.alpha, 6)
+        1.5
+    """
+    (first, last), weights = resolve_window(ranks, weights)
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    positive = int((values > 0).long().cumprod(0).sum())
+    available = positive if rank is None else min(rank, positive)
+    if last > available:
+        largest = f"the largest window possible is ({min(first, available)}, {available})"
+        remedy = "Lower the last rank, or pass more images or units."
+        if available < MIN_RANKS:
+            largest, remedy = "no window of 3 ranks is possible", "Pass more images or another layer."
+        elif available - first + 1 < MIN_RANKS:
+            largest = f"the largest window possible is (1, {available})"
+        raise SpectrumError(f"{name}: `ranks` ({first}, {last}) leaves the numerical rank {available}; {largest}. {remedy}")
+    alpha, intercept = power_law_line(values, ranks=(first, last), weights=weights)
+    x = torch.arange(first, last + 1, dtype=torch.float64).log()
+    y = values[first - 1 : last].log()
+    weight = torch.ones_like(x) if weights == "equal" else (-x).exp()
+    residual = float((weight * (y - intercept + alpha * x) ** 2).sum())
+    spread_x = float((weight * (x - (weight * x).sum() / weight.sum()) ** 2).sum())
+    spread_y = float((weight * (y - (weight * y).sum() / weight.sum()) ** 2).sum())
+    return PowerLawFit(
+        alpha=float(alpha),
+        stderr=(residual / (len(x) - 2) / spread_x) ** 0.5,
+        r2=1 - residual / spread_y if spread_y > 0 else 1.0,
+        intercept=float(intercept),
+        ranks=(first, last),
+        weights=weights,
+        n_samples=n_samples,
+        n_features=n_features,
+        method=method,
+    )
+
+
+def window_sensitivity(
+    eigenvalues: Float[Tensor, " k"],
+    *,
+    first: Iterable[int],
+    last: Iterable[int],
+    weights: Weights = "equal",
+    rank: int | None = None,
+) -> pd.DataFrame:
+    """Exponent over every window of a grid: how much of alpha is the choice of ranks.
+
+    Args:
+        eigenvalues: Largest first, shape (k,).
+        first: First ranks to try.
+        last: Last ranks to try.
+        weights: "equal" or "inverse_rank".
+        rank: Numerical rank; default: the number of positive eigenvalues.
+
+    Returns:
+        Table with columns first, last, alpha, stderr, r2: one row for every window of at least three ranks within the rank.
+
+    Raises:
+        SpectrumError: no window of the grid fits.
+    """
+    firsts, lasts = list(first), list(last)
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    available = int((values > 0).sum()) if rank is None else rank
+    rows = []
+    for low in firsts:
+        for high in lasts:
+            if low >= 1 and high - low + 1 >= MIN_RANKS and high <= available:
+                fit = fit_power_law(values, ranks=(low, high), weights=weights, rank=available)
+                rows.append({"first": low, "last": high, "alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2})
+    if not rows:
+        raise SpectrumError(
+            f"window_sensitivity: no window of `first` {firsts} and `last` {lasts} holds 3 ranks within the numerical rank "
+            f"{available}. Choose ranks within 1..{available}."
+        )
+    return pd.DataFrame(rows)
