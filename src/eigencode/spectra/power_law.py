@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from eigencode.errors import SpectrumError
 
 Weights = Literal["equal", "inverse_rank"]
-Ranks = tuple[int, int] | str
+Ranks = Sequence[float] | str
 
 MIN_RANKS = 3
 """A line through two points has no residual, and so no standard error."""
@@ -70,7 +70,7 @@ class PowerLawFit:
         return float(torch.exp(torch.tensor(self.intercept, dtype=torch.float64)) * rank ** (-self.alpha))
 
 
-def resolve_window(ranks: Ranks, weights: Weights | None = None) -> tuple[tuple[int, int], Weights]:
+def resolve_window(ranks: Ranks, weights: str | None = None) -> tuple[tuple[int, int], Weights]:
     """Ranks and weights of a window given by name or by its two ranks.
 
     Args:
@@ -106,7 +106,7 @@ def resolve_window(ranks: Ranks, weights: Weights | None = None) -> tuple[tuple[
         )
     if weights not in (None, "equal", "inverse_rank"):
         raise SpectrumError(f"fit_power_law: `weights` must be 'equal' or 'inverse_rank'; got {weights!r}. Choose one of these.")
-    return (first, last), weights or "equal"
+    return (first, last), "inverse_rank" if weights == "inverse_rank" else "equal"
 
 
 def power_law_line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -141,10 +142,10 @@ def stimulus_curve(
         table.append(
             {
                 "count": count,
-                "alpha": float(torch.tensor(plain).mean()),
-                "alpha_sd": float(torch.tensor(plain).std(correction=0)),
-                "alpha_population": float(torch.tensor(corrected).mean()),
-                "population_sd": float(torch.tensor(corrected).std(correction=0)),
+                "alpha": float(np.mean(plain)),
+                "alpha_sd": float(np.std(plain)),
+                "alpha_population": float(np.mean(corrected)),
+                "population_sd": float(np.std(corrected)),
             }
         )
     return pd.DataFrame(table)

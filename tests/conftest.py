@@ -1,0 +1,49 @@
+"""Fixtures that every room uses, and the count of tests that need data which is not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+DATA = Path(os.environ.get("EIGENCODE_DATA", "/nonexistent"))
+_NEEDED = {"mnist": DATA / "MNIST/raw", "cifar10": DATA / "cifar-10-batches-py"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        marker = item.get_closest_marker("real_data")
+        if marker and not all(_NEEDED[name].exists() for name in marker.args):
+            item.add_marker(pytest.mark.skip(reason="needs real data: set EIGENCODE_DATA"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "real data" in str(report.longrepr)]
+    terminalreporter.write_line(f"{len(skipped)} tests skipped for want of real MNIST or CIFAR-10")
+
+
+@pytest.fixture
+def generator():
+    """Source of every random draw in a test."""
+    return torch.Generator().manual_seed(20)
+
+
+@pytest.fixture
+def power_law_code(generator):
+    """Gaussian code with population eigenvalues n^-alpha: (alpha, n_samples, n_features) -> float64 activations."""
+
+    def draw(alpha, n_samples, n_features):
+        scale = torch.arange(1, n_features + 1, dtype=torch.float64) ** (-alpha / 2)
+        return torch.randn(n_samples, n_features, generator=generator, dtype=torch.float64) * scale
+
+    return draw
+
+
+@pytest.fixture(autouse=True)
+def _global_state_is_left_alone():
+    """No function may consume global randomness or change the number of threads or gradient mode."""
+    before = torch.random.get_rng_state()
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    yield
+    assert torch.equal(torch.random.get_rng_state(), before), "the global random state was changed"
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, gradients)

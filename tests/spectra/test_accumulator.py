@@ -1,0 +1,331 @@
+import subprocess
+import sys
+from itertools import pairwise, permutations
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eigencode.errors import SpectrumError
+from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
+from eigencode.spectra.sketch import sketch_error
+from oracles import spectra as oracle
+
+SAME = 1e-10  # relative to the largest eigenvalue: what float64 sums and solvers guarantee, with room to spare
+
+# n < f, f < n, f << n (samples turn into moments on the way), and maps
+SHAPES = [(60, 200), (200, 60), (3000, 20), (50, 3, 4, 4)]
+
+
+def draw(shape, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return (data * torch.linspace(1, 5, shape[-1], dtype=torch.float64) + 3).to(dtype)
+
+
+def pour(batches, **options):
+    metric = SpectrumAccumulator(**options)
+    for batch in batches:
+        metric.update(batch)
+    return metric
+
+
+def assert_same(first, second):
+    assert first.shape == second.shape
+    assert float((first - second).abs().max()) <= SAME * float(first[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_equals_the_oracle(shape, dtype):
+    data = draw(shape, dtype)
+    spectrum = pour([data]).compute()
+    assert_same(spectrum.eigenvalues, torch.from_numpy(oracle.eigenvalues(data.to(torch.float64))))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    shape=st.sampled_from(SHAPES),
+    cuts=st.lists(st.integers(0, 3000), max_size=6),
+    half_samples=st.sampled_from([0, 4]),
+)
+def test_any_split_into_batches_gives_the_same(shape, cuts, half_samples):
+    data = draw(shape)
+    edges = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
+    batches = [data[a:b] for a, b in pairwise(edges)]
+    whole = pour([data], half_samples=half_samples).compute()
+    split = pour(batches, half_samples=half_samples).compute()
+    assert_same(whole.eigenvalues, split.eigenvalues)
+    if half_samples:
+        assert_same(whole.half_samples.flatten(), split.half_samples.flatten())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_merge_order_gives_the_same(shape):
+    data = draw(shape)
+    parts = [pour([piece]) for piece in data.tensor_split([len(data) // 10, len(data) // 2])]
+    expected = pour([data]).compute().eigenvalues
+    for order in permutations(parts):
+        total = SpectrumAccumulator()
+        for part in order:
+            total.merge(part)
+        assert_same(total.compute().eigenvalues, expected)
+    nested = pour([])
+    parts[1].merge(parts[2])
+    nested.merge(parts[1])
+    nested.merge(parts[0])
+    assert_same(nested.compute().eigenvalues, expected)
+
+
+def test_merging_leaves_the_other_as_it_was():
+    data = draw((3000, 20))
+    first, second = pour([data[:1500]]), pour([data[1500:]])
+    alone = second.compute().eigenvalues
+    first.merge(second)
+    first.update(data[:500])
+    assert torch.equal(second.compute().eigenvalues, alone)
+
+
+def test_merging_samples_with_moments():
+    data = draw((3000, 20))
+    few, many = pour([data[:10]]), pour([data[10:]])
+    few.merge(many)
+    assert_same(few.compute().eigenvalues, pour([data]).compute().eigenvalues)
+
+
+def test_compute_may_be_called_between_updates():
+    data = draw((400, 30))
+    metric = pour([data[:200]])
+    first = metric.compute().eigenvalues
+    assert torch.equal(metric.compute().eigenvalues, first)
+    metric.update(data[200:])
+    assert_same(metric.compute().eigenvalues, pour([data]).compute().eigenvalues)
+
+
+def test_a_mean_far_from_zero_costs_no_accuracy():
+    data = draw((500, 40))
+    moved = pour((data + 1e6).split(50)).compute().eigenvalues
+    # 1e6 takes six of the sixteen digits of each activation itself
+    assert float((moved - pour([data]).compute().eigenvalues).abs().max()) < 1e-8
+
+
+def test_activations_may_change_after_update():
+    data = draw((100, 300))
+    metric = SpectrumAccumulator()
+    batch = data.clone()
+    metric.update(batch)
+    batch.zero_()
+    assert_same(metric.compute().eigenvalues, pour([data]).compute().eigenvalues)
+
+
+def test_numpy_and_strided_input():
+    data = draw((40, 6, 50))
+    assert_same(pour([data.numpy()]).compute().eigenvalues, pour([data]).compute().eigenvalues)
+    transposed = data.transpose(1, 2)
+    assert_same(pour([transposed]).compute().eigenvalues, pour([data]).compute().eigenvalues)
+
+
+@pytest.mark.parametrize("shape", [(30, 16, 8), (3, 4, 100)])
+def test_positions_are_samples(shape):
+    data = draw(shape)
+    spectrum = pour(data.split(7), positions=True).compute()
+    assert (spectrum.n_samples, spectrum.n_images) == (shape[0] * shape[1], shape[0])
+    assert_same(spectrum.eigenvalues, pour([data.flatten(0, 1)]).compute().eigenvalues)
+
+
+@pytest.mark.parametrize(
+    ("shape", "method"), [((60, 200), "gram"), ((200, 60), "covariance"), ((200, 200), "covariance"), ((9000, 20), "covariance")]
+)
+def test_says_how(shape, method):
+    spectrum = Eigenspectrum.from_activations(draw(shape))
+    assert spectrum.method == method
+    assert (spectrum.n_samples, spectrum.n_features, len(spectrum.eigenvalues)) == (*shape, min(shape))
+    assert spectrum.error_bound == 0
+
+
+class TestSketch:
+    LIMIT = 600_000
+
+    def data(self):
+        return draw((60, 5000)) * torch.arange(1, 5001) ** -0.5
+
+    def test_is_used_where_nothing_else_fits_and_keeps_its_bound(self):
+        exact = pour([self.data()]).compute()
+        spectrum = pour(self.data().split(10), memory_limit=self.LIMIT, expected_images=60).compute()
+        assert (exact.method, spectrum.method) == ("gram", "sketch")
+        dimension = self.LIMIT // 8 // 60
+        assert spectrum.error_bound == pytest.approx(sketch_error(60, 5000, dimension))
+        rank = exact.numerical_rank
+        error = (spectrum.eigenvalues / exact.eigenvalues - 1)[:rank].abs()
+        assert float(error.max()) <= spectrum.error_bound
+        assert float(error[:10].mean()) < 3 * (2 / dimension) ** 0.5
+        assert spectrum.fit(ranks=(1, 40)).alpha == pytest.approx(exact.fit(ranks=(1, 40)).alpha, abs=0.06)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_bound_holds_for_every_seed(self, seed):
+        exact = pour([self.data()]).compute()
+        spectrum = pour([self.data()], memory_limit=self.LIMIT, seed=seed).compute()
+        error = (spectrum.eigenvalues / exact.eigenvalues - 1)[: exact.numerical_rank].abs()
+        assert float(error.max()) <= spectrum.error_bound
+
+    def test_does_not_depend_on_batches_or_merges(self):
+        whole = pour([self.data()], memory_limit=self.LIMIT)
+        parts = [pour([piece], memory_limit=self.LIMIT) for piece in self.data().split(25)]
+        assert parts[-1].compute().method == "gram"
+        parts[-1].merge(parts[0])
+        parts[-1].merge(parts[1])
+        assert_same(parts[-1].compute().eigenvalues, whole.compute().eigenvalues)
+
+    def test_seed_decides(self):
+        first, second, other = (
+            pour([self.data()], memory_limit=self.LIMIT, seed=seed).compute().eigenvalues for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, second)
+        assert not torch.allclose(first, other)
+
+    def test_memory_is_bounded_by_the_limit(self):
+        metric = SpectrumAccumulator(memory_limit=self.LIMIT)
+        for batch in draw((2000, 5000), torch.float32).split(50):
+            metric.update(batch)
+            held = sum(t.numel() * t.element_size() for t in [*metric._rows, *(g.scatter for g in metric._groups)])
+            assert held <= self.LIMIT
+
+
+WORKER = """
+import sys, torch, torch.distributed as dist
+from eigencode.spectra import SpectrumAccumulator
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+for shape in ((60, 200), (3000, 20)):
+    data = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
+    metric = SpectrumAccumulator(half_samples=2)
+    for batch in data.tensor_split(world)[rank].split(16):
+        metric.update(batch)
+    metric.reduce()
+    spectrum = metric.compute()
+    print(shape[0], rank, spectrum.n_samples, *(float(v).hex() for v in spectrum.eigenvalues))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_any_number_of_processes_gives_the_same(processes, tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) == 2 * processes
+    for shape in ((60, 200), (3000, 20)):
+        data = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
+        expected = torch.from_numpy(oracle.eigenvalues(data))
+        for line in lines:
+            if line[0] == str(shape[0]):
+                assert line[2] == str(shape[0])
+                assert_same(torch.tensor([float.fromhex(v) for v in line[3:]], dtype=torch.float64), expected)
+
+
+def _one_thread():
+    import os
+
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+
+
+class TestErrors:
+    def test_not_finite(self):
+        data = torch.ones(20, 5)
+        data[7, 2], data[9, 0] = float("nan"), float("inf")
+        metric = SpectrumAccumulator(name="conv1")
+        metric.update(torch.ones(100, 5))
+        with pytest.raises(SpectrumError) as caught:
+            metric.update(data)
+        assert str(caught.value) == (
+            "conv1: activations must be finite; got 2 NaN or infinite values in one batch, the first in sample 107. "
+            "Check the images and the network's weights."
+        )
+
+    def test_not_finite_among_moments(self):
+        metric = pour([draw((3000, 20))], name="fc")
+        assert metric._groups
+        data = torch.ones(4, 20)
+        data[3] = -float("inf")
+        with pytest.raises(SpectrumError, match=r"fc: activations must be finite; got 20 .* first in sample 3003"):
+            metric.update(data)
+
+    @pytest.mark.parametrize(
+        ("batch", "text"),
+        [
+            (
+                torch.ones(3, 2, dtype=torch.uint8),
+                "a: activations must be floating point; got torch.uint8. Convert them with .float().",
+            ),
+            (torch.ones(3), "a: activations must have shape (n_samples, ...); got (3,). Reshape them."),
+            (torch.ones(3, 0), "a: activations must have at least 1 unit; got shape (3, 0)."),
+        ],
+    )
+    def test_not_activations(self, batch, text):
+        with pytest.raises(SpectrumError) as caught:
+            SpectrumAccumulator(name="a").update(batch)
+        assert str(caught.value) == text
+
+    def test_other_units(self):
+        metric = pour([torch.ones(3, 2)], name="a")
+        expected = (
+            "a: every batch must have 2 units at 1 positions, as the first had; got 5 at 1. Use images of one size, and one "
+            "accumulator per layer."
+        )
+        with pytest.raises(SpectrumError) as caught:
+            metric.update(torch.ones(3, 5))
+        assert str(caught.value) == expected
+        with pytest.raises(SpectrumError, match="every batch must have"):
+            metric.merge(pour([torch.ones(3, 5)]))
+
+    def test_too_few_samples(self):
+        with pytest.raises(SpectrumError) as caught:
+            pour([torch.ones(1, 5)], name="a").compute()
+        assert str(caught.value) == "a: an eigenspectrum needs at least 2 samples; got 1. Pass more images."
+
+    def test_other_arguments(self):
+        with pytest.raises(SpectrumError, match="accumulators to merge must be made with the same arguments"):
+            pour([torch.ones(2, 2)], seed=1).merge(pour([torch.ones(2, 2)], seed=2))
+
+    def test_memory_limit(self):
+        with pytest.raises(SpectrumError) as caught:
+            SpectrumAccumulator(memory_limit=10)
+        assert str(caught.value) == "SpectrumAccumulator: `memory_limit` must be at least 65536 bytes; got 10. Raise it."
+
+    def test_reduce_without_processes(self):
+        with pytest.raises(SpectrumError) as caught:
+            pour([torch.ones(2, 2)], name="a").reduce()
+        assert str(caught.value) == (
+            "a: reduce() needs a process group, and torch.distributed is not initialised. Start under torchrun and call "
+            "torch.distributed.init_process_group first."
+        )
+
+
+class TestInvariances:
+    data = draw((300, 80))
+    base = pour([data]).compute().eigenvalues
+
+    def test_rotation_of_units(self):
+        rotation = torch.linalg.qr(draw((80, 80), seed=1))[0]
+        assert_same(pour([self.data @ rotation]).compute().eigenvalues, self.base)
+
+    def test_permutation_of_samples_and_units(self):
+        generator = torch.Generator().manual_seed(0)
+        shuffled = self.data[torch.randperm(300, generator=generator)][:, torch.randperm(80, generator=generator)]
+        assert_same(pour([shuffled]).compute().eigenvalues, self.base)
+
+    def test_scale_enters_squared(self):
+        assert_same(pour([self.data * 7]).compute().eigenvalues / 49, self.base)
+
+    def test_shift_of_units_is_nothing(self):
+        assert_same(pour([self.data + torch.linspace(-9, 9, 80)]).compute().eigenvalues, self.base)
+
+    def test_argument_is_not_changed(self):
+        copy = self.data.clone()
+        pour([self.data]).compute()
+        assert torch.equal(copy, self.data)

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+import torch
+
+from eigencode.errors import SpectrumError
+from eigencode.spectra import (
+    Eigenspectrum,
+    expected_exponent,
+    population_eigenvalues,
+    population_exponent,
+    stimulus_curve,
+)
+from oracles import spectra as oracle
+
+
+def spectrum(code, **options):
+    return Eigenspectrum.from_activations(code, **options)
+
+
+class TestPopulation:
+    @pytest.mark.parametrize("shape", [(500, 80), (80, 500)])
+    def test_equals_the_oracle(self, power_law_code, shape):
+        values = spectrum(power_law_code(1.0, *shape), half_samples=0).eigenvalues
+        dof = shape[0] - 1
+        expected = oracle.population_eigenvalues(values[: min(dof, shape[1])].numpy(), dof)
+        found = population_eigenvalues(values, n_samples=dof, ranks=(6, 50))
+        assert found.numpy() == pytest.approx(expected[5:50], rel=1e-7)
+
+    def test_batches(self, power_law_code):
+        values = torch.stack([spectrum(power_law_code(1.0, 200, 60)).eigenvalues for _ in range(2)])
+        together = population_exponent(values, n_samples=199, ranks="gerum")
+        one_by_one = [float(population_exponent(v, n_samples=199, ranks="gerum")) for v in values]
+        assert together.tolist() == pytest.approx(one_by_one, rel=1e-12)
+
+    @pytest.mark.parametrize(("alpha", "plain_is_off_by"), [(0.5, 0.04), (1.0, 0.03)])
+    def test_removes_the_bias_of_sampling(self, power_law_code, alpha, plain_is_off_by):
+        plain, corrected = [], []
+        for _ in range(12):
+            values = spectrum(power_law_code(alpha, 500, 300), half_samples=0).eigenvalues
+            plain.append(float(oracle.line(values.numpy(), (6, 50))[0]))
+            corrected.append(float(population_exponent(values, n_samples=499, ranks="gerum")))
+        bias = abs(-np.mean(plain) - alpha)
+        assert bias > plain_is_off_by
+        assert abs(np.mean(corrected) - alpha) < 0.75 * bias
+
+
+class TestDrawnExponents:
+    """Data drawn with a known exponent give it back within the standard error that the interval states."""
+
+    @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+    def test_comes_back(self, power_law_code, alpha):
+        interval = spectrum(power_law_code(alpha, 3000, 200)).alpha_interval("gerum")
+        assert abs(interval.alpha - alpha) < 3 * max(interval.stderr, abs(interval.drift))
+        assert interval.stderr < 0.02
+
+    def test_identity_comes_back_flat(self, power_law_code):
+        flat = spectrum(power_law_code(0.0, 20000, 60))
+        # 60 units in 20000 images: sampling spreads equal eigenvalues over (1 +- sqrt(60 / 20000))^2, nearly +-11 %
+        assert abs(flat.fit((6, 50)).alpha) < 0.1
+        assert flat.dimension == pytest.approx(60, rel=0.02)
+
+
+def coverage(draw, alpha, n_samples, n_features, ranks, trials):
+    hits = 0
+    for seed in range(trials):
+        interval = spectrum(draw(alpha, n_samples, n_features), seed=seed).alpha_interval(ranks)
+        hits += interval.low <= alpha <= interval.high
+    return hits / trials
+
+
+class TestInterval:
+    def test_covers_in_a_short_run(self, power_law_code):
+        # 40 trials of a 95 % interval: below 0.85 has a probability of about 1 %
+        assert coverage(power_law_code, 1.0, 400, 100, (6, 50), 40) >= 0.85
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+    @pytest.mark.parametrize(
+        ("n_samples", "n_features", "ranks"),
+        [(2000, 200, (6, 50)), (2000, 200, (1, 10)), (500, 300, (6, 50)), (500, 1000, (6, 50))],
+    )
+    def test_covers(self, power_law_code, alpha, n_samples, n_features, ranks):
+        assert 0.90 <= coverage(power_law_code, alpha, n_samples, n_features, ranks, 200) <= 0.99
+
+    def test_same_seed_same_interval(self, power_law_code):
+        code = power_law_code(1.0, 300, 100)
+        assert spectrum(code, seed=3).alpha_interval() == spectrum(code, seed=3).alpha_interval()
+        assert spectrum(code, seed=3).alpha_interval() != spectrum(code, seed=4).alpha_interval()
+
+    def test_shrinks_with_more_images(self, power_law_code):
+        few, many = (spectrum(power_law_code(1.0, n, 100)).alpha_interval() for n in (1200, 19200))
+        assert few.stderr / many.stderr == pytest.approx(4, rel=0.6)
+
+    def test_wider_level_is_wider(self, power_law_code):
+        code = spectrum(power_law_code(1.0, 300, 100))
+        narrow, wide = code.alpha_interval(level=0.5), code.alpha_interval(level=0.99)
+        assert wide.low < narrow.low < narrow.alpha < narrow.high < wide.high
+
+    def test_images_are_resampled_not_positions(self, generator):
+        # Positions of an image are equal here, so the 40 of them say no more than one: intervals must not shrink.
+        image = torch.randn(300, 1, 60, generator=generator, dtype=torch.float64) * torch.arange(1, 61) ** -0.5
+        from eigencode.spectra import SpectrumAccumulator
+
+        intervals = []
+        for positions in (1, 40):
+            metric = SpectrumAccumulator(half_samples=20, positions=True)
+            metric.update(image.expand(-1, positions, -1))
+            intervals.append(metric.compute().alpha_interval((1, 10)))
+        assert intervals[1].stderr == pytest.approx(intervals[0].stderr, rel=0.7)
+
+    @pytest.mark.parametrize(
+        ("options", "call", "text"),
+        [
+            (
+                {"half_samples": 0},
+                {},
+                "activations: no half-samples were kept, so there is no interval. Measure with half_samples=20, at least 4 "
+                "images, and memory for 4 covariance matrices.",
+            ),
+            ({}, {"level": 1.5}, "alpha_interval: `level` must lie between 0 and 1; got 1.5. Pass for example 0.95."),
+            (
+                {},
+                {"ranks": (6, 45)},
+                "alpha_interval: `ranks` (6, 45) must end at 39 or below, the numerical rank of half of the images. "
+                "Lower the last rank or pass more images.",
+            ),
+        ],
+    )
+    def test_errors(self, power_law_code, options, call, text):
+        code = spectrum(power_law_code(1.0, 80, 200), **options)
+        with pytest.raises(SpectrumError) as caught:
+            code.alpha_interval(**{"ranks": (1, 10), **call})
+        assert str(caught.value) == text
+
+
+class TestStimulusCurve:
+    def test_approaches_the_truth_and_settles(self, power_law_code):
+        table = stimulus_curve(power_law_code(0.5, 1500, 150), counts=[100, 300, 1500], ranks=(6, 50), repeats=5)
+        assert table["count"].tolist() == [100, 300, 1500]
+        error = (table["alpha"] - 0.5).abs()
+        assert error.is_monotonic_decreasing
+        assert table["alpha_sd"].is_monotonic_decreasing
+        assert table["alpha_sd"].iloc[-1] == 0
+        assert ((table["alpha_population"] - 0.5).abs() < error).all()
+
+    def test_all_images_is_the_plain_fit(self, power_law_code):
+        code = power_law_code(1.0, 200, 90)
+        table = stimulus_curve(code, counts=[200], ranks="gerum")
+        assert table["alpha"].iloc[0] == pytest.approx(spectrum(code).fit("gerum").alpha, rel=1e-9)
+
+    def test_counts_outside(self, power_law_code):
+        with pytest.raises(SpectrumError) as caught:
+            stimulus_curve(power_law_code(1.0, 90, 60), counts=[20, 90], ranks="gerum")
+        assert str(caught.value) == (
+            "stimulus_curve: `counts` must lie between 52 (for ranks (6, 50)) and 90, the images given; got [20, 90]. Change the "
+            "counts or the window."
+        )
+
+
+def test_expected_exponent_is_what_samples_show(power_law_code):
+    shown = [spectrum(power_law_code(0.5, 300, 100), half_samples=0).fit("gerum").alpha for _ in range(10)]
+    assert expected_exponent(0.5, n_samples=300, n_features=100, ranks="gerum", draws=10) == pytest.approx(
+        np.mean(shown), abs=0.02
+    )
+    with pytest.raises(SpectrumError, match=r"must lie within 1\.\.40 for 41 samples of 100 units"):
+        expected_exponent(0.5, n_samples=41, n_features=100, ranks="gerum")
