@@ -288,8 +288,10 @@ class _Batches:
 
     def first(self, count: int) -> Tensor:
         """The first images, unperturbed."""
-        batch = self.source[:count] if isinstance(self.source, Tensor) else _inputs(next(iter(self.source)))[:count]
-        return batch.to(self.device)
+        if isinstance(self.source, Tensor):
+            return self.source[:count].to(self.device)
+        with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
+            return _inputs(next(iter(self.source)))[:count].to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         start = 0

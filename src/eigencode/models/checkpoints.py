@@ -77,7 +77,7 @@ class _TensorsOnly(pickle.Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if _NEVER_IN_A_CHECKPOINT.fullmatch(module.split(".")[0]) and name not in _HARMLESS_BUILTINS:
-            raise _HostileError(f"{module}.{name}")
+            raise _HostileError(f"{module.replace('__builtin__', 'builtins')}.{name}")
         return _Inert
 
 

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from eigencode.datasets import load_recording
+from eigencode.errors import DataError
+
+ONE = np.arange(12.0).reshape(3, 4)  # neurons x stimuli
+TWO = np.arange(24.0).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "mat"])
+@pytest.mark.parametrize("array", [ONE, TWO])
+def test_formats(tmp_path, ending, array):
+    path = tmp_path / f"v1.{ending}"
+    if ending == "npy":
+        np.save(path, array)
+    elif ending == "npz":
+        np.savez(path, resp=array)
+    else:
+        savemat(path, {"resp": array, "note": "text"})
+    recording = load_recording(path)
+    expected = array if array.ndim == 3 else array[None]
+    assert recording.responses.dtype == torch.float64
+    assert np.array_equal(recording.responses.numpy(), expected.transpose(0, 2, 1))
+    assert recording.name == f"v1.{ending}"
+
+
+def test_variable(tmp_path):
+    np.savez(tmp_path / "r.npz", a=ONE, b=TWO)
+    assert load_recording(tmp_path / "r.npz", variable="b").responses.shape == (2, 4, 3)
+    with pytest.raises(DataError) as caught:
+        load_recording(tmp_path / "r.npz")
+    assert str(caught.value) == (
+        "r.npz: a recording must hold one array (neurons, stimuli) or (2, neurons, stimuli); got a (3, 4), b (2, 3, 4). Name one "
+        "with --recording_variable."
+    )
+    with pytest.raises(DataError, match="r.npz: there is no array 'c'; got a, b. Name one of these."):
+        load_recording(tmp_path / "r.npz", variable="c")
+
+
+def test_errors(tmp_path):
+    np.save(tmp_path / "five.npy", np.zeros((5, 3, 4)))
+    with pytest.raises(DataError) as caught:
+        load_recording(tmp_path / "five.npy")
+    assert str(caught.value) == (
+        "five.npy: 'array' must have shape (neurons, stimuli) or (2, neurons, stimuli); got (5, 3, 4). Transpose it."
+    )
+    (tmp_path / "bad.mat").write_bytes(b"not matlab at all, but long enough to be read as a header" * 4)
+    with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Save it with -v7, or as .npz."):
+        load_recording(tmp_path / "bad.mat")
+    with pytest.raises(DataError, match="none.mat does not exist. Check the path."):
+        load_recording(tmp_path / "none.mat")

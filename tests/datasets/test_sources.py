@@ -1,0 +1,157 @@
+import gzip
+import struct
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from eigencode.datasets import data_root, load
+from eigencode.errors import DataError
+
+
+def test_digits_have_two_disjoint_splits():
+    train, test = load("digits", split="train"), load("digits", split="test")
+    assert (len(train), len(test), train.shape) == (1297, 500, (1, 8, 8))
+    together = torch.cat([train.inputs, test.inputs])
+    assert float(together.max()) == 1.0
+    assert sorted(set(test.labels.tolist())) == list(range(10))
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    """Six images in MNIST's own format."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    pixels = np.arange(6 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
+    for part, name in (("train", "train"), ("test", "t10k")):
+        del part
+        images = struct.pack(">IIII", 0x803, 6, 28, 28) + pixels.tobytes()
+        labels = struct.pack(">II", 0x801, 6) + bytes(range(6))
+        for kind, body in (("images-idx3", images), ("labels-idx1", labels)):
+            (folder / f"{name}-{kind}-ubyte").write_bytes(body)
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(body))
+    return tmp_path, pixels
+
+
+def test_reads_mnist_from_a_root(small_mnist, monkeypatch):
+    root, pixels = small_mnist
+    images = load("mnist", root=root)
+    assert images.inputs[:, 0].numpy() == pytest.approx(pixels / 255)
+    assert images.labels.tolist() == list(range(6))
+    assert images.name == "mnist/test"
+    monkeypatch.setenv("EIGENCODE_DATA", str(root))
+    assert data_root() == root
+    assert len(load("mnist", split="train", count=4)) == 4
+
+
+def test_no_network_says_where_to_put_the_files(tmp_path, monkeypatch):
+    def no_network(*_args, **_options):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    for name in ("mnist", "fashion_mnist", "cifar10"):
+        with pytest.raises(DataError) as caught:
+            load(name, root=tmp_path)
+        assert str(caught.value).startswith(f"{name} is not under {tmp_path} and could not be downloaded (")
+        assert str(caught.value).endswith(
+            "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or EIGENCODE_DATA."
+        )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for index in range(3):
+            shade = 40 * index + (100 if label == "dog" else 0)
+            Image.new("RGB", (10 + 2 * index, 12), (shade, shade, shade)).save(tmp_path / label / f"{index}.png")
+    return tmp_path
+
+
+def test_image_folder(folder):
+    images = load(f"image_folder:{folder}", image_size=8)
+    assert images.inputs.shape == (6, 3, 8, 8)
+    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.inputs[4, 0, 0, 0].item() == pytest.approx(140 / 255)
+    assert load(f"image_folder:{folder}", image_size=8, count=2).inputs.shape[0] == 2
+
+
+def test_image_folder_errors(folder, tmp_path):
+    with pytest.raises(DataError, match=r"images must have one size; got \(12, 10\) and \(12, 12\) .* Pass --image_size."):
+        load(f"image_folder:{folder}")
+    (folder / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cat/0.png is no readable image .* Remove it."):
+        load(f"image_folder:{folder}", image_size=8)
+    with pytest.raises(DataError, match="nowhere is not a folder. Check the path."):
+        load(f"image_folder:{tmp_path}/nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="must hold one folder of images for each class. Arrange it so."):
+        load(f"image_folder:{tmp_path}/empty")
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "pt"])
+def test_tensor_files(tmp_path, ending, generator):
+    inputs, labels = torch.rand(5, 1, 4, 4, generator=generator), torch.arange(5)
+    path = tmp_path / f"set.{ending}"
+    if ending == "npz":
+        np.savez(path, inputs=inputs.numpy(), labels=labels.numpy())
+    elif ending == "safetensors":
+        save_file({"inputs": inputs, "labels": labels}, path)
+    else:
+        torch.save({"images": inputs, "targets": labels}, path)
+    images = load(f"tensors:{path}")
+    assert torch.equal(images.inputs, inputs)
+    assert torch.equal(images.labels, labels)
+
+
+def test_tensor_files_errors(tmp_path):
+    np.savez(tmp_path / "a.npz", pictures=np.zeros((2, 2)))
+    with pytest.raises(DataError, match=r"a.npz must hold an array `inputs`; got pictures. Rename it."):
+        load(f"tensors:{tmp_path}/a.npz")
+    np.savez(tmp_path / "b.npz", inputs=np.zeros((2, 1, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="images must be float32 in \\[0, 1\\]; got uint8"):
+        load(f"tensors:{tmp_path}/b.npz")
+    (tmp_path / "c.pt").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"c.pt cannot be read as .pt \("):
+        load(f"tensors:{tmp_path}/c.pt")
+    with pytest.raises(DataError, match="d.npz does not exist. Check the path."):
+        load(f"tensors:{tmp_path}/d.npz")
+    (tmp_path / "e.txt").write_text("")
+    with pytest.raises(DataError, match=r"e.txt must end in .npz, .npy, .safetensors or .pt. Change the format."):
+        load(f"tensors:{tmp_path}/e.txt")
+
+
+def test_a_tensor_file_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("owned",))
+
+    torch.save({"inputs": Evil()}, tmp_path / "evil.pt")
+    np.savez(tmp_path / "evil.npz", inputs=np.array([Evil()], dtype=object))
+    for name in ("evil.pt", "evil.npz"):
+        with pytest.raises(DataError, match=f"{name} cannot be read"):
+            load(f"tensors:{tmp_path}/{name}")
+
+
+def test_unknown_names():
+    with pytest.raises(DataError) as caught:
+        load("imagenet")
+    assert str(caught.value) == (
+        "load: no data set is called 'imagenet'. Use one of digits, mnist, fashion_mnist, cifar10, image_folder:PATH, "
+        "tensors:PATH."
+    )
+    with pytest.raises(DataError) as caught:
+        load("digits", split="validation")
+    assert str(caught.value) == "load: `split` must be 'train' or 'test'; got 'validation'."
+
+
+@pytest.mark.real_data("mnist", "cifar10")
+def test_real_sets():
+    mnist, cifar = load("mnist"), load("cifar10", split="train")
+    assert (len(mnist), mnist.shape, len(cifar), cifar.shape) == (10000, (1, 28, 28), 50000, (3, 32, 32))
+    # the well-known channel means of CIFAR-10's training images
+    assert cifar.inputs.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
+    assert mnist.labels[:5].tolist() == [7, 2, 1, 0, 4]

@@ -1,0 +1,179 @@
+import os
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from eigencode.errors import ModelError
+from eigencode.models import load_weights, read_state_dict
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+
+
+@pytest.fixture
+def source():
+    return network()
+
+
+def same(model, state):
+    return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+class Parameters:
+    """Stands for the foreign objects that training scripts pickle beside their weights."""
+
+    def __init__(self):
+        self.learning_rate, self.run = 0.1, SimpleNamespace(name="x")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"state": {0: {"step": torch.tensor(1)}}}},
+        lambda state: {"model_state_dict": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+        lambda state: {f"model.{k}": v for k, v in state.items()},
+        # As the Robustness library stores them: data-parallel, an attacker beside the model, and pickled objects.
+        lambda state: {
+            "model": {
+                **{f"module.model.{k}": v for k, v in state.items()},
+                **{f"module.attacker.model.{k}": torch.zeros_like(v) for k, v in state.items()},
+                "module.normalizer.new_mean": torch.zeros(1),
+            },
+            "args": Parameters(),
+            "schedule": {"last": Parameters()},
+            "epoch": 150,
+        },
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_wrappers(tmp_path, source, wrap, legacy):
+    path = tmp_path / "weights.pt"
+    torch.save(wrap(source.state_dict()), path, _use_new_zipfile_serialization=not legacy)
+    model = network()
+    load_weights(model, path)
+    assert same(model, source.state_dict())
+
+
+def test_safetensors(tmp_path, source):
+    path = tmp_path / "weights.safetensors"
+    save_file(source.state_dict(), path)
+    model = network()
+    load_weights(model, path)
+    assert same(model, source.state_dict())
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ModelError, match=r"weights.safetensors is truncated or no safetensors file \(.*\). Download it again."):
+        load_weights(model, path)
+
+
+def test_a_whole_pickled_model_gives_nothing(tmp_path, source):
+    torch.save(source, tmp_path / "model.pt")
+    with pytest.raises(ModelError) as caught:
+        read_state_dict(tmp_path / "model.pt")
+    assert str(caught.value) == (
+        f"weights: {tmp_path}/model.pt holds no tensors. Save the state dict: torch.save(model.state_dict(), PATH)."
+    )
+
+
+CALLS = []
+
+
+class Hostile:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ((os.system, ("touch {marker}",)), "posix.system"),
+        ((eval, ("open('{marker}', 'w')",)), "builtins.eval"),
+        ((getattr, (os, "system")), "builtins.getattr"),
+        ((os.putenv, ("A", "B")), "posix.putenv"),
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_hostile_pickles_are_named_and_not_run(tmp_path, source, call, name, legacy):
+    marker = tmp_path / "marker"
+    function, arguments = call
+    arguments = tuple(a.replace("{marker}", str(marker)) if isinstance(a, str) else a for a in arguments)
+    if function is getattr:
+        arguments = ("x", "upper")
+    path = tmp_path / "hostile.pt"
+    stored = {"model": source.state_dict(), "args": Hostile(function, arguments)}
+    torch.save(stored, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ModelError) as caught:
+        read_state_dict(path)
+    assert str(caught.value) == (
+        f"weights: {path} asks to run {name} when it is loaded; nothing was run. Do not use this file."
+    )
+    assert not marker.exists()
+
+
+def record_call(value):
+    CALLS.append(value)
+
+
+def test_other_callables_become_inert(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    torch.save({"model": source.state_dict(), "args": Hostile(record_call, (1,)), "more": Hostile(torch.set_num_threads, (1,))}, path)
+    threads = torch.get_num_threads()
+    assert read_state_dict(path).keys() == source.state_dict().keys()
+    assert CALLS == []
+    assert torch.get_num_threads() == threads
+
+
+def test_damaged_files(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    torch.save(source.state_dict(), path)
+    whole = path.read_bytes()
+    cases = {
+        whole[: len(whole) // 2]: f"weights: {path} is truncated ({len(whole) // 2} bytes). Download it again.",
+        b"": f"weights: {path} is empty. Download it again.",
+        b"\n<!DOCTYPE html><html>Sign in</html>": (
+            f"weights: {path} is a web page, not a checkpoint. The download failed; fetch the file itself."
+        ),
+    }
+    for body, text in cases.items():
+        path.write_bytes(body)
+        with pytest.raises(ModelError) as caught:
+            read_state_dict(path)
+        assert str(caught.value) == text
+    for body in (b"hello world", pickle.dumps([1, 2, 3]), b"\x80\x04\x95"):
+        path.write_bytes(body)
+        with pytest.raises(ModelError, match=r"weights.pt (is no PyTorch|holds no tensors|is truncated)"):
+            read_state_dict(path)
+    with pytest.raises(ModelError, match="none.pt does not exist. Check the path."):
+        read_state_dict(tmp_path / "none.pt")
+
+
+def test_a_file_for_another_network(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    torch.save(nn.Sequential(nn.Linear(2, 2)).state_dict(), path)
+    before = {name: value.clone() for name, value in source.state_dict().items()}
+    with pytest.raises(ModelError) as caught:
+        load_weights(source, path)
+    assert str(caught.value) == (
+        f"weights: {path} does not fit the network: 6 of its 9 tensors are missing (1.weight, 1.bias, 1.running_mean, ...) and 0 "
+        "are unknown. Use the network that the file was saved from."
+    )
+    state = source.state_dict()
+    state["3.weight"] = torch.zeros(5, 8)
+    torch.save(state, path)
+    with pytest.raises(ModelError) as caught:
+        load_weights(source, path)
+    assert str(caught.value) == (
+        f"weights: {path} does not fit the network: 1 of 9 tensors have another shape, first 3.weight: file (5, 8), network "
+        "(3, 8). Check the number of classes and the image size."
+    )
+    assert same(source, before)
