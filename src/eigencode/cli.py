@@ -36,7 +36,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="eigencode",
         description="Measures the eigenspectrum of neural codes: how fast variance decays, layer by layer.",
-        version=f"eigencode {__version__}",
+        version=__version__,
     )
     commands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
     for name, (config, _) in _COMMANDS.items():
@@ -77,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _normalised(words: Sequence[str]) -> list[str]:
     """--data-root is --data_root, and a bare --json is --json=true."""
     normalised = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for position, word in enumerate(words):
+        following = words[position + 1] if position + 1 < len(words) else ""
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
             word = f"--{flag.replace('-', '_')}{equals}{value}"
@@ -116,6 +117,9 @@ def _measure(config: MeasureConfig) -> None:
     if recording is not None:
         rows.append({"condition": "recording", **summary_row(recording, ranks)})
     summary = pd.DataFrame(rows)
+    recorded = None
+    if recording is not None:
+        recorded = {"file": config.recording, "neurons": recording.n_features, "stimuli": recording.n_samples}
     skipped = {layer: reason for spectra in conditions.values() for layer, reason in spectra.skipped.items()}
     record = measurement_record(
         summary,
@@ -124,6 +128,7 @@ def _measure(config: MeasureConfig) -> None:
         ranks=ranks,
         seed=config.seed,
         skipped=skipped,
+        recording=recorded,
     )
     page = None
     if config.out:

@@ -114,9 +114,7 @@ def test_hostile_pickles_are_named_and_not_run(tmp_path, source, call, name, leg
     torch.save(stored, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(ModelError) as caught:
         read_state_dict(path)
-    assert str(caught.value) == (
-        f"weights: {path} asks to run {name} when it is loaded; nothing was run. Do not use this file."
-    )
+    assert str(caught.value) == (f"weights: {path} asks to run {name} when it is loaded; nothing was run. Do not use this file.")
     assert not marker.exists()
 
 
@@ -126,7 +124,9 @@ def record_call(value):
 
 def test_other_callables_become_inert(tmp_path, source):
     path = tmp_path / "weights.pt"
-    torch.save({"model": source.state_dict(), "args": Hostile(record_call, (1,)), "more": Hostile(torch.set_num_threads, (1,))}, path)
+    torch.save(
+        {"model": source.state_dict(), "args": Hostile(record_call, (1,)), "more": Hostile(torch.set_num_threads, (1,))}, path
+    )
     threads = torch.get_num_threads()
     assert read_state_dict(path).keys() == source.state_dict().keys()
     assert CALLS == []

@@ -67,6 +67,8 @@ def write_report(
             for condition, layers in conditions.items()
             for layer, spectrum in layers.items()
         }
+        if recording is not None:
+            spectra[recording.name] = recording if isinstance(recording, Eigenspectrum) else recording.as_eigenspectrum()
         save_spectra(spectra, partial / "spectra.parquet")
         summary.to_csv(partial / "summary.csv", index=False)
         (partial / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eigencode.errors import SpectrumError
 from eigencode.spectra.dimension import participation_ratio
+from eigencode.spectra.eigenspectrum import Eigenspectrum
 from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law
 
 SHUFFLES = 10
@@ -50,6 +51,17 @@ class CrossValidatedSpectrum:
     def variance_explained(self, k: int) -> float:
         """Share of the summed signal variance in the first k components."""
         return float(self.eigenvalues[:k].sum() / self.eigenvalues.sum())
+
+    def as_eigenspectrum(self) -> Eigenspectrum:
+        """The mean over shuffles as an Eigenspectrum, which can be saved; no interval, since shuffles are no samples."""
+        return Eigenspectrum(
+            eigenvalues=self.eigenvalues,
+            n_samples=self.n_samples,
+            n_features=self.n_features,
+            n_images=self.n_samples,
+            method="cross-validated",
+            name=self.name,
+        )
 
     @property
     def signal_fraction(self) -> float:

@@ -24,7 +24,7 @@ from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Method = Literal["covariance", "gram", "sketch"]
+Method = Literal["covariance", "gram", "sketch", "cross-validated"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Eigenspectrum:
         n_samples: Samples: images, or images times positions.
         n_features: Units.
         n_images: Images.
-        method: covariance (f <= n), gram (n < f), or sketch (neither fitted in memory).
+        method: covariance (f <= n), gram (n < f), sketch (neither fitted in memory), or cross-validated (two repeats).
         dtype: Type in which the activations came.
         error_bound: Bound on the relative error of each eigenvalue; 0 unless sketched.
         half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
@@ -115,7 +115,7 @@ class Eigenspectrum:
     @property
     def dimension(self) -> float:
         """Participation ratio (Jiang et al. 2020, Eq. (4))."""
-        return participation_ratio(self.eigenvalues)
+        return participation_ratio(self.eigenvalues.clamp_min(0))
 
     def variance_explained(self, k: int) -> float:
         """Fraction of the total variance in the first k components.

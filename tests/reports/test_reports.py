@@ -1,0 +1,147 @@
+import base64
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from eigencode.errors import DataError
+from eigencode.measurement import summary_row
+from eigencode.records import measurement_record
+from eigencode.reports import check_folder, plot_along_layers, plot_spectra, print_table, write_report
+from eigencode.spectra import Eigenspectrum, cvpca, load_spectra
+
+RANKS = (2, 30)
+
+
+@pytest.fixture
+def conditions(power_law_code):
+    return {
+        name: {layer: Eigenspectrum.from_activations(power_law_code(alpha, 100, 60), name=layer) for layer in ("conv<1>", "fc")}
+        for name, alpha in (("clean", 1.0), ("noise", 0.5))
+    }
+
+
+@pytest.fixture
+def summary(conditions):
+    rows = [
+        {"condition": condition, **summary_row(s, RANKS)} for condition, spectra in conditions.items() for s in spectra.values()
+    ]
+    rows.append({"condition": "noise", **summary_row(Eigenspectrum.from_activations(torch.eye(9), name="tiny"), RANKS)})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def record(summary):
+    skipped = {"dead": "its output is the same for every image"}
+    return measurement_record(summary, title="A & B", configuration={"model": "x"}, ranks=RANKS, seed=3, skipped=skipped)
+
+
+def test_folder_holds_everything(tmp_path, conditions, summary, record):
+    page = write_report(tmp_path / "out", conditions=conditions, summary=summary, record=record)
+    files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert files == [
+        "figures/eigenspectra.png",
+        "figures/eigenspectra.svg",
+        "figures/layers.png",
+        "figures/layers.svg",
+        "record.json",
+        "report.html",
+        "spectra.parquet",
+        "summary.csv",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    spectra = load_spectra(tmp_path / "out" / "spectra.parquet")
+    assert list(spectra) == ["clean/conv<1>", "clean/fc", "noise/conv<1>", "noise/fc"]
+    assert torch.equal(spectra["noise/fc"].eigenvalues, conditions["noise"]["fc"].eigenvalues)
+    again = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert again["alpha"].to_list()[:4] == pytest.approx(summary["alpha"].to_list()[:4])
+    text = page.read_text()
+    assert "<h1>A &amp; B</h1>" in text
+    assert "conv&lt;1&gt;" in text
+    assert f"{summary['alpha'].iloc[0]:.3f}" in text
+    assert "tiny: `ranks` (2, 30) leaves the numerical rank 8" in text
+    assert "<code>dead</code>: its output is the same for every image." in text
+    assert record["versions"]["eigencode"] in text
+    assert record["hardware"]["processor"] in text
+
+
+def test_page_needs_nothing_else(tmp_path, conditions, summary, record):
+    text = write_report(tmp_path / "out", conditions=conditions, summary=summary, record=record).read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert all(source.startswith("data:") for source in sources)
+    figures = [source for source in sources if source.startswith("data:image/svg+xml;base64,")]
+    assert len(figures) == 2
+    assert all(b"<svg" in base64.b64decode(source.split(",", 1)[1]) for source in figures)
+    assert "script" not in text
+
+
+@pytest.mark.parametrize("word", ["fractal", "smooth"])
+def test_no_output_judges_smoothness(tmp_path, conditions, summary, record, word, capsys):
+    page = write_report(tmp_path / "out", conditions=conditions, summary=summary, record=record)
+    print_table(summary, title="x")
+    assert word not in page.read_text().lower()
+    assert word not in capsys.readouterr().out.lower()
+
+
+def test_earlier_results_are_not_replaced_unasked(tmp_path, conditions, summary, record):
+    folder = tmp_path / "out"
+    check_folder(folder, overwrite=False)
+    write_report(folder, conditions=conditions, summary=summary, record=record)
+    (folder / "mine.txt").write_text("keep")
+    with pytest.raises(DataError) as caught:
+        check_folder(folder, overwrite=False)
+    assert str(caught.value) == (f"--out: {folder} already holds results. Name another folder, or pass --overwrite true.")
+    check_folder(folder, overwrite=True)
+    write_report(folder, conditions=conditions, summary=summary, record=record)
+    assert (folder / "mine.txt").read_text() == "keep"
+    with pytest.raises(DataError, match="mine.txt is a file. Name a folder."):
+        check_folder(folder / "mine.txt", overwrite=True)
+
+
+def test_a_failure_leaves_earlier_results(tmp_path, conditions, summary, record, monkeypatch):
+    folder = tmp_path / "out"
+    write_report(folder, conditions=conditions, summary=summary, record=record)
+    before = (folder / "report.html").read_bytes()
+    monkeypatch.setattr("eigencode.reports.page.plot_along_layers", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(folder, conditions=conditions, summary=summary, record=record)
+    assert (folder / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_figure_of_spectra(conditions, generator):
+    signal = torch.randn(100, 60, generator=generator) * torch.arange(1, 61) ** -0.5
+    recording = cvpca(signal + 0.1 * torch.randn(2, 100, 60, generator=generator), name="v1.npy")
+    axes = plot_spectra(conditions, ranks=RANKS, recording=recording).axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["conv<1>", "fc", "clean", "noise", "v1.npy", "fit window 2–30"]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_many_layers_get_a_colour_bar(conditions):
+    many = {f"layer{i}": conditions["clean"]["fc"] for i in range(40)}
+    figure = plot_spectra({"net": many}, ranks=RANKS)
+    assert figure.axes[0].get_legend() is None
+    assert figure.axes[1].get_ylabel() == "layer, from layer0 (first) to layer39 (last)"
+
+
+def test_figure_along_layers(summary):
+    top, bottom = plot_along_layers(summary).axes
+    assert top.get_lines()[0].get_ydata().tolist() == summary[summary["condition"] == "clean"]["alpha"].to_list()
+    assert [tick.get_text() for tick in bottom.get_xticklabels()] == ["conv<1>", "fc", "tiny"]
+
+
+def test_record_is_json_without_nan(record):
+    import json
+
+    assert json.loads(json.dumps(record, allow_nan=False))["layers"][-1]["alpha"] is None
+    assert (record["ranks"], record["weights"], record["seed"]) == ([2, 30], "equal", 3)
+
+
+def test_table(summary, capsys):
+    print_table(summary, title="title")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "title"
+    assert lines[2].split() == ["condition", "layer", "units", "rank", "α", "population", "α", "R²", "D", "first", "10", "how"]
+    assert "tiny" in lines[-2] or "tiny" in lines[-1]
