@@ -5,13 +5,13 @@ import weakref
 
 import pytest
 import torch
-from oracles import spectra as oracle
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import eigencode as ec
 from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
 from eigencode.measurement import collect, measure, parse_bytes, summary_row
+from oracles import spectra as oracle
 
 SAME = 1e-10  # float64 eigenvalues, relative to the largest
 

@@ -23,11 +23,9 @@ _CHUNK_BYTES = 4 * 2**20
 _CHUNK_ROWS = 512
 """Fewest samples per piece, so that each pass over a large scatter matrix does enough work."""
 
-_BLOCKS = 4
-"""Symmetric products are formed as this many block columns of the lower triangle: 5/8 of the multiplications."""
-
-_BLOCKED_FROM = 512
-"""Below this order the smaller multiplications cost more than they save."""
+_BLOCK_WIDTHS = ((128, 2), (256, 4))
+"""Symmetric products of at least this order are formed as this many block columns of the lower triangle: two save a quarter of
+the multiplications, four three eighths. Below, smaller multiplications cost more than they save."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,11 @@ def symmetric_product(columns: Float[Tensor, "k n"], out: Float[Tensor, "k k"]) 
         out: Symmetric matrix of order k, changed in place.
     """
     order = out.shape[0]
-    if order < _BLOCKED_FROM:
+    blocks = max((count for width, count in _BLOCK_WIDTHS if order >= width), default=1)
+    if blocks == 1:
         out.addmm_(columns, columns.T)
         return
-    edges = [order * i // _BLOCKS for i in range(_BLOCKS + 1)]
+    edges = [order * i // blocks for i in range(blocks + 1)]
     for start, stop in pairwise(edges):
         block = columns[start:] @ columns[start:stop].T
         out[start:, start:stop] += block

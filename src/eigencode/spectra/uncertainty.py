@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import descending_eigenvalues
 from eigencode.spectra.finite_sample import population_exponent
-from eigencode.spectra.power_law import Ranks, fit_power_law, resolve_window
+from eigencode.spectra.power_law import Ranks, fit_power_law, power_law_line, resolve_window
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ def alpha_interval(
 
     Duplicates, as the bootstrap makes them, distort eigenvalues; half-samples do not. Each half-sample goes through the same
     estimator: population eigenvalues (Mestre 2008), then the line. The spread of the exponents of halves, times
-    sqrt(m / (n - m)) = 1, estimates the standard error of the whole. The interval is alpha +- t * max(stderr, |drift|):
-    where the exponent still moves when the images are halved, that movement bounds the remaining bias.
-    On Gaussian codes with exponents 0.5 to 2 a nominal 95 % interval covers the truth in 90-99 % of trials.
+    sqrt(m / (n - m)) = 1, estimates the standard error of the whole. Where the exponent still moves when the images are halved,
+    by more than its own noise, that movement is added as remaining bias: the interval is
+    alpha +- (t stderr + max(0, |drift| - drift_stderr)).
+    On Gaussian codes with exponents 0.5 to 2 a nominal 95 % interval covers the truth in 92 to 100 % of 200 trials; it errs on the
+    wide side where images are few (500 for ranks up to 50).
 
     Args:
         eigenvalues: All eigenvalues of the whole sample, largest first.
@@ -75,7 +78,7 @@ def alpha_interval(
 
     Source: Politis & Romano 1994, Ann. Stat. 22(4); Mestre 2008.
     """
-    window, _ = resolve_window(ranks)
+    window, weights = resolve_window(ranks)
     if not 0 < level < 1:
         raise SpectrumError(f"alpha_interval: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
     if len(half_samples) < 2:
@@ -90,8 +93,11 @@ def alpha_interval(
         )
     alpha = float(population_exponent(eigenvalues, n_samples=n_samples - 1, ranks=ranks))
     halves = population_exponent(half_samples, n_samples=n_samples // 2 - 1, ranks=ranks)
+    corrections = halves - power_law_line(half_samples, ranks=window, weights=weights)[0]
     stderr, drift = float(halves.std()), float(alpha - halves.mean())
-    margin = float(stats.t.ppf((1 + level) / 2, min(n_parts, len(halves)) - 1)) * max(stderr, abs(drift))
+    drift_stderr = float(corrections.std()) / math.sqrt(2)  # the correction falls as 1 / n, and its noise with it
+    quantile = float(stats.t.ppf((1 + level) / 2, min(n_parts, len(halves)) - 1))
+    margin = quantile * stderr + max(0.0, abs(drift) - drift_stderr)
     return AlphaInterval(alpha, alpha - margin, alpha + margin, stderr, drift, level, window)
 
 

@@ -1,0 +1,9 @@
+"""Runs the benchmarks named on the command line, or all of them."""
+
+import sys
+from importlib import import_module
+
+BENCHMARKS = ("start_up", "memory_of_all_layers", "measuring_against_forward", "spectrum_against_reptrix")
+
+for name in sys.argv[1:] or BENCHMARKS:
+    import_module(f"benchmarks.{name}").main()

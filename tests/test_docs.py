@@ -1,0 +1,116 @@
+"""Every command and every Python block of the README and the documentation runs."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eigencode import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# Long commands run in a small size: the same words, fewer images.
+SMALLER = {"--count 3000": "--count 100", "--ranks schaeffer": "--ranks jiang", "--epochs 10": "--epochs 1"}
+
+
+def blocks(kind):
+    for page in PAGES:
+        for number, match in enumerate(BLOCK.finditer(page.read_text())):
+            if match[1] == kind:
+                yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{number}")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, generator):
+    """A folder with the files that the documentation speaks of."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    np.savez("images.npz", inputs=torch.rand(60, 3, 32, 32, generator=generator).numpy())
+    signal = torch.randn(300, 100, generator=generator) / torch.arange(1, 101) ** 0.5
+    np.save("v1.npy", (signal + 0.05 * torch.randn(2, 300, 100, generator=generator)).transpose(1, 2).numpy())
+    for index in range(30):
+        folder = tmp_path / "photos" / ("a" if index % 2 else "b")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (70, 80, 3), generator=generator, dtype=torch.uint8).numpy()
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    (tmp_path / "my_network.py").write_text(
+        "from torch import nn\n\ndef make(image_shape):\n"
+        "    return nn.Sequential(nn.Conv2d(image_shape[0], 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(20))\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+def test_python_blocks(code, workplace):
+    (workplace / "block.py").write_text(code)
+    runpy.run_path(str(workplace / "block.py"))
+
+
+def needs_real_data(words):
+    from conftest import _NEEDED
+
+    return [name for name, path in _NEEDED.items() if name in words and not path.exists()]
+
+
+@pytest.mark.parametrize("script", list(blocks("bash")))
+def test_commands(script, workplace, capsys):
+    for line in script.replace("\\\n", " ").splitlines():
+        for long, short in SMALLER.items():
+            line = line.replace(long, short)
+        words = shlex.split(line, comments=True)
+        if not words or words[0] in ("make", "pip"):
+            assert not words or words[:2] in (["make", "demo"], ["make", "test"], ["pip", "install"]), line
+            continue
+        missing = needs_real_data(words)
+        if missing:
+            pytest.skip(f"needs real data: {', '.join(missing)} under EIGENCODE_DATA")
+        if words[0] == "eigencode":
+            assert cli.main(words[1:]) == 0, capsys.readouterr().err
+        else:
+            assert words[0] == "python", line
+            done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+
+
+def test_demo(tmp_path):
+    """What `make demo` runs: examples/demo.py."""
+    assert "examples/demo.py --out demo" in (ROOT / "Makefile").read_text()
+    script = ROOT / "examples" / "demo.py"
+    done = subprocess.run([sys.executable, script, "--out", tmp_path / "demo"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"Report: {tmp_path}/demo/report.html"
+    assert "noise 0.2" in (tmp_path / "demo" / "report.html").read_text()
+
+
+def test_every_example_says_how_it_is_run():
+    for script in (ROOT / "examples").glob("*.py"):
+        assert f"python examples/{script.name}" in script.read_text().split('"""')[1]
+
+
+def test_interval_check(tmp_path):
+    script = ROOT / "examples" / "interval_check.py"
+    words = ["--data", "digits", "--subsets", "2", "--counts", "300"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.split()[0] in ("relu3", "relu4", "pool2")]) >= 3
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_page_judges_a_code():
+    forbidden = re.compile(r"\bis (fractal|smooth)\b")
+    assert not [page for page in PAGES if forbidden.search(page.read_text())]
