@@ -3,7 +3,13 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("start_up", "memory_of_all_layers", "measuring_against_forward", "spectrum_against_reptrix")
+BENCHMARKS = (
+    "start_up",
+    "memory_of_all_layers",
+    "measuring_against_forward",
+    "spectrum_against_reptrix",
+    "interval_coverage",
+)
 
 for name in sys.argv[1:] or BENCHMARKS:
     import_module(f"benchmarks.{name}").main()

@@ -1,4 +1,8 @@
-"""(b) Measuring every layer of ResNet-18 by channels, against the bare forward pass. Bar: extra time at most 0.4 forward passes."""
+"""(b) Measuring every layer of ResNet-18 by channels, against the bare forward pass. Bar: at most 0.4 forward passes more.
+
+The statistics alone are 36 billion float64 multiplications for 76 billion float32 ones of the forward pass, and float64 runs at
+half the speed: without a cheaper exact product the bar cannot be met on a CPU.
+"""
 
 import statistics
 import time

@@ -93,6 +93,17 @@ class TestNames:
     def test_names_and_globs(self, model, inputs, request_, found):
         assert names(model, inputs, request_) == found
 
+    def test_parametrized_weights_are_no_layers(self, inputs):
+        last = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+        model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 4), nn.ReLU(), last)
+        assert names(model, inputs, "penultimate") == ["3"]
+        assert names(model, inputs, "all") == ["0", "1", "2", "3", "4"]
+
+    def test_a_module_under_two_names_is_one_layer_called_twice(self, inputs):
+        model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+        model[2] = model[0]
+        assert names(model, inputs, "all") == ["0#1", "1", "0#2"]
+
     def test_containers_can_be_named(self, inputs):
         model = nn.Sequential(nn.Sequential(nn.Linear(6, 4), nn.ReLU()), nn.Linear(4, 2))
         assert names(model, inputs, "0") == ["0"]
@@ -102,6 +113,12 @@ class TestNames:
         with pytest.raises(ActivationError) as caught:
             names(model, inputs, "secnd")
         assert str(caught.value) == "`layers`: no layer is called 'secnd' (the network has 10). Did you mean 'second' or 'index'?"
+
+    @pytest.mark.parametrize("layers", [3, [], [1], None])
+    def test_no_names(self, model, inputs, layers):
+        with pytest.raises(ActivationError) as caught:
+            names(model, inputs, layers)
+        assert str(caught.value) == f"`layers` must be a name, a glob, 'all', 'penultimate' or a list of these; got {layers!r}."
 
     def test_no_penultimate(self, inputs):
         with pytest.raises(ActivationError, match="'penultimate' finds no layer"):

@@ -66,9 +66,9 @@ class TestMeasure:
     def test_table(self, capsys):
         status, out, err = run(capsys, "measure", "--model", "schaeffer_cnn", "--count", 200, "--layers", "conv1,relu4,fc3")
         assert status == 0
-        assert out.splitlines()[0] == "schaeffer_cnn · digits (ranks 6-50, weights equal)"
+        assert out.splitlines()[0] == "schaeffer_cnn · digits · 200 images (ranks 6-50, weights equal)"
         assert [line.split()[0] for line in out.splitlines()[4:7]] == ["conv1", "relu4", "fc3"]
-        assert "note: fc3: `ranks` (6, 50) leaves the numerical rank 10" in err
+        assert "note: fc3: `ranks` (6, 50) goes beyond the numerical rank 10" in err
 
     def test_json_agrees_with_the_library(self, capsys):
         status, out, _ = run(
@@ -163,7 +163,7 @@ class TestMeasure:
         ),
         (
             ["--model", "gerum_cnn", "--ranks", "6-5000"],
-            "no exponent could be fitted: tanh3: `ranks` (6, 5000) leaves the numerical rank 499; the largest window possible is (6, "
+            "no exponent could be fitted: tanh3: `ranks` (6, 5000) goes beyond the numerical rank 499; the largest window possible is (6, "
             "499). Lower the last rank, or pass more images or units.",
         ),
         (
@@ -173,7 +173,7 @@ class TestMeasure:
         ),
         (
             ["--model", "gerum_cnn", "--count", "5"],
-            "no exponent could be fitted: tanh3: `ranks` (6, 50) leaves the numerical rank 4; the largest window possible is (1, 4). "
+            "no exponent could be fitted: tanh3: `ranks` (6, 50) goes beyond the numerical rank 4; the largest window possible is (1, 4). "
             "Lower the last rank, or pass more images or units.",
         ),
         (["--model", "gerum_cnn", "--count", "1"], "measure: at least 2 images are needed; got 1. Pass more images."),

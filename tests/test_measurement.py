@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import eigencode as ec
-from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
+from eigencode.errors import ActivationError, DataError, EigencodeError, ModelError, SpectrumError
 from eigencode.measurement import collect, measure, parse_bytes, summary_row
 from oracles import spectra as oracle
 
@@ -67,11 +67,35 @@ def test_a_layer_that_never_fits_is_sketched(images):
     assert float(error.max()) < spectra["2"].error_bound
 
 
+def test_a_layer_that_fits_alone_is_never_sketched(generator):
+    model = nn.Sequential(nn.Linear(20, 5000), nn.Linear(5000, 5000), nn.Linear(5000, 3))
+    spectra = measure(model, torch.rand(100, 20, generator=generator), layers=["0", "1"], memory_limit=2_500_000)
+    assert [spectrum.method for spectrum in spectra.values()] == ["gram", "gram"]
+    assert spectra.n_passes == 2
+
+
+def test_a_compiled_model_is_measured_through_its_original(cnn, images):
+    expected = measure(cnn, images)["relu4"].eigenvalues
+    compiled = torch.compile(cnn, backend="eager")
+    with torch.no_grad():
+        compiled(images.inputs[:2])
+    assert torch.equal(measure(compiled, images)["relu4"].eigenvalues, expected)
+
+
+def test_networks_that_assert_their_image_size(images):
+    model = ec.models.load("torchvision:vit_b_32")
+    with pytest.raises(
+        ActivationError, match=r"The network cannot run on images of shape \(1, 8, 8\) \(.*Use images of the size"
+    ):
+        measure(model, images)
+
+
 def test_sources_of_images(cnn, images):
     expected = measure(cnn, images, batch_size=50)["relu4"].eigenvalues
     loader = DataLoader(TensorDataset(images.inputs, images.labels), batch_size=50)
     assert torch.equal(measure(cnn, loader)["relu4"].eigenvalues, expected)
     assert torch.equal(measure(cnn, images.inputs, batch_size=50)["relu4"].eigenvalues, expected)
+    assert torch.equal(measure(cnn, images.inputs.numpy(), batch_size=50)["relu4"].eigenvalues, expected)
     bare = DataLoader(TensorDataset(images.inputs), batch_size=50)
     assert torch.equal(measure(cnn, bare)["relu4"].eigenvalues, expected)
 
@@ -174,6 +198,12 @@ def test_collect_gives_the_activations_behind_a_spectrum(cnn, images):
     )
 
 
+def test_what_is_no_model(images):
+    with pytest.raises(ModelError) as caught:
+        measure("schaeffer_cnn", images)
+    assert str(caught.value) == "measure: `model` must be a torch.nn.Module; got str. See eigencode.models.load."
+
+
 def test_values_that_are_not_finite_name_the_layer(cnn, images):
     with torch.no_grad():
         cnn.fc2.bias[3] = float("nan")
@@ -207,7 +237,15 @@ def test_wrong_images(cnn, images, text):
 
 
 def test_sizes_in_bytes():
-    assert [parse_bytes(size) for size in ("1kB", "1.5KiB", 7, "2 GiB", "3m")] == [1000, 1536, 7, 2**31, 3_000_000]
+    assert [parse_bytes(size) for size in ("2000kB", "1.5MiB", 2**20, "2 GiB", "3m")] == [
+        2_000_000,
+        3 * 2**19,
+        2**20,
+        2**31,
+        3_000_000,
+    ]
+    with pytest.raises(EigencodeError, match="`memory_limit` must be at least 1MiB; got '1B'. Raise it."):
+        parse_bytes("1B")
     with pytest.raises(EigencodeError, match="`memory_limit` must be a number of bytes such as 4GiB or 500MB; got 'much'"):
         parse_bytes("much")
 
@@ -216,7 +254,7 @@ def test_summary_says_why_a_number_is_missing(cnn, images):
     table = measure(cnn, images, layers=["relu4", "fc3"]).summary("gerum")
     row = table.set_index("layer").loc["fc3"]
     assert row["note"] == (
-        "fc3: `ranks` (6, 50) leaves the numerical rank 10; the largest window possible is (6, 10). Lower the last rank, or pass "
+        "fc3: `ranks` (6, 50) goes beyond the numerical rank 10; the largest window possible is (6, 10). Lower the last rank, or pass "
         "more images or units."
     )
     assert row[["alpha", "r2", "alpha_low"]].isna().all()
@@ -236,12 +274,13 @@ def test_summary_of_a_recording(generator):
 
 
 WORKER = """
-import torch, torch.distributed as dist, eigencode as ec
+import sys, torch, torch.distributed as dist, eigencode as ec
 dist.init_process_group("gloo")
 model = ec.models.load("gerum_deep_mlp", image_shape=(1, 8, 8)).double()
 spectra = ec.measure(model, ec.datasets.load("digits").inputs.double(), layers="all", batch_size=32)
-for name, s in spectra.items():
-    print(name, s.n_images, *(float(v).hex() for v in s.eigenvalues[:40]))
+with open(f"{sys.argv[1]}/{dist.get_rank()}.txt", "w") as file:
+    for name, s in spectra.items():
+        print(name, s.n_images, *(float(v).hex() for v in s.eigenvalues[:40]), file=file)
 dist.destroy_process_group()
 """
 
@@ -250,12 +289,20 @@ def test_processes_share_the_images(tmp_path):
     from spectra.test_accumulator import _one_thread
 
     (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(tmp_path / "worker.py"),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
     assert done.returncode == 0, done.stderr
     model = ec.models.load("gerum_deep_mlp", image_shape=(1, 8, 8)).double()
     alone = measure(model, ec.datasets.load("digits").inputs.double(), layers="all")
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.split() for path in tmp_path.glob("*.txt") for line in path.read_text().splitlines()]
     assert sorted(line[0] for line in lines) == sorted([*alone, *alone])
     for name, count, *values in lines:
         assert int(count) == 500

@@ -78,13 +78,22 @@ def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) ->
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.enter_context(torch.no_grad())
-        for name, module in model.named_modules(remove_duplicate=False):
-            if name:
+        for name, module in model.named_modules():
+            if name and not _is_parametrization(name):
                 stack.callback(module.register_forward_hook(hook_for(name)).remove)
         stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
         stack.callback(_restore_training, training)
         model.eval()
         yield
+
+
+def _is_parametrization(name: str) -> bool:
+    """Whether a module computes weights (torch.nn.utils.parametrize) and not a code."""
+    return "parametrizations" in name.split(".")
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return all(name == "parametrizations" for name, _ in module.named_children())
 
 
 def _restore_training(training: Mapping[nn.Module, bool]) -> None:
@@ -147,19 +156,19 @@ def trace(model: nn.Module, inputs: Tensor) -> Trace:
     try:
         with observed(model, observe):
             model(inputs)
-    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(
             f"The network cannot run on images of shape {tuple(inputs.shape[1:])} ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no message'}). Use images of the size and channels it was made for."
         ) from error
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(model.named_modules())
     count = Counter(name for name, *_ in events)
     several = frozenset(name for name, calls in count.items() if calls > 1)
     layers = tuple(
         Layer(
             name=layer_name(name, call, place, several=several),
             module=name,
-            leaf=not any(True for _ in modules[name].children()),
+            leaf=_is_leaf(modules[name]),
             passes_on=isinstance(modules[name], _PASS_ON),
             shape=tuple(tensor.shape),
             dtype=tensor.dtype,
@@ -176,7 +185,7 @@ def _penultimate(events: list[Any], modules: Mapping[str, nn.Module], several: f
     All outputs are still referenced, so that storage addresses are unique. Modules without children come first; a network that
     changes the code by a function between modules gets the last module before.
     """
-    leaf = {name: not any(True for _ in module.children()) for name, module in modules.items()}
+    leaf = {name: _is_leaf(module) for name, module in modules.items()}
     weighted = [i for i, (name, *_) in enumerate(events) if leaf[name] and any(p.ndim >= 2 for p in modules[name].parameters())]
     if not weighted:
         return None
@@ -207,8 +216,11 @@ def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     Raises:
         ActivationError: a name or glob matches nothing; the message proposes names.
     """
+    requests = [layers] if isinstance(layers, str) else layers
+    if not isinstance(requests, Sequence) or not requests or not all(isinstance(request, str) for request in requests):
+        raise ActivationError(f"`layers` must be a name, a glob, 'all', 'penultimate' or a list of these; got {layers!r}.")
     wanted: set[str] = set()
-    for request in [layers] if isinstance(layers, str) else layers:
+    for request in requests:
         if request == "all":
             found = {layer.name for layer in traced.layers if layer.leaf and not layer.passes_on}
         elif request == "penultimate":

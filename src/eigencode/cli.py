@@ -120,10 +120,14 @@ def _measure(config: MeasureConfig) -> None:
     recorded = None
     if recording is not None:
         recorded = {"file": config.recording, "neurons": recording.n_features, "stimuli": recording.n_samples}
-    skipped = {layer: reason for spectra in conditions.values() for layer, reason in spectra.skipped.items()}
+    skipped = {
+        (f"{spec}/{layer}" if len(conditions) > 1 else layer): reason
+        for spec, spectra in conditions.items()
+        for layer, reason in spectra.skipped.items()
+    }
     record = measurement_record(
         summary,
-        title=" · ".join(part for part in (config.model, config.data if config.model else None, config.recording) if part),
+        title=_title(config, conditions),
         configuration=asdict(config),
         ranks=ranks,
         seed=config.seed,
@@ -138,6 +142,12 @@ def _measure(config: MeasureConfig) -> None:
         print(f"Report: {page}", file=sys.stderr)
     if summary["alpha"].isna().all():
         raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
+
+
+def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
+    parts = [config.model, config.data] if config.model else []
+    parts += [f"{spectrum.n_images} images" for spectra in conditions.values() for spectrum in spectra.values()][:1]
+    return " · ".join([*(part for part in parts if part), *([config.recording] if config.recording else [])])
 
 
 def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
@@ -206,7 +216,7 @@ def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any], 
     else:
         window = f"ranks {record['ranks'][0]}-{record['ranks'][1]}, weights {record['weights']}"
         print_table(summary, title=f"{record['title']} ({window})")
-    for note in dict.fromkeys(note for note in summary["note"] if note):
+    for note in dict.fromkeys(note for note in summary["note"] if note and not summary["alpha"].isna().all()):
         print(f"note: {note}", file=sys.stderr)
     for layer, reason in skipped.items():
         print(f"skipped {layer}: {reason}.", file=sys.stderr)

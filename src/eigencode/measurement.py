@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
@@ -27,16 +28,20 @@ from eigencode.activations import (
     unreadable,
 )
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
+from eigencode.errors import ActivationError, DataError, EigencodeError, ModelError, SpectrumError
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.spectra.resampling import GROUPS
 
-Images = ImageSet | Tensor | DataLoader  # type: ignore[type-arg]
+Images = ImageSet | Tensor | np.ndarray | DataLoader  # type: ignore[type-arg]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
 Progress = Callable[[str, int, int], None]
 
 _TRACED_IMAGES = 2
+_LEAST_MEMORY = 2**20
+_MARGIN = 2**16
+"""Bytes added to each layer's need: the least that an accumulator accepts."""
+
 _SKETCH_RATIO = 4
 """A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
 
@@ -89,7 +94,7 @@ def summary_row(
     try:
         fit = spectrum.fit(ranks)
         row |= {"alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2}
-        if isinstance(spectrum, Eigenspectrum):
+        if isinstance(spectrum, Eigenspectrum) and spectrum.half_samples is not None:
             interval = spectrum.alpha_interval(ranks, level=level)
             row |= {"alpha_population": interval.alpha, "alpha_low": interval.low, "alpha_high": interval.high}
             row["alpha_drift"] = interval.drift
@@ -107,7 +112,7 @@ def parse_bytes(size: int | str) -> int:
     """Number of bytes in ``"4GiB"``, ``"500 MB"`` or ``1000``.
 
     Raises:
-        EigencodeError: not a size.
+        EigencodeError: not a size, or less than 1 MiB.
 
     Example:
         >>> parse_bytes("2GiB")
@@ -117,7 +122,10 @@ def parse_bytes(size: int | str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(size), flags=re.IGNORECASE)
     if not match:
         raise EigencodeError(f"`memory_limit` must be a number of bytes such as 4GiB or 500MB; got {size!r}.")
-    return int(float(match[1]) * units[(match[2] or "").lower()])
+    number = int(float(match[1]) * units[(match[2] or "").lower()])
+    if number < _LEAST_MEMORY:
+        raise EigencodeError(f"`memory_limit` must be at least 1MiB; got {size!r}. Raise it.")
+    return number
 
 
 def measure(
@@ -144,7 +152,7 @@ def measure(
 
     Args:
         model: Any network.
-        images: ImageSet, tensor of inputs (n, ...), or DataLoader of inputs or (inputs, labels).
+        images: ImageSet, tensor or array of inputs (n, ...), or DataLoader of inputs or (inputs, labels).
         layers: "penultimate", "all", names, globs, or a list of these.
         units: "all" numbers of a map are units (the papers' reading), "channels" with positions as samples, or "pooled".
         tokens: For token models under units="all": "all", "mean" or "cls" (the first).
@@ -169,11 +177,15 @@ def measure(
         >>> {name: spectrum.n_features for name, spectrum in spectra.items()}
         {'0': 30, '1': 30, '2': 5}
     """
+    model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"measure: `model` must be a torch.nn.Module; got {type(model).__name__}. See eigencode.models.load.")
     limit = parse_bytes(memory_limit)
     home = model_device(model)
     target = torch.device(device) if device is not None else home
     batches = _Batches(images, batch_size, target, perturbation)
-    model.to(target)
+    if device is not None:
+        model.to(target)
     try:
         first = batches.first(_TRACED_IMAGES)
         traced = trace(model, first)
@@ -185,7 +197,7 @@ def measure(
                 result.skipped[layer.name] = reason
             else:
                 wanted.append(layer)
-        plans = [_plan_layer(layer, batches.count, units, tokens, half_samples) for layer in wanted]
+        plans = [_plan_layer(layer, batches.count, units, tokens, half_samples, limit) for layer in wanted]
         passes = _plan_passes(plans, limit)
         for number, (members, budgets) in enumerate(passes, 1):
             stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
@@ -204,7 +216,8 @@ def measure(
             result.n_passes += 1
             _finish(metrics, result, progress)
     finally:
-        model.to(home)
+        if device is not None:
+            model.to(home)
     if not result:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
         raise ActivationError(f"No layer could be measured. {reasons}. Name other layers or pass other images.")
@@ -239,7 +252,8 @@ def collect(
     Raises:
         ActivationError: no such layer, several that match, or an output that is no code of the images.
     """
-    batches = _Batches(images, batch_size, model_device(model), None)
+    model = getattr(model, "_orig_mod", model)
+    batches = _Batches(images, batch_size, model_device(model), split=False)
     first = batches.first(_TRACED_IMAGES)
     traced = trace(model, first)
     found = select_layers(traced, layer)
@@ -266,10 +280,20 @@ def collect(
 class _Batches:
     """Inputs batch by batch, on the device, perturbed; this process's share of them under torch.distributed."""
 
-    def __init__(self, images: Images, batch_size: int, device: torch.device, perturbation: Perturbation | None) -> None:
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        device: torch.device,
+        perturbation: Perturbation | None = None,
+        *,
+        split: bool = True,
+    ) -> None:
         if batch_size < 1:
             raise DataError(f"measure: `batch_size` must be at least 1; got {batch_size}.")
         self.source = images.inputs if isinstance(images, ImageSet) else images
+        if isinstance(self.source, np.ndarray):
+            self.source = torch.from_numpy(self.source)
         self.batch_size, self.device, self.perturbation = batch_size, device, perturbation
         self.count: int | None
         if isinstance(self.source, Tensor):
@@ -283,7 +307,9 @@ class _Batches:
             self.count = len(self.source.dataset) if sized else None  # type: ignore[arg-type]
         if self.count is not None and self.count < 2:
             raise DataError(f"measure: at least 2 images are needed; got {self.count}. Pass more images.")
-        parallel = dist.is_available() and dist.is_initialized()
+        parallel = split and dist.is_available() and dist.is_initialized()
+        if hasattr(getattr(self.source, "sampler", None), "num_replicas"):
+            parallel = False  # a DistributedSampler has split the images already
         self.share = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
 
     def first(self, count: int) -> Tensor:
@@ -323,17 +349,17 @@ class _Plan:
     least: int
 
 
-def _plan_layer(layer: Layer, count: int | None, units: Units, tokens: Tokens, half_samples: int) -> _Plan:
+def _plan_layer(layer: Layer, count: int | None, units: Units, tokens: Tokens, half_samples: int, limit: int) -> _Plan:
     code = as_code(torch.empty(layer.shape, dtype=layer.dtype, device="meta"), units=units, tokens=tokens)
     n_units = code.shape[2]
     if count is None:
-        return _Plan(layer, 2**31, 2**16)
+        return _Plan(layer, 2**31, _MARGIN)
     n_samples = count * code.shape[1]
     moments, rows = 8 * n_units**2, n_samples * n_units * code.element_size()
     sketch = 8 * n_samples * min(n_units, _SKETCH_RATIO * n_samples)
-    wanted = min(rows, moments * (GROUPS if half_samples else 1))
-    margin = 2**16
-    return _Plan(layer, wanted + margin, min(wanted, moments, sketch) + margin)
+    wanted = min(rows, moments * (GROUPS if half_samples else 1)) + _MARGIN
+    exact = min(rows, moments) + _MARGIN
+    return _Plan(layer, wanted, exact if exact <= limit else min(exact, sketch + _MARGIN))
 
 
 def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], list[int]]]:
@@ -351,7 +377,7 @@ def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], 
         for left, plan in zip(range(len(members), 0, -1), sorted(members, key=lambda p: p.wanted - p.least), strict=True):
             extra = min(plan.wanted - plan.least, spare // left)
             spare -= extra
-            budgets[plan.layer.name] = max(2**16, min(plan.least + extra, limit))
+            budgets[plan.layer.name] = max(_MARGIN, min(plan.least + extra, limit))
         planned.append((members, [budgets[plan.layer.name] for plan in members]))
     return planned
 

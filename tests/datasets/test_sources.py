@@ -54,11 +54,12 @@ def test_no_network_says_where_to_put_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
     for name in ("mnist", "fashion_mnist", "cifar10"):
         with pytest.raises(DataError) as caught:
-            load(name, root=tmp_path)
-        assert str(caught.value).startswith(f"{name} is not under {tmp_path} and could not be downloaded (")
+            load(name, root=tmp_path / "new")
+        assert str(caught.value).startswith(f"{name} is not under {tmp_path}/new and could not be downloaded (")
         assert str(caught.value).endswith(
             "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or EIGENCODE_DATA."
         )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import os
 import pickle
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -131,6 +132,42 @@ def test_other_callables_become_inert(tmp_path, source):
     assert read_state_dict(path).keys() == source.state_dict().keys()
     assert CALLS == []
     assert torch.get_num_threads() == threads
+
+
+def test_torchscript_is_refused_before_it_runs(tmp_path):
+    path = tmp_path / "scripted.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    with pytest.raises(ModelError) as caught:
+        read_state_dict(path)
+    assert str(caught.value) == (
+        f"weights: {path} is a TorchScript program, not weights. Save the state dict of the model instead."
+    )
+
+
+def test_a_file_cannot_change_the_functions_it_may_call(tmp_path):
+    import zipfile
+
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(1)}, path)
+    body = b"ctorch._utils\n_rebuild_tensor_v2\n(N}Vpatched\nI1\nstb."
+    with zipfile.ZipFile(path) as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w") as changed:
+        for name, content in entries.items():
+            changed.writestr(name, body if name.endswith("data.pkl") else content)
+    with pytest.raises(ModelError):
+        read_state_dict(path)
+    assert not hasattr(torch._utils._rebuild_tensor_v2, "patched")
+
+
+def test_a_dict_that_holds_itself(tmp_path):
+    stored = {}
+    stored["model"] = stored
+    torch.save(stored, tmp_path / "self.pt")
+    with pytest.raises(ModelError, match="holds no tensors"):
+        read_state_dict(tmp_path / "self.pt")
 
 
 def test_damaged_files(tmp_path, source):

@@ -60,7 +60,7 @@ def test_folder_holds_everything(tmp_path, conditions, summary, record):
     assert "<h1>A &amp; B</h1>" in text
     assert "conv&lt;1&gt;" in text
     assert f"{summary['alpha'].iloc[0]:.3f}" in text
-    assert "tiny: `ranks` (2, 30) leaves the numerical rank 8" in text
+    assert "tiny: `ranks` (2, 30) goes beyond the numerical rank 8" in text
     assert "<code>dead</code>: its output is the same for every image." in text
     assert record["versions"]["eigencode"] in text
     assert record["hardware"]["processor"] in text
@@ -97,6 +97,8 @@ def test_earlier_results_are_not_replaced_unasked(tmp_path, conditions, summary,
     assert (folder / "mine.txt").read_text() == "keep"
     with pytest.raises(DataError, match="mine.txt is a file. Name a folder."):
         check_folder(folder / "mine.txt", overwrite=True)
+    with pytest.raises(DataError, match="cannot be written, since .*mine.txt is no folder that you may write to"):
+        check_folder(folder / "mine.txt" / "sub", overwrite=True)
 
 
 def test_a_failure_leaves_earlier_results(tmp_path, conditions, summary, record, monkeypatch):
@@ -117,6 +119,12 @@ def test_figure_of_spectra(conditions, generator):
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["conv<1>", "fc", "clean", "noise", "v1.npy", "fit window 2–30"]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_a_recording_without_signal_is_drawn_as_nothing(conditions, generator):
+    noise = cvpca(-torch.ones(2, 9, 5) + torch.tensor([1.0, -1.0])[:, None, None] * torch.randn(9, 5, generator=generator))
+    assert noise.numerical_rank == 0
+    plot_spectra(conditions, ranks=RANKS, recording=noise)
 
 
 def test_many_layers_get_a_colour_bar(conditions):

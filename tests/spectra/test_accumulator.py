@@ -205,7 +205,8 @@ for shape in ((60, 200), (3000, 20)):
         metric.update(batch)
     metric.reduce()
     spectrum = metric.compute()
-    print(shape[0], rank, spectrum.n_samples, *(float(v).hex() for v in spectrum.eigenvalues))
+    with open(f"{sys.argv[1]}/{rank}.txt", "a") as file:
+        print(shape[0], rank, spectrum.n_samples, *(float(v).hex() for v in spectrum.eigenvalues), file=file)
 dist.destroy_process_group()
 """
 
@@ -214,10 +215,18 @@ dist.destroy_process_group()
 def test_any_number_of_processes_gives_the_same(processes, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        str(script),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.split() for path in tmp_path.glob("*.txt") for line in path.read_text().splitlines()]
     assert len(lines) == 2 * processes
     for shape in ((60, 200), (3000, 20)):
         data = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
@@ -271,6 +280,25 @@ class TestErrors:
             SpectrumAccumulator(name="a").update(batch)
         assert str(caught.value) == text
 
+    def test_an_error_leaves_the_accumulator_usable(self):
+        data = draw((3000, 20))
+        metric = pour([data[:2000]])
+        with pytest.raises(SpectrumError):
+            metric.update(data[2000:] * float("nan"))
+        metric.update(data[2000:])
+        assert_same(metric.compute().eigenvalues, pour([data]).compute().eigenvalues)
+
+    def test_squares_that_overflow(self):
+        for shape in ((50, 20), (20, 50)):
+            with pytest.raises(SpectrumError, match=r"squares of these activations exceed float64 \(above 1e150\)"):
+                pour([draw(shape) * 1e200]).compute()
+
+    def test_more_images_than_a_sketch_expects(self):
+        metric = SpectrumAccumulator(memory_limit=600_000, expected_images=60)
+        metric.update(draw((60, 5000)))
+        with pytest.raises(SpectrumError, match="a sketch was sized for `expected_images` = 60, and 80 came"):
+            metric.update(draw((20, 5000)))
+
     def test_other_units(self):
         metric = pour([torch.ones(3, 2)], name="a")
         expected = (
@@ -296,6 +324,19 @@ class TestErrors:
         with pytest.raises(SpectrumError) as caught:
             SpectrumAccumulator(memory_limit=10)
         assert str(caught.value) == "SpectrumAccumulator: `memory_limit` must be at least 65536 bytes; got 10. Raise it."
+
+    @pytest.mark.parametrize("half_samples", [-1, 1])
+    def test_half_samples(self, half_samples):
+        with pytest.raises(SpectrumError) as caught:
+            SpectrumAccumulator(half_samples=half_samples)
+        assert str(caught.value) == (
+            f"SpectrumAccumulator: `half_samples` must be 0 or at least 2; got {half_samples}. Pass for example 20."
+        )
+
+    def test_seed(self):
+        with pytest.raises(SpectrumError) as caught:
+            SpectrumAccumulator(seed=-1)
+        assert str(caught.value) == "SpectrumAccumulator: `seed` must not be negative; got -1."
 
     def test_reduce_without_processes(self):
         with pytest.raises(SpectrumError) as caught:

@@ -62,6 +62,22 @@ def test_does_not_depend_on_the_order_of_stimuli_or_neurons(generator):
     assert torch.allclose(cvpca(moved).eigenvalues / 4, cvpca(data).eigenvalues, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize(("stimuli", "neurons"), [(60, 90), (90, 60)])
+def test_a_mean_far_from_zero_costs_no_accuracy(generator, stimuli, neurons):
+    data = responses(generator, stimuli=stimuli, neurons=neurons, dimensions=40)
+    moved = cvpca(data + 1e6).eigenvalues
+    assert torch.allclose(moved, cvpca(data).eigenvalues, rtol=1e-6, atol=1e-9)
+
+
+def test_as_an_eigenspectrum_it_says_the_same(generator):
+    found = cvpca(
+        torch.randn(2, 100, 60, generator=generator, dtype=torch.float64)
+        + responses(generator, stimuli=100, neurons=60, dimensions=3)
+    )
+    kept = found.as_eigenspectrum()
+    assert (kept.numerical_rank, kept.dimension) == (found.numerical_rank, found.dimension)
+
+
 def test_seeded_shuffles(generator):
     data = responses(generator, stimuli=80, neurons=50, dimensions=30)
     assert torch.equal(cvpca(data, seed=1).shuffles, cvpca(data, seed=1).shuffles)
@@ -94,5 +110,5 @@ def test_a_window_with_negative_signal_names_the_largest(generator):
         torch.randn(2, 100, 60, generator=generator, dtype=torch.float64)
         + responses(generator, stimuli=100, neurons=60, dimensions=3)
     )
-    with pytest.raises(SpectrumError, match="leaves the numerical rank"):
+    with pytest.raises(SpectrumError, match="goes beyond the numerical rank"):
         found.fit((1, 60))

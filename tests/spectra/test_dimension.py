@@ -47,7 +47,7 @@ def test_smoothness_bound():
     [
         (
             lambda: participation_ratio(torch.zeros(3)),
-            "participation_ratio: `eigenvalues` must be non-negative and not all zero; got a smallest value of 0 and a sum of 0. "
+            "participation_ratio: `eigenvalues` must be non-negative and not all zero; got 3 with a sum of 0. "
             "Check that the code varies over images.",
         ),
         (

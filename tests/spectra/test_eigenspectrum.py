@@ -36,7 +36,20 @@ def test_half_precision_raises_the_floor(generator):
     full, half = (Eigenspectrum.from_activations(code.to(dtype)) for dtype in (torch.float32, torch.bfloat16))
     assert full.numerical_rank == 60
     assert half.numerical_rank < 40
-    assert half.floor == pytest.approx(float(half.eigenvalues[0]) * torch.finfo(torch.bfloat16).eps ** 2)
+    largest = float(code[0].to(torch.bfloat16).abs().max())
+    assert half.floor == pytest.approx((torch.finfo(torch.bfloat16).eps * largest) ** 2)
+
+
+def test_rounding_far_from_zero_is_below_the_floor(generator):
+    low = torch.randn(100, 5, generator=generator) @ torch.randn(5, 120, generator=generator)
+    assert Eigenspectrum.from_activations(low + 1000).numerical_rank == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_constant_code_has_no_variance_at_all(dtype):
+    constant = Eigenspectrum.from_activations(torch.full((50, 7), 0.1, dtype=dtype))
+    assert constant.total_variance == 0
+    assert constant.numerical_rank == 0
 
 
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
@@ -45,7 +58,18 @@ def test_saves_and_loads_everything(spectrum, tmp_path, ending):
     again = Eigenspectrum.load(path)
     assert torch.equal(again.eigenvalues, spectrum.eigenvalues)
     assert torch.equal(again.half_samples, spectrum.half_samples)
-    for field in ("n_samples", "n_features", "n_images", "method", "dtype", "error_bound", "resampled_parts", "name"):
+    for field in (
+        "n_samples",
+        "n_features",
+        "n_images",
+        "method",
+        "dtype",
+        "error_bound",
+        "resampled_parts",
+        "name",
+        "scale",
+        "half_counts",
+    ):
         assert getattr(again, field) == getattr(spectrum, field)
     assert again.fit((1, 30)) == spectrum.fit((1, 30))
     assert again.alpha_interval((1, 30)) == spectrum.alpha_interval((1, 30))
@@ -72,7 +96,12 @@ def test_load_errors(tmp_path, spectrum):
         load_spectra(tmp_path / "nothing.npz")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     (tmp_path / "bad.parquet").write_bytes(b"no")
-    for name in ("other.npz", "bad.parquet"):
+    (tmp_path / "empty.npz").write_bytes(b"")
+    whole = spectrum.save(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="there are no spectra to save"):
+        save_spectra({}, tmp_path / "none.npz")
+    for name in ("other.npz", "bad.parquet", "empty.npz", "half.npz"):
         with pytest.raises(DataError, match=f"{name} is not a file of eigenspectra written by eigencode"):
             load_spectra(tmp_path / name)
 
@@ -82,7 +111,7 @@ def test_nothing_varies():
     with pytest.raises(SpectrumError) as caught:
         dead.fit("jiang")
     assert str(caught.value) == (
-        "dead: `ranks` (1, 10) leaves the numerical rank 0; no window of 3 ranks is possible. Pass more images or another layer."
+        "dead: `ranks` (1, 10) goes beyond the numerical rank 0; no window of 3 ranks is possible. Pass more images or another layer."
     )
     with pytest.raises(SpectrumError, match=r"dead: variance_explained needs `k` >= 1 and a code that varies"):
         dead.variance_explained(3)
@@ -97,7 +126,7 @@ def test_one_unit_and_five_images(generator):
     with pytest.raises(SpectrumError) as caught:
         five.fit("gerum")
     assert str(caught.value) == (
-        "few: `ranks` (6, 50) leaves the numerical rank 4; the largest window possible is (1, 4). Lower the last rank, or pass "
+        "few: `ranks` (6, 50) goes beyond the numerical rank 4; the largest window possible is (1, 4). Lower the last rank, or pass "
         "more images or units."
     )
 

@@ -100,25 +100,25 @@ def test_line_takes_batches():
         (
             law(1, 300),
             {"ranks": (11, 600)},
-            "layer: `ranks` (11, 600) leaves the numerical rank 300; the largest window possible is (11, 300). Lower the last "
+            "layer: `ranks` (11, 600) goes beyond the numerical rank 300; the largest window possible is (11, 300). Lower the last "
             "rank, or pass more images or units.",
         ),
         (
             law(1, 100),
             {"ranks": (6, 50), "rank": 7},
-            "layer: `ranks` (6, 50) leaves the numerical rank 7; the largest window possible is (1, 7). Lower the last rank, or "
+            "layer: `ranks` (6, 50) goes beyond the numerical rank 7; the largest window possible is (1, 7). Lower the last rank, or "
             "pass more images or units.",
         ),
         (
             law(1, 2),
             {"ranks": "gerum"},
-            "layer: `ranks` (6, 50) leaves the numerical rank 2; no window of 3 ranks is possible. Pass more images or another "
+            "layer: `ranks` (6, 50) goes beyond the numerical rank 2; no window of 3 ranks is possible. Pass more images or another "
             "layer.",
         ),
         (
             torch.cat([law(1, 20), torch.zeros(5), law(1, 9)]),
             {"ranks": (1, 30)},
-            "layer: `ranks` (1, 30) leaves the numerical rank 20; the largest window possible is (1, 20). Lower the last rank, "
+            "layer: `ranks` (1, 30) goes beyond the numerical rank 20; the largest window possible is (1, 20). Lower the last rank, "
             "or pass more images or units.",
         ),
         (

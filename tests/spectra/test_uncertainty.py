@@ -26,11 +26,13 @@ class TestPopulation:
         found = population_eigenvalues(values, n_samples=dof, ranks=(6, 50))
         assert found.numpy() == pytest.approx(expected[5:50], rel=1e-7)
 
-    def test_batches(self, power_law_code):
-        values = torch.stack([spectrum(power_law_code(1.0, 200, 60)).eigenvalues for _ in range(2)])
-        together = population_exponent(values, n_samples=199, ranks="gerum")
-        one_by_one = [float(population_exponent(v, n_samples=199, ranks="gerum")) for v in values]
-        assert together.tolist() == pytest.approx(one_by_one, rel=1e-12)
+    def test_equal_eigenvalues_are_estimated_together(self):
+        values = torch.tensor([4.0, 2.0, 2.0 * (1 - 1e-15), 1.0, 0.5, 0.25], dtype=torch.float64)
+        apart = values * torch.tensor([1, 1 + 1e-3, 1 - 1e-3, 1, 1, 1])
+        estimates, close = (population_eigenvalues(v, n_samples=100, ranks=(1, 5)) for v in (values, apart))
+        assert float(estimates[1]) == float(estimates[2])
+        assert float(estimates[1]) == pytest.approx(float(close[1:3].mean()), rel=1e-3)
+        assert population_eigenvalues(values, n_samples=100, ranks=(3, 5)).tolist() == estimates[2:].tolist()
 
     @pytest.mark.parametrize(("alpha", "plain_is_off_by"), [(0.5, 0.04), (1.0, 0.03)])
     def test_removes_the_bias_of_sampling(self, power_law_code, alpha, plain_is_off_by):
@@ -82,6 +84,13 @@ class TestInterval:
     def test_covers(self, power_law_code, alpha, n_samples, n_features, ranks):
         assert coverage(power_law_code, alpha, n_samples, n_features, ranks, 200) >= 0.90
 
+    @pytest.mark.parametrize("n_images", [4, 7, 20, 21, 99])
+    def test_halves_are_halves(self, power_law_code, n_images):
+        for units in (5, 200):
+            found = spectrum(power_law_code(1.0, n_images, units))
+            assert len(found.half_counts) == 20
+            assert max(abs(count - n_images / 2) for count in found.half_counts) <= max(1, n_images / 20)
+
     def test_same_seed_same_interval(self, power_law_code):
         code = power_law_code(1.0, 300, 100)
         assert spectrum(code, seed=3).alpha_interval() == spectrum(code, seed=3).alpha_interval()
@@ -121,7 +130,7 @@ class TestInterval:
             (
                 {},
                 {"ranks": (6, 45)},
-                "alpha_interval: `ranks` (6, 45) must end at 39 or below, the numerical rank of half of the images. "
+                "alpha_interval: `ranks` (6, 45) must end at 38 or below, the numerical rank of half of the images. "
                 "Lower the last rank or pass more images.",
             ),
         ],

@@ -11,6 +11,8 @@ from torch import Tensor
 from eigencode.datasets.sources import read_arrays
 from eigencode.errors import DataError
 
+_FORMATS = (".npy", ".npz", ".mat")
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -39,6 +41,8 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
         DataError: no such file or array, several that could be meant, or another shape.
     """
     path = Path(path)
+    if path.suffix not in _FORMATS:
+        raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} file. Convert it.")
     arrays = _read_mat(path) if path.suffix == ".mat" else read_arrays(path)
     candidates = {key: value for key, value in arrays.items() if value.ndim in (2, 3) and value.numel() > 1}
     if variable is None:

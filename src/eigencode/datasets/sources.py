@@ -101,18 +101,27 @@ _TORCHVISION: dict[str, tuple[str, Callable[[Any], Tensor]]] = {
 def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
     class_name, pixels_of = _TORCHVISION[name]
     make = getattr(import_torchvision("datasets"), class_name)
+    existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if root.exists() else set()
     try:
         dataset = make(root, train=split == "train", download=False)
     except RuntimeError:
         try:
             dataset = make(root, train=split == "train", download=True)
         except (URLError, OSError, RuntimeError) as error:
+            _remove_new_empty_folders(root, existing)
             raise DataError(
                 f"{name} is not under {root} and could not be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
                 "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or "
                 "EIGENCODE_DATA."
             ) from None
     return ImageSet.from_uint8(pixels_of(dataset), torch.as_tensor(dataset.targets), name=f"{name}/{split}")
+
+
+def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
+    """Takes away the folders that a failed download leaves."""
+    for folder in sorted((path for path in (root, *root.rglob("*")) if path.is_dir()), reverse=True):
+        if folder not in existing and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _image_folder(path: Path, count: int | None, seed: int, image_size: int | None) -> ImageSet:

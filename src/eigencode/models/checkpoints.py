@@ -6,7 +6,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +22,31 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "weight
 _PREFIXES = ("module.model.", "module.", "model.", "_orig_mod.", "network.", "net.")
 """Prefixes that wrappers add to parameter names: DataParallel, the Robustness library, torch.compile, training frameworks."""
 
+_MAX_DEPTH = 8
+"""Wrappers inside wrappers that are looked into."""
+
+
+class _Rebuilder:
+    """A function that a file may call, and nothing else: a pickle cannot set attributes on it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, _state: Any) -> None:
+        pass
+
+
 _REBUILDERS = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
+    ("collections", "OrderedDict"): _Rebuilder(OrderedDict),
+    ("torch._utils", "_rebuild_tensor_v2"): _Rebuilder(torch._utils._rebuild_tensor_v2),
+    ("torch._utils", "_rebuild_parameter"): _Rebuilder(torch._utils._rebuild_parameter),
+    ("torch", "Size"): _Rebuilder(torch.Size),
+    ("torch", "device"): _Rebuilder(torch.device),
 }
 """The only callables that a file may name and get."""
 
@@ -72,8 +91,6 @@ class _TensorsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REBUILDERS:
             return _REBUILDERS[module, name]
-        if module in ("torch", "torch.storage") and name.endswith("Storage") and name.isidentifier():
-            return getattr(torch, name, None) or getattr(torch.storage, name)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if _NEVER_IN_A_CHECKPOINT.fullmatch(module.split(".")[0]) and name not in _HARMLESS_BUILTINS:
@@ -117,6 +134,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         return _read_safetensors(path)
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise ModelError(f"weights: {path} is truncated ({path.stat().st_size} bytes). Download it again.")
+    if head.startswith(b"PK") and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+        raise ModelError(f"weights: {path} is a TorchScript program, not weights. Save the state dict of the model instead.")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
     except _HostileError as error:
@@ -144,14 +163,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"weights: {path} is truncated or no safetensors file ({error}). Download it again.") from None
 
 
-def _unwrap(stored: Any) -> dict[str, Tensor]:
+def _unwrap(stored: Any, depth: int = 0) -> dict[str, Tensor]:
     """The mapping of names to tensors inside whatever a training script stored."""
-    if not isinstance(stored, Mapping):
+    if not isinstance(stored, Mapping) or depth > _MAX_DEPTH:
         return {}
     for key in _WRAPPERS:
         inner = stored.get(key)
         if isinstance(inner, Mapping):
-            found = _unwrap(inner)
+            found = _unwrap(inner, depth + 1)
             if found:
                 return found
     return {str(key): value.detach() for key, value in stored.items() if isinstance(value, Tensor)}

@@ -23,6 +23,9 @@ _POINTS = 300
 _LEGEND_LAYERS = 14
 """With more layers a colour bar of depth replaces the legend."""
 
+_COLOURS = "turbo"
+"""Colours of depth, first layer to last."""
+
 _STYLES = ("-", "--", ":", "-.")
 
 
@@ -34,6 +37,8 @@ def new_figure(width: float = 6.4, height: float = 4.4) -> Figure:
 
 
 def _drawn(count: int) -> np.ndarray:
+    if count == 0:
+        return np.arange(0)
     return np.unique(np.geomspace(1, count, min(count, _POINTS)).round().astype(int))
 
 
@@ -114,7 +119,7 @@ def plot_spectra(
     figure = new_figure(7.2, 5.0)
     ax = figure.add_subplot()
     layers = list(dict.fromkeys(layer for spectra in conditions.values() for layer in spectra))
-    colours = dict(zip(layers, colormaps["viridis"](np.linspace(0, 0.92, len(layers))), strict=True))
+    colours = dict(zip(layers, colormaps[_COLOURS](np.linspace(0, 1, len(layers))), strict=True))
     for number, (condition, spectra) in enumerate(conditions.items()):
         for layer, spectrum in spectra.items():
             label = layer if number == 0 else "_"
@@ -137,9 +142,9 @@ def plot_spectra(
 
 def _depth_scale(count: int):  # type: ignore[no-untyped-def]
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.colors import Normalize
 
-    shades = LinearSegmentedColormap.from_list("depth", colormaps["viridis"](np.linspace(0, 0.92, 256)))
+    shades = colormaps[_COLOURS]
     return ScalarMappable(Normalize(1, count), shades)
 
 
@@ -163,7 +168,7 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
         x = rows["layer"].map(position).to_numpy(dtype=float)
         shift = 0.12 * (number - (len(conditions) - 1) / 2)
         colour = colours[number % 10]
-        top.plot(x + shift, rows["alpha"], "o-", ms=4, lw=1.2, color=colour, label=condition)
+        top.plot(x + shift, rows["alpha"], "o-", ms=2.5, lw=1.0, color=colour, label=condition)
         top.vlines(x + shift, rows["alpha_low"], rows["alpha_high"], color=colour, lw=6.0, alpha=0.35)
         bottom.plot(x + shift, rows["dimension"], "o-", ms=4, lw=1.2, color=colour, label=condition)
     top.axhline(1, color="grey", lw=0.8, ls=":")

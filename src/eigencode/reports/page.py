@@ -35,6 +35,11 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--out: {folder} is a file. Name a folder.")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=folder if folder.exists() else above).cleanup()
+    except OSError:
+        raise DataError(f"--out: {folder} cannot be written, since {above} is no folder that you may write to.") from None
     if not overwrite and any((folder / name).exists() for name in CONTENTS):
         raise DataError(f"--out: {folder} already holds results. Name another folder, or pass --overwrite true.")
 
@@ -94,6 +99,8 @@ def _move_into(partial: Path, folder: Path) -> None:
     for name in CONTENTS:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
         (partial / name).replace(folder / name)
 
 
@@ -111,11 +118,15 @@ def render_page(summary: pd.DataFrame, record: Mapping[str, Any], figures: Mappi
     environment = Environment(
         loader=PackageLoader("eigencode.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    rows = [(str(row["condition"]), cells(row), str(row["note"])) for _, row in summary.iterrows()]
+    several = summary["condition"].nunique() > 1
+    rows = [
+        (str(row["condition"]), cells(row), (f"{row['condition']}: " if several else "") + row["note"] if row["note"] else "")
+        for _, row in summary.iterrows()
+    ]
     return environment.get_template("measurement.html.j2").render(
         record=record,
         rows=rows,
-        several=summary["condition"].nunique() > 1,
+        several=several,
         figures={name: _svg(figure) for name, figure in figures.items()},
     )
 

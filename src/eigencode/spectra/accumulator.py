@@ -26,7 +26,11 @@ DEFAULT_MEMORY = 2 * 2**30
 """Bytes that one accumulator may hold."""
 
 _WORKING_MEMORY = 2**30
-"""Bytes that half-samples of stored rows may take while the spectrum is computed, beside what is stored."""
+"""Bytes that half-samples of stored rows may take while the spectrum is computed, beside what is stored; or the memory limit,
+if that is more."""
+
+_CONSTANT = 16 * torch.finfo(torch.float64).eps
+"""Units whose standard deviation is below this part of their size are constant: what is left is the rounding of their mean."""
 
 
 class SpectrumAccumulator:
@@ -70,6 +74,12 @@ class SpectrumAccumulator:
             raise SpectrumError(
                 f"SpectrumAccumulator: `memory_limit` must be at least 65536 bytes; got {memory_limit}. Raise it."
             )
+        if half_samples < 0 or half_samples == 1:
+            raise SpectrumError(
+                f"SpectrumAccumulator: `half_samples` must be 0 or at least 2; got {half_samples}. Pass for example 20."
+            )
+        if seed < 0:
+            raise SpectrumError(f"SpectrumAccumulator: `seed` must not be negative; got {seed}.")
         self.memory_limit = memory_limit
         self.half_samples = half_samples
         self.positions = positions
@@ -80,6 +90,7 @@ class SpectrumAccumulator:
         self._n_units = 0
         self._n_positions = 1
         self._dtype = torch.float64
+        self._scale = 0.0  # largest absolute activation of the first sample
         self._rows: list[Tensor] = []  # (n_images, n_positions, width) each, while samples are kept
         self._groups: list[Moments] = []  # one per group of images, once they are not
         self._sketch: Sketch | None = None
@@ -101,13 +112,15 @@ class SpectrumAccumulator:
             batch = batch.flatten(1).unsqueeze(1)
         if self.n_images == 0:
             self._n_positions, self._n_units, self._dtype = batch.shape[1], batch.shape[2], batch.dtype
+        if len(batch) == 0:
+            return
+        self._check_finite(batch)
+        if self.n_images == 0:
+            self._scale = float(batch[0].abs().max())
         samples = batch if self._sketch is None else self._sketch(batch)
         if self._groups:
             self._add_to_groups(samples, first_image=self.n_images)
-            if not all(bool(torch.isfinite(group.mean).all()) for group in self._groups):
-                self._check_finite(batch)
-        elif len(batch):
-            self._check_finite(batch)
+        else:
             self._rows.append(samples.clone(memory_format=torch.preserve_format))
         self.n_images += len(batch)
         self._settle()
@@ -128,11 +141,14 @@ class SpectrumAccumulator:
             )
         if other.n_images == 0:
             return
+        other = other._copy()
         if self.n_images == 0:
-            self.__dict__.update(other._copy().__dict__)
+            name = self.name
+            self.__dict__.update(other.__dict__)
+            self.name = name
             return
         other._check_units(self._n_positions, self._n_units)
-        other = other._copy()
+        other._move_to(self._device)
         if self._sketch is not None or other._sketch is not None:
             self._project()
             other._project()
@@ -185,6 +201,8 @@ class SpectrumAccumulator:
         through_covariance = bool(self._groups) or self._width <= self.n_samples
         eigenvalues, halves, n_parts = self._from_moments() if through_covariance else self._from_gram()
         kept = min(self.n_samples, self._n_units)
+        if float(eigenvalues.sum()) <= self._n_units * (_CONSTANT * self._scale) ** 2:
+            eigenvalues, halves = torch.zeros_like(eigenvalues), []
         return Eigenspectrum(
             eigenvalues=eigenvalues[:kept],
             n_samples=self.n_samples,
@@ -193,23 +211,28 @@ class SpectrumAccumulator:
             method="sketch" if self._sketch else "covariance" if through_covariance else "gram",
             dtype=str(self._dtype).removeprefix("torch."),
             error_bound=sketch_error(self.n_samples, self._n_units, self._width) if self._sketch else 0.0,
-            half_samples=torch.stack(halves)[:, :kept] if halves else None,
+            scale=self._scale,
+            half_samples=torch.stack([values for values, _ in halves])[:, :kept] if halves else None,
+            half_counts=tuple(count for _, count in halves),
             resampled_parts=n_parts if halves else 0,
             name=self.name,
         )
 
-    def _from_moments(self) -> tuple[Tensor, list[Tensor], int]:
-        groups = [group for group in self._groups or self._moments_of_rows(_WORKING_MEMORY) if group.count]
+    def _from_moments(self) -> tuple[Tensor, list[tuple[Tensor, int]], int]:
+        """Eigenvalues, those of each half with its number of samples, and the parts that halves are drawn from."""
+        working = max(_WORKING_MEMORY, self.memory_limit)
+        groups = [group for group in self._groups or self._moments_of_rows(working) if group.count]
         eigenvalues = descending_eigenvalues(covariance(moments_of(groups)))
         if len(groups) < MIN_GROUPS:
             return eigenvalues, [], 0
-        halves = [
-            descending_eigenvalues(covariance(moments_of([groups[i] for i in half])))
-            for half in draw_halves(len(groups), draws=self.half_samples, seed=self.seed)
-        ]
+        halves = []
+        for half in draw_halves(len(groups), draws=self.half_samples, seed=self.seed):
+            moments = moments_of([groups[i] for i in half])
+            halves.append((descending_eigenvalues(covariance(moments)), moments.count))
         return eigenvalues, halves, len(groups)
 
-    def _from_gram(self) -> tuple[Tensor, list[Tensor], int]:
+    def _from_gram(self) -> tuple[Tensor, list[tuple[Tensor, int]], int]:
+        """As ``_from_moments``, through the Gram matrix."""
         gram = gram_of_rows([batch.flatten(0, 1) for batch in self._rows])
         eigenvalues = descending_eigenvalues(gram) / (self.n_samples - 1)
         if self.n_images < MIN_GROUPS:
@@ -218,7 +241,7 @@ class SpectrumAccumulator:
         halves = []
         for half in draw_halves(self.n_images, draws=self.half_samples, seed=self.seed):
             members = sample_of[torch.as_tensor(half)].flatten()
-            halves.append(descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1))
+            halves.append((descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1), len(members)))
         return eigenvalues, halves, self.n_images
 
     # What is stored, and when it changes.
@@ -247,6 +270,19 @@ class SpectrumAccumulator:
             elif self._sketch is None:
                 self._project()
                 self._settle()
+            else:
+                raise SpectrumError(
+                    f"{self.name}: a sketch was sized for `expected_images` = {self.expected_images}, and {self.n_images} "
+                    "came. Raise `expected_images` or `memory_limit`."
+                )
+
+    @property
+    def _device(self) -> torch.device:
+        return self._rows[0].device if self._rows else self._groups[0].mean.device
+
+    def _move_to(self, device: torch.device) -> None:
+        self._rows = [batch.to(device) for batch in self._rows]
+        self._groups = [Moments(g.count, g.mean.to(device), g.scatter.to(device)) for g in self._groups]
 
     def _project(self) -> None:
         if self._sketch is None:
@@ -263,7 +299,7 @@ class SpectrumAccumulator:
 
     def _moments_of_rows(self, memory: int) -> list[Moments]:
         part = self._copy()
-        part._groups = [Moments.empty(self._width, self._rows[0].device) for _ in range(max(1, self._n_groups(memory)))]
+        part._groups = [Moments.empty(self._width, self._device) for _ in range(max(1, self._n_groups(memory)))]
         first_image = 0
         for batch in self._rows:
             part._add_to_groups(batch, first_image=first_image)

@@ -158,6 +158,7 @@ def _through_stimuli(data: Tensor, swaps: Tensor) -> list[Tensor]:
     """With A = U S V^T for repeat 1, (A V)^T (B V) has the diagonal of U^T (B A^T) U: inner products suffice."""
     n_stimuli = data.shape[1]
     stacked = data.flatten(0, 1)
+    stacked = stacked - stacked.mean(dim=0)
     gram = stacked @ stacked.T
     index = torch.arange(n_stimuli)
     spectra = []

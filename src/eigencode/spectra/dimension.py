@@ -36,10 +36,10 @@ def participation_ratio(eigenvalues: Float[Tensor, " k"]) -> float:
         7.0
     """
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    if not (bool((values >= 0).all()) and float(values.sum()) > 0):
+    if values.numel() == 0 or not (bool((values >= 0).all()) and float(values.sum()) > 0):
         raise SpectrumError(
-            f"participation_ratio: `eigenvalues` must be non-negative and not all zero; got a smallest value of "
-            f"{float(values.min()):.3g} and a sum of {float(values.sum()):.3g}. Check that the code varies over images."
+            f"participation_ratio: `eigenvalues` must be non-negative and not all zero; got {values.numel()} with a sum of "
+            f"{float(values.sum()):.3g}. Check that the code varies over images."
         )
     values = values / values.max()
     return float(values.sum() ** 2 / (values**2).sum())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,9 @@ class Eigenspectrum:
         method: covariance (f <= n), gram (n < f), sketch (neither fitted in memory), or cross-validated (two repeats).
         dtype: Type in which the activations came.
         error_bound: Bound on the relative error of each eigenvalue; 0 unless sketched.
+        scale: Largest absolute activation of the first sample, for the numerical floor.
         half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
+        half_counts: Samples in each half.
         resampled_parts: Groups or images from which the halves were drawn.
         name: Layer or recording.
     """
@@ -51,7 +55,9 @@ class Eigenspectrum:
     method: Method
     dtype: str = "float64"
     error_bound: float = 0.0
+    scale: float = 0.0
     half_samples: Tensor | None = field(default=None, repr=False)
+    half_counts: tuple[int, ...] = ()
     resampled_parts: int = 0
     name: str = "activations"
 
@@ -99,6 +105,7 @@ class Eigenspectrum:
             float(self.eigenvalues[0]),
             n_samples=self.n_samples,
             n_features=self.n_features,
+            scale=self.scale,
             dtype=getattr(torch, self.dtype),
         )
 
@@ -147,7 +154,7 @@ class Eigenspectrum:
             PowerLawFit.
 
         Raises:
-            SpectrumError: the window leaves the numerical rank.
+            SpectrumError: the window goes beyond the numerical rank.
         """
         return fit_power_law(
             self.eigenvalues,
@@ -171,7 +178,7 @@ class Eigenspectrum:
             AlphaInterval.
 
         Raises:
-            SpectrumError: measured without half-samples, or the window leaves the numerical rank of half of the images.
+            SpectrumError: measured without half-samples, or the window goes beyond the numerical rank of half of the images.
         """
         self.fit(ranks)
         if self.half_samples is None:
@@ -184,6 +191,7 @@ class Eigenspectrum:
             self.half_samples,
             ranks=ranks,
             n_samples=self.n_samples,
+            half_counts=self.half_counts,
             n_parts=self.resampled_parts,
             level=level,
         )
@@ -249,6 +257,11 @@ def _metadata(spectrum: Eigenspectrum) -> dict[str, Any]:
     return {k: v for k, v in asdict(spectrum).items() if k not in _ARRAYS}
 
 
+def _parse(metadata: str | bytes) -> dict[str, dict[str, Any]]:
+    parsed = json.loads(metadata)
+    return {name: {**fields, "half_counts": tuple(fields["half_counts"])} for name, fields in parsed.items()}
+
+
 def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path:
     """Writes spectra to one file, without pickle.
 
@@ -261,9 +274,11 @@ def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path
         The path.
 
     Raises:
-        DataError: another ending.
+        DataError: another ending, or no spectra.
     """
     path = Path(path)
+    if not spectra:
+        raise DataError("save: there are no spectra to save.")
     metadata = json.dumps({name: _metadata(spectrum) for name, spectrum in spectra.items()})
     partial = path.with_name(path.name + ".partial")
     if path.suffix == ".npz":
@@ -314,8 +329,8 @@ def load_spectra(path: str | Path) -> dict[str, Eigenspectrum]:
     try:
         if path.suffix == ".parquet":
             return _load_parquet(path)
-        with np.load(path, allow_pickle=False) as stored:
-            metadata = json.loads(str(stored["metadata"]))
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            metadata = _parse(str(stored["metadata"]))
             return {
                 name: Eigenspectrum(
                     eigenvalues=torch.from_numpy(stored[f"{name}/eigenvalues"]),
@@ -326,7 +341,7 @@ def load_spectra(path: str | Path) -> dict[str, Eigenspectrum]:
             }
     except FileNotFoundError:
         raise DataError(f"load: {path} does not exist. Check the path.") from None
-    except (KeyError, ValueError, TypeError, OSError, pa.ArrowInvalid) as error:
+    except (KeyError, ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error, pa.ArrowInvalid) as error:
         raise DataError(
             f"load: {path} is not a file of eigenspectra written by eigencode ({type(error).__name__}: {error})."
         ) from None
@@ -334,7 +349,7 @@ def load_spectra(path: str | Path) -> dict[str, Eigenspectrum]:
 
 def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
     table = pq.read_table(path)
-    metadata = json.loads((table.schema.metadata or {})[b"eigencode"])
+    metadata = _parse((table.schema.metadata or {})[b"eigencode"])
     frame = table.to_pandas()
     spectra = {}
     for name, fields in metadata.items():

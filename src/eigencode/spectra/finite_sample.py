@@ -11,34 +11,39 @@ from eigencode.spectra.covariance import Moments, add_samples, covariance, gram_
 from eigencode.spectra.eigenvalues import descending_eigenvalues
 from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
 
+_TIE = 1e-9
+"""Neighbours closer than this, relative to their size, are one eigenvalue of several dimensions: rounding decides their gap."""
+
 _BISECTIONS = 44
 """Halvings of each bracket: 13 digits of the gap between neighbours."""
 
 
-def population_eigenvalues(
-    eigenvalues: Float[Tensor, "*batch k"], *, n_samples: int, ranks: tuple[int, int]
-) -> Float[Tensor, "*batch r"]:
+def population_eigenvalues(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ranks: tuple[int, int]) -> Float[Tensor, " r"]:
     """Eigenvalues of the population behind a sample, for a window of ranks.
 
     Sampling pushes eigenvalues apart: the large come out too large, the small too small. With mu the eigenvalues of
     diag(l) - sqrt(l) sqrt(l)^T / N, the estimate N (l_i - mu_i) is consistent when n and f grow together, as long as the
-    eigenvalue's neighbourhood is separated from the rest. It assumes samples that are independent up to a linear map; it
-    under-corrects where neighbouring eigenvalues merge (slow decay, alpha below about 0.7, with more units than samples).
+    eigenvalue's neighbourhood is separated from the rest; equal eigenvalues are estimated together. It assumes samples that
+    are independent up to a linear map; it under-corrects where neighbouring eigenvalues merge (slow decay, alpha below about
+    0.7, with more units than samples).
 
     Args:
-        eigenvalues: All sample eigenvalues, largest first, shape (..., k); zeros at the end are ignored.
-        n_samples: Degrees of freedom N of the covariance matrix: samples minus one.
+        eigenvalues: All sample eigenvalues, largest first, shape (k,); zeros at the end do no harm.
+        n_samples: Degrees of freedom N of the covariance matrix, samples minus one; above the last rank of the window.
         ranks: Window, 1-based, inclusive.
 
     Returns:
-        Estimates for the ranks of the window, shape (..., last - first + 1), in the units of the input.
+        Estimates for the ranks of the window, shape (last - first + 1,), in the units of the input.
 
-    Source: Mestre 2008, IEEE Trans. Inf. Theory 54(11), Theorem 3, with every eigenvalue its own cluster.
+    Source: Mestre 2008, IEEE Trans. Inf. Theory 54(11), Theorem 3, with every distinct eigenvalue its own cluster.
     """
-    if eigenvalues.ndim > 1:
-        return torch.stack([population_eigenvalues(row, n_samples=n_samples, ranks=ranks) for row in eigenvalues])
-    first, last = ranks
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:n_samples]
+    tied = values[1:] >= values[:-1] * (1 - _TIE)
+    first, last = ranks
+    while first > 1 and tied[first - 2]:
+        first -= 1
+    while last < len(values) and tied[last - 1]:
+        last += 1
     window = values[first - 1 : last]
     following = torch.nn.functional.pad(values, (0, 1))[first : last + 1]
     low, high = torch.zeros_like(window), window - following
@@ -47,15 +52,18 @@ def population_eigenvalues(
         middle = (low + high) / 2
         above = (values / (difference + middle[:, None])).sum(1) > n_samples
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return n_samples * high
+    estimates = n_samples * high
+    cluster = torch.cat([tied.new_zeros(1), ~tied[first - 1 : last - 1]]).long().cumsum(0)
+    means = torch.zeros_like(estimates).index_add(0, cluster, estimates) / cluster.bincount(minlength=len(estimates))
+    return means[cluster][ranks[0] - first : ranks[1] - first + 1]
 
 
-def population_exponent(eigenvalues: Float[Tensor, "*batch k"], *, n_samples: int, ranks: Ranks) -> Float[Tensor, "*batch"]:
+def population_exponent(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ranks: Ranks) -> float:
     """Exponent of the line through the estimated population eigenvalues (see ``population_eigenvalues``)."""
     window, weights = resolve_window(ranks)
     estimates = population_eigenvalues(eigenvalues, n_samples=n_samples, ranks=window)
     in_place = torch.nn.functional.pad(estimates, (window[0] - 1, 0), value=1.0)
-    return power_law_line(in_place, ranks=window, weights=weights)[0]
+    return float(power_law_line(in_place, ranks=window, weights=weights)[0])
 
 
 def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: Ranks, draws: int = 5, seed: int = 0) -> float:

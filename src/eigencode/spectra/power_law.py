@@ -93,7 +93,7 @@ def resolve_window(ranks: Ranks, weights: str | None = None) -> tuple[tuple[int,
     try:
         first, last = (int(rank) for rank in ranks)
         whole = (first, last) == tuple(ranks)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole:
         raise SpectrumError(
@@ -169,7 +169,7 @@ def fit_power_law(
         PowerLawFit.
 
     Raises:
-        SpectrumError: the window leaves the numerical rank, holds fewer than three ranks or an eigenvalue that is not positive.
+        SpectrumError: the window goes beyond the numerical rank, holds fewer than three ranks, or a value that is not positive.
 
     Source: Gerum et al. 2022, Eqs. (4)-(5).
 
@@ -189,7 +189,7 @@ def fit_power_law(
             largest, remedy = "no window of 3 ranks is possible", "Pass more images or another layer."
         elif available - first + 1 < MIN_RANKS:
             largest = f"the largest window possible is (1, {available})"
-        raise SpectrumError(f"{name}: `ranks` ({first}, {last}) leaves the numerical rank {available}; {largest}. {remedy}")
+        raise SpectrumError(f"{name}: `ranks` ({first}, {last}) goes beyond the numerical rank {available}; {largest}. {remedy}")
     alpha, intercept = power_law_line(values, ranks=(first, last), weights=weights)
     x = torch.arange(first, last + 1, dtype=torch.float64).log()
     y = values[first - 1 : last].log()
@@ -235,7 +235,7 @@ def window_sensitivity(
     """
     firsts, lasts = list(first), list(last)
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    available = int((values > 0).sum()) if rank is None else rank
+    available = int((values > 0).long().cumprod(0).sum()) if rank is None else rank
     rows = []
     for low in firsts:
         for high in lasts:

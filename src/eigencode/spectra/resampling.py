@@ -14,8 +14,8 @@ MIN_GROUPS = 4
 def deal(first_image: int, count: int, *, n_groups: int, seed: int) -> np.ndarray:
     """Group of each of ``count`` images that follow each other in the data.
 
-    The group is a hash of the image's index and the seed (the finaliser of SplitMix64), so that no periodic order of the
-    data can match it and batches may be cut anywhere.
+    Every n_groups images in a row go to all groups once, in an order drawn from the seed and their place: groups differ by one
+    image at most, no periodic order of the data can match them, and batches may be cut anywhere.
 
     Args:
         first_image: Index of the first image.
@@ -26,11 +26,12 @@ def deal(first_image: int, count: int, *, n_groups: int, seed: int) -> np.ndarra
     Returns:
         Integers in 0..n_groups - 1, shape (count,).
     """
-    mixed = np.arange(first_image, first_image + count, dtype=np.uint64)
-    mixed = (mixed + np.uint64(1 + seed % 2**31)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(n_groups)).astype(np.int64)
+    if n_groups == 1 or count == 0:
+        return np.zeros(count, dtype=np.int64)
+    rounds = range(first_image // n_groups, (first_image + count - 1) // n_groups + 1)
+    dealt = np.concatenate([np.random.default_rng([seed, number]).permutation(n_groups) for number in rounds])
+    start = first_image % n_groups
+    return dealt[start : start + count]
 
 
 def draw_halves(population: int, *, draws: int, seed: int) -> list[np.ndarray]:

@@ -49,6 +49,7 @@ def alpha_interval(
     *,
     ranks: Ranks,
     n_samples: int,
+    half_counts: Sequence[int],
     n_parts: int,
     level: float = 0.95,
 ) -> AlphaInterval:
@@ -59,14 +60,15 @@ def alpha_interval(
     sqrt(m / (n - m)) = 1, estimates the standard error of the whole. Where the exponent still moves when the images are halved,
     by more than its own noise, that movement is added as remaining bias: the interval is
     alpha +- (t stderr + max(0, |drift| - drift_stderr)).
-    On Gaussian codes with exponents 0.5 to 2 a nominal 95 % interval covers the truth in 92 to 100 % of 200 trials; it errs on the
-    wide side where images are few (500 for ranks up to 50).
+    On Gaussian codes with exponents 0.5 to 2 a nominal 95 % interval covers the truth in 92 to 100 % of 200 trials; it errs on
+    the wide side where images are few (500 for ranks up to 50).
 
     Args:
         eigenvalues: All eigenvalues of the whole sample, largest first.
         half_samples: Eigenvalues of b half-samples, shape (b, h).
         ranks: Window of the fit.
         n_samples: Samples behind ``eigenvalues``.
+        half_counts: Samples in each half.
         n_parts: Groups or images that were drawn from; their number less one are the degrees of freedom.
         level: Nominal coverage.
 
@@ -85,14 +87,17 @@ def alpha_interval(
         raise SpectrumError(
             f"alpha_interval: at least 2 half-samples are needed; got {len(half_samples)}. Measure with half_samples=20."
         )
-    within = int((half_samples > half_samples[:, :1] * 1e-12).sum(1).min())
+    within = min(int((half_samples > half_samples[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
     if window[1] > within:
         raise SpectrumError(
             f"alpha_interval: `ranks` {window} must end at {within} or below, the numerical rank of half of the images. "
             "Lower the last rank or pass more images."
         )
-    alpha = float(population_exponent(eigenvalues, n_samples=n_samples - 1, ranks=ranks))
-    halves = population_exponent(half_samples, n_samples=n_samples // 2 - 1, ranks=ranks)
+    alpha = population_exponent(eigenvalues, n_samples=n_samples - 1, ranks=ranks)
+    halves = torch.tensor(
+        [population_exponent(v, n_samples=n - 1, ranks=ranks) for v, n in zip(half_samples, half_counts, strict=True)],
+        dtype=torch.float64,
+    )
     corrections = halves - power_law_line(half_samples, ranks=window, weights=weights)[0]
     stderr, drift = float(halves.std()), float(alpha - halves.mean())
     drift_stderr = float(corrections.std()) / math.sqrt(2)  # the correction falls as 1 / n, and its noise with it
@@ -144,7 +149,7 @@ def stimulus_curve(
             values = descending_eigenvalues(sub_gram(gram, members)) / (count - 1)
             values = values[: min(count - 1, rows.shape[1])]
             plain.append(fit_power_law(values, ranks=window, weights=weights).alpha)
-            corrected.append(float(population_exponent(values, n_samples=count - 1, ranks=ranks)))
+            corrected.append(population_exponent(values, n_samples=count - 1, ranks=ranks))
         table.append(
             {
                 "count": count,
