@@ -65,7 +65,6 @@ def test_saves_and_loads_everything(spectrum, tmp_path, ending):
         "method",
         "dtype",
         "error_bound",
-        "resampled_parts",
         "name",
         "scale",
         "half_counts",

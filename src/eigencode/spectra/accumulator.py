@@ -199,7 +199,7 @@ class SpectrumAccumulator:
                 f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
             )
         through_covariance = bool(self._groups) or self._width <= self.n_samples
-        eigenvalues, halves, n_parts = self._from_moments() if through_covariance else self._from_gram()
+        eigenvalues, halves = self._from_moments() if through_covariance else self._from_gram()
         kept = min(self.n_samples, self._n_units)
         if float(eigenvalues.sum()) <= self._n_units * (_CONSTANT * self._scale) ** 2:
             eigenvalues, halves = torch.zeros_like(eigenvalues), []
@@ -214,35 +214,34 @@ class SpectrumAccumulator:
             scale=self._scale,
             half_samples=torch.stack([values for values, _ in halves])[:, :kept] if halves else None,
             half_counts=tuple(count for _, count in halves),
-            resampled_parts=n_parts if halves else 0,
             name=self.name,
         )
 
-    def _from_moments(self) -> tuple[Tensor, list[tuple[Tensor, int]], int]:
-        """Eigenvalues, those of each half with its number of samples, and the parts that halves are drawn from."""
+    def _from_moments(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
+        """Eigenvalues, and those of each half with its number of samples."""
         working = max(_WORKING_MEMORY, self.memory_limit)
         groups = [group for group in self._groups or self._moments_of_rows(working) if group.count]
         eigenvalues = descending_eigenvalues(covariance(moments_of(groups)))
         if len(groups) < MIN_GROUPS:
-            return eigenvalues, [], 0
+            return eigenvalues, []
         halves = []
         for half in draw_halves(len(groups), draws=self.half_samples, seed=self.seed):
             moments = moments_of([groups[i] for i in half])
             halves.append((descending_eigenvalues(covariance(moments)), moments.count))
-        return eigenvalues, halves, len(groups)
+        return eigenvalues, halves
 
-    def _from_gram(self) -> tuple[Tensor, list[tuple[Tensor, int]], int]:
+    def _from_gram(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
         """As ``_from_moments``, through the Gram matrix."""
         gram = gram_of_rows([batch.flatten(0, 1) for batch in self._rows])
         eigenvalues = descending_eigenvalues(gram) / (self.n_samples - 1)
         if self.n_images < MIN_GROUPS:
-            return eigenvalues, [], 0
+            return eigenvalues, []
         sample_of = torch.arange(self.n_samples, device=gram.device).view(self.n_images, self._n_positions)
         halves = []
         for half in draw_halves(self.n_images, draws=self.half_samples, seed=self.seed):
             members = sample_of[torch.as_tensor(half)].flatten()
             halves.append((descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1), len(members)))
-        return eigenvalues, halves, self.n_images
+        return eigenvalues, halves
 
     # What is stored, and when it changes.
 

@@ -44,7 +44,6 @@ class Eigenspectrum:
         scale: Largest absolute activation of the first sample, for the numerical floor.
         half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
         half_counts: Samples in each half.
-        resampled_parts: Groups or images from which the halves were drawn.
         name: Layer or recording.
     """
 
@@ -58,7 +57,6 @@ class Eigenspectrum:
     scale: float = 0.0
     half_samples: Tensor | None = field(default=None, repr=False)
     half_counts: tuple[int, ...] = ()
-    resampled_parts: int = 0
     name: str = "activations"
 
     @classmethod
@@ -192,7 +190,6 @@ class Eigenspectrum:
             ranks=ranks,
             n_samples=self.n_samples,
             half_counts=self.half_counts,
-            n_parts=self.resampled_parts,
             level=level,
         )
 
