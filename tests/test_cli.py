@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -224,7 +223,12 @@ def test_interrupt_leaves_nothing(tmp_path):
         inputs=np.zeros((4000, 3, 64, 64), np.float32) + np.random.default_rng(0).random((4000, 1, 1, 1), np.float32),
     )
     process = subprocess.Popen(
-        [*words, "--out", "out"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [*words, "--out", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
     time.sleep(6)
     process.send_signal(signal.SIGINT)

@@ -19,7 +19,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # Long commands run in a small size: the same words, fewer images.
-SMALLER = {"--count 3000": "--count 100", "--ranks schaeffer": "--ranks jiang", "--epochs 10": "--epochs 1"}
+SMALLER = {
+    "--count 3000": "--count 100",
+    "--ranks schaeffer": "--ranks jiang",
+    "--epochs 10": "--epochs 1",
+    "interval_check.py --weights schaeffer_cifar10.safetensors": "interval_check.py --data digits --subsets 1 --counts 300",
+}
 
 
 def blocks(kind):
