@@ -4,7 +4,7 @@
 
 For three layers of a CNN trained on CIFAR-10 (see train_cnn.py) and three windows: the exponent of all 50 000 training images,
 and from random subsets the plain exponent, the corrected one, and how often the 95 % interval holds the truth.
-Takes about four minutes on two CPU cores.
+Takes about twelve minutes on one core.
 """
 
 import argparse

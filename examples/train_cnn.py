@@ -2,7 +2,7 @@
 
     python examples/train_cnn.py --data cifar10 --epochs 10 --out schaeffer_cifar10.safetensors
 
-On two CPU cores: digits, 10 epochs, 3 seconds (test accuracy 0.95); cifar10, 10 epochs, about 4 minutes (0.68).
+On one core of an AMD EPYC: digits, 10 epochs, 5 seconds (test accuracy 0.87); cifar10, 10 epochs, 3.5 minutes (0.62).
 """
 
 import argparse
