@@ -28,7 +28,7 @@ class AlphaInterval:
         alpha: Exponent corrected for the finite number of samples.
         low: Lower end.
         high: Upper end.
-        stderr: Standard error from the half-samples.
+        stderr: Standard error of alpha, from the half-samples.
         drift: Mean over half-samples of (alpha - alpha of the half-sample): the bias that the correction left.
         level: Nominal coverage.
         ranks: Window of the fit.
@@ -55,12 +55,16 @@ def alpha_interval(
     """Interval of the population exponent by m-out-of-n resampling of images without replacement, m = n/2.
 
     Duplicates, as the bootstrap makes them, distort eigenvalues; half-samples do not. Each half-sample goes through the same
-    estimator: population eigenvalues (Mestre 2008), then the line. The spread of the exponents of halves, times
-    sqrt(m / (n - m)) = 1, estimates the standard error of the whole. Where the exponent still moves when the images are halved,
-    by more than its own noise, that movement is added as remaining bias: the interval is
-    alpha +- (z stderr + max(0, |drift| - drift_stderr)), z the normal quantile.
-    On Gaussian codes with exponents 0.5 to 2 a nominal 95 % interval covers the truth in 91 to 100 % of 200 trials; it errs on
-    the wide side where images are few (500 for ranks up to 50).
+    estimator: population eigenvalues (Mestre 2008), then the line. Two errors are told apart:
+
+    * noise: the spread of a half's plain exponent falls as 1/sqrt(n), so over halves it estimates that of the whole as it is;
+      the correction and its noise fall faster, as 1/n, and enter divided by sqrt(2);
+    * remaining bias: where the exponent still moves when the images are halved (``drift``), bias of the same size is left, in that
+      direction. Each end allows for as much of it as one standard error of the drift leaves possible.
+
+    The interval runs from alpha - (z stderr + max(0, s - drift)) to alpha + (z stderr + max(0, s + drift)), z the normal
+    quantile and s the standard error of the drift. On Gaussian codes with exponents 0.5 to 2, 500 or 2000 images and 200 to 1000
+    units, a nominal 95 % interval covers the truth in 90 to 99 % of 200 trials in every setting (``benchmarks``).
 
     Args:
         eigenvalues: All eigenvalues of the whole sample, largest first.
@@ -97,10 +101,12 @@ def alpha_interval(
         dtype=torch.float64,
     )
     corrections = halves - power_law_line(half_samples, ranks=window, weights=weights)[0]
-    stderr, drift = float(halves.std()), float(alpha - halves.mean())
-    drift_stderr = float(corrections.std()) / math.sqrt(2)  # the correction falls as 1 / n, and its noise with it
-    margin = float(norm.ppf((1 + level) / 2)) * stderr + max(0.0, abs(drift) - drift_stderr)
-    return AlphaInterval(alpha, alpha - margin, alpha + margin, stderr, drift, level, window)
+    plain = power_law_line(half_samples, ranks=window, weights=weights)[0]
+    correction = (halves - plain) / math.sqrt(2)
+    stderr, drift_stderr, drift = float((plain + correction).std()), float(correction.std()), float(alpha - halves.mean())
+    noise = float(norm.ppf((1 + level) / 2)) * stderr
+    low, high = alpha - noise - max(0.0, drift_stderr - drift), alpha + noise + max(0.0, drift_stderr + drift)
+    return AlphaInterval(alpha, low, high, stderr, drift, level, window)
 
 
 def stimulus_curve(
