@@ -22,8 +22,10 @@ $(VENV)/.package: pyproject.toml constraints.txt
 	$(PIP) --editable .
 	@touch $@
 
+# foolbox and torchattacks are peers to compare with; the latter asks for a version of requests that it does not need.
 $(VENV)/.test: $(VENV)/.package
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[test,attacks]' foolbox tqdm
+	$(PIP) --no-deps torchattacks
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.package

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from eigencode import datasets, models
+from train_cnn import accuracy, train
+
 DATA = Path(os.environ.get("EIGENCODE_DATA", "/nonexistent"))
 _NEEDED = {"mnist": DATA / "MNIST/raw", "cifar10": DATA / "cifar-10-batches-py"}
 
@@ -45,3 +48,29 @@ def _seeded():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """All 500 test digits."""
+    return datasets.load("digits")
+
+
+@pytest.fixture(scope="session")
+def trained_mlp():
+    """A tanh network that has learnt the bundled digits; tests leave it as it is."""
+    return _trained("gerum_shallow_mlp", epochs=10)
+
+
+@pytest.fixture(scope="session")
+def trained_cnn():
+    """A convolutional ReLU network that has learnt the bundled digits; tests leave it as it is."""
+    return _trained("schaeffer_cnn", epochs=8)
+
+
+def _trained(name, *, epochs):
+    training = datasets.load("digits", split="train")
+    model = models.load(name, image_shape=training.shape)
+    train(model, training, epochs=epochs)
+    assert accuracy(model, datasets.load("digits")) > 0.8
+    return model

@@ -36,6 +36,170 @@ def command(*words, **options):
     )
 
 
+MLP = ["--model", "gerum_shallow_mlp", "--count", 60, "--ranks", "jiang", "--layers", "hidden1,tanh1"]
+
+
+class TestAttack:
+    @pytest.fixture
+    def weights(self, tmp_path, trained_mlp):
+        save_file(trained_mlp.state_dict(), tmp_path / "mlp.safetensors")
+        return ["--weights", tmp_path / "mlp.safetensors"]
+
+    def test_json_agrees_with_the_library(self, capsys, weights, trained_mlp):
+        words = ["--perturbation", "pgd", "--steps", 5, "--strengths", "0:0.2:0.1", "--probe", 20, "--json", "--seed", 2]
+        status, out, _ = run(capsys, "attack", *MLP, *weights, *words)
+        assert status == 0
+        record = json.loads(out)
+        images = ec.datasets.load("digits", count=60, seed=2)
+        found = ec.perturbed_spectra(
+            trained_mlp,
+            images,
+            ec.attacks.PGD(steps=5, seed=2),
+            strengths=[0, 0.1, 0.2],
+            layers=["hidden1", "tanh1"],
+            probe=20,
+            seed=2,
+        )
+        expected = found.summary("jiang")
+        rows = pd.DataFrame(record["layers"])
+        for column in ("condition", "layer", "accuracy", "alpha", "alpha_low", "dimension", "flags"):
+            assert rows[column].to_list() == expected[column].to_list()
+        assert [point["accuracy"] for point in record["curves"]["pgd"]] == [p.accuracy for p in found.curve.points]
+        assert record["perturbations"] == ["unperturbed", "pgd"]
+
+    def test_folder_of_several_perturbations(self, capsys, weights, tmp_path):
+        words = ["--perturbation", "gaussian,fgsm", "--strengths", "0.1, 2/10", "--out", tmp_path / "out"]
+        status, out, err = run(capsys, "attack", *MLP, *weights, *words)
+        assert status == 0
+        assert out.count("unperturbed") == 2
+        assert f"Report: {tmp_path / 'out' / 'report.html'}" in err
+        files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+        figures = ["accuracy_against_alpha", "examples_fgsm", "examples_gaussian", "response", "spectra_fgsm", "spectra_gaussian"]
+        assert files == [
+            *(f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")),
+            "record.json",
+            "report.html",
+            "spectra.parquet",
+            "summary.csv",
+        ]
+        spectra = ec.load_spectra(tmp_path / "out" / "spectra.parquet")
+        labels = ("unperturbed", "gaussian 0.1", "gaussian 0.2", "fgsm 0.1", "fgsm 0.2")
+        assert list(spectra) == [f"{label}/{layer}" for label in labels for layer in ("hidden1", "tanh1")]
+        assert json.loads((tmp_path / "out" / "record.json").read_text())["flags"] is not None
+
+    def test_components_are_saved_and_used_again(self, capsys, weights, tmp_path):
+        words = ["attack", *MLP, *weights, "--strengths", "4,20", "--json"]
+        status, first, _ = run(capsys, *words, "--perturbation", "pca", "--out", tmp_path / "one")
+        assert status == 0
+        saved = tmp_path / "one" / "components.safetensors"
+        assert json.loads(first)["components"] == {"source": "digits/train", "images": 1297, "rank": 61}
+        status, second, _ = run(capsys, *words, "--perturbation", "pca", "--components", saved)
+        assert status == 0
+        assert json.loads(second)["layers"] == json.loads(first)["layers"]
+        status, third, _ = run(capsys, *words[:-2], "0,0.1", "--json", "--perturbation", "zca", "--components", saved)
+        assert [row["condition"] for row in json.loads(third)["layers"]][::2] == ["unperturbed", "zca 0", "zca 0.1"]
+
+    @pytest.mark.parametrize("kind", ["layer_gaussian", "layer_fgsm"])
+    def test_layers(self, capsys, kind):
+        words = [
+            "attack",
+            "--model",
+            "jiang_mlp",
+            "--count",
+            60,
+            "--ranks",
+            "jiang",
+            "--perturbation",
+            kind,
+            "--strengths",
+            "0.5",
+        ]
+        status, out, _ = run(capsys, *words, "--json")
+        rows = pd.DataFrame(json.loads(out)["layers"])
+        assert status == 0
+        assert rows["layer"].to_list() == [f"layers.{layer}" for layer in range(8)] * 2
+        assert rows["accuracy"].nunique() > 3
+
+    @pytest.mark.parametrize(
+        ("words", "status", "message"),
+        [
+            (
+                ["--strengths", "0:-1:0.1"],
+                2,
+                "--strengths must be first:last:step such as 0:0.2:0.01, or numbers such as 0,2/255,4/255",
+            ),
+            (["--strengths=-0.1,0.2"], 2, "none of them negative, 1000 at most; got '-0.1,0.2'"),
+            (["--strengths", "1/0"], 2, "got '1/0'"),
+            (["--strengths", "0:1:0.0001"], 2, "1000 at most"),
+            (["--perturbation", "blur"], 2, "no perturbation is called 'blur'"),
+            (["--perturbation", "art:Nothing"], 2, "the toolbox has no attack of this name"),
+            (["--perturbation", "pgd", "--restarts", 3], 2, '`restarts` of 3 need start="random"'),
+            (["--perturbation", "fgsm", "--strengths", "3"], 1, "fgsm: `epsilon` must lie in 0..1"),
+            (
+                ["--perturbation", "pca", "--strengths", "0,1"],
+                1,
+                "projection: `k` must be a whole number from 1 to 64, the pixels; got 0.",
+            ),
+            (["--layers", "hiden1"], 1, "no layer is called 'hiden1'"),
+            (
+                ["--perturbation", "pca", "--strengths", "3", "--components", "nowhere"],
+                1,
+                "nowhere does not exist. Check the path.",
+            ),
+            (["--perturbation", "layer_fgsm", "--loss_at", "local"], 1, "this network has none"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, capsys, words, status, message):
+        found, out, err = run(capsys, "attack", *MLP, *words)
+        assert found == status
+        assert out == ""
+        assert message in err
+        assert err.startswith("eigencode: ")
+        assert err.count("\n") == 1
+
+    def test_needs_a_model(self, capsys):
+        assert run(capsys, "attack")[::2] == (2, "eigencode: attack: there is nothing to attack. Name a network with --model.\n")
+
+    def test_unlabelled_images(self, capsys, tmp_path):
+        save_file({"inputs": torch.rand(60, 1, 8, 8)}, tmp_path / "images.safetensors")
+        data = ["--data", f"tensors:{tmp_path / 'images.safetensors'}"]
+        status, _, err = run(capsys, "attack", *MLP, *data, "--perturbation", "fgsm", "--strengths", "0.1")
+        assert status == 1
+        assert "fgsm: an attack needs labels, and 60 of them are missing. Add them." in err
+
+    def test_empty_data_set(self, capsys, tmp_path):
+        save_file({"inputs": torch.rand(0, 1, 8, 8)}, tmp_path / "images.safetensors")
+        status, _, err = run(capsys, "attack", "--model", "gerum_cnn", "--data", f"tensors:{tmp_path / 'images.safetensors'}")
+        assert status == 1
+        assert "there are no images" in err
+
+
+class TestConstruct:
+    def test_set_record_and_page(self, capsys, tmp_path):
+        words = ["--model", "gerum_cnn", "--count", 40, "--kind", "robust", "--steps", 3, "--out", tmp_path / "set"]
+        status, out, err = run(capsys, "construct", *words)
+        assert status == 0
+        assert "accuracy_new_labels" in out
+        assert "code_distance_at_end" in out
+        images = ec.datasets.load(f"tensors:{tmp_path / 'set' / 'images.safetensors'}")
+        assert (len(images), images.shape) == (40, (1, 8, 8))
+        record = json.loads((tmp_path / "set" / "record.json").read_text())
+        assert record["construction"]["steps"] == 3
+        assert record["configuration"]["kind"] == "robust"
+        page = (tmp_path / "set" / "report.html").read_text()
+        assert record["model_sha256"] in page
+        assert (tmp_path / "set" / "figures" / "preview.png").exists()
+        assert "load them with --data tensors:" in err
+        assert run(capsys, "construct", *words)[0] == 1  # the folder is full
+        assert run(capsys, "construct", *words, "--overwrite", "--kind", "random_target", "--json")[0] == 0
+
+    def test_usage(self, capsys, tmp_path):
+        assert run(capsys, "construct", "--model", "gerum_cnn")[0] == 2
+        assert run(capsys, "construct", "--out", tmp_path)[0] == 2
+        status, _, err = run(capsys, "construct", "--model", "gerum_cnn", "--out", tmp_path / "x", "--steps", 0)
+        assert (status, err) == (2, "eigencode: construct: `steps` must be at least 1; got 0.\n")
+
+
 class TestHelp:
     def test_does_not_import_torch(self):
         code = "import sys, eigencode.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
@@ -51,11 +215,12 @@ class TestHelp:
         assert best < 1
 
     def test_every_option_is_explained(self, capsys):
-        status, out, _ = run(capsys, "measure", "--help")
-        assert status == 0
-        for option in cli.MeasureConfig.__dataclass_fields__:
-            assert f"--{option} " in out
-        assert out.count("type: ") >= 15
+        for name, config in (("measure", cli.MeasureConfig), ("attack", cli.AttackConfig), ("construct", cli.ConstructConfig)):
+            status, out, _ = run(capsys, name, "--help")
+            assert status == 0
+            for option in config.__dataclass_fields__:
+                assert f"--{option} " in out
+            assert out.count("type:") >= 0.8 * len(config.__dataclass_fields__)
 
     def test_version(self, capsys):
         assert run(capsys, "--version")[:2] == (0, f"eigencode {ec.__version__}\n")

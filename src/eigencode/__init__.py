@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from eigencode import datasets, models, reports, spectra
+    from eigencode import attacks, datasets, models, perturbations, reports, spectra
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
     from eigencode.errors import EigencodeError
     from eigencode.measurement import Measurement, collect, measure
+    from eigencode.perturbed import PerturbedSpectra, perturbed_spectra
     from eigencode.spectra import (
         WINDOWS,
         Eigenspectrum,
@@ -30,6 +31,7 @@ _HOME = {
     "EigencodeError": "errors",
     "ImageSet": "datasets",
     "Measurement": "measurement",
+    "PerturbedSpectra": "perturbed",
     "SpectrumAccumulator": "spectra",
     "WINDOWS": "spectra",
     "collect": "measurement",
@@ -37,11 +39,12 @@ _HOME = {
     "fit_power_law": "spectra",
     "load_spectra": "spectra",
     "measure": "measurement",
+    "perturbed_spectra": "perturbed",
     "save_spectra": "spectra",
     "stimulus_curve": "spectra",
     "trace": "activations",
 }
-_ROOMS = ("datasets", "models", "reports", "spectra")
+_ROOMS = ("attacks", "datasets", "models", "perturbations", "reports", "spectra")
 
 __all__ = [
     "WINDOWS",
@@ -49,7 +52,9 @@ __all__ = [
     "Eigenspectrum",
     "ImageSet",
     "Measurement",
+    "PerturbedSpectra",
     "SpectrumAccumulator",
+    "attacks",
     "collect",
     "cvpca",
     "datasets",
@@ -57,6 +62,8 @@ __all__ = [
     "load_spectra",
     "measure",
     "models",
+    "perturbations",
+    "perturbed_spectra",
     "reports",
     "save_spectra",
     "spectra",

@@ -82,7 +82,7 @@ def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) ->
             if name and not _is_parametrization(name):
                 stack.callback(module.register_forward_hook(hook_for(name)).remove)
         stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
-        stack.callback(_restore_training, training)
+        stack.callback(restore_training, training)
         model.eval()
         yield
 
@@ -96,7 +96,8 @@ def _is_leaf(module: nn.Module) -> bool:
     return all(name == "parametrizations" for name, _ in module.named_children())
 
 
-def _restore_training(training: Mapping[nn.Module, bool]) -> None:
+def restore_training(training: Mapping[nn.Module, bool]) -> None:
+    """Sets each module's training flag, and no other module's."""
     for module, flag in training.items():
         module.training = flag
 

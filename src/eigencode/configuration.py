@@ -10,36 +10,25 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class MeasureConfig:
-    """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording.
+class NetworkAndImages:
+    """A network, its images, and where to run.
 
     Args:
         model: Network: a paper's (gerum_shallow_mlp, gerum_deep_mlp, gerum_cnn, schaeffer_cnn, jiang_mlp), torchvision:NAME,
-            timm:NAME, file:PATH.py:FACTORY, module:PACKAGE.MODULE:FACTORY, or schaeffer2020 for that paper's eleven.
+            timm:NAME, file:PATH.py:FACTORY, module:PACKAGE.MODULE:FACTORY, or (measure) schaeffer2020 for that paper's eleven.
         weights: Checkpoint file (.safetensors, .pt), or for torchvision and timm the name of their own (DEFAULT).
-        data: Images: digits, mnist, fashion_mnist, cifar10, image_folder:PATH or tensors:PATH.
+        data: Images: digits, mnist, fashion_mnist, cifar10, image_folder:PATH, tensors:PATH or ilyas:PATH.
         split: Part of the data set.
         data_root: Folder of data sets in torchvision's layout. Default: EIGENCODE_DATA, else the user's cache.
         count: Size of the random subset of images. Default: all.
         image_size: For image folders: side of the centre square, after resizing the shorter side to it.
-        layers: all, penultimate, names or globs, separated by commas.
-        units: What a unit is in a convolution map: all numbers, channels (positions are samples), or pooled.
-        tokens: Which tokens of a token model, under units=all.
-        ranks: Fit window: jiang (1-10), gerum (6-50), schaeffer (10-316), schaeffer_output (10-100), stringer (11-500,
-            weights 1/n), or two ranks such as 6-50.
         classes: Number of classes, for networks that are built with it.
-        recording: Recording (.npy, .npz, .mat) of neurons x stimuli, or 2 x neurons x stimuli for cross-validated PCA;
-            measured in place of a network, or beside it if model is given too.
-        recording_variable: Name of the array in the recording's file.
-        out: Folder for spectra.parquet, summary.csv, record.json, figures and report.html. Default: write nothing.
+        out: Folder for results. Default: write nothing.
         overwrite: Replace results that are in the folder already.
         json: Print the record as JSON on stdout in place of the table.
-        batch_size: Images for each forward pass.
-        memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
-            images; a layer that does not fit alone is sketched.
-        half_samples: Random half-samples for the interval of alpha. 0 for none.
+        batch_size: Images taken at once.
         device: cpu, cuda, cuda:1. Default: cuda where there is one.
-        seed: Seed of random weights, the subset, half-samples and sketches.
+        seed: Seed of every random choice.
     """
 
     model: str | None = None
@@ -49,21 +38,113 @@ class MeasureConfig:
     data_root: str | None = None
     count: int | None = None
     image_size: int | None = None
-    layers: str = "penultimate"
-    units: Literal["all", "channels", "pooled"] = "all"
-    tokens: Literal["all", "mean", "cls"] = "all"
-    ranks: str = "gerum"
     classes: int | None = None
-    recording: str | None = None
-    recording_variable: str | None = None
     out: str | None = None
     overwrite: bool = False
     json: bool = False
     batch_size: int = 128
-    memory_limit: str = "4GiB"
-    half_samples: int = 20
     device: str | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class SpectraOfLayers(NetworkAndImages):
+    """Which layers are measured, and how.
+
+    Args:
+        layers: all, penultimate, names or globs, separated by commas.
+        units: What a unit is in a convolution map: all numbers, channels (positions are samples), or pooled.
+        tokens: Which tokens of a token model, under units=all.
+        ranks: Fit window: jiang (1-10), gerum (6-50), schaeffer (10-316), schaeffer_output (10-100), stringer (11-500,
+            weights 1/n), or two ranks such as 6-50.
+        memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
+            images; a layer that does not fit alone is sketched.
+        half_samples: Random half-samples for the interval of alpha. 0 for none.
+    """
+
+    layers: str = "penultimate"
+    units: Literal["all", "channels", "pooled"] = "all"
+    tokens: Literal["all", "mean", "cls"] = "all"
+    ranks: str = "gerum"
+    memory_limit: str = "4GiB"
+    half_samples: int = 20
+
+
+@dataclass(frozen=True)
+class MeasureConfig(SpectraOfLayers):
+    """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording.
+
+    Args:
+        recording: Recording (.npy, .npz, .mat) of neurons x stimuli, or 2 x neurons x stimuli for cross-validated PCA;
+            measured in place of a network, or beside it if model is given too.
+        recording_variable: Name of the array in the recording's file.
+    """
+
+    recording: str | None = None
+    recording_variable: str | None = None
+
+
+@dataclass(frozen=True)
+class AttackConfig(SpectraOfLayers):
+    """Perturb or attack images, and read accuracy, exponent and dimension of every layer at every strength.
+
+    Args:
+        perturbation: gaussian, pure_noise, pca, zca, fgsm, pgd, layer_gaussian, layer_fgsm or art:NAME (an attack of the
+            adversarial-robustness-toolbox); several with the same strengths, separated by commas.
+        strengths: first:last:step (both ends included) or numbers separated by commas, such as 0,2/255,4/255. Standard
+            deviation of noise, epsilon of an attack (input units; units of the layer's input for layer_...), number of
+            components for pca, epsilon added to the variances for zca.
+        norm: Norm of an attack's budget.
+        steps: Steps of pgd.
+        step_size: Length of a step of pgd, input units. Default: 0.01 for linf (Gerum et al.), 2.5 epsilon / steps for l2.
+        direction: Step of pgd along the gradient's sign (gradient over its length for l2), or along the gradient itself.
+        start: Start of pgd at the input, or at random.
+        restarts: Random starts of pgd.
+        keep: Which iterate of pgd counts.
+        mode: Every epsilon on its own (as in the papers), or nested: images once fooled are attacked no more.
+        probe: Images on which an attack is checked against others for the reliability flags. 0 for none.
+        clip: Clip noisy images to [0, 1].
+        components: File of principal components for pca and zca, written by an earlier run. Default: fitted on the
+            training images of the data set and written to the folder.
+        loss_at: For layer_fgsm: loss of the layer's own classifier or of the network. Default: local where there is one.
+    """
+
+    layers: str = "all"
+    perturbation: str = "gaussian"
+    strengths: str = "0:0.5:0.05"
+    norm: Literal["linf", "l2"] = "linf"
+    steps: int = 40
+    step_size: float | None = None
+    direction: Literal["sign", "gradient"] = "sign"
+    start: Literal["input", "random"] = "input"
+    restarts: int = 1
+    keep: Literal["final", "best"] = "final"
+    mode: Literal["independent", "nested"] = "independent"
+    probe: int = 100
+    clip: bool = False
+    components: str | None = None
+    loss_at: Literal["local", "network"] | None = None
+
+
+@dataclass(frozen=True)
+class ConstructConfig(NetworkAndImages):
+    """Build a data set of robust, non-robust or adversarially labelled images from a network (Ilyas et al. 2019).
+
+    Args:
+        kind: robust and non_robust replace each image by one with the same code in the network, started from another image
+            (robust if the network was trained adversarially); the others move it to a random target class, or the next one.
+        epsilon: Budget of the target sets, l2, input units.
+        steps: Gradient steps. Default: 1000 for robust and non_robust, 100 for targets.
+        step_size: Length of a step, l2, input units.
+        layer: Layer whose code is matched.
+    """
+
+    split: Literal["train", "test"] = "train"
+    kind: Literal["robust", "non_robust", "random_target", "deterministic_target"] = "non_robust"
+    epsilon: float = 0.5
+    steps: int | None = None
+    step_size: float = 0.1
+    layer: str = "penultimate"
 
 
 @dataclass(frozen=True)

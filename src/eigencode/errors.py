@@ -19,3 +19,15 @@ class DataError(EigencodeError):
 
 class ModelError(EigencodeError):
     """A network or its weights cannot be loaded."""
+
+
+class AttackError(EigencodeError):
+    """An attack cannot be run as asked: its budget, its labels, or the network's output."""
+
+
+class UsageError(EigencodeError):
+    """Options of the command line that make no sense, whatever the data and the network."""
+
+
+class ReliabilityWarning(UserWarning):
+    """A result that can be computed, but not trusted without a second look."""

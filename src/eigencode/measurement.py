@@ -35,6 +35,7 @@ from eigencode.spectra.resampling import GROUPS
 
 Images = ImageSet | Tensor | np.ndarray | DataLoader  # type: ignore[type-arg]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
+Output = Callable[[Any, Tensor], None]
 Progress = Callable[[str, int, int], None]
 
 _TRACED_IMAGES = 2
@@ -142,6 +143,7 @@ def measure(
     device: str | torch.device | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    on_output: Output | None = None,
 ) -> Measurement:
     """Eigenspectrum of the code at every layer asked for.
 
@@ -163,6 +165,7 @@ def measure(
         device: Where to run; default: where the model is.
         seed: Seed of half-samples and sketches.
         progress: Called with what is being done, how much is done and how much there is.
+        on_output: Called once for each batch with the network's output and the images' indices.
 
     Returns:
         Measurement: a dict of layer name to Eigenspectrum, with ``skipped`` layers and their reasons.
@@ -212,7 +215,7 @@ def measure(
                 )
                 for plan, budget in zip(members, budgets, strict=True)
             }
-            _fill(model, metrics, batches, members, traced, units, tokens, stage, progress)
+            _fill(model, metrics, batches, members, traced, units, tokens, stage, progress, on_output if number == 1 else None)
             result.n_passes += 1
             _finish(metrics, result, progress)
     finally:
@@ -320,6 +323,11 @@ class _Batches:
             return _inputs(next(iter(self.source)))[:count].to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
+        for inputs, _ in self.numbered():
+            yield inputs
+
+    def numbered(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs with the images' indices."""
         start = 0
         rank, world = self.share
         pieces = self.source.split(self.batch_size) if isinstance(self.source, Tensor) else self.source
@@ -329,7 +337,7 @@ class _Batches:
             start += len(batch)
             if number % world == rank:
                 batch = batch.to(self.device)
-                yield self.perturbation(batch, indices) if self.perturbation else batch
+                yield (self.perturbation(batch, indices) if self.perturbation else batch), indices
 
 
 def _inputs(batch: object) -> Tensor:
@@ -392,15 +400,19 @@ def _fill(
     tokens: Tokens,
     stage: str,
     progress: Progress | None,
+    on_output: Output | None,
 ) -> None:
     def consume(name: str, code: Tensor) -> None:
         metrics[name].update(code)
 
     done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
     layers = [plan.layer for plan in members]
-    with reading(model, layers, consume, several=traced.several, units=units, tokens=tokens):
-        for inputs in batches:
-            model(inputs)
+    with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
+        for inputs, indices in batches.numbered():
+            with reading(model, layers, consume, several=traced.several, units=units, tokens=tokens):
+                outputs = model(inputs)  # alone: a perturbation, made before, may have run the model too
+            if on_output:
+                on_output(outputs, indices)
             done += len(inputs)
             if progress:
                 progress(stage, done, total)

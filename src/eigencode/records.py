@@ -39,21 +39,69 @@ def measurement_record(
         Record with keys title, created, configuration, seed, ranks, weights, versions, hardware, layers, skipped, recording.
     """
     window, weights = resolve_window(ranks)
-    rows = [{str(key): _plain(value) for key, value in row.items()} for row in summary.to_dict("records")]
     return {
         "title": title,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "configuration": dict(configuration),
+        **circumstances(configuration),
         "seed": seed,
         "ranks": list(window),
         "weights": weights,
-        "versions": versions(),
-        "hardware": hardware(),
-        "layers": rows,
+        "layers": _rows(summary),
         "skipped": dict(skipped or {}),
         "recording": {key: _plain(value) for key, value in recording.items()} if recording else None,
     }
 
 
+def circumstances(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys created, configuration, versions and hardware of a record."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "configuration": dict(configuration),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def perturbation_record(
+    summary: pd.DataFrame,
+    *,
+    curves: Mapping[str, pd.DataFrame],
+    flags: Mapping[str, Mapping[str, str]],
+    failed: Mapping[str, str],
+    components: Mapping[str, Any] | None = None,
+    **measured: Any,
+) -> dict[str, Any]:
+    """Record of a measurement under perturbations.
+
+    Args:
+        summary: Rows of ``PerturbedSpectra.summary``.
+        curves: Attack -> table of its ``RobustnessCurve``.
+        flags: Reliability flag -> meaning and remedy, for all flags there are.
+        failed: Condition -> why nothing could be measured.
+        components: What principal components were fitted on.
+        measured: Further arguments of ``measurement_record``.
+
+    Returns:
+        Keys of ``measurement_record``, and perturbations, curves, flags (those raised: meaning, remedy, conditions), failed,
+        components.
+    """
+    raised: dict[str, dict[str, Any]] = {}
+    for attack, curve in curves.items():
+        for _, point in curve.iterrows():
+            for name in filter(None, point["flags"].split(", ")):
+                raised.setdefault(name, {**flags[name], "conditions": []})["conditions"].append(f"{attack} {point['epsilon']:g}")
+    return {
+        **measurement_record(summary, **measured),
+        "perturbations": list(dict.fromkeys(summary["perturbation"])),
+        "curves": {attack: _rows(curve) for attack, curve in curves.items()},
+        "flags": raised,
+        "failed": dict(failed),
+        "components": dict(components) if components else None,
+    }

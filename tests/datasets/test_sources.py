@@ -142,7 +142,7 @@ def test_unknown_names():
         load("imagenet")
     assert str(caught.value) == (
         "load: no data set is called 'imagenet'. Use one of digits, mnist, fashion_mnist, cifar10, image_folder:PATH, "
-        "tensors:PATH."
+        "tensors:PATH, ilyas:PATH."
     )
     with pytest.raises(DataError) as caught:
         load("digits", split="validation")
@@ -156,3 +156,44 @@ def test_real_sets():
     # the well-known channel means of CIFAR-10's training images
     assert cifar.inputs.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
     assert mnist.labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+class TestIlyas:
+    def release(self, folder, images, labels):
+        folder.mkdir(exist_ok=True)
+        torch.save(images, folder / "CIFAR_ims")
+        torch.save(labels, folder / "CIFAR_lab")
+        return f"ilyas:{folder}"
+
+    def test_reads_lists_and_tensors(self, tmp_path):
+        images, labels = torch.rand(6, 3, 32, 32), torch.arange(6)
+        as_tensors = load(self.release(tmp_path / "a", images, labels))
+        as_lists = load(self.release(tmp_path / "b", list(images.split(4)), list(labels)))
+        for found in (as_tensors, as_lists):
+            assert torch.equal(found.inputs, images)
+            assert torch.equal(found.labels, labels)
+        assert as_tensors.name == f"ilyas:{tmp_path / 'a'}"
+
+    def test_refuses_what_is_no_release(self, tmp_path):
+        with pytest.raises(
+            DataError, match="must be a folder with the released files CIFAR_ims and CIFAR_lab; CIFAR_ims is not there"
+        ):
+            load(f"ilyas:{tmp_path}")
+        with pytest.raises(DataError, match="CIFAR_lab must hold a tensor or a list of tensors; got dict. Check the file."):
+            load(self.release(tmp_path, torch.rand(2, 3, 8, 8), {"a": 1}))
+        (tmp_path / "CIFAR_ims").write_bytes(b"<html>not found</html>")
+        with pytest.raises(DataError, match="CIFAR_ims cannot be read as tensors .* Download the release again."):
+            load(f"ilyas:{tmp_path}")
+
+    def test_runs_nothing_that_is_stored(self, tmp_path):
+        import pickle
+
+        class Hostile:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "touched"), "w"))
+
+        self.release(tmp_path, torch.rand(2, 3, 8, 8), torch.arange(2))
+        (tmp_path / "CIFAR_ims").write_bytes(pickle.dumps(Hostile()))
+        with pytest.raises(DataError, match="cannot be read as tensors"):
+            load(f"ilyas:{tmp_path}")
+        assert not (tmp_path / "touched").exists()

@@ -40,8 +40,9 @@ def load(
     """Images by name.
 
     Args:
-        name: "digits" (bundled), "mnist", "fashion_mnist", "cifar10", "image_folder:PATH" (one folder for each class) or
-            "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`).
+        name: "digits" (bundled), "mnist", "fashion_mnist", "cifar10", "image_folder:PATH" (one folder for each class),
+            "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`) or "ilyas:PATH" (a folder with the
+            released CIFAR_ims and CIFAR_lab of Ilyas et al. 2019).
         split: "train" or "test"; folders and tensor files have no splits.
         count: Size of a random subset; default: all images in their own order.
         seed: Seed of the subset.
@@ -65,11 +66,13 @@ def load(
         return _image_folder(Path(path), count, seed, image_size)
     if kind == "tensors" and path:
         return _tensors(Path(path)).subset(count, seed=seed)
+    if kind == "ilyas" and path:
+        return _ilyas(Path(path)).subset(count, seed=seed)
     if name == "digits":
         return _digits(split).subset(count, seed=seed)
     if name in _TORCHVISION:
         return _from_torchvision(name, split, data_root(root)).subset(count, seed=seed)
-    known = ["digits", *_TORCHVISION, "image_folder:PATH", "tensors:PATH"]
+    known = ["digits", *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH"]
     raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.")
 
 
@@ -159,6 +162,33 @@ def _tensors(path: Path) -> ImageSet:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
     labels = next((arrays[key] for key in ("labels", "targets", "y") if key in arrays), None)
     return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")
+
+
+def _ilyas(path: Path) -> ImageSet:
+    """The released files hold one tensor, or a list of them to be joined; nothing else in them is read."""
+    parts = {}
+    for name in ("CIFAR_ims", "CIFAR_lab"):
+        file = path / name
+        if not file.is_file():
+            raise DataError(
+                f"ilyas: {path} must be a folder with the released files CIFAR_ims and CIFAR_lab; {name} is not there."
+            )
+        try:
+            stored = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file, another format, or one that wants to run code
+            raise DataError(
+                f"ilyas: {file} cannot be read as tensors ({type(error).__name__}). Download the release again."
+            ) from None
+        tensors = [stored] if isinstance(stored, Tensor) else stored
+        if not isinstance(tensors, (list, tuple)) or not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise DataError(
+                f"ilyas: {file} must hold a tensor or a list of tensors; got {type(stored).__name__}. Check the file."
+            )
+        try:
+            parts[name] = tensors[0] if isinstance(stored, Tensor) else torch.cat([torch.atleast_1d(t) for t in tensors])
+        except RuntimeError:
+            raise DataError(f"ilyas: the tensors in {file} do not fit together. Download the release again.") from None
+    return ImageSet(parts["CIFAR_ims"].to(torch.float32), parts["CIFAR_lab"].to(torch.int64), f"ilyas:{path}")
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:

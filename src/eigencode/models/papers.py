@@ -143,6 +143,10 @@ class JiangNetwork(nn.Module):
             scores.append(classifier(code))
         return scores
 
+    def local_readouts(self) -> dict[str, nn.Module]:
+        """Layer name -> its own classifier, which gives that layer's scores from its output."""
+        return {f"layers.{number}": classifier for number, classifier in enumerate(self.classifiers)}
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Scores of the last layer, shape (n, classes)."""
         code = inputs.flatten(1)

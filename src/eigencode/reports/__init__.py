@@ -1,7 +1,26 @@
 """Figures, tables and pages of what was measured."""
 
 from eigencode.reports.figures import plot_along_layers, plot_spectra, plot_spectrum
-from eigencode.reports.page import check_folder, write_report
+from eigencode.reports.page import check_folder, render_page, write_folder, write_report
+from eigencode.reports.perturbed_figures import (
+    plot_accuracy_against_alpha,
+    plot_examples,
+    plot_overlaid_spectra,
+    plot_response,
+)
 from eigencode.reports.tables import print_table
 
-__all__ = ["check_folder", "plot_along_layers", "plot_spectra", "plot_spectrum", "print_table", "write_report"]
+__all__ = [
+    "check_folder",
+    "plot_accuracy_against_alpha",
+    "plot_along_layers",
+    "plot_examples",
+    "plot_overlaid_spectra",
+    "plot_response",
+    "plot_spectra",
+    "plot_spectrum",
+    "print_table",
+    "render_page",
+    "write_folder",
+    "write_report",
+]

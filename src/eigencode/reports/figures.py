@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,11 @@ def new_figure(width: float = 6.4, height: float = 4.4) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def layer_colours(layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """A colour for each layer, by depth."""
+    return dict(zip(layers, colormaps[_COLOURS](np.linspace(0, 1, len(layers))), strict=True))
 
 
 def _drawn(count: int) -> np.ndarray:
@@ -119,7 +124,7 @@ def plot_spectra(
     figure = new_figure(7.2, 5.0)
     ax = figure.add_subplot()
     layers = list(dict.fromkeys(layer for spectra in conditions.values() for layer in spectra))
-    colours = dict(zip(layers, colormaps[_COLOURS](np.linspace(0, 1, len(layers))), strict=True))
+    colours = layer_colours(layers)
     for number, (condition, spectra) in enumerate(conditions.items()):
         for layer, spectrum in spectra.items():
             label = layer if number == 0 else "_"
@@ -146,6 +151,13 @@ def _depth_scale(count: int):  # type: ignore[no-untyped-def]
 
     shades = colormaps[_COLOURS]
     return ScalarMappable(Normalize(1, count), shades)
+
+
+def plain_log_axis(ax: Axes) -> None:
+    """Logarithmic vertical axis with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
 
 
 def plot_along_layers(summary: pd.DataFrame) -> Figure:
@@ -175,9 +187,7 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
     top.set_ylabel("exponent α")
     top.set_title("points: fitted α; bars: 95 % interval of the population α", loc="left", fontsize=9)
     bottom.set_ylabel("dimension D")
-    bottom.set_yscale("log")
-    bottom.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
-    bottom.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+    plain_log_axis(bottom)
     if len(conditions) > 1:
         top.legend(fontsize=8, frameon=False)
     every = max(1, len(layers) // 60)

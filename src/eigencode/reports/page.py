@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,16 @@ from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.tables import cells
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, save_spectra
 
-CONTENTS = ("spectra.parquet", "summary.csv", "record.json", "report.html", "figures")
+CONTENTS = (
+    "spectra.parquet",
+    "summary.csv",
+    "components.safetensors",
+    "images.safetensors",
+    "record.json",
+    "report.html",
+    "figures",
+)
+"""Everything a command may leave in its folder; what an earlier run left is removed with it."""
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -51,6 +60,8 @@ def write_report(
     summary: pd.DataFrame,
     record: Mapping[str, Any],
     recording: Eigenspectrum | CrossValidatedSpectrum | None = None,
+    figures: Mapping[str, Figure] | None = None,
+    write_more: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes spectra, table, record, figures and page; the folder gets all of them or none.
 
@@ -60,6 +71,57 @@ def write_report(
         summary: Rows of ``summary_row`` with a column condition.
         record: Configuration, versions, hardware, seed and results, as JSON values.
         recording: Spectrum of a recording drawn beside the network.
+        figures: Name -> figure. Default: all spectra, and exponent and dimension along the layers.
+        write_more: Called with a folder into which it writes further files of ``CONTENTS``.
+
+    Returns:
+        Path of the page.
+    """
+    if figures is None:
+        ranks = (int(summary["first_rank"].iloc[0]), int(summary["last_rank"].iloc[0]))
+        figures = {
+            "eigenspectra": plot_spectra(conditions, ranks=ranks, recording=recording),
+            "layers": plot_along_layers(summary),
+        }
+    several = summary["condition"].nunique() > 1
+    rows = [
+        (str(row["condition"]), cells(row), (f"{row['condition']}: " if several else "") + row["note"] if row["note"] else "")
+        for _, row in summary.iterrows()
+    ]
+    page = render_page("measurement", record=record, rows=rows, several=several, figures=figures)
+    spectra = {
+        (f"{condition}/{layer}" if len(conditions) > 1 else layer): spectrum
+        for condition, layers in conditions.items()
+        for layer, spectrum in layers.items()
+    }
+    if recording is not None:
+        spectra[recording.name] = recording if isinstance(recording, Eigenspectrum) else recording.as_eigenspectrum()
+
+    def write_data(partial: Path) -> None:
+        save_spectra(spectra, partial / "spectra.parquet")
+        summary.to_csv(partial / "summary.csv", index=False)
+        if write_more:
+            write_more(partial)
+
+    return write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)
+
+
+def write_folder(
+    folder: Path,
+    *,
+    write_data: Callable[[Path], None],
+    record: Mapping[str, Any],
+    page: str,
+    figures: Mapping[str, Figure],
+) -> Path:
+    """Writes data, record, page and figures; the folder gets all of them or none.
+
+    Args:
+        folder: Where to write; made if missing.
+        write_data: Called with a folder into which it writes the data's files.
+        record: Becomes record.json.
+        page: Becomes report.html.
+        figures: Become PNG and SVG files in figures/.
 
     Returns:
         Path of the page.
@@ -67,26 +129,12 @@ def write_report(
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        spectra = {
-            (f"{condition}/{layer}" if len(conditions) > 1 else layer): spectrum
-            for condition, layers in conditions.items()
-            for layer, spectrum in layers.items()
-        }
-        if recording is not None:
-            spectra[recording.name] = recording if isinstance(recording, Eigenspectrum) else recording.as_eigenspectrum()
-        save_spectra(spectra, partial / "spectra.parquet")
-        summary.to_csv(partial / "summary.csv", index=False)
+        write_data(partial)
         (partial / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        ranks = (int(summary["first_rank"].iloc[0]), int(summary["last_rank"].iloc[0]))
-        figures = {
-            "eigenspectra": plot_spectra(conditions, ranks=ranks, recording=recording),
-            "layers": plot_along_layers(summary),
-        }
         (partial / "figures").mkdir()
         for name, figure in figures.items():
             figure.savefig(partial / "figures" / f"{name}.png", dpi=150)
             figure.savefig(partial / "figures" / f"{name}.svg")
-        page = render_page(summary, record, figures)
         (partial / "report.html").write_text(page, encoding="utf-8")
         _move_into(partial, folder)
     finally:
@@ -96,21 +144,22 @@ def write_report(
 
 def _move_into(partial: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name in CONTENTS:
+    for name in {*CONTENTS, *(path.name for path in partial.iterdir())}:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
-        (partial / name).replace(folder / name)
+    for path in partial.iterdir():
+        path.replace(folder / path.name)
 
 
-def render_page(summary: pd.DataFrame, record: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
-    """The page as one HTML text with its figures inside.
+def render_page(template: str, *, figures: Mapping[str, Figure], **content: Any) -> str:
+    """A page as one HTML text with its figures inside.
 
     Args:
-        summary: Rows of ``summary_row`` with a column condition.
-        record: What the page says about configuration, versions and hardware.
+        template: Name of the template.
         figures: Name -> figure.
+        content: What the template shows.
 
     Returns:
         HTML.
@@ -118,17 +167,8 @@ def render_page(summary: pd.DataFrame, record: Mapping[str, Any], figures: Mappi
     environment = Environment(
         loader=PackageLoader("eigencode.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    several = summary["condition"].nunique() > 1
-    rows = [
-        (str(row["condition"]), cells(row), (f"{row['condition']}: " if several else "") + row["note"] if row["note"] else "")
-        for _, row in summary.iterrows()
-    ]
-    return environment.get_template("measurement.html.j2").render(
-        record=record,
-        rows=rows,
-        several=several,
-        figures={name: _svg(figure) for name, figure in figures.items()},
-    )
+    sources = {name: _svg(figure) for name, figure in figures.items()}
+    return environment.get_template(f"{template}.html.j2").render(figures=sources, **content)
 
 
 def _svg(figure: Figure) -> str:

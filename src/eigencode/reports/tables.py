@@ -22,6 +22,7 @@ def cells(row: pd.Series) -> dict[str, str]:
         interval = f"{row['alpha_low']:.2f} – {row['alpha_high']:.2f}"
     return {
         "layer": str(row["layer"]),
+        **({"accuracy": number(row["accuracy"], 3)} if "accuracy" in row else {}),
         "units": f"{row['units']:d}",
         "rank": f"{row['rank']:d}",
         "α": number(row["alpha"], 3),

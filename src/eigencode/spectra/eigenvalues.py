@@ -29,6 +29,12 @@ def descending_eigenvalues(matrix: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
     return ascending.flip(0).clamp_min(0).cpu()
 
 
+def eigenpairs(matrix: Float[Tensor, "k k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k"]]:
+    """Eigenvalues of a symmetric positive semi-definite matrix, largest first, and their eigenvectors as columns."""
+    ascending, vectors = torch.linalg.eigh(matrix)
+    return ascending.flip(0).clamp_min(0), vectors.flip(1)
+
+
 def numerical_floor(
     largest: float, *, n_samples: int, n_features: int, scale: float = 0.0, dtype: torch.dtype = torch.float64
 ) -> float:

@@ -59,7 +59,8 @@ def alpha_interval(
 
     * noise: the spread of a half's plain exponent falls as 1/sqrt(n), so over halves it estimates that of the whole as it is;
       the correction and its noise fall faster, as 1/n, and enter divided by sqrt(2);
-    * remaining bias: where the exponent still moves when the images are halved (``drift``), bias of the same size is left, in that
+    * remaining bias: where the exponent still moves when the images are halved (``drift``), bias of the same size is left, in
+    that
       direction. Each end allows for as much of it as one standard error of the drift leaves possible.
 
     The interval runs from alpha - (z stderr + max(0, s - drift)) to alpha + (z stderr + max(0, s + drift)), z the normal
@@ -100,7 +101,6 @@ def alpha_interval(
         [population_exponent(v, n_samples=n - 1, ranks=ranks) for v, n in zip(half_samples, half_counts, strict=True)],
         dtype=torch.float64,
     )
-    corrections = halves - power_law_line(half_samples, ranks=window, weights=weights)[0]
     plain = power_law_line(half_samples, ranks=window, weights=weights)[0]
     correction = (halves - plain) / math.sqrt(2)
     stderr, drift_stderr, drift = float((plain + correction).std()), float(correction.std()), float(alpha - halves.mean())

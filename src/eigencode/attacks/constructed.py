@@ -1,0 +1,286 @@
+"""Data sets made by a network: robust, non-robust, and labelled by adversarial targets (Ilyas et al. 2019)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace
+from eigencode.attacks.curves import attack_images
+from eigencode.attacks.geometry import steepest
+from eigencode.attacks.gradient import PGD, check_batch
+from eigencode.attacks.outputs import predictions, scores_of, undisturbed
+from eigencode.datasets.images import ImageSet
+from eigencode.errors import AttackError
+
+Kind = Literal["robust", "non_robust", "random_target", "deterministic_target"]
+KINDS = ("robust", "non_robust", "random_target", "deterministic_target")
+
+_CHECKED = 500
+"""Images on which the source network's own robustness is measured."""
+
+
+@dataclass(frozen=True)
+class Construction:
+    """How a data set is made.
+
+    "robust" and "non_robust": every image is replaced by one that starts at another, random image and is changed until the
+    network's
+    code of it is that of the original, whose label it keeps (Ilyas et al. 2019, section 3.1). The set holds the features that
+    this network uses: robust ones if it was trained adversarially, non-robust ones if it was trained as usual.
+    "random_target" and "deterministic_target": every image is changed within epsilon (l2) until the network sees the target
+    class, drawn uniformly or the next class, and gets the target as its label (section 3.2).
+
+    Args:
+        kind: One of the four.
+        epsilon: Budget of target sets, l2, input units. The paper's 0.5.
+        steps: Gradient steps. Default: 1000 for representations and 100 for targets, as in the paper.
+        step_size: Length of a step, l2, input units. The paper's 0.1.
+        layer: Whose code is matched; "penultimate" as in the paper.
+        seed: Seed of start images and random targets.
+
+    Raises:
+        AttackError: an argument is out of range.
+    """
+
+    kind: Kind
+    epsilon: float = 0.5
+    steps: int | None = None
+    step_size: float = 0.1
+    layer: str = "penultimate"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise AttackError(f"construct: `kind` must be one of {', '.join(KINDS)}; got {self.kind!r}.")
+        if self.steps is not None and self.steps < 1:
+            raise AttackError(f"construct: `steps` must be at least 1; got {self.steps}.")
+        if not self.step_size > 0:
+            raise AttackError(f"construct: `step_size` must be above 0; got {self.step_size}.")
+
+    @property
+    def matches_representations(self) -> bool:
+        """Whether a code is matched, and not a class reached."""
+        return self.kind in ("robust", "non_robust")
+
+    @property
+    def n_steps(self) -> int:
+        """Steps taken."""
+        return self.steps or (1000 if self.matches_representations else 100)
+
+
+@dataclass(frozen=True)
+class ConstructedSet:
+    """A constructed data set and what it was made from.
+
+    Attributes:
+        images: The new images with their new labels.
+        originals: Index of the image whose label or code each stands for, shape (n,).
+        starts: Index of the image that each started from, shape (n,).
+        start_labels: Class of that image, shape (n,).
+        record: Parameters, hash of the network, and the accuracies that show what the set is.
+    """
+
+    images: ImageSet
+    originals: Tensor
+    starts: Tensor
+    start_labels: Tensor
+    record: dict[str, Any]
+
+    def save(self, path: str | Path) -> None:
+        """Writes a .safetensors file that ``datasets.load("tensors:PATH")`` reads."""
+        tensors = {
+            "inputs": self.images.inputs,
+            "labels": self.images.labels,
+            "originals": self.originals,
+            "starts": self.starts,
+            "start_labels": self.start_labels,
+        }
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def construct(
+    model: nn.Module,
+    images: ImageSet,
+    construction: Construction,
+    *,
+    batch_size: int = 250,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ConstructedSet:
+    """Builds a data set of robust, non-robust or adversarially labelled images.
+
+    Args:
+        model: Network whose features are used; left as found.
+        images: Labelled images, as a rule the training images.
+        construction: What to build and how.
+        batch_size: Images changed at once.
+        progress: Called with what is being done, images done and images in all.
+
+    Returns:
+        ConstructedSet. Its record holds: accuracy of the network on the set with the new labels, and with the labels of the
+        images it
+        started from; for representations the distance of codes at the start and at the end, relative to the code's norm;
+        accuracy of
+        the network on the original images, clean and under PGD (l2, epsilon), which tells whether the network is robust.
+
+    Raises:
+        AttackError: labels are missing or no class of the network, or anything an attack refuses.
+
+    Source: Ilyas et al. 2019, "Adversarial examples are not bugs, they are features", sections 3.1 and 3.2, appendix C.
+    """
+    check_batch(images.inputs, images.labels, construction.epsilon, "l2", (0.0, 1.0), name="construct")
+    if len(images) < 2:
+        raise AttackError(f"construct: at least 2 images are needed; got {len(images)}. Pass more.")
+    builder = _Builder(model, images, construction, batch_size, progress)
+    with undisturbed(model):
+        made = builder.representations() if construction.matches_representations else builder.targets()
+        labels = builder.labels
+        predicted = predictions(model, made, batch_size=batch_size)
+        record = {
+            "construction": asdict(construction) | {"steps": construction.n_steps},
+            "source": images.name,
+            "images": len(images),
+            "model_sha256": model_hash(model),
+            "accuracy_new_labels": float((predicted == labels).double().mean()),
+            "accuracy_start_labels": float((predicted == images.labels[builder.starts]).double().mean()),
+            "mean_l2_change": float((made - images.inputs[builder.starts]).flatten(1).norm(dim=1).double().mean()),
+            **builder.found,
+            **_robustness(model, images, construction, batch_size),
+        }
+    name = f"{construction.kind} of {images.name}"
+    return ConstructedSet(
+        ImageSet(made, labels, name), torch.arange(len(images)), builder.starts, images.labels[builder.starts], record
+    )
+
+
+def model_hash(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, with their names, shapes and types."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _robustness(model: nn.Module, images: ImageSet, construction: Construction, batch_size: int) -> dict[str, float]:
+    inputs, labels = images.inputs[:_CHECKED], images.labels[:_CHECKED]
+    attack = PGD(norm="l2", steps=20)
+    found = attack_images(model, inputs, labels, attack, epsilon=construction.epsilon, batch_size=batch_size)
+    clean = predictions(model, inputs, batch_size=batch_size) == labels
+    attacked = clean & (predictions(model, found.images, batch_size=batch_size) == labels)
+    return {
+        "model_accuracy": float(clean.double().mean()),
+        "model_accuracy_under_pgd": float(attacked.double().mean()),
+        "pgd_epsilon_l2": construction.epsilon,
+    }
+
+
+class _Builder:
+    """Batches of one construction."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: ImageSet,
+        construction: Construction,
+        batch_size: int,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> None:
+        self.model, self.images, self.construction, self.batch_size = model, images, construction, batch_size
+        self.device = model_device(model)
+        self.labels, self.starts = images.labels, torch.arange(len(images))
+        self.found: dict[str, float] = {}
+        self._generator = torch.Generator().manual_seed(construction.seed)
+        self._progress, self._done = progress, 0
+
+    def targets(self) -> Tensor:
+        """Images moved towards a target class, which becomes their label."""
+        with torch.no_grad():
+            classes = scores_of(self.model, self.images.inputs[:2].to(self.device)).shape[1]
+        if self.construction.kind == "random_target":
+            self.labels = torch.randint(classes, self.images.labels.shape, generator=self._generator)
+        else:
+            self.labels = (self.images.labels + 1) % classes
+        attack = PGD(norm="l2", steps=self.construction.n_steps, step_size=self.construction.step_size, targeted=True)
+        return attack_images(
+            self.model,
+            self.images.inputs,
+            self.labels,
+            attack,
+            epsilon=self.construction.epsilon,
+            batch_size=self.batch_size,
+            progress=self._advance,
+        ).images
+
+    def representations(self) -> Tensor:
+        """Images whose code is that of the originals, started from other images."""
+        count = len(self.images)
+        order = torch.randperm(count, generator=self._generator)
+        self.starts = torch.empty_like(order)
+        self.starts[order] = order.roll(1)  # a random cycle: no image starts from itself
+        made, begun, ended = [], 0.0, 0.0
+        with self._code() as code_of:
+            for batch in torch.arange(count).split(self.batch_size):
+                with torch.no_grad():
+                    wanted = code_of(self.images.inputs[batch].to(self.device))
+                images = self.images.inputs[self.starts[batch]].to(self.device)
+                scale = wanted.norm(dim=1).clamp_min(torch.finfo(wanted.dtype).tiny)
+                for number in range(self.construction.n_steps):
+                    images.requires_grad_(True)
+                    with torch.enable_grad():
+                        distances = (code_of(images) - wanted).norm(dim=1)
+                        (gradient,) = torch.autograd.grad(distances.sum(), images)
+                    images = images.detach()
+                    if number == 0:
+                        begun += float((distances.detach() / scale).sum())
+                    images.sub_(steepest(gradient, "l2"), alpha=self.construction.step_size).clamp_(0, 1)
+                with torch.no_grad():
+                    ended += float(((code_of(images) - wanted).norm(dim=1) / scale).sum())
+                made.append(images.cpu())
+                self._advance(len(batch))
+        self.found = {"code_distance_at_start": begun / count, "code_distance_at_end": ended / count}
+        return torch.cat(made)
+
+    @contextmanager
+    def _code(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The network's code at the layer, shape (n, units), as a function of images that can be differentiated."""
+        traced = trace(self.model, self.images.inputs[:2].to(self.device))
+        found = select_layers(traced, self.construction.layer)
+        if len(found) != 1:
+            names = ", ".join(layer.name for layer in found[:6])
+            raise AttackError(
+                f"construct: `layer` must name one layer; {self.construction.layer!r} matches {len(found)} ({names})."
+            )
+        wanted, codes, calls = found[0], {}, [0]
+
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            calls[0] += 1
+            tensors = list(tensors_in(output))
+            for place, tensor in tensors:
+                key = layer_name(wanted.module, calls[0], place if len(tensors) > 1 else "", several=traced.several)
+                codes[key] = tensor.clone()
+
+        def code_of(inputs: Tensor) -> Tensor:
+            calls[0] = 0
+            self.model(inputs)
+            return codes[wanted.name].flatten(1)
+
+        handle = self.model.get_submodule(wanted.module).register_forward_hook(hook)
+        try:
+            yield code_of
+        finally:
+            handle.remove()
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        if self._progress:
+            self._progress(self.construction.kind, self._done, len(self.images))

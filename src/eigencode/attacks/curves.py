@@ -1,0 +1,371 @@
+"""Accuracy against the budget of an attack, with what speaks against trusting it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from eigencode.activations import model_device
+from eigencode.attacks.geometry import Ball, Norm
+from eigencode.attacks.gradient import FGSM, PGD, check_batch, largest_budget
+from eigencode.attacks.outputs import check_labels, predictions, scores_of, undisturbed
+from eigencode.attacks.reliability import Attacked, above_chance, fewer, gradient_flags
+from eigencode.datasets.images import ImageSet
+from eigencode.errors import AttackError
+from eigencode.perturbations.noise import standard_normal
+
+Mode = Literal["independent", "nested"]
+
+_NOISE_STREAM = 2**34
+
+_WARM_SHARE = 4
+"""A warm start gets this fraction of the steps: it is near the boundary already, and a start from the input follows."""
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Anything that changes images within a budget; ``PGD``, ``FGSM`` and ``ArtAttack`` are."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def norm(self) -> Norm:
+        """Norm of the budget."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest value of an image."""
+        ...
+
+    @property
+    def targeted(self) -> bool:
+        """Whether labels are targets."""
+        ...
+
+    def __call__(
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, epsilon: float, indices: Tensor | None = None
+    ) -> Attacked:
+        """Attacks a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class RobustnessPoint:
+    """Accuracy under one budget.
+
+    Attributes:
+        epsilon: Budget in input units.
+        accuracy: Fraction of all images that are classified correctly both before and after the attack.
+        stderr: Binomial standard error of the accuracy.
+        zero_gradients: Fraction of attacked images without a gradient; NaN for attacks without gradients.
+        non_finite_gradients: Fraction of attacked images with NaN or infinite values in their gradient.
+        flags: Names of ``FLAGS`` that were raised.
+    """
+
+    epsilon: float
+    accuracy: float
+    stderr: float
+    zero_gradients: float
+    non_finite_gradients: float
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RobustnessCurve:
+    """Accuracy against epsilon.
+
+    Attributes:
+        points: One for each budget, in ascending order.
+        attack: Name of the attack.
+        mode: "independent" or "nested".
+        n_images: Images attacked.
+        clean_accuracy: Accuracy without an attack.
+        adversarials: Budget -> adversarial images, if they were kept.
+    """
+
+    points: tuple[RobustnessPoint, ...]
+    attack: str
+    mode: Mode
+    n_images: int
+    clean_accuracy: float
+    adversarials: dict[float, Tensor] = field(default_factory=dict, repr=False)
+
+    def table(self) -> pd.DataFrame:
+        """Columns epsilon, accuracy, stderr, zero_gradients, non_finite_gradients, flags (separated by commas)."""
+        return pd.DataFrame([{**vars(point), "flags": ", ".join(point.flags)} for point in self.points])
+
+
+def attack_images(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    *,
+    epsilon: float,
+    indices: Tensor | None = None,
+    batch_size: int = 500,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Attacked:
+    """Attacks images batch by batch on the model's device; results are on the CPU.
+
+    Args:
+        model: Network that returns logits.
+        inputs: Images, shape (n, ...).
+        labels: Classes or targets, shape (n,).
+        attack: What to do.
+        epsilon: Budget in input units.
+        indices: The images' indices. Default: 0..n-1.
+        batch_size: Images attacked at once.
+        progress: Called with the number of images after each batch.
+        options: Passed to the attack; a tensor ``warm_start`` is split like the images.
+
+    Returns:
+        Attacked, with fractions over all images.
+    """
+    if len(inputs) == 0:
+        return Attacked(inputs)
+    device = model_device(model)
+    indices = torch.arange(len(inputs)) if indices is None else indices
+    warm = options.pop("warm_start", None)
+    images, zero, non_finite, probabilities = [], [], [], False
+    for batch in torch.arange(len(inputs)).split(batch_size):
+        if warm is not None:
+            options["warm_start"] = warm[batch].to(device)
+        found = attack(
+            model, inputs[batch].to(device), labels[batch].to(device), epsilon=epsilon, indices=indices[batch], **options
+        )
+        images.append(found.images.cpu())
+        zero.append(found.zero_gradients * len(batch) / len(inputs))
+        non_finite.append(found.non_finite_gradients * len(batch) / len(inputs))
+        probabilities = probabilities or found.probabilities
+        if progress:
+            progress(len(batch))
+    return Attacked(torch.cat(images), math.fsum(zero), math.fsum(non_finite), probabilities)
+
+
+def robustness_curve(
+    model: nn.Module,
+    images: ImageSet,
+    attack: Attack,
+    *,
+    epsilons: Sequence[float],
+    mode: Mode = "independent",
+    batch_size: int = 500,
+    probe: int = 100,
+    square: Attack | None = None,
+    keep_images: bool = False,
+    observe: Callable[[float, Tensor], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> RobustnessCurve:
+    """Accuracy of a network under an attack, for each budget, with reliability flags.
+
+    An image counts as correct if it is classified correctly without the attack and the stored adversarial image, classified
+    again after the attack, is too.
+
+    Args:
+        model: Network that returns logits; moved nowhere.
+        images: Labelled images.
+        attack: ``PGD``, ``FGSM``, ``ArtAttack`` or the like; not targeted.
+        epsilons: Budgets in input units, any order.
+        mode: "independent": every budget on its own, all images attacked, as in the papers. "nested": budgets ascend; an
+            image fooled
+            at a smaller one counts as fooled and is attacked no more, the others start from where they are and stop as soon
+            as they are fooled. Nested is faster and, up to chance, never above independent.
+        batch_size: Images attacked at once.
+        probe: Images on which the attack is compared with FGSM, random noise, twice the steps and a budget of half the range;
+            in nested mode with an independent attack too. 0 leaves these flags out.
+        square: Attack without gradients to compare with too, for example ``ArtAttack("SquareAttack")``.
+        keep_images: Whether to keep all adversarial images.
+        observe: Called with each budget and its adversarial images, shape (n, ...), on the CPU, in the images' order.
+        progress: Called with what is being done, images done and images in all.
+
+    Returns:
+        RobustnessCurve.
+
+    Raises:
+        AttackError: no budgets, a targeted attack, or anything the attack refuses.
+
+    Source: Gerum et al. 2022, Fig. 2f; flags after Carlini et al. 2019.
+    """
+    budgets = sorted({float(epsilon) for epsilon in epsilons})
+    if not budgets:
+        raise AttackError("robustness_curve: `epsilons` is empty. Name at least one budget.")
+    if attack.targeted:
+        raise AttackError(
+            "robustness_curve: the attack must not be targeted; accuracy counts the labels' own class. Use targeted=False."
+        )
+    if mode not in ("independent", "nested"):
+        raise AttackError(f'robustness_curve: `mode` must be "independent" or "nested"; got {mode!r}.')
+    for epsilon in budgets:
+        check_batch(images.inputs, images.labels, epsilon, attack.norm, attack.bounds, name=attack.name)
+    with undisturbed(model):
+        run = _Run(model, images, attack, batch_size, progress, total=len(budgets) * len(images))
+        probes = _Probes(run, min(probe, len(images)), square)
+        points, kept = [], {}
+        for epsilon in budgets:
+            found = run.independent(epsilon) if mode == "independent" else run.nested(epsilon)
+            correct = run.correct & (run.predict(found.images) == images.labels)
+            flags = [*gradient_flags(found), *probes.flags(epsilon, correct, nested=mode == "nested")]
+            accuracy = float(correct.double().mean())
+            points.append(
+                RobustnessPoint(
+                    epsilon=epsilon,
+                    accuracy=accuracy,
+                    stderr=math.sqrt(accuracy * (1 - accuracy) / len(images)),
+                    zero_gradients=found.zero_gradients,
+                    non_finite_gradients=found.non_finite_gradients,
+                    flags=tuple(dict.fromkeys(flags)),
+                )
+            )
+            if keep_images:
+                kept[epsilon] = found.images
+            if observe:
+                observe(epsilon, found.images)
+    return RobustnessCurve(tuple(points), attack.name, mode, len(images), float(run.correct.double().mean()), kept)
+
+
+class _Run:
+    """A network and images under attack, with the state that a nested curve carries from budget to budget."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: ImageSet,
+        attack: Attack,
+        batch_size: int,
+        progress: Callable[[str, int, int], None] | None,
+        total: int,
+    ) -> None:
+        self.model, self.images, self.attack, self.batch_size = model, images, attack, batch_size
+        self.device = model_device(model)
+        with torch.no_grad():
+            scores = scores_of(model, images.inputs[:batch_size].to(self.device))
+            check_labels(images.labels.to(self.device), scores)
+            again = scores_of(model, images.inputs[:batch_size].to(self.device))
+        self.classes = scores.shape[1]
+        self.random_outputs = not torch.equal(scores, again)
+        self.correct = self.predict(images.inputs) == images.labels
+        self.standing, self.current = self.correct.clone(), images.inputs
+        self._progress, self._total, self._done = progress, total, 0
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Predicted classes, shape (n,)."""
+        return predictions(self.model, inputs, batch_size=self.batch_size)
+
+    def attacked(self, attack: Attack, epsilon: float, chosen: Tensor, **options: Any) -> Attacked:
+        """Some of the images, given by their indices, under an attack."""
+        return attack_images(
+            self.model,
+            self.images.inputs[chosen],
+            self.images.labels[chosen],
+            attack,
+            epsilon=epsilon,
+            indices=chosen,
+            batch_size=self.batch_size,
+            **options,
+        )
+
+    def independent(self, epsilon: float) -> Attacked:
+        """All images, attacked afresh."""
+        return self.attacked(self.attack, epsilon, torch.arange(len(self.images)), progress=self._advance)
+
+    def nested(self, epsilon: float) -> Attacked:
+        """The images that still stand, from where they are and then from the input; the others as they were fooled.
+
+        The start from the input takes the very path of an independent attack, so that what that fools is fooled here.
+        """
+        standing = self.standing.nonzero()[:, 0]
+        self._advance(len(self.images) - len(standing))
+        if not isinstance(self.attack, PGD) or epsilon == 0:
+            found = self._fool(self.attack, epsilon, standing, keep_all=True, progress=self._advance)
+            return replace(found, images=self.current)
+        fresh: PGD = replace(self.attack, stop_early=True)
+        warm: PGD = replace(fresh, steps=max(1, fresh.steps // _WARM_SHARE), start="input", restarts=1)
+        found = self._fool(warm, epsilon, standing, keep_all=True, warm_start=self.current[standing])
+        left = self.standing.nonzero()[:, 0]
+        self._advance(len(standing) - len(left))
+        self._fool(fresh, epsilon, left, keep_all=False, progress=self._advance)
+        return replace(found, images=self.current)
+
+    def _fool(self, attack: Attack, epsilon: float, standing: Tensor, *, keep_all: bool, **options: Any) -> Attacked:
+        """Attacks standing images; those that fall, or all, are replaced by what the attack found."""
+        found = self.attacked(attack, epsilon, standing, **options)
+        if len(standing):
+            fooled = self.predict(found.images) != self.images.labels[standing]
+            self.current = self.current.clone()
+            changed = torch.ones_like(fooled) if keep_all else fooled
+            self.current[standing[changed]] = found.images[changed]
+            self.standing[standing[fooled]] = False
+        return found
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        if self._progress:
+            self._progress("attacking", self._done, self._total)
+
+
+class _Probes:
+    """Comparisons with other attacks on the first images."""
+
+    def __init__(self, run: _Run, count: int, square: Attack | None) -> None:
+        self.run, self.count, self.square = run, count, square
+        self.indices = torch.arange(count)
+        self.labels = run.images.labels[:count]
+        self.constant = ["random_outputs"] if run.random_outputs else []
+        if count and self._reaches_far():
+            self.constant.append("not_to_chance")
+
+    def flags(self, epsilon: float, correct: Tensor, *, nested: bool) -> list[str]:
+        """Flags of one budget."""
+        if epsilon == 0 or not self.count:
+            return list(self.constant)
+        attack, ours = self.run.attack, correct[: self.count]
+        found = list(self.constant)
+        if isinstance(attack, PGD) and not isinstance(attack, FGSM):
+            if fewer(self._correct(FGSM(norm=attack.norm, bounds=attack.bounds, loss=attack.loss), epsilon), ours):
+                found.append("weaker_than_fgsm")
+            plain = self._correct(attack, epsilon) if nested else ours
+            longer = self._correct(attack.stronger(), epsilon)
+            if fewer(plain, longer):
+                found.append("more_steps_weaker")
+            if fewer(longer, ours):
+                found.append("more_steps_needed")
+            if nested and fewer(plain, ours):
+                found.append("above_independent")
+        if fewer(self._noisy(epsilon), ours):
+            found.append("weaker_than_noise")
+        if self.square is not None and fewer(self._correct(self.square, epsilon), ours):
+            found.append("weaker_than_square")
+        return found
+
+    def _correct(self, attack: Attack, epsilon: float) -> Tensor:
+        found = self.run.attacked(attack, epsilon, self.indices).images
+        return self._still_correct(found)
+
+    def _still_correct(self, inputs: Tensor) -> Tensor:
+        return self.run.correct[: self.count] & (self.run.predict(inputs) == self.labels)
+
+    def _noisy(self, epsilon: float) -> Tensor:
+        """Correct under Gaussian noise as large as the budget: projected on the ball after scaling far beyond it."""
+        inputs, attack = self.run.images.inputs[: self.count], self.run.attack
+        noise = standard_normal(self.indices, inputs.shape[1:], seed=0, stream=_NOISE_STREAM, like=inputs)
+        return self._still_correct(Ball(inputs, epsilon, attack.norm, attack.bounds).project_(inputs + 10 * epsilon * noise))
+
+    def _reaches_far(self) -> bool:
+        """Whether accuracy stays above chance under a budget of half the range."""
+        attack = self.run.attack
+        half = largest_budget(attack.norm, attack.bounds, self.run.images.inputs[0].numel()) / 2
+        if isinstance(attack, PGD) and not isinstance(attack, FGSM):
+            attack = PGD(norm=attack.norm, steps=attack.steps, relative_step=True, bounds=attack.bounds, loss=attack.loss)
+        return above_chance(self._correct(attack, half), self.run.classes)

@@ -1,0 +1,218 @@
+"""Attacks on the immediate input of one layer, unclipped (Jiang et al. 2020, Eq. (3))."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.activations import tensors_in
+from eigencode.attacks.outputs import Loss, check_labels, sample_cross_entropy, scores_of, undisturbed
+from eigencode.errors import AttackError
+from eigencode.perturbations.noise import standard_normal
+
+LossAt = Literal["local", "network"]
+
+_CACHE = 2**30
+"""Bytes of directions kept between strengths; beyond that they are computed again."""
+
+_LAYER_STREAM = 2**35
+
+
+def local_readouts(model: nn.Module) -> Mapping[str, nn.Module]:
+    """Layer name -> classifier of that layer's output, for networks with a method of this name; else nothing."""
+    method = getattr(model, "local_readouts", None)
+    return method() if callable(method) else {}
+
+
+@dataclass(frozen=True)
+class LayerAttack:
+    """Adds epsilon times a direction to the immediate input I of a layer, without clipping.
+
+    Args:
+        direction: "gaussian": standard normal numbers z; "fgsm": the sign of the gradient of the loss with respect to I.
+        loss_at: "local": the loss of the layer's own classifier; "network": that of the network. Default: local where the
+            network has ``local_readouts`` or ``readouts`` are given.
+        readouts: Layer name -> module that turns the layer's output, flattened to (n, units), into scores (n, classes). Default:
+            the network's own ``local_readouts()``.
+        seed: Seed of Gaussian directions, which are a function of (seed, layer, image index).
+        loss: Scores and labels to one loss for each image. Default: cross entropy.
+
+    Raises:
+        AttackError: an argument is out of range.
+
+    Source: Jiang et al. 2020, Eq. (3).
+    """
+
+    direction: Literal["gaussian", "fgsm"]
+    loss_at: LossAt | None = None
+    readouts: Mapping[str, nn.Module] | None = None
+    seed: int = 0
+    loss: Loss = sample_cross_entropy
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("gaussian", "fgsm"):
+            raise AttackError(f'LayerAttack: `direction` must be "gaussian" or "fgsm"; got {self.direction!r}.')
+        if self.loss_at not in (None, "local", "network"):
+            raise AttackError(f'LayerAttack: `loss_at` must be "local" or "network"; got {self.loss_at!r}.')
+
+    @property
+    def name(self) -> str:
+        """layer_gaussian or layer_fgsm."""
+        return f"layer_{self.direction}"
+
+    def readouts_of(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """Classifiers of single layers that count: none where the network's loss does.
+
+        Raises:
+            AttackError: the local loss was asked for, and there is no local classifier.
+        """
+        if self.loss_at == "network":
+            return {}
+        found = self.readouts if self.readouts is not None else local_readouts(model)
+        if self.loss_at == "local" and not found:
+            raise AttackError(
+                'LayerAttack: loss_at="local" needs classifiers of single layers, and this network has none. Pass `readouts`, or '
+                'loss_at="network".'
+            )
+        return found
+
+    @contextmanager
+    def at(self, model: nn.Module, layer: str, labels: Tensor) -> Iterator[AttackedLayer]:
+        """Puts the attack on one layer for the time of the block.
+
+        Args:
+            model: Any network.
+            layer: Name of a module, with #k for its k-th call.
+            labels: Classes of all images, shape (n,).
+
+        Yields:
+            AttackedLayer: call its ``prepare`` with each batch before the network.
+
+        Raises:
+            AttackError: no such module, or no classifier for this layer under loss_at="local".
+        """
+        readouts = self.readouts_of(model)
+        module_name, _, call = re.sub(r"\[.*\]$", "", layer).partition("#")
+        try:
+            module = model.get_submodule(module_name)
+        except AttributeError:
+            raise AttackError(f"LayerAttack: the network has no module {module_name!r}. See model.named_modules().") from None
+        if self.loss_at == "local" and layer not in readouts:
+            raise AttackError(f"LayerAttack: layer {layer!r} has no classifier of its own; those of {', '.join(readouts)} have.")
+        stream = _LAYER_STREAM + [name for name, _ in model.named_modules()].index(module_name)
+        site = AttackedLayer(self, model, module, int(call or 1), labels, readouts.get(layer), stream)
+        hooks = [module.register_forward_pre_hook(site.change_input), module.register_forward_hook(site.read_output)]
+        try:
+            yield site
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+class AttackedLayer:
+    """A layer whose input is attacked while ``epsilon`` is set and a batch is prepared.
+
+    Attributes:
+        epsilon: Strength in units of the layer's input.
+        predicted: Predicted classes by the layer's own classifier, one entry for each image; -1 where none was made.
+    """
+
+    def __init__(
+        self,
+        attack: LayerAttack,
+        model: nn.Module,
+        module: nn.Module,
+        call: int,
+        labels: Tensor,
+        readout: nn.Module | None,
+        stream: int,
+    ) -> None:
+        self.epsilon = 0.0
+        self.has_readout = readout is not None
+        self.predicted = torch.full_like(labels, -1)
+        self._attack, self._model, self._module, self._call = attack, model, module, call
+        self._labels, self._readout, self._stream = labels, readout, stream
+        self._cache: dict[int, Tensor] = {}
+        self._cached_bytes = 0
+        self._indices: Tensor | None = None
+        self._step: Tensor | None = None
+        self._leaf: Tensor | None = None
+        self._mode: Literal["off", "capture", "attack"] = "off"
+        self._calls = 0
+
+    def prepare(self, inputs: Tensor, indices: Tensor) -> Tensor:
+        """Finds the direction for a batch, and returns the batch as it is; its next pass through the network is attacked."""
+        self._indices = indices
+        first = int(indices[0])
+        step = self._cache.get(first)
+        if step is None and self.epsilon:
+            step = self._direction(inputs, indices)
+            size = step.numel() * step.element_size()
+            if self._cached_bytes + size <= _CACHE:
+                self._cache[first] = step
+                self._cached_bytes += size
+        self._step, self._mode, self._calls = step, "attack", 0
+        return inputs
+
+    def change_input(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Forward pre-hook: adds epsilon times the direction."""
+        if self._mode == "off":
+            return None
+        self._calls += 1
+        if self._calls != self._call:
+            return None
+        position = next((i for i, arg in enumerate(args) if isinstance(arg, Tensor) and arg.dtype.is_floating_point), None)
+        if position is None:
+            raise AttackError("LayerAttack: the layer gets no floating-point tensor that could be attacked. Name another layer.")
+        source = args[position]
+        if self._mode == "capture":
+            self._leaf = source.detach().requires_grad_(torch.is_grad_enabled())
+            changed = self._leaf.clone()  # the layer may work in place
+        elif self.epsilon == 0 or self._step is None:
+            return None
+        else:
+            changed = source + self.epsilon * self._step.to(source)
+        return (*args[:position], changed, *args[position + 1 :])
+
+    def read_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        """Forward hook: classifies the layer's output by its own classifier."""
+        if self._mode != "attack" or self._calls != self._call:
+            return
+        self._mode = "off"
+        if self._readout is not None:
+            assert self._indices is not None
+            self.predicted[self._indices] = self._local_scores(output).argmax(dim=1).cpu()
+
+    def _local_scores(self, output: Any) -> Tensor:
+        assert self._readout is not None
+        tensor = next(tensor for _, tensor in tensors_in(output))
+        scores: Tensor = self._readout(tensor.flatten(1))
+        return scores
+
+    def _direction(self, inputs: Tensor, indices: Tensor) -> Tensor:
+        """Direction for a batch, shaped like the layer's input: float32 noise, or signs as int8."""
+        gaussian = self._attack.direction == "gaussian"
+        labels = self._labels[indices].to(inputs.device)
+        self._mode, self._calls, self._leaf = "capture", 0, None
+        with undisturbed(self._model), torch.set_grad_enabled(not gaussian):
+            outputs = self._model(inputs) if gaussian or self._readout is not None else scores_of(self._model, inputs)
+            self._mode = "off"
+            leaf = self._captured()
+            if gaussian:
+                return standard_normal(indices, leaf.shape[1:], seed=self._attack.seed, stream=self._stream, like=leaf)
+            if self._readout is not None:
+                outputs = self._local_scores(self._module(leaf.clone()))
+            check_labels(labels, outputs)
+            (gradient,) = torch.autograd.grad(self._attack.loss(outputs, labels).sum(), leaf)
+        return gradient.sign().to(torch.int8)
+
+    def _captured(self) -> Tensor:
+        if self._leaf is None:
+            raise AttackError(f"LayerAttack: the layer was not called {self._call} times. Name another layer or call.")
+        return self._leaf

@@ -1,0 +1,87 @@
+"""The network's side of an attack: its scores, the gradient at its input, and its state, which is left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from eigencode.activations import model_device, restore_training
+from eigencode.errors import AttackError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Scores (n, classes) and labels (n,) to one loss for each image (n,)."""
+
+_SUM_TOLERANCE = 1e-3
+"""Rows of probabilities add up to 1 within this, also in half precision."""
+
+
+def sample_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of each image, shape (n,): the loss of all three papers."""
+    return cross_entropy(scores, labels, reduction="none")
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; on leaving, also by an exception, every module's mode and the random state are as before."""
+    modes = {module: module.training for module in model.modules()}
+    device = model_device(model)
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.callback(restore_training, modes)
+        model.eval()
+        yield
+
+
+def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The network's scores, shape (n, classes).
+
+    Raises:
+        AttackError: the output is no matrix of floating-point scores, one row for each image.
+    """
+    scores = model(inputs)
+    if not isinstance(scores, Tensor):
+        raise AttackError(
+            f"The network must return one tensor of scores (n, classes); got {type(scores).__name__}. "
+            "Wrap it in a module that returns the scores alone."
+        )
+    if scores.ndim != 2 or len(scores) != len(inputs) or not scores.dtype.is_floating_point:
+        raise AttackError(
+            f"The network must return scores of shape (n, classes); got {tuple(scores.shape)} for {len(inputs)} images. "
+            "Wrap it in a module that returns such scores."
+        )
+    return scores
+
+
+def check_labels(labels: Tensor, scores: Tensor) -> None:
+    """Refuses labels that the network has no score for.
+
+    Raises:
+        AttackError: the first such label.
+    """
+    wrong = (labels < 0) | (labels >= scores.shape[1])
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        raise AttackError(
+            f"attack: `labels` must lie in 0..{scores.shape[1] - 1}, the network's classes; got {int(labels[first])} at image "
+            f"{first}. Correct the labels or use a network with these classes."
+        )
+
+
+def are_probabilities(scores: Tensor) -> bool:
+    """Whether the scores look like the output of a softmax: none negative, every row adding up to 1."""
+    if scores.shape[1] < 2:
+        return False
+    with torch.no_grad():
+        return bool((scores >= 0).all()) and bool(((scores.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all())
+
+
+def predictions(model: nn.Module, inputs: Tensor, *, batch_size: int) -> Tensor:
+    """Predicted classes, shape (n,), on the CPU; inputs are moved to the model's device batch by batch."""
+    device = model_device(model)
+    with torch.no_grad():
+        found = [scores_of(model, batch.to(device)).argmax(dim=1).cpu() for batch in inputs.split(batch_size)]
+    return torch.cat(found)

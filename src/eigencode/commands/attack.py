@@ -1,0 +1,178 @@
+"""``eigencode attack``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eigencode.attacks import FLAGS, by_name
+from eigencode.commands.common import load_images, load_model, parse_layers, parse_ranks, progress_bar, usable_device
+from eigencode.configuration import AttackConfig
+from eigencode.errors import AttackError, SpectrumError, UsageError
+from eigencode.perturbations import PrincipalComponents
+from eigencode.perturbed import UNPERTURBED, Condition, PerturbedSpectra, perturbed_spectra
+from eigencode.records import perturbation_record
+from eigencode.reports import (
+    check_folder,
+    plot_accuracy_against_alpha,
+    plot_examples,
+    plot_overlaid_spectra,
+    plot_response,
+    print_table,
+    write_report,
+)
+
+COMPONENTS_FILE = "components.safetensors"
+
+_MOST_STRENGTHS = 1000
+
+
+def run(config: AttackConfig) -> None:
+    """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
+    ranks, strengths = parse_ranks(config.ranks), parse_strengths(config.strengths)
+    names = [name.strip() for name in config.perturbation.split(",")]
+    if config.model is None:
+        raise UsageError("attack: there is nothing to attack. Name a network with --model.")
+
+    @cache
+    def components() -> PrincipalComponents:
+        if config.components:
+            return PrincipalComponents.load(config.components)
+        return PrincipalComponents.fit(load_images(config, split="train"))
+
+    options = ("clip", "norm", "steps", "step_size", "direction", "start", "restarts", "keep", "loss_at", "seed")
+    settings = {name: getattr(config, name) for name in options}
+    try:
+        perturbations = {name: by_name(name, components=components, **settings) for name in names}
+    except AttackError as error:
+        raise UsageError(str(error)) from None
+    if config.out:
+        check_folder(Path(config.out), overwrite=config.overwrite)
+    images = load_images(config)
+    model = load_model(config.model, config, images).to(usable_device(config))
+    results: dict[str, PerturbedSpectra] = {}
+    baseline: Condition | None = None
+    for name, perturbation in perturbations.items():
+        with progress_bar(name) as progress:
+            results[name] = perturbed_spectra(
+                model,
+                images,
+                perturbation,
+                strengths=strengths,
+                layers=parse_layers(config.layers),
+                units=config.units,
+                tokens=config.tokens,
+                mode=config.mode,
+                probe=config.probe,
+                batch_size=config.batch_size,
+                memory_limit=config.memory_limit,
+                half_samples=config.half_samples,
+                seed=config.seed,
+                name=name,
+                baseline=None if name.startswith("layer_") else baseline,
+                progress=progress,
+            )
+        if not name.startswith("layer_"):
+            baseline = baseline or results[name].conditions[0]
+    fitted = components() if components.cache_info().currsize else None
+    _finish(config, results, ranks=ranks, title=f"{config.model} · {config.data} · {len(images)} images", components=fitted)
+
+
+def parse_strengths(text: str) -> list[float]:
+    """Strengths from ``first:last:step`` (both ends included) or from numbers and fractions separated by commas.
+
+    Raises:
+        UsageError: neither of these, a negative or infinite strength, or more than a thousand.
+    """
+    try:
+        if ":" in text:
+            first, last, step = (Fraction(part.strip()) for part in text.split(":"))
+            if step <= 0 or last < first or (last - first) / step >= _MOST_STRENGTHS:
+                raise ValueError
+            values = [first + step * number for number in range(int((last - first) / step) + 1)]
+        else:
+            values = [Fraction(part.strip()) for part in text.split(",")]
+        if min(values) < 0 or len(values) > _MOST_STRENGTHS:
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(
+            f"--strengths must be first:last:step such as 0:0.2:0.01, or numbers such as 0,2/255,4/255, none of them negative, "
+            f"{_MOST_STRENGTHS} at most; got {text!r}."
+        ) from None
+    return [float(value) for value in values]
+
+
+def _finish(
+    config: AttackConfig, results: dict[str, PerturbedSpectra], *, ranks: Any, title: str, components: PrincipalComponents | None
+) -> None:
+    conditions = _joined(results)
+    tables = [found.summary(ranks) for found in results.values()]
+    summary = pd.concat(tables).drop_duplicates(["condition", "layer"], ignore_index=True)
+    window = (int(summary["first_rank"].iloc[0]), int(summary["last_rank"].iloc[0]))
+    about = None
+    if components is not None:
+        about = {"source": components.source, "images": components.n_samples, "rank": components.rank}
+    record = perturbation_record(
+        summary,
+        curves={name: found.curve.table() for name, found in results.items() if found.curve},
+        flags={name: vars(flag) for name, flag in FLAGS.items()},
+        failed={label: reason for found in results.values() for label, reason in found.failed.items()},
+        components=about,
+        title=title,
+        configuration=asdict(config),
+        ranks=ranks,
+        seed=config.seed,
+        skipped={layer: reason for condition in conditions.values() for layer, reason in condition.spectra.skipped.items()},
+    )
+    if config.json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        print_table(summary, title=f"{title} (ranks {window[0]}-{window[1]}, weights {record['weights']})")
+    for name, flag in record["flags"].items():
+        print(f"{name} ({', '.join(flag['conditions'])}): {flag['meaning']} {flag['remedy']}", file=sys.stderr)
+    for label, reason in record["failed"].items():
+        print(f"{label}: {reason}", file=sys.stderr)
+    if config.out:
+        spectra = {label: condition.spectra for label, condition in conditions.items()}
+        page = write_report(
+            Path(config.out),
+            conditions=spectra,
+            summary=summary,
+            record=record,
+            figures=_figures(results, summary, window),
+            write_more=(lambda folder: components.save(folder / COMPONENTS_FILE)) if components else None,
+        )
+        print(f"Report: {page}", file=sys.stderr)
+    if summary["alpha"].isna().all():
+        raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
+
+
+def _joined(results: dict[str, PerturbedSpectra]) -> dict[str, Condition]:
+    """All conditions by their labels; the unperturbed one once."""
+    joined: dict[str, Condition] = {}
+    for found in results.values():
+        for condition in found.conditions:
+            joined.setdefault(condition.label, condition)
+    return joined
+
+
+def _figures(results: dict[str, PerturbedSpectra], summary: pd.DataFrame, window: tuple[int, int]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"response": plot_response(summary, baseline=UNPERTURBED)}
+    if not all(math.isnan(value) for value in summary["accuracy"]):
+        figures["accuracy_against_alpha"] = plot_accuracy_against_alpha(summary, baseline=UNPERTURBED)
+    for name, found in results.items():
+        part = name.replace(":", "_")
+        spectra = {condition.label: condition.spectra for condition in found.conditions}
+        figures[f"spectra_{part}"] = plot_overlaid_spectra(spectra, ranks=window, title=f"Eigenspectra: {name}")
+        examples = {c.label: c.examples for c in found.conditions if c.examples is not None}
+        if len(examples) > 1:
+            figures[f"examples_{part}"] = plot_examples(examples, title=f"First images: {name}")
+    return figures

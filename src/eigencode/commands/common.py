@@ -1,0 +1,86 @@
+"""What several commands need: the device, images, the network, a progress bar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from eigencode import datasets, models
+from eigencode.configuration import NetworkAndImages
+from eigencode.datasets import ImageSet
+from eigencode.errors import ModelError
+from eigencode.measurement import Progress
+from eigencode.spectra import resolve_window
+from eigencode.spectra.power_law import Ranks
+
+
+def parse_ranks(text: str) -> Ranks:
+    """A window's name, or two ranks such as ``6-50``.
+
+    Raises:
+        SpectrumError: no such window.
+    """
+    match = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*[-–,:]\s*(\d+)\s*[)\]]?\s*", text)
+    ranks: Ranks = (int(match[1]), int(match[2])) if match else text
+    resolve_window(ranks)
+    return ranks
+
+
+def parse_layers(text: str) -> list[str]:
+    """Names and globs that were separated by commas."""
+    return [layer.strip() for layer in text.split(",")]
+
+
+def usable_device(config: NetworkAndImages) -> str:
+    """The device asked for, else CUDA where there is one.
+
+    Raises:
+        ModelError: it cannot be used here.
+    """
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"--device {device} cannot be used ({str(error).splitlines()[0]}). Choose another.") from None
+    return device
+
+
+def load_images(config: NetworkAndImages, *, split: str | None = None, count: int | None = None) -> ImageSet:
+    """Images of the configuration; of another split and count if given."""
+    return datasets.load(
+        config.data,
+        split=split or config.split,  # type: ignore[arg-type]
+        count=count if split else config.count,
+        seed=config.seed,
+        root=config.data_root,
+        image_size=config.image_size,
+    )
+
+
+def load_model(spec: str, config: NetworkAndImages, images: ImageSet) -> nn.Module:
+    """The network of the configuration for images of this shape."""
+    return models.load(spec, weights=config.weights, image_shape=images.shape, classes=config.classes, seed=config.seed)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Progress on stderr with the time left; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(f"{title}: {stage}", total=total or None)
+            bar.update(tasks[stage], completed=done, total=total or None)
+
+        yield report

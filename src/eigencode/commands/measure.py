@@ -1,0 +1,116 @@
+"""``eigencode measure``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eigencode import models
+from eigencode.commands.common import load_images, load_model, parse_layers, parse_ranks, progress_bar, usable_device
+from eigencode.configuration import MeasureConfig
+from eigencode.datasets import load_recording
+from eigencode.errors import ModelError, SpectrumError
+from eigencode.measurement import Measurement, measure, summary_row
+from eigencode.records import measurement_record
+from eigencode.reports import check_folder, print_table, write_report
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
+
+
+def run(config: MeasureConfig) -> None:
+    """Measures a network, a recording or both; prints the table or the record, and writes the report."""
+    ranks = parse_ranks(config.ranks)
+    if config.out:
+        check_folder(Path(config.out), overwrite=config.overwrite)
+    if config.model is None and config.recording is None:
+        raise ModelError("measure: there is nothing to measure. Name a network with --model, or a recording with --recording.")
+    recording = _recording_spectrum(config) if config.recording else None
+    conditions = dict(_measurements(config)) if config.model else {}
+    rows = [
+        {"condition": condition, **summary_row(spectrum, ranks)}
+        for condition, spectra in conditions.items()
+        for spectrum in spectra.values()
+    ]
+    if recording is not None:
+        rows.append({"condition": "recording", **summary_row(recording, ranks)})
+    summary = pd.DataFrame(rows)
+    recorded = None
+    if recording is not None:
+        recorded = {"file": config.recording, "neurons": recording.n_features, "stimuli": recording.n_samples}
+    skipped = {
+        (f"{spec}/{layer}" if len(conditions) > 1 else layer): reason
+        for spec, spectra in conditions.items()
+        for layer, reason in spectra.skipped.items()
+    }
+    record = measurement_record(
+        summary,
+        title=_title(config, conditions),
+        configuration=asdict(config),
+        ranks=ranks,
+        seed=config.seed,
+        skipped=skipped,
+        recording=recorded,
+    )
+    page = None
+    if config.out:
+        page = write_report(Path(config.out), conditions=conditions, summary=summary, record=record, recording=recording)
+    _print_results(config, summary, record, skipped)
+    if page:
+        print(f"Report: {page}", file=sys.stderr)
+    if summary["alpha"].isna().all():
+        raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
+
+
+def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
+    parts = [config.model, config.data] if config.model else []
+    parts += [f"{spectrum.n_images} images" for spectra in conditions.values() for spectrum in spectra.values()][:1]
+    return " · ".join([*(part for part in parts if part), *([config.recording] if config.recording else [])])
+
+
+def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
+    device, images = usable_device(config), load_images(config)
+    assert config.model is not None
+    for spec in models.expand(config.model):
+        model = load_model(spec, config, images)
+        with progress_bar(spec) as progress:
+            spectra = measure(
+                model,
+                images,
+                layers=parse_layers(config.layers),
+                units=config.units,
+                tokens=config.tokens,
+                batch_size=config.batch_size,
+                memory_limit=config.memory_limit,
+                half_samples=config.half_samples,
+                device=device,
+                seed=config.seed,
+                progress=progress,
+            )
+        yield spec, spectra
+
+
+def _recording_spectrum(config: MeasureConfig) -> Eigenspectrum | CrossValidatedSpectrum:
+    assert config.recording is not None
+    recording = load_recording(config.recording, variable=config.recording_variable)
+    if len(recording.responses) == 2:
+        return cvpca(recording.responses, seed=config.seed, name=recording.name)
+    return Eigenspectrum.from_activations(
+        recording.responses[0], half_samples=config.half_samples, seed=config.seed, name=recording.name
+    )
+
+
+def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any], skipped: dict[str, str]) -> None:
+    if config.json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        window = f"ranks {record['ranks'][0]}-{record['ranks'][1]}, weights {record['weights']}"
+        print_table(summary, title=f"{record['title']} ({window})")
+    for note in dict.fromkeys(note for note in summary["note"] if note and not summary["alpha"].isna().all()):
+        print(f"note: {note}", file=sys.stderr)
+    for layer, reason in skipped.items():
+        print(f"skipped {layer}: {reason}.", file=sys.stderr)

@@ -1,0 +1,11 @@
+"""What is done to inputs without labels: noise, projection on principal components, whitening.
+
+A perturbation of one strength is a callable of inputs (n, ...) and the images' indices (n,), as ``eigencode.measure`` takes it. A
+family, as ``eigencode.perturbed_spectra`` takes it, is a callable of the strength that returns one: ``GaussianNoise``,
+``PureNoise``, ``PrincipalComponents.projection`` or ``PrincipalComponents.whitening``.
+"""
+
+from eigencode.perturbations.components import PrincipalComponents, Projection, Whitening
+from eigencode.perturbations.noise import GaussianNoise, PureNoise, standard_normal, uniform
+
+__all__ = ["GaussianNoise", "PrincipalComponents", "Projection", "PureNoise", "Whitening", "standard_normal", "uniform"]

@@ -1,0 +1,218 @@
+"""Principal components of images: projection on the first k of them, and whitening without rotation (ZCA)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from eigencode.datasets.images import ImageSet
+from eigencode.errors import DataError
+from eigencode.spectra.covariance import Moments, add_samples, covariance
+from eigencode.spectra.eigenvalues import eigenpairs
+
+_BATCH = 2000
+"""Images taken at once while fitting."""
+
+_LARGEST = 16384
+"""Most numbers of an image: the covariance matrix of float64 then takes 2 GiB, and its decomposition three times that."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PrincipalComponents:
+    """Mean and principal components of a set of images, float64.
+
+    Attributes:
+        mean: Mean image, shape (d,), d = channels x height x width.
+        eigenvalues: Variance along each component, largest first, shape (d,), squared input units.
+        vectors: Components as columns, shape (d, d).
+        image_shape: Channels, height and width.
+        n_samples: Images they were fitted on.
+        source: Name of these images.
+    """
+
+    mean: Float[Tensor, " d"]
+    eigenvalues: Float[Tensor, " d"]
+    vectors: Float[Tensor, "d d"]
+    image_shape: tuple[int, ...]
+    n_samples: int
+    source: str
+
+    @classmethod
+    def fit(cls, images: ImageSet) -> PrincipalComponents:
+        """Principal components of images, by streaming sums of outer products in float64.
+
+        Args:
+            images: At least two; as a rule the training images.
+
+        Returns:
+            PrincipalComponents.
+
+        Raises:
+            DataError: a single image, or images too large for a covariance matrix of their pixels.
+
+        Example:
+            >>> components = PrincipalComponents.fit(ImageSet.unlabelled(torch.rand(50, 1, 4, 4)))
+            >>> components
+            PrincipalComponents of 50 images (1, 4, 4) from images, rank 16
+        """
+        size = math.prod(images.shape)
+        if len(images) < 2:
+            raise DataError(f"PrincipalComponents: at least 2 images are needed; got {len(images)}. Pass more.")
+        if size > _LARGEST:
+            raise DataError(
+                f"PrincipalComponents: images must have at most {_LARGEST} numbers; got {size} ({images.shape}). "
+                "Make them smaller, for example with --image_size."
+            )
+        moments = Moments.empty(size, images.inputs.device)
+        for batch in images.inputs.split(_BATCH):
+            moments = add_samples(moments, batch.flatten(1).unsqueeze(1))
+        values, vectors = eigenpairs(covariance(moments))
+        return cls(moments.mean, values, vectors, images.shape, len(images), images.name)
+
+    def __repr__(self) -> str:
+        return f"PrincipalComponents of {self.n_samples} images {self.image_shape} from {self.source}, rank {self.rank}"
+
+    @cached_property
+    def rank(self) -> int:
+        """Components with a variance above the numerical floor, d times the float64 precision times the largest variance."""
+        floor = float(self.eigenvalues[0]) * len(self.eigenvalues) * torch.finfo(torch.float64).eps
+        return int((self.eigenvalues > floor).sum())
+
+    def projection(self, k: float) -> Projection:
+        """Projection on the first k components (Schaeffer et al. 2020, section 3.2.2).
+
+        Args:
+            k: Number of components, a whole number from 1 to d.
+
+        Returns:
+            Perturbation of inputs (n, channels, height, width).
+
+        Raises:
+            DataError: no such k.
+        """
+        if not (float(k).is_integer() and 1 <= k <= len(self.mean)):
+            raise DataError(f"projection: `k` must be a whole number from 1 to {len(self.mean)}, the pixels; got {k:g}.")
+        return Projection(self, int(k))
+
+    def whitening(self, epsilon: float = 0.0) -> Whitening:
+        """ZCA whitening (Bell & Sejnowski 1997): W = V diag(1 / sqrt(variance + epsilon)) V', applied to x - mean.
+
+        With epsilon = 0 the fitted images get the identity as covariance, on the span of the components with a variance above the
+        numerical floor; the others are removed. Output is centred on zero and has unit variance, not the range of images.
+
+        Args:
+            epsilon: Added to each variance, squared input units. Schaeffer et al. 2020 do not state theirs.
+
+        Returns:
+            Perturbation of inputs (n, channels, height, width).
+
+        Raises:
+            DataError: ``epsilon`` is negative or not finite.
+        """
+        if not 0 <= epsilon < math.inf:
+            raise DataError(f"whitening: `epsilon` must be a number of at least 0; got {epsilon}.")
+        return Whitening(self, epsilon)
+
+    def to(self, device: torch.device) -> PrincipalComponents:
+        """The same components on another device."""
+        if self.mean.device == device:
+            return self
+        mean, eigenvalues, vectors = (tensor.to(device) for tensor in (self.mean, self.eigenvalues, self.vectors))
+        return replace(self, mean=mean, eigenvalues=eigenvalues, vectors=vectors)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a .safetensors file."""
+        about = {"image_shape": list(self.image_shape), "n_samples": self.n_samples, "source": self.source}
+        tensors = {name: getattr(self, name).cpu().contiguous() for name in ("mean", "eigenvalues", "vectors")}
+        save_file(tensors, path, metadata={"principal_components": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> PrincipalComponents:
+        """Reads a file written by ``save``.
+
+        Raises:
+            DataError: no such file, or a file of another kind.
+        """
+        if not Path(path).is_file():
+            raise DataError(f"PrincipalComponents: {path} does not exist. Check the path.")
+        try:
+            with safe_open(path, framework="pt") as stored:
+                about = json.loads(stored.metadata()["principal_components"])
+                tensors = {name: stored.get_tensor(name) for name in ("mean", "eigenvalues", "vectors")}
+        except Exception:  # safetensors and json raise their own kinds; all mean that it is another file
+            raise DataError(
+                f"PrincipalComponents: {path} was not written by PrincipalComponents.save. Fit and save again."
+            ) from None
+        return cls(**tensors, image_shape=tuple(about["image_shape"]), n_samples=about["n_samples"], source=about["source"])
+
+    def centred(self, inputs: Tensor) -> Tensor:
+        """Inputs as rows of float64 with the mean removed, shape (n, d).
+
+        Raises:
+            DataError: images of another shape.
+        """
+        if tuple(inputs.shape[1:]) != tuple(self.image_shape):
+            raise DataError(
+                f"PrincipalComponents: they were fitted on images {tuple(self.image_shape)} from {self.source}; got images "
+                f"{tuple(inputs.shape[1:])}. Fit them on images of this shape."
+            )
+        return inputs.flatten(1).to(torch.float64) - self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Projects images on the first k principal components; the mean is kept.
+
+    Attributes:
+        components: Where the components come from.
+        k: Number of components.
+    """
+
+    components: PrincipalComponents
+    k: int
+
+    def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
+        """Projected images of the same shape and type, not clipped."""
+        components = self.components.to(inputs.device)
+        rows = components.centred(inputs)
+        if self.k > len(components.mean) // 2:  # take the rest away: cheaper, and nothing is rounded when all are kept
+            rest = components.vectors[:, self.k :]
+            projected = inputs.flatten(1).to(torch.float64) - (rows @ rest) @ rest.T
+        else:
+            first = components.vectors[:, : self.k]
+            projected = components.mean + (rows @ first) @ first.T
+        return projected.to(inputs.dtype).view_as(inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """Whitens images without rotating them (ZCA).
+
+    Attributes:
+        components: Where the components come from.
+        epsilon: Added to each variance.
+    """
+
+    components: PrincipalComponents
+    epsilon: float = 0.0
+
+    @cached_property
+    def matrix(self) -> Float[Tensor, "d d"]:
+        """Symmetric whitening matrix."""
+        kept = slice(None) if self.epsilon else slice(self.components.rank)
+        vectors = self.components.vectors[:, kept]
+        return (vectors * (self.components.eigenvalues[kept].clamp(min=0) + self.epsilon).rsqrt()) @ vectors.T
+
+    def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
+        """Whitened images of the same shape and type."""
+        rows = self.components.to(inputs.device).centred(inputs)
+        return (rows @ self.matrix.to(inputs.device)).to(inputs.dtype).view_as(inputs)

@@ -1,0 +1,87 @@
+import builtins
+
+import numpy as np
+import pytest
+import torch
+
+from eigencode.attacks import ArtAttack, by_name, robustness_curve
+from eigencode.errors import AttackError
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_attack_keeps_the_contract(trained_mlp, digits, norm):
+    inputs, labels = digits.inputs[:40], digits.labels[:40]
+    attack = ArtAttack("SquareAttack", norm=norm, options={"max_iter": 30})
+    epsilon = 0.15 if norm == "linf" else 1.0
+    random_states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    trained_mlp.train()
+    found = attack(trained_mlp, inputs, labels, epsilon=epsilon).images
+    assert trained_mlp.training
+    trained_mlp.eval()
+    assert torch.equal(torch.random.get_rng_state(), random_states[0])
+    assert np.array_equal(np.random.get_state()[1], random_states[1])
+    lengths = (found - inputs).flatten(1).norm(dim=1, p=np.inf if norm == "linf" else 2)
+    assert 0 < float(lengths.max()) <= epsilon + 1e-6
+    assert 0 <= found.min() <= found.max() <= 1
+    if norm == "linf":  # with l2 the toolbox divides by zero at dark pixels, and goes on with what is in memory
+        assert torch.equal(found, attack(trained_mlp, inputs, labels, epsilon=epsilon).images)
+    assert torch.equal(attack(trained_mlp, inputs, labels, epsilon=0.0).images, inputs)
+
+
+def test_curve(trained_mlp, digits):
+    attack = ArtAttack("FastGradientMethod")
+    curve = robustness_curve(trained_mlp, digits.subset(100), attack, epsilons=[0.0, 0.1, 0.2], mode="nested", probe=50)
+    assert curve.attack == "art:FastGradientMethod"
+    assert [point.accuracy for point in curve.points] == sorted((point.accuracy for point in curve.points), reverse=True)
+    assert curve.points[0].accuracy > curve.points[2].accuracy
+
+
+@pytest.mark.slow
+def test_auto_attack(trained_mlp, digits, capfd):
+    inputs, labels = digits.inputs[:20], digits.labels[:20]
+    found = ArtAttack("AutoAttack")(trained_mlp, inputs, labels, epsilon=0.1).images
+    weaker = by_name("fgsm", components=lambda: None)(trained_mlp, inputs, labels, epsilon=0.1).images
+    with torch.no_grad():
+        hits = [int((trained_mlp(x).argmax(1) == labels).sum()) for x in (found, weaker)]
+    assert hits[0] <= hits[1]
+    assert float((found - inputs).abs().max()) <= 0.1 + 1e-6
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("NoSuchAttack", {}, "art:NoSuchAttack: the toolbox has no attack of this name. It has AdversarialPatch,"),
+        ("DeepFool", {}, "art:DeepFool: this attack has no budget `eps` that could be varied. Use for example art:AutoAttack."),
+        ("SquareAttack", {"steps": 3}, "art:SquareAttack: no option is called 'steps'. It has norm, adv_criterion,"),
+    ],
+)
+def test_refusals(name, options, words):
+    with pytest.raises(AttackError) as caught:
+        ArtAttack(name, options=options)
+    assert str(caught.value).startswith(words)
+
+
+def test_says_how_to_install_the_toolbox(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.startswith("art."):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(AttackError) as caught:
+        ArtAttack("AutoAttack")
+    assert str(caught.value) == (
+        "art:AutoAttack needs the adversarial-robustness-toolbox. Install it with: pip install 'eigencode[attacks]'."
+    )
+
+
+def test_names():
+    with pytest.raises(AttackError) as caught:
+        by_name("blur", components=lambda: None)
+    assert str(caught.value) == (
+        "`perturbation`: no perturbation is called 'blur'. Use one of gaussian, pure_noise, pca, zca, fgsm, pgd, layer_gaussian, "
+        "layer_fgsm, art:NAME."
+    )

@@ -1,0 +1,179 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from eigencode.attacks import FGSM, FLAGS, PGD, Attacked, robustness_curve
+from eigencode.attacks.reliability import above_chance, fewer
+from eigencode.datasets import ImageSet
+from eigencode.errors import AttackError
+
+EPSILONS = [0.12, 0.0, 0.03, 0.06, 0.09]
+
+
+def accuracies(curve):
+    return [point.accuracy for point in curve.points]
+
+
+def flags(curve):
+    return {flag for point in curve.points for flag in point.flags}
+
+
+class TestCurve:
+    def test_independent_is_each_budget_on_its_own(self, trained_cnn, digits):
+        attack = PGD(steps=5)
+        curve = robustness_curve(trained_cnn, digits, attack, epsilons=EPSILONS, keep_images=True)
+        assert [point.epsilon for point in curve.points] == sorted(EPSILONS)
+        with torch.no_grad():
+            clean = trained_cnn(digits.inputs).argmax(1) == digits.labels
+            for point in curve.points:
+                found = attack(trained_cnn, digits.inputs, digits.labels, epsilon=point.epsilon).images
+                assert float((found - curve.adversarials[point.epsilon]).abs().double().mean()) < 1e-4
+                still = clean & (trained_cnn(curve.adversarials[point.epsilon]).argmax(1) == digits.labels)
+                assert point.accuracy == float(still.double().mean())
+                assert point.stderr == pytest.approx(math.sqrt(point.accuracy * (1 - point.accuracy) / 500))
+        assert curve.clean_accuracy == curve.points[0].accuracy == float(clean.double().mean())
+
+    def test_images_that_are_wrong_already_stay_wrong(self, trained_cnn, digits):
+        labels = digits.labels.clone()
+        labels[:100] = (labels[:100] + 1) % 10
+        curve = robustness_curve(trained_cnn, ImageSet(digits.inputs, labels), FGSM(), epsilons=[0.0, 0.3], probe=0)
+        assert max(accuracies(curve)) <= 0.81
+
+    @pytest.mark.parametrize("attack", [PGD(steps=8), FGSM(), PGD(norm="l2", steps=8)], ids=["pgd", "fgsm", "l2"])
+    def test_nested_is_never_above_independent(self, trained_cnn, digits, attack):
+        budgets = [e * (8 if attack.norm == "l2" else 1) for e in EPSILONS]
+        independent = robustness_curve(trained_cnn, digits, attack, epsilons=budgets, probe=0)
+        nested = robustness_curve(trained_cnn, digits, attack, epsilons=budgets, mode="nested", keep_images=True, probe=100)
+        assert all(a <= b for a, b in zip(accuracies(nested), accuracies(independent), strict=True))
+        assert accuracies(nested) == sorted(accuracies(nested), reverse=True)
+        assert "above_independent" not in flags(nested)
+        for epsilon, images in nested.adversarials.items():
+            lengths = (images - digits.inputs).flatten(1).norm(dim=1, p=math.inf if attack.norm == "linf" else 2)
+            assert float(lengths.max()) <= epsilon + 1e-6
+
+    def test_everything_is_left_as_found(self, trained_cnn, digits):
+        trained_cnn.train()
+        state = torch.random.get_rng_state()
+        robustness_curve(trained_cnn, digits.subset(50), PGD(steps=2, start="random"), epsilons=[0.1])
+        assert trained_cnn.training
+        assert torch.equal(torch.random.get_rng_state(), state)
+        trained_cnn.eval()
+
+    def test_table_and_progress(self, trained_cnn, digits):
+        seen, observed = [], []
+        curve = robustness_curve(
+            trained_cnn,
+            digits.subset(60),
+            PGD(steps=2),
+            epsilons=[0.1, 0.2],
+            batch_size=25,
+            progress=lambda *now: seen.append(now),
+            observe=lambda epsilon, images: observed.append((epsilon, images.shape)),
+        )
+        assert seen[-1] == ("attacking", 120, 120)
+        assert observed == [(0.1, (60, 1, 8, 8)), (0.2, (60, 1, 8, 8))]
+        columns = ["epsilon", "accuracy", "stderr", "zero_gradients", "non_finite_gradients", "flags"]
+        assert list(curve.table().columns) == columns
+        assert curve.table()["accuracy"].to_list() == accuracies(curve)
+
+    def test_batches_change_nothing(self, trained_mlp, digits):
+        images, model = digits.subset(80), trained_mlp
+        one, two = (
+            robustness_curve(model, images, PGD(steps=4), epsilons=[0.05], batch_size=size, keep_images=True, probe=0)
+            for size in (80, 13)
+        )
+        assert float((one.adversarials[0.05] - two.adversarials[0.05]).abs().gt(1e-6).double().mean()) < 1e-3
+
+
+class TestFlags:
+    """Networks that fool an attack in a known way must raise the flag that says so."""
+
+    def curve(self, model, digits, attack=None, epsilons=(0.2,), **options):
+        return robustness_curve(model, digits, attack or PGD(steps=10, relative_step=True), epsilons=list(epsilons), **options)
+
+    def test_none_on_a_plain_network(self, trained_mlp, digits):
+        assert flags(self.curve(trained_mlp, digits, epsilons=(0.0, 0.05, 0.2))) == set()
+
+    def test_saturated_scores(self, trained_mlp, digits):
+        class Sharp(nn.Module):
+            def forward(self, inputs):
+                return 1e5 * trained_mlp(inputs)
+
+        found = self.curve(Sharp(), digits)
+        assert "zero_gradients" in flags(found)
+        assert found.points[0].zero_gradients > 0.5
+
+    def test_no_derivative(self, trained_mlp, digits):
+        class Rounded(nn.Module):
+            def forward(self, inputs):
+                return trained_mlp(torch.round(4 * inputs) / 4)
+
+        found = flags(self.curve(Rounded(), digits, epsilons=(0.4,)))
+        assert {"zero_gradients", "weaker_than_noise", "not_to_chance"} <= found
+
+    def test_probabilities(self, trained_mlp, digits):
+        assert "probabilities" in flags(self.curve(nn.Sequential(trained_mlp, nn.Softmax(dim=1)), digits, probe=0))
+
+    def test_random_outputs(self, trained_mlp, digits):
+        class Noisy(nn.Module):
+            def forward(self, inputs):
+                return trained_mlp(inputs) + 0.1 * torch.randn(len(inputs), 10)
+
+        assert "random_outputs" in flags(self.curve(Noisy(), digits.subset(60)))
+
+    def test_too_few_steps(self, trained_mlp, digits):
+        attack = PGD(steps=2, step_size=0.02)
+        found = flags(self.curve(trained_mlp, digits, attack, epsilons=(0.2,)))
+        assert {"more_steps_needed", "weaker_than_fgsm"} <= found
+
+    def test_nonfinite(self, trained_mlp, digits):
+        class Root(nn.Module):
+            def forward(self, inputs):
+                return trained_mlp(inputs) + (0 * inputs.flatten(1)[:, :10]).sqrt()
+
+        assert "non_finite_gradients" in flags(self.curve(Root(), digits, probe=0))
+
+    def test_weaker_than_square(self, trained_mlp, digits):
+        class Perfect:
+            name, norm, bounds, targeted = "perfect", "linf", (0.0, 1.0), False
+
+            def __call__(self, model, inputs, labels, *, epsilon, indices=None):
+                return Attacked(FGSM()(trained_mlp, inputs, labels, epsilon=epsilon).images)
+
+        found = self.curve(trained_mlp, digits, PGD(steps=1, step_size=1e-4), square=Perfect())
+        assert "weaker_than_square" in flags(found)
+
+    def test_every_flag_has_a_meaning_and_a_remedy(self):
+        assert all(flag.meaning.endswith(".") and flag.remedy.endswith(".") for flag in FLAGS.values())
+
+    def test_chance_raises_none(self):
+        few, many = torch.zeros(200, dtype=torch.bool), torch.zeros(200, dtype=torch.bool)
+        many[:4] = True
+        assert not fewer(few, many)
+        many[:6] = True
+        assert fewer(few, many)
+        assert not fewer(many, few)
+        assert not above_chance(torch.arange(200) < 25, 10)
+        assert above_chance(torch.arange(200) < 35, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epsilons": []}, "robustness_curve: `epsilons` is empty. Name at least one budget."),
+        ({"epsilons": [0.1], "attack": PGD(targeted=True)}, "the attack must not be targeted"),
+        ({"epsilons": [0.1], "mode": "both"}, '`mode` must be "independent" or "nested"; got \'both\''),
+        ({"epsilons": [0.1, 1.5]}, "`epsilon` must lie in 0..1, .* got 1.5"),
+    ],
+)
+def test_refusals(trained_mlp, digits, options, words):
+    options = {"attack": PGD(), **options}
+    with pytest.raises(AttackError, match=words):
+        robustness_curve(trained_mlp, digits, **options)
+
+
+def test_missing_labels(trained_mlp, digits):
+    with pytest.raises(AttackError, match="pgd: an attack needs labels, and 500 of them are missing. Add them."):
+        robustness_curve(trained_mlp, ImageSet.unlabelled(digits.inputs), PGD(), epsilons=[0.1])
