@@ -9,11 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import pandas as pd
-import torch
-
 import eigencode as ec
-from eigencode.measurement import summary_row
+from eigencode.perturbations import GaussianNoise
 from eigencode.records import measurement_record
 from eigencode.reports import check_folder, print_table, write_report
 from train_cnn import accuracy, train
@@ -21,12 +18,6 @@ from train_cnn import accuracy, train
 SEED = 0
 NOISE = 0.2
 RANKS = (2, 30)
-
-
-def gaussian_noise(inputs, indices):
-    """Adds noise of standard deviation NOISE to every pixel; each image's noise depends on its index alone."""
-    draws = [torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(SEED + int(i))) for i in indices]
-    return inputs + NOISE * torch.stack(draws).to(inputs)
 
 
 def main():
@@ -42,17 +33,9 @@ def main():
     correct = accuracy(model, test)
     print(f"Test accuracy {correct:.3f}")
 
-    conditions = {
-        "clean": ec.measure(model, test, layers="all", seed=SEED),
-        f"noise {NOISE}": ec.measure(model, test, layers="all", perturbation=gaussian_noise, seed=SEED),
-    }
-    summary = pd.DataFrame(
-        [
-            {"condition": condition, **summary_row(spectrum, RANKS)}
-            for condition, spectra in conditions.items()
-            for spectrum in spectra.values()
-        ]
-    )
+    found = ec.perturbed_spectra(model, test, GaussianNoise, strengths=[NOISE], layers="all", seed=SEED, name="noise")
+    conditions = {condition.label: condition.spectra for condition in found.conditions}
+    summary = found.summary(RANKS)
     record = measurement_record(
         summary,
         title="Demo: a CNN on handwritten digits, clean and with noise",

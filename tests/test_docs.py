@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from eigencode import cli
+from eigencode.attacks import FLAGS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -107,6 +108,13 @@ def test_interval_check(tmp_path):
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if line.split()[0] in ("relu3", "relu4", "pool2")]) >= 3
+
+
+def test_every_reliability_flag_is_explained():
+    page = (ROOT / "docs" / "how-to" / "attack.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
+    explained = {name: (meaning, remedy) for name, meaning, remedy in rows if name in FLAGS}
+    assert explained == {name: (flag.meaning, flag.remedy) for name, flag in FLAGS.items()}
 
 
 def test_links_lead_somewhere():

@@ -13,13 +13,13 @@ def test_square_attack_keeps_the_contract(trained_mlp, digits, norm):
     inputs, labels = digits.inputs[:40], digits.labels[:40]
     attack = ArtAttack("SquareAttack", norm=norm, options={"max_iter": 30})
     epsilon = 0.15 if norm == "linf" else 1.0
-    random_states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    random_states = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     trained_mlp.train()
     found = attack(trained_mlp, inputs, labels, epsilon=epsilon).images
     assert trained_mlp.training
     trained_mlp.eval()
     assert torch.equal(torch.random.get_rng_state(), random_states[0])
-    assert np.array_equal(np.random.get_state()[1], random_states[1])
+    assert np.array_equal(np.random.get_state()[1], random_states[1])  # noqa: NPY002
     lengths = (found - inputs).flatten(1).norm(dim=1, p=np.inf if norm == "linf" else 2)
     assert 0 < float(lengths.max()) <= epsilon + 1e-6
     assert 0 <= found.min() <= found.max() <= 1
