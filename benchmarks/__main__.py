@@ -9,6 +9,10 @@ BENCHMARKS = (
     "measuring_against_forward",
     "spectrum_against_reptrix",
     "interval_coverage",
+    "attack_speed",
+    "nested_curve",
+    "strengths_against_measure",
+    "components_against_sklearn",
 )
 
 for name in sys.argv[1:] or BENCHMARKS:

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from eigencode.reports.figures import layer_colours, new_figure, plain_log_axis, plot_spectrum
@@ -20,6 +19,9 @@ _PANELS = 12
 
 _ROWS = 8
 """Strengths shown in the grid of examples."""
+
+_COUNTS = ("pca", "projection")
+"""Perturbations whose strengths are numbers of components."""
 
 _OUTSIDE = 0.25
 """Images with a larger share of values outside [0, 1] are stretched to it for display."""
@@ -39,8 +41,8 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
 
     Args:
         summary: Columns perturbation, strength, accuracy, layer, alpha, alpha_low, alpha_high, dimension.
-        baseline: Name of the unperturbed condition; it is drawn at strength 0 where all strengths could be budgets, and as a
-            dotted line where strengths are numbers of components.
+        baseline: Name of the unperturbed condition; it is drawn at strength 0, or as a dotted line where strengths are numbers of
+            components or strength 0 is a perturbation too.
 
     Returns:
         Figure; lines are plain fits, bands the 95 % intervals of the population exponent.
@@ -53,9 +55,10 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
     clean = summary[summary["perturbation"] == baseline]
     for column, name in enumerate(names):
         part = summary[summary["perturbation"] == name]
-        counts = bool((part["strength"] >= 1).all()) and bool((part["strength"] % 1 == 0).all())
+        counts = name in _COUNTS
         top, middle, bottom = panels[:, column]
-        rows = part if counts else pd.concat([clean, part])
+        level = counts or bool((part["strength"] == 0).any())  # the unperturbed images have no place on this axis
+        rows = part if level else pd.concat([clean, part])
         common = rows.groupby("strength")["accuracy"].nunique().max() <= 1
         for number, layer in enumerate(layers):
             line = rows[rows["layer"] == layer].sort_values("strength")
@@ -68,15 +71,17 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
             middle.plot(line["strength"], line["alpha"], "o-", label=layer, **style)
             middle.fill_between(line["strength"], line["alpha_low"], line["alpha_high"], color=colours[layer], alpha=0.15, lw=0)
             bottom.plot(line["strength"], line["dimension"], "o-", **style)
-            if counts:
+            if level:
                 for panel, quantity in ((top, "accuracy"), (middle, "alpha"), (bottom, "dimension")):
-                    level = clean[clean["layer"] == layer][quantity]
-                    if len(level) and (panel is not top or not common or number == 0):
-                        panel.axhline(level.iloc[0], color="black" if panel is top and common else colours[layer], lw=0.8, ls=":")
+                    values = clean[clean["layer"] == layer][quantity]
+                    if len(values) and (panel is not top or not common or number == 0):
+                        panel.axhline(
+                            values.iloc[0], color="black" if panel is top and common else colours[layer], lw=0.8, ls=":"
+                        )
         top.set_title(name, loc="left", fontsize=11)
         if counts:
             bottom.set_xscale("log", base=2)
-            bottom.xaxis.set_major_formatter(ScalarFormatter())
+            bottom.xaxis.set_major_formatter("{x:g}")
         bottom.set_xlabel("components" if counts else "strength")
         plain_log_axis(bottom)
     panels[0, 0].set_ylabel("accuracy")
