@@ -1,13 +1,15 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 import eigencode as ec
-from eigencode.attacks import FGSM, PGD
+from eigencode.attacks import FGSM, PGD, LayerAttack
 from eigencode.datasets import ImageSet
-from eigencode.errors import AttackError, DataError
+from eigencode.errors import ActivationError, AttackError, DataError, EigencodeError
 from eigencode.perturbations import GaussianNoise, PrincipalComponents, PureNoise
 from eigencode.perturbed import perturbed_spectra
 
@@ -101,7 +103,7 @@ def test_memory_in_several_passes(trained_cnn, digits):
 
 
 def test_refusals(trained_cnn, digits):
-    with pytest.raises(AttackError, match=r"`strengths` must be at least one finite number; got \[\]"):
+    with pytest.raises(AttackError, match=r"`strengths` must be a list of at least one finite number; got \[\]"):
         perturbed_spectra(trained_cnn, digits, GaussianNoise, strengths=[])
     with pytest.raises(DataError, match="`images` must be an ImageSet; got Tensor"):
         perturbed_spectra(trained_cnn, digits.inputs, GaussianNoise, strengths=[0.1])
@@ -120,3 +122,83 @@ def test_refusals(trained_cnn, digits):
 
     with pytest.raises(AttackError, match="must return one tensor of scores"):
         perturbed_spectra(Two(), digits, FGSM(), strengths=[0.1])
+
+
+WORKER = """
+import sys, torch, torch.distributed as dist, eigencode as ec
+from eigencode.perturbations import GaussianNoise
+dist.init_process_group("gloo")
+images = ec.datasets.load("digits", count=100)
+model = ec.models.load("jiang_mlp", image_shape=images.shape)
+for family, layers in ((GaussianNoise, "layers.0"), (ec.attacks.LayerAttack("gaussian"), "layers.1")):
+    found = ec.perturbed_spectra(model, images, family, strengths=[0.3], layers=layers, batch_size=16)
+    print([condition.accuracy for condition in found.conditions], flush=True)
+dist.destroy_process_group()
+"""
+
+
+def test_processes_agree_on_the_accuracy(tmp_path):
+    from spectra.test_accumulator import _one_thread
+
+    (tmp_path / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
+    assert done.returncode == 0, done.stderr
+    images = ec.datasets.load("digits", count=100)
+    model = ec.models.load("jiang_mlp", image_shape=images.shape)
+    for family, layers in ((GaussianNoise, "layers.0"), (LayerAttack("gaussian"), "layers.1")):
+        alone = perturbed_spectra(model, images, family, strengths=[0.3], layers=layers)
+        assert done.stdout.count(str([condition.accuracy for condition in alone.conditions])) == 2
+
+
+def test_a_failure_inside_a_strength_loses_no_other(trained_cnn, digits):
+    found = perturbed_spectra(trained_cnn, digits.subset(60), GaussianNoise, strengths=[0.1, 1e39], layers="relu3")
+    assert [condition.label for condition in found.conditions] == ["unperturbed", "GaussianNoise 0.1"]
+    assert "activations must be finite" in found.failed["GaussianNoise 1e+39"]
+
+
+def test_everything_is_tried_before_anything_is_measured(trained_cnn, digits):
+    seen = []
+    components = PrincipalComponents.fit(digits)
+    for perturbation, strengths in ((PGD(), [0.1, 3.0]), (components.projection, [3, 0])):
+        with pytest.raises(EigencodeError):
+            perturbed_spectra(trained_cnn, digits, perturbation, strengths=strengths, progress=lambda *now: seen.append(now))
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "strengths", "words"),
+    [
+        (PGD, [0.1], r"pass an instance of the attack, PGD\(...\), and not the class"),
+        (lambda strength: strength, [0.1], "got float for 0.1. Pass GaussianNoise, not"),
+        (GaussianNoise, 0.1, "`strengths` must be a list of at least one finite number; got 0.1"),
+        (GaussianNoise, [0.3, 0.30000001], "`strengths` must differ within their first six digits"),
+    ],
+)
+def test_slips_are_named(trained_cnn, digits, perturbation, strengths, words):
+    with pytest.raises(AttackError, match=words):
+        perturbed_spectra(trained_cnn, digits, perturbation, strengths=strengths)
+
+
+def test_a_compiled_network(trained_cnn, digits):
+    class Compiled(nn.Module):
+        """What torch.compile returns, without the compiler."""
+
+        def __init__(self, model):
+            super().__init__()
+            self._orig_mod = model
+
+        def forward(self, inputs):
+            return self._orig_mod(inputs)
+
+    found = perturbed_spectra(Compiled(trained_cnn), digits.subset(60), LayerAttack("gaussian"), strengths=[0.1], layers="relu3")
+    assert list(found.conditions[1].spectra) == ["relu3"]
+
+
+def test_dead_layers_are_an_error(digits):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU(), nn.Linear(10, 10))
+    nn.init.constant_(model[1].bias, -100.0)
+    with pytest.raises(
+        ActivationError, match="layer_fgsm: no layer could be measured. No layer could be measured. 2: its output is the same"
+    ):
+        perturbed_spectra(model, digits, LayerAttack("fgsm"), strengths=[0.1], layers="2")

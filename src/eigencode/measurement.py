@@ -311,7 +311,9 @@ class _Batches:
         if self.count is not None and self.count < 2:
             raise DataError(f"measure: at least 2 images are needed; got {self.count}. Pass more images.")
         parallel = split and dist.is_available() and dist.is_initialized()
-        if hasattr(getattr(self.source, "sampler", None), "num_replicas"):
+        sampler: Any = getattr(self.source, "sampler", None)
+        self.dealt = (sampler.rank, sampler.num_replicas) if hasattr(sampler, "num_replicas") else (0, 1)
+        if self.dealt[1] > 1:
             parallel = False  # a DistributedSampler has split the images already
         self.share = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
 
@@ -333,7 +335,7 @@ class _Batches:
         pieces = self.source.split(self.batch_size) if isinstance(self.source, Tensor) else self.source
         for number, piece in enumerate(pieces):
             batch = _inputs(piece)
-            indices = torch.arange(start, start + len(batch))
+            indices = torch.arange(start, start + len(batch)) * self.dealt[1] + self.dealt[0]
             start += len(batch)
             if number % world == rank:
                 batch = batch.to(self.device)

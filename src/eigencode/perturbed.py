@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from eigencode.activations import Tokens, Units, model_device, select_layers, trace
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
+from eigencode.attacks.gradient import check_batch
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.datasets.images import UNLABELLED, ImageSet
-from eigencode.errors import ActivationError, AttackError, DataError
+from eigencode.errors import ActivationError, AttackError, DataError, SpectrumError
 from eigencode.measurement import Measurement, Perturbation, Progress, measure, summary_row
 from eigencode.spectra.power_law import Ranks
 
@@ -114,16 +116,15 @@ def perturbed_spectra(
 ) -> PerturbedSpectra:
     """Accuracy, eigenspectrum, exponent and dimension of every layer under every strength of a perturbation.
 
-    Each strength takes one pass of the images through the network, from which accuracy and all spectra are read, after the
-    attack if
-    it is one. A layer-wise attack takes one pass for each strength and layer, and is read at the layer that it attacks.
+    Accuracy and all spectra of a strength are read from one pass of the images through the network; an attack on the images comes
+    before it. A layer-wise attack takes a pass for each strength and layer, and is read at the layer that it attacks.
 
     Args:
         model: Network; classified by the largest of its scores. It is left as found.
         images: Images; attacks and accuracies need labels.
         perturbation: A family (callable of the strength that returns a callable of inputs and indices, such as
             ``GaussianNoise``), an attack on images (``PGD(...)``, ``FGSM(...)``, ``ArtAttack(...)``), or a ``LayerAttack``.
-        strengths: Strengths, in any order; zero of an attack or noise is the unperturbed condition.
+        strengths: Strengths, in any order; zero of an attack or of ``GaussianNoise`` is the unperturbed condition.
         layers: As in ``measure``. For a ``LayerAttack``, "all" means the layers with a classifier of their own if there are any.
         units: As in ``measure``.
         tokens: As in ``measure``.
@@ -154,8 +155,14 @@ def perturbed_spectra(
     """
     if not isinstance(images, ImageSet):
         raise DataError(f"perturbed_spectra: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet.")
-    if not len(strengths) or not all(math.isfinite(strength) for strength in strengths):
-        raise AttackError(f"perturbed_spectra: `strengths` must be at least one finite number; got {list(strengths)}.")
+    if not isinstance(strengths, Sequence) or not strengths or not all(math.isfinite(strength) for strength in strengths):
+        raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {strengths}.")
+    if len({f"{strength:g}" for strength in strengths}) < len({float(strength) for strength in strengths}):
+        raise AttackError("perturbed_spectra: `strengths` must differ within their first six digits. Leave some out.")
+    model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph
+    images = images.cpu()
+    if isinstance(perturbation, type) and isinstance(perturbation, Attack):
+        raise AttackError(f"perturbed_spectra: pass an instance of the attack, {perturbation.__name__}(...), and not the class.")
     name = name or str(getattr(perturbation, "name", getattr(perturbation, "__name__", type(perturbation).__name__)))
     reader = _Reader(
         model,
@@ -175,10 +182,9 @@ def perturbed_spectra(
     ordered = sorted({float(strength) for strength in strengths})
     if isinstance(perturbation, LayerAttack):
         return reader.layer_by_layer(perturbation, ordered)
-    conditions = [baseline or reader.unperturbed()]
     if isinstance(perturbation, Attack):
-        return reader.under_attack(perturbation, ordered, conditions, mode=mode, probe=probe)
-    return reader.under_family(perturbation, ordered, conditions)
+        return reader.under_attack(perturbation, ordered, baseline, mode=mode, probe=probe)
+    return reader.under_family(perturbation, ordered, baseline)
 
 
 class _Reader:
@@ -194,19 +200,30 @@ class _Reader:
         condition = self._measured(UNPERTURBED, 0.0)
         return replace(condition, examples=self.images.inputs[:_EXAMPLES].clone())
 
-    def under_family(self, family: Family, strengths: Sequence[float], conditions: list[Condition]) -> PerturbedSpectra:
-        perturbations = [family(strength) for strength in strengths]  # all are checked before anything is measured
+    def under_family(self, family: Family, strengths: Sequence[float], baseline: Condition | None) -> PerturbedSpectra:
         first = self.images.inputs[:_EXAMPLES]
-        for strength, perturbation in zip(strengths, perturbations, strict=True):
-            examples = perturbation(first, torch.arange(len(first)))
-            if examples is first:
-                continue
-            self._add(conditions, strength, perturbation=perturbation, examples=examples)
+        perturbations = []
+        for strength in strengths:  # all are tried before anything is measured
+            perturbation = family(strength)
+            if not callable(perturbation):
+                raise AttackError(
+                    "perturbed_spectra: `perturbation` must be an attack, or give a callable for each strength, as GaussianNoise "
+                    f"does; got {type(perturbation).__name__} for {strength:g}. Pass GaussianNoise, not GaussianNoise(0.1)."
+                )
+            perturbations.append((strength, perturbation, perturbation(first, torch.arange(len(first)))))
+        conditions = [baseline or self.unperturbed()]
+        for strength, perturbation, examples in perturbations:
+            if examples is not first:
+                self._add(conditions, strength, perturbation=perturbation, examples=examples)
         return PerturbedSpectra(tuple(conditions), self.failed)
 
     def under_attack(
-        self, attack: Attack, strengths: Sequence[float], conditions: list[Condition], *, mode: Mode, probe: int
+        self, attack: Attack, strengths: Sequence[float], baseline: Condition | None, *, mode: Mode, probe: int
     ) -> PerturbedSpectra:
+        for strength in (strengths[0], strengths[-1]):
+            check_batch(self.images.inputs, self.images.labels, strength, attack.norm, attack.bounds, name=attack.name)
+        conditions = [baseline or self.unperturbed()]
+
         def observe(epsilon: float, adversarial: Tensor) -> None:
             if epsilon > 0:
                 images = replace(self.images, inputs=adversarial)
@@ -252,12 +269,14 @@ class _Reader:
                     label = f"{self.name} {strength:g}: {layer}"
                     try:
                         found = self._measured(label, strength, perturbation=site.prepare, layers=layer)
-                    except ActivationError as error:
+                    except (ActivationError, SpectrumError) as error:
                         spectra[strength].skipped[layer] = self.failed[label] = str(error)
                         continue
                     spectra[strength].update(found.spectra)
                     hits = self._accuracy(site.predicted)
                     accuracy[strength].update({layer: hits} if site.has_readout else found.accuracy)
+        if not any(spectra.values()):
+            raise ActivationError(f"{self.name}: no layer could be measured. {next(iter(self.failed.values()))}")
         conditions = [
             Condition(self.name if strength else UNPERTURBED, strength, spectra[strength], accuracy[strength])
             for strength in ordered
@@ -269,7 +288,7 @@ class _Reader:
         label = f"{self.name} {strength:g}"
         try:
             conditions.append(replace(self._measured(self.name, strength, **options), examples=examples))
-        except ActivationError as error:
+        except (ActivationError, SpectrumError) as error:
             self.failed[label] = str(error)
 
     def _measured(
@@ -297,6 +316,11 @@ class _Reader:
         return Condition(perturbation_name, strength, spectra, dict.fromkeys(spectra, self._accuracy(predicted)))
 
     def _accuracy(self, predicted: Tensor) -> float:
+        if dist.is_available() and dist.is_initialized():  # every process has predicted its share
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            joined = predicted.to(device, copy=True)
+            dist.all_reduce(joined, dist.ReduceOp.MAX)
+            predicted = joined.cpu()
         labels = self.images.labels
         if (labels == UNLABELLED).any() or (predicted == UNLABELLED).all():
             return math.nan

@@ -53,6 +53,11 @@ def test_auto_attack(trained_mlp, digits, capfd):
     [
         ("NoSuchAttack", {}, "art:NoSuchAttack: the toolbox has no attack of this name. It has AdversarialPatch,"),
         ("DeepFool", {}, "art:DeepFool: this attack has no budget `eps` that could be varied. Use for example art:AutoAttack."),
+        (
+            "SquareAttack",
+            {"eps": 3},
+            "art:SquareAttack: `options` must not hold eps, norm, targeted or estimator, which are set here.",
+        ),
         ("SquareAttack", {"steps": 3}, "art:SquareAttack: no option is called 'steps'. It has norm, adv_criterion,"),
     ],
 )
@@ -60,6 +65,21 @@ def test_refusals(name, options, words):
     with pytest.raises(AttackError) as caught:
         ArtAttack(name, options=options)
     assert str(caught.value).startswith(words)
+
+
+def test_failures_of_the_toolbox_are_named(trained_mlp, digits):
+    attack = ArtAttack("ProjectedGradientDescent", options={"eps_step": -1.0})
+    with pytest.raises(AttackError, match=r"art:ProjectedGradientDescent: the toolbox failed \(.*\). Check its options"):
+        attack(trained_mlp, digits.inputs[:5], digits.labels[:5], epsilon=0.1)
+
+
+def test_gradients_of_the_weights_are_left(trained_mlp, digits):
+    trained_mlp.zero_grad()
+    torch.nn.functional.cross_entropy(trained_mlp(digits.inputs), digits.labels).backward()
+    before = [p.grad.clone() for p in trained_mlp.parameters()]
+    ArtAttack("ProjectedGradientDescent", options={"max_iter": 2})(trained_mlp, digits.inputs[:9], digits.labels[:9], epsilon=0.1)
+    assert all(torch.equal(a, p.grad) for a, p in zip(before, trained_mlp.parameters(), strict=True))
+    trained_mlp.zero_grad()
 
 
 def test_says_how_to_install_the_toolbox(monkeypatch):

@@ -23,8 +23,7 @@ def codes(model, inputs):
 def test_codes_are_those_of_the_originals(trained_mlp, images, kind):
     made = construct(trained_mlp, images, Construction(kind, steps=150, step_size=0.05), batch_size=50)
     wanted, start, end = (codes(trained_mlp, x) for x in (images.inputs, images.inputs[made.starts], made.images.inputs))
-    scale = wanted.norm(dim=1)
-    begun, ended = (((x - wanted).norm(dim=1) / scale).mean() for x in (start, end))
+    begun, ended = ((x - wanted).norm(dim=1).sum() / wanted.norm(dim=1).sum() for x in (start, end))
     assert float(ended) < 0.1 * float(begun)
     assert made.record["code_distance_at_start"] == pytest.approx(float(begun), rel=1e-4)
     assert made.record["code_distance_at_end"] == pytest.approx(float(ended), rel=1e-2)
@@ -123,6 +122,14 @@ def test_refusals(options, words):
 def test_refuses_images_it_cannot_use(trained_mlp, images):
     with pytest.raises(AttackError, match="construct: an attack needs labels, and 120 of them are missing"):
         construct(trained_mlp, ImageSet.unlabelled(images.inputs), Construction("robust"))
+    wrong = ImageSet(images.inputs, images.labels + 50 * (torch.arange(120) == 110))
+    with pytest.raises(AttackError, match=r"`labels` must lie in 0..9, .* at image 110"):
+        construct(trained_mlp, wrong, Construction("deterministic_target"))
+    dead = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU(), nn.Linear(10, 10))
+    nn.init.zeros_(dead[1].weight)
+    nn.init.zeros_(dead[1].bias)
+    with pytest.raises(AttackError, match="construct: the code at 'penultimate' is zero for every image. Name another layer."):
+        construct(dead, images, Construction("robust", steps=2))
     with pytest.raises(AttackError, match="construct: at least 2 images are needed; got 1"):
         construct(trained_mlp, images.subset(1), Construction("robust"))
     with pytest.raises(AttackError, match=r"`layer` must name one layer; '\*' matches 4 \(flatten, hidden1, tanh1, output\)"):

@@ -53,6 +53,17 @@ class TestCurve:
             lengths = (images - digits.inputs).flatten(1).norm(dim=1, p=math.inf if attack.norm == "linf" else 2)
             assert float(lengths.max()) <= epsilon + 1e-6
 
+    def test_nested_fgsm_takes_one_step(self, trained_cnn, digits):
+        epsilons = [0.05, 0.1, 0.2]
+        nested = robustness_curve(trained_cnn, digits, FGSM(), epsilons=epsilons, mode="nested", keep_images=True)
+        once = [FGSM()(trained_cnn, digits.inputs, digits.labels, epsilon=epsilon).images for epsilon in epsilons]
+        for number, epsilon in enumerate(epsilons):
+            found = nested.adversarials[epsilon]
+            same = torch.stack(
+                [(found - images).flatten(1).abs().amax(1) < 1e-6 for images in [digits.inputs, *once[: number + 1]]]
+            )
+            assert bool(same.any(0).all())
+
     def test_everything_is_left_as_found(self, trained_cnn, digits):
         trained_cnn.train()
         state = torch.random.get_rng_state()
@@ -153,6 +164,8 @@ class TestFlags:
         many[:4] = True
         assert not fewer(few, many)
         many[:6] = True
+        assert not fewer(few, many)  # 1 / 2^6 is above 1 %
+        many[:7] = True
         assert fewer(few, many)
         assert not fewer(many, few)
         assert not above_chance(torch.arange(200) < 25, 10)
@@ -164,6 +177,8 @@ class TestFlags:
     [
         ({"epsilons": []}, "robustness_curve: `epsilons` is empty. Name at least one budget."),
         ({"epsilons": [0.1], "attack": PGD(targeted=True)}, "the attack must not be targeted"),
+        ({"epsilons": [0.1], "attack": PGD}, r"`attack` must be an instance such as PGD\(\); got the class"),
+        ({"epsilons": [0.1], "probe": -1}, "`batch_size` must be at least 1 and `probe` at least 0; got 500 and -1"),
         ({"epsilons": [0.1], "mode": "both"}, '`mode` must be "independent" or "nested"; got \'both\''),
         ({"epsilons": [0.1, 1.5]}, "`epsilon` must lie in 0..1, .* got 1.5"),
     ],

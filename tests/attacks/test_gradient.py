@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import eigencode as ec
-from eigencode.attacks import FGSM, PGD, fgsm, pgd
+from eigencode.attacks import FGSM, PGD, fgsm, pgd, robustness_curve
 from eigencode.errors import AttackError, ReliabilityWarning
 
 BUDGETS = {"linf": 0.1, "l2": 0.8}
@@ -158,6 +158,45 @@ def test_targets_are_reached(trained_cnn, digits):
     assert accuracy(trained_cnn, found, targets) > 0.9 > 0.2 > accuracy(trained_cnn, digits.inputs, targets)
 
 
+@pytest.mark.parametrize("scale", [1e-22, 1e12])
+def test_size_of_the_gradient_does_not_matter(trained_mlp, digits, norm, scale):
+    class ScaledScores(nn.Module):
+        def forward(self, inputs):
+            return scale * trained_mlp(inputs)
+
+    def loss(scores, labels):
+        return -scores[torch.arange(len(labels)), labels]
+
+    inputs, labels = batch(digits)
+    attack = PGD(norm=norm, steps=5, loss=loss)
+    changed = attack(ScaledScores(), inputs, labels, epsilon=BUDGETS[norm])
+    assert torch.allclose(changed.images, attack(trained_mlp, inputs, labels, epsilon=BUDGETS[norm]).images, atol=1e-4)
+    assert changed.zero_gradients == 0
+
+
+def test_steps_along_a_huge_gradient_stay_in_the_ball(trained_mlp, digits):
+    class ScaledScores(nn.Module):
+        def forward(self, inputs):
+            return 1e21 * trained_mlp(inputs)
+
+    inputs, labels = batch(digits)
+    attack = PGD(norm="l2", steps=2, direction="gradient", loss=lambda scores, labels: -scores[torch.arange(len(labels)), labels])
+    found = attack(ScaledScores(), inputs, labels, epsilon=0.8).images
+    assert float(size(found - inputs, "l2").min()) > 0.1
+    assert float(size(found - inputs, "l2").max()) <= 0.8 + 1e-6
+
+
+def test_draws_of_a_random_network_are_not_replayed(digits):
+    class Drawn(nn.Module):
+        def forward(self, inputs):
+            draws.append(torch.rand(1).item())
+            return inputs.flatten(1)[:, :10] * draws[-1]
+
+    draws = []
+    robustness_curve(Drawn(), digits.subset(20), FGSM(), epsilons=[0.1, 0.2], probe=0)
+    assert len(set(draws)) == len(draws)
+
+
 def test_random_starts_depend_on_seed_and_image_alone(trained_mlp, digits):
     inputs, labels = batch(digits, 10)
     attack = PGD(steps=1, step_size=1e-9, start="random")
@@ -222,6 +261,12 @@ class TestNothingIsLeftBehind:
             found = fgsm(trained_mlp, inputs, labels, epsilon=0.1)
             assert not torch.is_grad_enabled()
         assert torch.equal(found, fgsm(trained_mlp, inputs, labels, epsilon=0.1))
+
+    def test_inside_inference_mode(self, trained_mlp, digits):
+        inputs, labels = batch(digits)
+        with torch.inference_mode():
+            found = pgd(trained_mlp, inputs.clone(), labels.clone(), epsilon=0.1, steps=3)
+        assert torch.equal(found, pgd(trained_mlp, inputs, labels, epsilon=0.1, steps=3))
 
     def test_arguments_are_not_changed(self, trained_mlp, digits):
         inputs, labels = batch(digits)
@@ -304,6 +349,12 @@ class TestRefusals:
     def test_arguments(self, options, words):
         assert words in self.message(lambda: PGD(**options))
 
+    def test_loss_that_averages(self, trained_mlp, digits):
+        inputs, labels = batch(digits)
+        assert self.message(lambda: fgsm(trained_mlp, inputs, labels, epsilon=0.1, loss=nn.functional.cross_entropy)) == (
+            'attack: `loss` must return one loss for each image, shape (40,); got (). Use reduction="none".'
+        )
+
     def test_fgsm_has_one_step(self):
         assert "fgsm: it takes one step of length epsilon; got steps=3" in self.message(lambda: FGSM(steps=3))
 
@@ -322,6 +373,16 @@ class TestWarnings:
         inputs, labels = batch(digits)
         with pytest.warns(ReliabilityWarning, match="There is no gradient at 1 % or more of the images"):
             pgd(Step(), inputs, labels, epsilon=0.1)
+
+    def test_no_way_back_to_the_input(self, trained_mlp, digits):
+        class Cut(nn.Module):
+            def forward(self, inputs):
+                return trained_mlp((4 * inputs).long().float())
+
+        inputs, labels = batch(digits)
+        for model in (Cut(), nn.Sequential(Cut(), nn.Linear(10, 10))):
+            with pytest.warns(ReliabilityWarning, match="There is no gradient"):
+                assert torch.equal(pgd(model, inputs, labels, epsilon=0.1), inputs)
 
     def test_nan_gradients_leave_images_in_place(self, digits):
         class Root(nn.Module):

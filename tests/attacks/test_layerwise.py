@@ -110,6 +110,33 @@ def test_single_calls_of_a_module_in_place(images):
     assert not torch.allclose(clean["relu#2"].eigenvalues, attacked["relu#2"].eigenvalues)
 
 
+def test_calls_of_one_module_get_noise_of_their_own(images):
+    steps = []
+    for layer in ("relu#1", "relu#2"):
+        model = Reused()
+        with LayerAttack("gaussian").at(model, layer, images.labels) as site, torch.no_grad():
+            site.epsilon = 1.0
+            site.prepare(images.inputs, torch.arange(200))
+            steps.append(site._step[:, :10])
+    assert abs(float(torch.corrcoef(torch.stack([step.flatten() for step in steps]))[0, 1])) < 0.1
+
+
+def test_a_readout_is_used_in_evaluation_mode(trained_mlp, images):
+    readout = nn.Sequential(nn.Dropout(0.9), nn.Linear(2000, 10)).train()
+    attack = LayerAttack("gaussian", readouts={"tanh1": readout})
+    first, second = (perturbed_spectra(trained_mlp, images, attack, strengths=[0.1]).conditions[1].accuracy for _ in range(2))
+    assert first == second
+    assert readout[0].training
+
+
+def test_a_readout_that_does_not_fit(trained_mlp, images):
+    attack = LayerAttack("fgsm", readouts={"tanh1": nn.Linear(7, 10)})
+    with pytest.raises(
+        AttackError, match=r"the layer's classifier cannot read its output of shape \(2000,\) .* takes 2000 units"
+    ):
+        perturbed_spectra(trained_mlp, images, attack, strengths=[0.1])
+
+
 def test_hooks_and_modes_are_gone_after_a_failure(jiang, images):
     jiang.train()
     with pytest.raises(RuntimeError), LayerAttack("fgsm").at(jiang, "layers.1", images.labels):

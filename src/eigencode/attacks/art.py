@@ -56,6 +56,8 @@ class ArtAttack:
             raise AttackError(
                 f"{self.name}: this attack has no budget `eps` that could be varied. Use for example art:AutoAttack."
             )
+        if {"eps", "norm", "targeted", "estimator"} & set(self.options):
+            raise AttackError(f"{self.name}: `options` must not hold eps, norm, targeted or estimator, which are set here.")
         unknown = [name for name in self.options if name not in known]
         if unknown:
             raise AttackError(f"{self.name}: no option is called {unknown[0]!r}. It has {', '.join(known)}.")
@@ -88,47 +90,69 @@ class ArtAttack:
         check_batch(inputs, labels, epsilon, self.norm, self.bounds, name=self.name)
         if len(inputs) == 0 or epsilon == 0:
             return Attacked(inputs.clone())
-        from art.estimators.classification import PyTorchClassifier
-
-        known = self._parameters()
-        with undisturbed(model), _numpy_seeded(self.seed):
-            torch.manual_seed(self.seed)
+        with undisturbed(model), _seeded(self.seed), _gradients_kept(model):
             with torch.no_grad():
                 scores = scores_of(model, inputs)
             check_labels(labels, scores)
-            classifier = PyTorchClassifier(
-                model=model,
-                loss=nn.CrossEntropyLoss(),
-                input_shape=tuple(inputs.shape[1:]),
-                nb_classes=scores.shape[1],
-                clip_values=self.bounds,
-                device_type="gpu" if inputs.is_cuda else "cpu",
-            )
-            options = {
-                "norm": math.inf if self.norm == "linf" else 2,
-                "eps": epsilon,
-                "eps_step": epsilon / _STEP_SHARE,
-                "batch_size": len(inputs),
-                "verbose": False,
-            }
-            options = {name: value for name, value in options.items() if name in known} | dict(self.options)
-            attack = self._class()(classifier, **options)
-            for part in getattr(attack, "attacks", []):  # AutoAttack's own attacks draw progress bars unless told
-                part.verbose = False
-            with torch.enable_grad(), np.errstate(all="ignore"):
-                found = attack.generate(inputs.cpu().numpy().astype(np.float32), labels.cpu().numpy())
-        images = torch.from_numpy(np.asarray(found)).to(inputs)
-        images = torch.where(images.isfinite(), images, inputs)
+            try:
+                found = self._generate(model, inputs, labels, epsilon, classes=scores.shape[1])
+            except Exception as error:  # the toolbox and its attacks fail in ways of their own
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise AttackError(
+                    f"{self.name}: the toolbox failed ({reason}). Check its options, or use another attack."
+                ) from error
+        images = torch.where(found.isfinite(), found, inputs)
         return Attacked(
             Ball(inputs, epsilon, self.norm, self.bounds).project_(images.clone()), probabilities=are_probabilities(scores)
         )
 
+    def _generate(self, model: nn.Module, inputs: Tensor, labels: Tensor, epsilon: float, *, classes: int) -> Tensor:
+        from art.estimators.classification import PyTorchClassifier
+
+        classifier = PyTorchClassifier(
+            model=model,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=tuple(inputs.shape[1:]),
+            nb_classes=classes,
+            clip_values=self.bounds,
+            device_type="gpu" if inputs.is_cuda else "cpu",
+        )
+        options = {
+            "norm": math.inf if self.norm == "linf" else 2,
+            "eps": epsilon,
+            "eps_step": epsilon / _STEP_SHARE,
+            "batch_size": len(inputs),
+            "verbose": False,
+        }
+        known = self._parameters()
+        options = {name: value for name, value in options.items() if name in known} | dict(self.options)
+        attack = self._class()(classifier, **options)
+        for part in getattr(attack, "attacks", []):  # AutoAttack's own attacks draw progress bars unless told
+            part.verbose = False
+        with torch.enable_grad(), np.errstate(all="ignore"):
+            found = attack.generate(inputs.cpu().numpy().astype(np.float32), labels.cpu().numpy())
+        return torch.from_numpy(np.asarray(found)).to(inputs)
+
 
 @contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
+def _gradients_kept(model: nn.Module) -> Iterator[None]:
+    kept = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in kept:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
     state = np.random.get_state()  # noqa: NPY002 - the toolbox draws from the global generator
     np.random.seed(seed)  # noqa: NPY002
     try:
-        yield
+        with torch.random.fork_rng():  # of all devices, since the seed is set for all
+            torch.manual_seed(seed)
+            yield
     finally:
         np.random.set_state(state)  # noqa: NPY002

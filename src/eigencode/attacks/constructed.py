@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from eigencode.activations import layer_name, model_device, select_layers, tenso
 from eigencode.attacks.curves import attack_images
 from eigencode.attacks.geometry import steepest
 from eigencode.attacks.gradient import PGD, check_batch
-from eigencode.attacks.outputs import predictions, scores_of, undisturbed
+from eigencode.attacks.outputs import check_labels, input_gradient, predictions, scores_of, undisturbed
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError
 
@@ -63,8 +64,10 @@ class Construction:
             raise AttackError(f"construct: `kind` must be one of {', '.join(KINDS)}; got {self.kind!r}.")
         if self.steps is not None and self.steps < 1:
             raise AttackError(f"construct: `steps` must be at least 1; got {self.steps}.")
-        if not self.step_size > 0:
+        if not 0 < self.step_size < math.inf:
             raise AttackError(f"construct: `step_size` must be above 0; got {self.step_size}.")
+        if not 0 <= self.epsilon < math.inf:
+            raise AttackError(f"construct: `epsilon` must be at least 0; got {self.epsilon}.")
 
     @property
     def matches_representations(self) -> bool:
@@ -127,7 +130,7 @@ def construct(
     Returns:
         ConstructedSet. Its record holds: accuracy of the network on the set with the new labels, and with the labels of the
         images it
-        started from; for representations the distance of codes at the start and at the end, relative to the code's norm;
+        started from; for representations the distance of codes at the start and at the end, relative to the norms of the codes;
         accuracy of
         the network on the original images, clean and under PGD (l2, epsilon), which tells whether the network is robust.
 
@@ -136,11 +139,16 @@ def construct(
 
     Source: Ilyas et al. 2019, "Adversarial examples are not bugs, they are features", sections 3.1 and 3.2, appendix C.
     """
+    if not isinstance(images, ImageSet):
+        raise AttackError(f"construct: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet.")
+    if batch_size < 1:
+        raise AttackError(f"construct: `batch_size` must be at least 1; got {batch_size}.")
+    model, images = getattr(model, "_orig_mod", model), images.cpu()  # hooks do not run inside a compiled graph
     check_batch(images.inputs, images.labels, construction.epsilon, "l2", (0.0, 1.0), name="construct")
     if len(images) < 2:
         raise AttackError(f"construct: at least 2 images are needed; got {len(images)}. Pass more.")
-    builder = _Builder(model, images, construction, batch_size, progress)
     with undisturbed(model):
+        builder = _Builder(model, images, construction, batch_size, progress)
         made = builder.representations() if construction.matches_representations else builder.targets()
         labels = builder.labels
         predicted = predictions(model, made, batch_size=batch_size)
@@ -197,6 +205,10 @@ class _Builder:
     ) -> None:
         self.model, self.images, self.construction, self.batch_size = model, images, construction, batch_size
         self.device = model_device(model)
+        with torch.no_grad():
+            scores = scores_of(model, images.inputs[:2].to(self.device))
+        check_labels(images.labels.to(self.device), scores)
+        self.classes = scores.shape[1]
         self.labels, self.starts = images.labels, torch.arange(len(images))
         self.found: dict[str, float] = {}
         self._generator = torch.Generator().manual_seed(construction.seed)
@@ -204,12 +216,10 @@ class _Builder:
 
     def targets(self) -> Tensor:
         """Images moved towards a target class, which becomes their label."""
-        with torch.no_grad():
-            classes = scores_of(self.model, self.images.inputs[:2].to(self.device)).shape[1]
         if self.construction.kind == "random_target":
-            self.labels = torch.randint(classes, self.images.labels.shape, generator=self._generator)
+            self.labels = torch.randint(self.classes, self.images.labels.shape, generator=self._generator)
         else:
-            self.labels = (self.images.labels + 1) % classes
+            self.labels = (self.images.labels + 1) % self.classes
         attack = PGD(norm="l2", steps=self.construction.n_steps, step_size=self.construction.step_size, targeted=True)
         return attack_images(
             self.model,
@@ -227,27 +237,29 @@ class _Builder:
         order = torch.randperm(count, generator=self._generator)
         self.starts = torch.empty_like(order)
         self.starts[order] = order.roll(1)  # a random cycle: no image starts from itself
-        made, begun, ended = [], 0.0, 0.0
+        made, begun, ended, norms = [], 0.0, 0.0, 0.0
         with self._code() as code_of:
             for batch in torch.arange(count).split(self.batch_size):
                 with torch.no_grad():
                     wanted = code_of(self.images.inputs[batch].to(self.device))
                 images = self.images.inputs[self.starts[batch]].to(self.device)
-                scale = wanted.norm(dim=1).clamp_min(torch.finfo(wanted.dtype).tiny)
+                norms += float(wanted.norm(dim=1).double().sum())
                 for number in range(self.construction.n_steps):
                     images.requires_grad_(True)
                     with torch.enable_grad():
                         distances = (code_of(images) - wanted).norm(dim=1)
-                        (gradient,) = torch.autograd.grad(distances.sum(), images)
+                        gradient = input_gradient(distances, images)
                     images = images.detach()
                     if number == 0:
-                        begun += float((distances.detach() / scale).sum())
+                        begun += float(distances.detach().double().sum())
                     images.sub_(steepest(gradient, "l2"), alpha=self.construction.step_size).clamp_(0, 1)
                 with torch.no_grad():
-                    ended += float(((code_of(images) - wanted).norm(dim=1) / scale).sum())
+                    ended += float((code_of(images) - wanted).norm(dim=1).double().sum())
                 made.append(images.cpu())
                 self._advance(len(batch))
-        self.found = {"code_distance_at_start": begun / count, "code_distance_at_end": ended / count}
+        if norms == 0:
+            raise AttackError(f"construct: the code at {self.construction.layer!r} is zero for every image. Name another layer.")
+        self.found = {"code_distance_at_start": begun / norms, "code_distance_at_end": ended / norms}
         return torch.cat(made)
 
     @contextmanager

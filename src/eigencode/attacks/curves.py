@@ -24,6 +24,9 @@ Mode = Literal["independent", "nested"]
 
 _NOISE_STREAM = 2**34
 
+_SAME_SCORES = 1e-4
+"""Scores of one image differ by less than this, relative to the largest, where only the order of summation is random."""
+
 _WARM_SHARE = 4
 """A warm start gets this fraction of the steps: it is near the boundary already, and a start from the input follows."""
 
@@ -198,6 +201,15 @@ def robustness_curve(
 
     Source: Gerum et al. 2022, Fig. 2f; flags after Carlini et al. 2019.
     """
+    if not isinstance(images, ImageSet):
+        raise AttackError(f"robustness_curve: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet.")
+    if isinstance(attack, type):
+        raise AttackError(f"robustness_curve: `attack` must be an instance such as {attack.__name__}(); got the class. Call it.")
+    if batch_size < 1 or probe < 0:
+        raise AttackError(
+            f"robustness_curve: `batch_size` must be at least 1 and `probe` at least 0; got {batch_size} and {probe}."
+        )
+    images = images.cpu()
     budgets = sorted({float(epsilon) for epsilon in epsilons})
     if not budgets:
         raise AttackError("robustness_curve: `epsilons` is empty. Name at least one budget.")
@@ -254,7 +266,7 @@ class _Run:
             check_labels(images.labels.to(self.device), scores)
             again = scores_of(model, images.inputs[:batch_size].to(self.device))
         self.classes = scores.shape[1]
-        self.random_outputs = not torch.equal(scores, again)
+        self.random_outputs = not torch.allclose(scores, again, rtol=_SAME_SCORES, atol=_SAME_SCORES * float(scores.abs().max()))
         self.correct = self.predict(images.inputs) == images.labels
         self.standing, self.current = self.correct.clone(), images.inputs
         self._progress, self._total, self._done = progress, total, 0
@@ -287,8 +299,8 @@ class _Run:
         """
         standing = self.standing.nonzero()[:, 0]
         self._advance(len(self.images) - len(standing))
-        if not isinstance(self.attack, PGD) or epsilon == 0:
-            found = self._fool(self.attack, epsilon, standing, keep_all=True, progress=self._advance)
+        if isinstance(self.attack, FGSM) or not isinstance(self.attack, PGD) or epsilon == 0:
+            found = self._fool(self.attack, epsilon, standing, keep_all=False, progress=self._advance)
             return replace(found, images=self.current)
         fresh: PGD = replace(self.attack, stop_early=True)
         warm: PGD = replace(fresh, steps=max(1, fresh.steps // _WARM_SHARE), start="input", restarts=1)
@@ -316,12 +328,12 @@ class _Run:
 
 
 class _Probes:
-    """Comparisons with other attacks on the first images."""
+    """Comparisons with other attacks on images evenly spaced among all."""
 
     def __init__(self, run: _Run, count: int, square: Attack | None) -> None:
         self.run, self.count, self.square = run, count, square
-        self.indices = torch.arange(count)
-        self.labels = run.images.labels[:count]
+        self.indices = torch.linspace(0, len(run.images) - 1, count).round().long()  # all classes, also of sorted images
+        self.labels = run.images.labels[self.indices]
         self.constant = ["random_outputs"] if run.random_outputs else []
         if count and self._reaches_far():
             self.constant.append("not_to_chance")
@@ -330,35 +342,45 @@ class _Probes:
         """Flags of one budget."""
         if epsilon == 0 or not self.count:
             return list(self.constant)
-        attack, ours = self.run.attack, correct[: self.count]
+        attack, ours = self.run.attack, correct[self.indices]
         found = list(self.constant)
         if isinstance(attack, PGD) and not isinstance(attack, FGSM):
             if fewer(self._correct(FGSM(norm=attack.norm, bounds=attack.bounds, loss=attack.loss), epsilon), ours):
                 found.append("weaker_than_fgsm")
-            plain = self._correct(attack, epsilon) if nested else ours
-            longer = self._correct(attack.stronger(), epsilon)
-            if fewer(plain, longer):
-                found.append("more_steps_weaker")
-            if fewer(longer, ours):
-                found.append("more_steps_needed")
-            if nested and fewer(plain, ours):
-                found.append("above_independent")
+            if nested:
+                found += self._beside_nested(attack, epsilon, ours)
+            else:
+                longer = self._correct(attack.stronger(), epsilon)
+                if fewer(ours, longer):
+                    found.append("more_steps_weaker")
+                if fewer(longer, ours):
+                    found.append("more_steps_needed")
         if fewer(self._noisy(epsilon), ours):
             found.append("weaker_than_noise")
         if self.square is not None and fewer(self._correct(self.square, epsilon), ours):
             found.append("weaker_than_square")
         return found
 
+    def _beside_nested(self, attack: PGD, epsilon: float, ours: Tensor) -> list[str]:
+        """What fools images that the nested curve left standing; those it fooled it has fooled."""
+        left = self.indices[ours]
+        flags = {"above_independent": attack, "more_steps_needed": replace(attack.stronger(), stop_early=True)}
+        return [name for name, other in flags.items() if fewer(self._hits(other, epsilon, left), torch.ones_like(left) > 0)]
+
+    def _hits(self, attack: Attack, epsilon: float, indices: Tensor) -> Tensor:
+        if not len(indices):
+            return torch.ones(0, dtype=torch.bool)
+        return self.run.predict(self.run.attacked(attack, epsilon, indices).images) == self.run.images.labels[indices]
+
     def _correct(self, attack: Attack, epsilon: float) -> Tensor:
-        found = self.run.attacked(attack, epsilon, self.indices).images
-        return self._still_correct(found)
+        return self.run.correct[self.indices] & self._hits(attack, epsilon, self.indices)
 
     def _still_correct(self, inputs: Tensor) -> Tensor:
-        return self.run.correct[: self.count] & (self.run.predict(inputs) == self.labels)
+        return self.run.correct[self.indices] & (self.run.predict(inputs) == self.labels)
 
     def _noisy(self, epsilon: float) -> Tensor:
         """Correct under Gaussian noise as large as the budget: projected on the ball after scaling far beyond it."""
-        inputs, attack = self.run.images.inputs[: self.count], self.run.attack
+        inputs, attack = self.run.images.inputs[self.indices], self.run.attack
         noise = standard_normal(self.indices, inputs.shape[1:], seed=0, stream=_NOISE_STREAM, like=inputs)
         return self._still_correct(Ball(inputs, epsilon, attack.norm, attack.bounds).project_(inputs + 10 * epsilon * noise))
 

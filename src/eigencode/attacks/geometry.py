@@ -24,8 +24,12 @@ def sizes(change: Tensor, norm: Norm) -> Tensor:
     """Norm of each image's change, shape (n,), in input units."""
     if change.numel() == 0:
         return change.new_zeros(len(change))
-    lengths: Tensor = torch.linalg.vector_norm(change.flatten(1), ord=float("inf") if norm == "linf" else 2, dim=1)
-    return lengths
+    if norm == "linf":
+        return change.flatten(1).abs().amax(dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(
+        change.flatten(1), dim=1, dtype=torch.float64
+    )  # float32 squares under- and overflow
+    return lengths.to(change.dtype)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:

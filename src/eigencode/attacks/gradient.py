@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.attacks.geometry import Ball, Norm, per_image, steepest
-from eigencode.attacks.outputs import Loss, are_probabilities, check_labels, sample_cross_entropy, scores_of, undisturbed
+from eigencode.attacks.outputs import (
+    Loss,
+    are_probabilities,
+    check_labels,
+    input_gradient,
+    sample_cross_entropy,
+    scores_of,
+    undisturbed,
+)
 from eigencode.attacks.reliability import FLAGS, Attacked, gradient_flags
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError, ReliabilityWarning
@@ -28,7 +36,7 @@ _MADRY_STEPS = 2.5
 class PGD:
     """Projected gradient descent (Madry et al. 2018; Gerum et al. 2022, Eq. (8)).
 
-    x <- nearest point to x + step * direction that is within epsilon of the original and inside the bounds.
+    x <- x + step * direction, moved to the nearest point within epsilon of the original, then cut to the bounds.
 
     Args:
         norm: "linf" (papers) or "l2".
@@ -132,6 +140,7 @@ class PGD:
         chosen: tuple[Tensor, _Harm] | None = None
         images = inputs
         with undisturbed(model):
+            labels = labels.clone()  # of inference mode, perhaps, which could not be differentiated
             for restart in range(self.restarts):
                 if restart == 0 and warm_start is not None:
                     start = ball.project_(warm_start.clone())
@@ -242,7 +251,7 @@ class _Climb:
             if first:
                 check_labels(labels, scores)
             losses = self.attack.loss(scores, labels)
-            (gradient,) = torch.autograd.grad(losses.sum(), images)
+            gradient = input_gradient(losses, images)
         images.requires_grad_(False)
         if first:
             self._look(scores, gradient)

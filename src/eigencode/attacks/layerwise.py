@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from eigencode.activations import tensors_in
-from eigencode.attacks.outputs import Loss, check_labels, sample_cross_entropy, scores_of, undisturbed
+from eigencode.activations import model_device, restore_training, tensors_in
+from eigencode.attacks.outputs import Loss, check_labels, input_gradient, sample_cross_entropy, scores_of, undisturbed
 from eigencode.errors import AttackError
 from eigencode.perturbations.noise import standard_normal
 
@@ -21,7 +21,7 @@ LossAt = Literal["local", "network"]
 _CACHE = 2**30
 """Bytes of directions kept between strengths; beyond that they are computed again."""
 
-_LAYER_STREAM = 2**35
+_LAYER_STREAM, _CALLS = 2**35, 2**16
 
 
 def local_readouts(model: nn.Module) -> Mapping[str, nn.Module]:
@@ -105,14 +105,22 @@ class LayerAttack:
             raise AttackError(f"LayerAttack: the network has no module {module_name!r}. See model.named_modules().") from None
         if self.loss_at == "local" and layer not in readouts:
             raise AttackError(f"LayerAttack: layer {layer!r} has no classifier of its own; those of {', '.join(readouts)} have.")
-        stream = _LAYER_STREAM + [name for name, _ in model.named_modules()].index(module_name)
-        site = AttackedLayer(self, model, module, int(call or 1), labels, readouts.get(layer), stream)
-        hooks = [module.register_forward_pre_hook(site.change_input), module.register_forward_hook(site.read_output)]
-        try:
+        place = [name for name, _ in model.named_modules()].index(module_name)
+        readout = readouts.get(layer)
+        if readout is not None and model_device(readout) != model_device(model):
+            raise AttackError(
+                f"LayerAttack: the classifier of {layer!r} is on {model_device(readout)}, the network on {model_device(model)}. "
+                "Move it there."
+            )
+        stream = _LAYER_STREAM + place * _CALLS + int(call or 1)
+        site = AttackedLayer(self, model, int(call or 1), labels.cpu(), readout, stream)
+        with ExitStack() as stack:
+            stack.callback(module.register_forward_pre_hook(site.change_input).remove)
+            stack.callback(module.register_forward_hook(site.read_output).remove)
+            if readout is not None:
+                stack.callback(restore_training, {part: part.training for part in readout.modules()})
+                readout.eval()
             yield site
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class AttackedLayer:
@@ -127,7 +135,6 @@ class AttackedLayer:
         self,
         attack: LayerAttack,
         model: nn.Module,
-        module: nn.Module,
         call: int,
         labels: Tensor,
         readout: nn.Module | None,
@@ -136,13 +143,14 @@ class AttackedLayer:
         self.epsilon = 0.0
         self.has_readout = readout is not None
         self.predicted = torch.full_like(labels, -1)
-        self._attack, self._model, self._module, self._call = attack, model, module, call
+        self._attack, self._model, self._call = attack, model, call
         self._labels, self._readout, self._stream = labels, readout, stream
         self._cache: dict[int, Tensor] = {}
         self._cached_bytes = 0
         self._indices: Tensor | None = None
         self._step: Tensor | None = None
         self._leaf: Tensor | None = None
+        self._output: Any = None
         self._mode: Literal["off", "capture", "attack"] = "off"
         self._calls = 0
 
@@ -182,7 +190,10 @@ class AttackedLayer:
 
     def read_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
         """Forward hook: classifies the layer's output by its own classifier."""
-        if self._mode != "attack" or self._calls != self._call:
+        if self._mode == "off" or self._calls != self._call:
+            return
+        if self._mode == "capture":
+            self._output = output
             return
         self._mode = "off"
         if self._readout is not None:
@@ -192,7 +203,13 @@ class AttackedLayer:
     def _local_scores(self, output: Any) -> Tensor:
         assert self._readout is not None
         tensor = next(tensor for _, tensor in tensors_in(output))
-        scores: Tensor = self._readout(tensor.flatten(1))
+        try:
+            scores: Tensor = self._readout(tensor.flatten(1))
+        except RuntimeError as error:
+            raise AttackError(
+                f"LayerAttack: the layer's classifier cannot read its output of shape {tuple(tensor.shape[1:])} "
+                f"({str(error).splitlines()[0]}). Pass one that takes {tensor[0].numel()} units."
+            ) from None
         return scores
 
     def _direction(self, inputs: Tensor, indices: Tensor) -> Tensor:
@@ -207,9 +224,10 @@ class AttackedLayer:
             if gaussian:
                 return standard_normal(indices, leaf.shape[1:], seed=self._attack.seed, stream=self._stream, like=leaf)
             if self._readout is not None:
-                outputs = self._local_scores(self._module(leaf.clone()))
+                outputs = self._local_scores(self._output)
             check_labels(labels, outputs)
-            (gradient,) = torch.autograd.grad(self._attack.loss(outputs, labels).sum(), leaf)
+            gradient = input_gradient(self._attack.loss(outputs, labels), leaf)
+        self._leaf = self._output = None
         return gradient.sign().to(torch.int8)
 
     def _captured(self) -> Tensor:

@@ -56,8 +56,8 @@ def by_name(
     makers: dict[str, Callable[[], Any]] = {
         "gaussian": lambda: partial(GaussianNoise, clip=clip, seed=seed),
         "pure_noise": lambda: partial(PureNoise, clip=clip, seed=seed),
-        "pca": lambda: components().projection,
-        "zca": lambda: components().whitening,
+        "pca": lambda: lambda k: components().projection(k),
+        "zca": lambda: lambda epsilon: components().whitening(epsilon),
         "fgsm": lambda: FGSM(norm=norm, seed=seed),  # type: ignore[arg-type]
         "pgd": lambda: PGD(
             norm=norm,  # type: ignore[arg-type]

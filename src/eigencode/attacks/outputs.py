@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from eigencode.errors import AttackError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Scores (n, classes) and labels (n,) to one loss for each image (n,)."""
+
+_INSIDE: ContextVar[bool] = ContextVar("undisturbed", default=False)
 
 _SUM_TOLERANCE = 1e-3
 """Rows of probabilities add up to 1 within this, also in half precision."""
@@ -30,10 +33,30 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     device = model_device(model)
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        if not _INSIDE.get():  # inside another block draws go on, so that no draw is seen twice
+            stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+            stack.callback(_INSIDE.reset, _INSIDE.set(True))
+        stack.enter_context(torch.inference_mode(False))
         stack.callback(restore_training, modes)
         model.eval()
         yield
+
+
+def input_gradient(losses: Tensor, source: Tensor) -> Tensor:
+    """Gradient of the summed losses with respect to an input; zero where the network cuts the way back.
+
+    Raises:
+        AttackError: there is not one loss for each image.
+    """
+    if losses.shape != source.shape[:1]:
+        raise AttackError(
+            f"attack: `loss` must return one loss for each image, shape ({len(source)},); got {tuple(losses.shape)}. "
+            'Use reduction="none".'
+        )
+    if not losses.requires_grad:
+        return torch.zeros_like(source)
+    (gradient,) = torch.autograd.grad(losses.sum(), source, allow_unused=True)
+    return torch.zeros_like(source) if gradient is None else gradient
 
 
 def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:

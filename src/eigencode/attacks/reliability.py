@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scipy.stats import binom
 from torch import Tensor
 
 
@@ -44,7 +45,7 @@ FLAGS = {
         "Attack in float64, with a loss on differences of logits, or without gradients (art:SquareAttack).",
     ),
     "non_finite_gradients": Flag(
-        "The gradient has NaN or infinite values at some images, which then stay as they are.",
+        "The gradient has NaN or infinite values at some images, whose pixels then move in wrong directions or not at all.",
         "Find the operation that divides by zero or overflows; attack in float64.",
     ),
     "probabilities": Flag(
@@ -87,8 +88,8 @@ FLAGS = {
 """Flag -> what it means and what to do."""
 
 _ZERO_GRADIENTS = 0.01
-_Z = 2.33
-"""One-sided 1 % point of the normal distribution: differences of accuracy within chance raise no flag."""
+_CHANCE = 0.01
+"""Differences of accuracy that chance makes more often than this raise no flag."""
 
 
 def gradient_flags(attacked: Attacked) -> list[str]:
@@ -102,12 +103,11 @@ def gradient_flags(attacked: Attacked) -> list[str]:
 
 
 def fewer(correct: Tensor, other: Tensor) -> bool:
-    """Whether ``correct`` has fewer hits than ``other`` on the same images by more than chance (McNemar's test at 1 %)."""
+    """Whether ``correct`` has fewer hits than ``other`` on the same images by more than chance (McNemar's exact test, 1 %)."""
     lost, won = int((other & ~correct).sum()), int((correct & ~other).sum())
-    return lost > won and (lost - won) > _Z * math.sqrt(lost + won)
+    return lost > won and float(binom.sf(lost - 1, lost + won, 0.5)) < _CHANCE
 
 
 def above_chance(correct: Tensor, classes: int) -> bool:
     """Whether the accuracy exceeds 1 / classes by more than chance (one-sided, 1 %)."""
-    count, chance = len(correct), 1 / classes
-    return float(correct.double().sum()) > count * chance + _Z * math.sqrt(count * chance * (1 - chance))
+    return float(binom.sf(int(correct.sum()) - 1, len(correct), 1 / classes)) < _CHANCE

@@ -39,6 +39,14 @@ def run(config: AttackConfig) -> None:
     """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
     ranks, strengths = parse_ranks(config.ranks), parse_strengths(config.strengths)
     names = [name.strip() for name in config.perturbation.split(",")]
+    at_layers = [name for name in names if name.startswith("layer_")]
+    if at_layers and len(at_layers) < len(names):
+        raise UsageError(
+            f"attack: {at_layers[0]} is read at the layer that it attacks, other perturbations at the network's output. Run them "
+            "one after the other."
+        )
+    if config.probe < 0:
+        raise UsageError(f"attack: --probe must be at least 0; got {config.probe}.")
     if config.model is None:
         raise UsageError("attack: there is nothing to attack. Name a network with --model.")
 
@@ -77,11 +85,10 @@ def run(config: AttackConfig) -> None:
                 half_samples=config.half_samples,
                 seed=config.seed,
                 name=name,
-                baseline=None if name.startswith("layer_") else baseline,
+                baseline=baseline,
                 progress=progress,
             )
-        if not name.startswith("layer_"):
-            baseline = baseline or results[name].conditions[0]
+        baseline = baseline or results[name].conditions[0]
     fitted = components() if components.cache_info().currsize else None
     _finish(config, results, ranks=ranks, title=f"{config.model} · {config.data} · {len(images)} images", components=fitted)
 
@@ -100,14 +107,15 @@ def parse_strengths(text: str) -> list[float]:
             values = [first + step * number for number in range(int((last - first) / step) + 1)]
         else:
             values = [Fraction(part.strip()) for part in text.split(",")]
-        if min(values) < 0 or len(values) > _MOST_STRENGTHS:
+        strengths = [float(value) for value in values]
+        if min(strengths) < 0 or len(strengths) > _MOST_STRENGTHS:
             raise ValueError
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(
             f"--strengths must be first:last:step such as 0:0.2:0.01, or numbers such as 0,2/255,4/255, none of them negative, "
             f"{_MOST_STRENGTHS} at most; got {text!r}."
         ) from None
-    return [float(value) for value in values]
+    return strengths
 
 
 def _finish(

@@ -88,6 +88,12 @@ class ImageSet:
         channels, height, width = self.inputs.shape[1:]
         return channels, height, width
 
+    def cpu(self) -> ImageSet:
+        """The same images in the computer's memory; itself if they are there."""
+        if not self.inputs.is_cuda and not self.labels.is_cuda:
+            return self
+        return ImageSet(self.inputs.cpu(), self.labels.cpu(), self.name)
+
     def subset(self, count: int | None, *, seed: int = 0) -> ImageSet:
         """A random subset without replacement, in random order; everything, in its own order, for None.
 

@@ -64,6 +64,10 @@ class PrincipalComponents:
             >>> components
             PrincipalComponents of 50 images (1, 4, 4) from images, rank 16
         """
+        if not isinstance(images, ImageSet):
+            raise DataError(
+                f"PrincipalComponents: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet."
+            )
         size = math.prod(images.shape)
         if len(images) < 2:
             raise DataError(f"PrincipalComponents: at least 2 images are needed; got {len(images)}. Pass more.")
@@ -122,12 +126,16 @@ class PrincipalComponents:
             raise DataError(f"whitening: `epsilon` must be a number of at least 0; got {epsilon}.")
         return Whitening(self, epsilon)
 
+    @cached_property
+    def _copies(self) -> dict[torch.device, PrincipalComponents]:
+        return {self.mean.device: self}
+
     def to(self, device: torch.device) -> PrincipalComponents:
-        """The same components on another device."""
-        if self.mean.device == device:
-            return self
-        mean, eigenvalues, vectors = (tensor.to(device) for tensor in (self.mean, self.eigenvalues, self.vectors))
-        return replace(self, mean=mean, eigenvalues=eigenvalues, vectors=vectors)
+        """The same components on another device, copied there once."""
+        if device not in self._copies:
+            mean, eigenvalues, vectors = (tensor.to(device) for tensor in (self.mean, self.eigenvalues, self.vectors))
+            self._copies[device] = replace(self, mean=mean, eigenvalues=eigenvalues, vectors=vectors)
+        return self._copies[device]
 
     def save(self, path: str | Path) -> None:
         """Writes a .safetensors file."""
@@ -214,5 +222,6 @@ class Whitening:
 
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Whitened images of the same shape and type."""
-        rows = self.components.to(inputs.device).centred(inputs)
-        return (rows @ self.matrix.to(inputs.device)).to(inputs.dtype).view_as(inputs)
+        if self.matrix.device != inputs.device:
+            return Whitening(self.components.to(inputs.device), self.epsilon)(inputs, indices)
+        return (self.components.centred(inputs) @ self.matrix).to(inputs.dtype).view_as(inputs)

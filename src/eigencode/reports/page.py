@@ -29,7 +29,7 @@ CONTENTS = (
     "report.html",
     "figures",
 )
-"""Everything a command may leave in its folder; what an earlier run left is removed with it."""
+"""Everything that commands leave in their folder."""
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -48,7 +48,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     try:
         tempfile.TemporaryDirectory(dir=folder if folder.exists() else above).cleanup()
     except OSError:
-        raise DataError(f"--out: {folder} cannot be written, since {above} is no folder that you may write to.") from None
+        blocked = folder if folder.exists() else above
+        raise DataError(f"--out: {folder} cannot be written, since {blocked} is no folder that you may write to.") from None
     if not overwrite and any((folder / name).exists() for name in CONTENTS):
         raise DataError(f"--out: {folder} already holds results. Name another folder, or pass --overwrite true.")
 
@@ -126,8 +127,9 @@ def write_folder(
     Returns:
         Path of the page.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
         write_data(partial)
         (partial / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -136,21 +138,16 @@ def write_folder(
             figure.savefig(partial / "figures" / f"{name}.png", dpi=150)
             figure.savefig(partial / "figures" / f"{name}.svg")
         (partial / "report.html").write_text(page, encoding="utf-8")
-        _move_into(partial, folder)
+        is_new = False
+        for path in partial.iterdir():
+            if (folder / path.name).is_dir():
+                shutil.rmtree(folder / path.name)
+            path.replace(folder / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if is_new:
+            shutil.rmtree(folder)
     return folder / "report.html"
-
-
-def _move_into(partial: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for name in {*CONTENTS, *(path.name for path in partial.iterdir())}:
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
-    for path in partial.iterdir():
-        path.replace(folder / path.name)
 
 
 def render_page(template: str, *, figures: Mapping[str, Figure], **content: Any) -> str:

@@ -23,6 +23,9 @@ _ROWS = 8
 _COUNTS = ("pca", "projection")
 """Perturbations whose strengths are numbers of components."""
 
+_APART = (*_COUNTS, "zca", "whitening", "pure_noise", "PureNoise")
+"""Perturbations that do not come from the unperturbed images as their strength grows from 0."""
+
 _OUTSIDE = 0.25
 """Images with a larger share of values outside [0, 1] are stretched to it for display."""
 
@@ -41,8 +44,8 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
 
     Args:
         summary: Columns perturbation, strength, accuracy, layer, alpha, alpha_low, alpha_high, dimension.
-        baseline: Name of the unperturbed condition; it is drawn at strength 0, or as a dotted line where strengths are numbers of
-            components or strength 0 is a perturbation too.
+        baseline: Name of the unperturbed condition; it is drawn at strength 0, or as a dotted line where strength 0 means
+            something else, as for projections.
 
     Returns:
         Figure; lines are plain fits, bands the 95 % intervals of the population exponent.
@@ -57,7 +60,7 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
         part = summary[summary["perturbation"] == name]
         counts = name in _COUNTS
         top, middle, bottom = panels[:, column]
-        level = counts or bool((part["strength"] == 0).any())  # the unperturbed images have no place on this axis
+        level = name in _APART
         rows = part if level else pd.concat([clean, part])
         common = rows.groupby("strength")["accuracy"].nunique().max() <= 1
         for number, layer in enumerate(layers):
@@ -102,8 +105,10 @@ def plot_accuracy_against_alpha(summary: pd.DataFrame, *, baseline: str) -> Figu
         rows = summary[summary["perturbation"].isin([baseline, name])]
         for layer in layers:
             line = rows[rows["layer"] == layer].sort_values("strength")
-            panel.plot(line["alpha"], line["accuracy"], "o-", color=colours[layer], ms=3, lw=0.8, label=layer)
             start = line[line["perturbation"] == baseline]
+            if name in _APART:
+                line = line[line["perturbation"] == name]
+            panel.plot(line["alpha"], line["accuracy"], "o-", color=colours[layer], ms=3, lw=0.8, label=layer)
             panel.plot(start["alpha"], start["accuracy"], "o", color=colours[layer], ms=7, mfc="none")
         panel.set_title(f"{name} (rings: {baseline})", loc="left", fontsize=10)
         panel.set_xlabel("exponent α")

@@ -23,9 +23,9 @@ _CHUNK_BYTES = 4 * 2**20
 _CHUNK_ROWS = 512
 """Fewest samples per piece, so that each pass over a large scatter matrix does enough work."""
 
-_BLOCK_WIDTHS = ((128, 2), (256, 4))
+_BLOCK_WIDTHS = ((128, 2), (256, 4), (1024, 8))
 """Symmetric products of at least this order are formed as this many block columns of the lower triangle: two save a quarter of
-the multiplications, four three eighths. Below, smaller multiplications cost more than they save."""
+the multiplications, four three eighths, eight seven sixteenths. Below, smaller multiplications cost more than they save."""
 
 
 @dataclass(frozen=True)
