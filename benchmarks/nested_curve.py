@@ -22,7 +22,7 @@ def main():
 
     training, images = datasets.load("mnist", split="train"), datasets.load("mnist", count=1000)
     results = {}
-    for name, repeats, probes in (("gerum_shallow_mlp", 3, (0, 100)), ("gerum_cnn", 1, (100,))):
+    for name, repeats, probes in (("gerum_shallow_mlp", 2, (0, 100)), ("gerum_cnn", 1, (0, 100))):
         model = models.load(name, image_shape=training.shape)
         train(model, training, epochs=1)
 

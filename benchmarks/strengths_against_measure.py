@@ -18,7 +18,7 @@ def main():
 
     baseline = perturbed_spectra(model, images, GaussianNoise, strengths=[0.0]).conditions[0]
     together = partial(perturbed_spectra, model, images, GaussianNoise, strengths=STRENGTHS, baseline=baseline)
-    times, found = compare(together, separate, repeats=3)
+    times, found = compare(together, separate, repeats=5)
     pairs = zip(found["ours"].conditions[1:], found["theirs"], strict=True)
     same = all((one.spectra[name].eigenvalues == other[name].eigenvalues).all() for one, other in pairs for name in other)
     write("strengths_against_measure", {"schaeffer_cnn, 600 CIFAR-10 images": {**times, "same_eigenvalues": bool(same)}})

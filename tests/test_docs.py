@@ -24,6 +24,11 @@ SMALLER = {
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
     "--epochs 10": "--epochs 1",
+    "--epochs 5": "--epochs 1",
+    "--half_samples 10": "--half_samples 0",
+    "--strengths 0:0.19:0.01": "--strengths 0,0.1",
+    "--strengths 0.05,0.1,0.2,0.3,0.5": "--strengths 0.1",
+    "--strengths 1,2,4,8,16,32 --out runs/": "--strengths 32 --out runs/",
     "interval_check.py --weights schaeffer_cifar10.safetensors": "interval_check.py --data digits --subsets 1 --counts 300",
 }
 

@@ -105,7 +105,7 @@ def test_memory_in_several_passes(trained_cnn, digits):
 def test_refusals(trained_cnn, digits):
     with pytest.raises(AttackError, match=r"`strengths` must be a list of at least one finite number; got \[\]"):
         perturbed_spectra(trained_cnn, digits, GaussianNoise, strengths=[])
-    with pytest.raises(DataError, match="`images` must be an ImageSet; got Tensor"):
+    with pytest.raises(DataError, match="must be an ImageSet.inputs, labels.; got Tensor"):
         perturbed_spectra(trained_cnn, digits.inputs, GaussianNoise, strengths=[0.1])
     components = PrincipalComponents.fit(ImageSet.unlabelled(torch.rand(30, 3, 4, 4)))
     with pytest.raises(DataError, match=r"they were fitted on images \(3, 4, 4\) from images; got images \(1, 8, 8\)"):
@@ -170,7 +170,9 @@ def test_everything_is_tried_before_anything_is_measured(trained_cnn, digits):
     ("perturbation", "strengths", "words"),
     [
         (PGD, [0.1], r"pass an instance of the attack, PGD\(...\), and not the class"),
-        (lambda strength: strength, [0.1], "got float for 0.1. Pass GaussianNoise, not"),
+        (lambda strength: strength, [0.1], "give a callable for each strength; .* Pass for example GaussianNoise, not"),
+        (GaussianNoise(0.1), [0.1], r"got GaussianNoise\(sigma=0.1, .* not GaussianNoise\(0.1\)"),
+        ("gaussian", [0.1], "got 'gaussian'. Pass for example"),
         (GaussianNoise, 0.1, "`strengths` must be a list of at least one finite number; got 0.1"),
         (GaussianNoise, [0.3, 0.30000001], "`strengths` must differ within their first six digits"),
     ],

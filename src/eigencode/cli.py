@@ -45,7 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 for a failure, 2 for options that make no sense, 130 when interrupted.
     """
     words = _normalised(sys.argv[1:] if arguments is None else arguments)
-    options = build_parser().parse_args(words)
+    try:
+        options = build_parser().parse_args(words)
+    except UnicodeDecodeError:
+        print("eigencode: --config must be a YAML file; got a binary one.", file=sys.stderr)
+        return EXIT_USAGE
     config_class, module = _COMMANDS[options.command]
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
     try:

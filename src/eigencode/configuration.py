@@ -110,8 +110,8 @@ class AttackConfig(SpectraOfLayers):
     """
 
     layers: str = "all"
-    perturbation: str = "gaussian"
-    strengths: str = "0:0.5:0.05"
+    perturbation: str | list[str] = "gaussian"
+    strengths: str | float | list[float] = "0:0.5:0.05"
     norm: Literal["linf", "l2"] = "linf"
     steps: int = 40
     step_size: float | None = None

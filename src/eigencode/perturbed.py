@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,7 +155,7 @@ def perturbed_spectra(
         ['unperturbed', 'GaussianNoise 0.5', 'GaussianNoise 1']
     """
     if not isinstance(images, ImageSet):
-        raise DataError(f"perturbed_spectra: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet.")
+        raise DataError(f"perturbed_spectra: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
     if not isinstance(strengths, Sequence) or not strengths or not all(math.isfinite(strength) for strength in strengths):
         raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {strengths}.")
     if len({f"{strength:g}" for strength in strengths}) < len({float(strength) for strength in strengths}):
@@ -204,11 +205,13 @@ class _Reader:
         first = self.images.inputs[:_EXAMPLES]
         perturbations = []
         for strength in strengths:  # all are tried before anything is measured
-            perturbation = family(strength)
+            perturbation = None
+            with suppress(TypeError):
+                perturbation = family(strength)
             if not callable(perturbation):
                 raise AttackError(
-                    "perturbed_spectra: `perturbation` must be an attack, or give a callable for each strength, as GaussianNoise "
-                    f"does; got {type(perturbation).__name__} for {strength:g}. Pass GaussianNoise, not GaussianNoise(0.1)."
+                    f"perturbed_spectra: `perturbation` must be an attack, or give a callable for each strength; got {family!r}. "
+                    "Pass for example GaussianNoise, not GaussianNoise(0.1)."
                 )
             perturbations.append((strength, perturbation, perturbation(first, torch.arange(len(first)))))
         conditions = [baseline or self.unperturbed()]

@@ -52,7 +52,7 @@ def test_targets_are_within_the_budget(trained_mlp, images, kind):
 
 def test_seeds_and_batches(trained_mlp, images):
     def made(seed=0, size=40):
-        return construct(trained_mlp, images, Construction("random_target", steps=3, seed=seed), batch_size=size)
+        return construct(trained_mlp, images, Construction("random_target", steps=3, step_size=0.2, seed=seed), batch_size=size)
 
     assert torch.equal(made().images.labels, made(size=17).images.labels)
     assert torch.allclose(made().images.inputs, made(size=17).images.inputs, atol=1e-5)
@@ -60,12 +60,12 @@ def test_seeds_and_batches(trained_mlp, images):
 
 
 def test_record_tells_what_it_was_made_from(trained_mlp, images):
-    record = construct(trained_mlp, images, Construction("deterministic_target", steps=5, epsilon=0.7)).record
+    record = construct(trained_mlp, images, Construction("deterministic_target", steps=5, epsilon=0.7, step_size=0.2)).record
     assert record["construction"] == {
         "kind": "deterministic_target",
         "epsilon": 0.7,
         "steps": 5,
-        "step_size": 0.1,
+        "step_size": 0.2,
         "layer": "penultimate",
         "seed": 0,
     }
@@ -85,7 +85,7 @@ def test_hash_sees_every_weight():
 
 
 def test_file_is_a_data_set(tmp_path, trained_mlp, images):
-    made = construct(trained_mlp, images, Construction("random_target", steps=2))
+    made = construct(trained_mlp, images, Construction("random_target", steps=2, step_size=0.5))
     made.save(tmp_path / "set.safetensors")
     again = datasets.load(f"tensors:{tmp_path / 'set.safetensors'}")
     assert torch.equal(again.inputs, made.images.inputs)

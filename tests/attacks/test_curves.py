@@ -139,6 +139,11 @@ class TestFlags:
         found = flags(self.curve(trained_mlp, digits, attack, epsilons=(0.2,)))
         assert {"more_steps_needed", "weaker_than_fgsm"} <= found
 
+    def test_steps_shorter_than_the_budget(self, trained_mlp, digits):
+        for mode in ("independent", "nested"):
+            curve = self.curve(trained_mlp, digits, PGD(steps=10), epsilons=(0.05, 0.3), mode=mode, probe=0)
+            assert [point.flags for point in curve.points] == [(), ("budget_out_of_reach",)]
+
     def test_nonfinite(self, trained_mlp, digits):
         class Root(nn.Module):
             def forward(self, inputs):

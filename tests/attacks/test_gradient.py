@@ -265,8 +265,8 @@ class TestNothingIsLeftBehind:
     def test_inside_inference_mode(self, trained_mlp, digits):
         inputs, labels = batch(digits)
         with torch.inference_mode():
-            found = pgd(trained_mlp, inputs.clone(), labels.clone(), epsilon=0.1, steps=3)
-        assert torch.equal(found, pgd(trained_mlp, inputs, labels, epsilon=0.1, steps=3))
+            found = pgd(trained_mlp, inputs.clone(), labels.clone(), epsilon=0.1, steps=10)
+        assert torch.equal(found, pgd(trained_mlp, inputs, labels, epsilon=0.1, steps=10))
 
     def test_arguments_are_not_changed(self, trained_mlp, digits):
         inputs, labels = batch(digits)

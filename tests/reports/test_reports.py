@@ -84,6 +84,15 @@ def test_no_output_judges_smoothness(tmp_path, conditions, summary, record, word
     assert word not in capsys.readouterr().out.lower()
 
 
+def test_files_can_be_read_by_others_and_nothing_else_is_left(tmp_path, conditions, summary, record):
+    def write_more(folder):
+        (folder / "components.safetensors").touch(mode=0o600)
+
+    write_report(tmp_path / "out", conditions=conditions, summary=summary, record=record, write_more=write_more)
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "out").iterdir() if path.is_file())
+    assert not any(path.name.startswith(".") for path in (tmp_path / "out").iterdir())
+
+
 def test_earlier_results_are_not_replaced_unasked(tmp_path, conditions, summary, record):
     folder = tmp_path / "out"
     check_folder(folder, overwrite=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,8 +20,9 @@ from eigencode.attacks.curves import attack_images
 from eigencode.attacks.geometry import steepest
 from eigencode.attacks.gradient import PGD, check_batch
 from eigencode.attacks.outputs import check_labels, input_gradient, predictions, scores_of, undisturbed
+from eigencode.attacks.reliability import FLAGS, gradient_flags
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import AttackError
+from eigencode.errors import AttackError, ReliabilityWarning
 
 Kind = Literal["robust", "non_robust", "random_target", "deterministic_target"]
 KINDS = ("robust", "non_robust", "random_target", "deterministic_target")
@@ -140,7 +142,7 @@ def construct(
     Source: Ilyas et al. 2019, "Adversarial examples are not bugs, they are features", sections 3.1 and 3.2, appendix C.
     """
     if not isinstance(images, ImageSet):
-        raise AttackError(f"construct: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet.")
+        raise AttackError(f"construct: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
     if batch_size < 1:
         raise AttackError(f"construct: `batch_size` must be at least 1; got {batch_size}.")
     model, images = getattr(model, "_orig_mod", model), images.cpu()  # hooks do not run inside a compiled graph
@@ -221,7 +223,7 @@ class _Builder:
         else:
             self.labels = (self.images.labels + 1) % self.classes
         attack = PGD(norm="l2", steps=self.construction.n_steps, step_size=self.construction.step_size, targeted=True)
-        return attack_images(
+        found = attack_images(
             self.model,
             self.images.inputs,
             self.labels,
@@ -229,7 +231,10 @@ class _Builder:
             epsilon=self.construction.epsilon,
             batch_size=self.batch_size,
             progress=self._advance,
-        ).images
+        )
+        for name in gradient_flags(found):
+            warnings.warn(f"construct: {FLAGS[name].meaning} {FLAGS[name].remedy}", ReliabilityWarning, stacklevel=3)
+        return found.images
 
     def representations(self) -> Tensor:
         """Images whose code is that of the originals, started from other images."""

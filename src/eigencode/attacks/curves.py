@@ -154,7 +154,7 @@ def attack_images(
         probabilities = probabilities or found.probabilities
         if progress:
             progress(len(batch))
-    return Attacked(torch.cat(images), math.fsum(zero), math.fsum(non_finite), probabilities)
+    return Attacked(torch.cat(images), math.fsum(zero), math.fsum(non_finite), probabilities, found.out_of_reach)
 
 
 def robustness_curve(
@@ -202,7 +202,7 @@ def robustness_curve(
     Source: Gerum et al. 2022, Fig. 2f; flags after Carlini et al. 2019.
     """
     if not isinstance(images, ImageSet):
-        raise AttackError(f"robustness_curve: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet.")
+        raise AttackError(f"robustness_curve: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
     if isinstance(attack, type):
         raise AttackError(f"robustness_curve: `attack` must be an instance such as {attack.__name__}(); got the class. Call it.")
     if batch_size < 1 or probe < 0:
@@ -210,6 +210,8 @@ def robustness_curve(
             f"robustness_curve: `batch_size` must be at least 1 and `probe` at least 0; got {batch_size} and {probe}."
         )
     images = images.cpu()
+    if not isinstance(epsilons, Sequence):
+        raise AttackError(f"robustness_curve: `epsilons` must be a list of numbers; got {epsilons!r}.")
     budgets = sorted({float(epsilon) for epsilon in epsilons})
     if not budgets:
         raise AttackError("robustness_curve: `epsilons` is empty. Name at least one budget.")
@@ -307,8 +309,8 @@ class _Run:
         found = self._fool(warm, epsilon, standing, keep_all=True, warm_start=self.current[standing])
         left = self.standing.nonzero()[:, 0]
         self._advance(len(standing) - len(left))
-        self._fool(fresh, epsilon, left, keep_all=False, progress=self._advance)
-        return replace(found, images=self.current)
+        fresh_found = self._fool(fresh, epsilon, left, keep_all=False, progress=self._advance)
+        return replace(found, images=self.current, out_of_reach=fresh_found.out_of_reach)
 
     def _fool(self, attack: Attack, epsilon: float, standing: Tensor, *, keep_all: bool, **options: Any) -> Attacked:
         """Attacks standing images; those that fall, or all, are replaced by what the attack found."""

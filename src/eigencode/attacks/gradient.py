@@ -152,7 +152,9 @@ class PGD:
                 if self.restarts > 1:
                     chosen = _more_harmful(chosen, (images, climb.harm(images, labels)))
                     images = chosen[0]
-        return Attacked(images, climb.zero_gradients, climb.non_finite_gradients, climb.probabilities)
+        reach = self.steps * self.step(epsilon) * (1 + 1e-9)
+        out_of_reach = self.direction == "sign" and self.start == "input" and warm_start is None and reach < epsilon
+        return Attacked(images, climb.zero_gradients, climb.non_finite_gradients, climb.probabilities, out_of_reach)
 
     def stronger(self) -> PGD:
         """The same attack with twice the steps."""
@@ -289,6 +291,8 @@ def check_batch(inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm, boun
             shape; a budget below zero or above the distance between two images.
     """
     low, high = bounds
+    if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
+        raise AttackError(f"{name}: images and labels must be tensors; got {type(inputs).__name__} and {type(labels).__name__}.")
     if inputs.dtype not in (torch.float32, torch.float64):
         raise AttackError(
             f"{name}: images must be float32 or float64; got {str(inputs.dtype).removeprefix('torch.')}. Convert them."

@@ -18,12 +18,14 @@ class Attacked:
         zero_gradients: Fraction of the images whose first gradient is zero everywhere; NaN if there was no gradient.
         non_finite_gradients: Fraction of the images whose first gradient has a NaN or infinite value; NaN likewise.
         probabilities: Whether the network's outputs look like probabilities.
+        out_of_reach: Whether all steps together are shorter than epsilon.
     """
 
     images: Tensor
     zero_gradients: float = math.nan
     non_finite_gradients: float = math.nan
     probabilities: bool = False
+    out_of_reach: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ FLAGS = {
     "weaker_than_fgsm": Flag(
         "One step of FGSM fools more images than this attack with the same budget.",
         'Take more or smaller steps (`steps`, `step_size`), or keep="best".',
+    ),
+    "budget_out_of_reach": Flag(
+        "The steps together are shorter than epsilon: the images moved less far than the budget says.",
+        "Raise `steps` or `step_size`, or use relative steps of 2.5 epsilon / steps.",
     ),
     "more_steps_weaker": Flag(
         "Twice the steps fool fewer images.",
@@ -98,6 +104,7 @@ def gradient_flags(attacked: Attacked) -> list[str]:
         "zero_gradients": attacked.zero_gradients >= _ZERO_GRADIENTS,
         "non_finite_gradients": attacked.non_finite_gradients > 0,
         "probabilities": attacked.probabilities,
+        "budget_out_of_reach": attacked.out_of_reach,
     }
     return [name for name, raised in found.items() if raised]
 

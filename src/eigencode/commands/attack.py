@@ -14,7 +14,15 @@ from typing import Any
 import pandas as pd
 
 from eigencode.attacks import FLAGS, by_name
-from eigencode.commands.common import load_images, load_model, parse_layers, parse_ranks, progress_bar, usable_device
+from eigencode.commands.common import (
+    load_images,
+    load_model,
+    network_title,
+    parse_layers,
+    parse_ranks,
+    progress_bar,
+    usable_device,
+)
 from eigencode.configuration import AttackConfig
 from eigencode.errors import AttackError, SpectrumError, UsageError
 from eigencode.perturbations import PrincipalComponents
@@ -38,7 +46,8 @@ _MOST_STRENGTHS = 1000
 def run(config: AttackConfig) -> None:
     """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
     ranks, strengths = parse_ranks(config.ranks), parse_strengths(config.strengths)
-    names = [name.strip() for name in config.perturbation.split(",")]
+    listed = config.perturbation.split(",") if isinstance(config.perturbation, str) else config.perturbation
+    names = [name.strip() for name in listed]
     at_layers = [name for name in names if name.startswith("layer_")]
     if at_layers and len(at_layers) < len(names):
         raise UsageError(
@@ -90,15 +99,22 @@ def run(config: AttackConfig) -> None:
             )
         baseline = baseline or results[name].conditions[0]
     fitted = components() if components.cache_info().currsize else None
-    _finish(config, results, ranks=ranks, title=f"{config.model} · {config.data} · {len(images)} images", components=fitted)
+    _finish(
+        config,
+        results,
+        ranks=ranks,
+        title=f"{network_title(config)} · {config.data} · {len(images)} images · {', '.join(names)}",
+        components=fitted,
+    )
 
 
-def parse_strengths(text: str) -> list[float]:
-    """Strengths from ``first:last:step`` (both ends included) or from numbers and fractions separated by commas.
+def parse_strengths(given: str | float | list[float]) -> list[float]:
+    """Strengths from numbers, or from text: ``first:last:step`` (both ends included), or numbers and fractions.
 
     Raises:
         UsageError: neither of these, a negative or infinite strength, or more than a thousand.
     """
+    text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
     try:
         if ":" in text:
             first, last, step = (Fraction(part.strip()) for part in text.split(":"))

@@ -13,7 +13,7 @@ from torch import nn
 from eigencode import datasets, models
 from eigencode.configuration import NetworkAndImages
 from eigencode.datasets import ImageSet
-from eigencode.errors import ModelError
+from eigencode.errors import ModelError, SpectrumError, UsageError
 from eigencode.measurement import Progress
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
@@ -23,17 +23,26 @@ def parse_ranks(text: str) -> Ranks:
     """A window's name, or two ranks such as ``6-50``.
 
     Raises:
-        SpectrumError: no such window.
+        UsageError: no such window.
     """
     match = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*[-–,:]\s*(\d+)\s*[)\]]?\s*", text)
     ranks: Ranks = (int(match[1]), int(match[2])) if match else text
-    resolve_window(ranks)
+    try:
+        resolve_window(ranks)
+    except SpectrumError as error:
+        raise UsageError(str(error)) from None
     return ranks
 
 
 def parse_layers(text: str) -> list[str]:
     """Names and globs that were separated by commas."""
     return [layer.strip() for layer in text.split(",")]
+
+
+def network_title(config: NetworkAndImages) -> str:
+    """The network's name, and that its weights are random where that is known."""
+    own = config.model is not None and config.model.startswith(("file:", "module:"))
+    return f"{config.model}" if config.weights or own else f"{config.model} (random weights)"
 
 
 def usable_device(config: NetworkAndImages) -> str:

@@ -12,10 +12,18 @@ from typing import Any
 import pandas as pd
 
 from eigencode import models
-from eigencode.commands.common import load_images, load_model, parse_layers, parse_ranks, progress_bar, usable_device
+from eigencode.commands.common import (
+    load_images,
+    load_model,
+    network_title,
+    parse_layers,
+    parse_ranks,
+    progress_bar,
+    usable_device,
+)
 from eigencode.configuration import MeasureConfig
 from eigencode.datasets import load_recording
-from eigencode.errors import ModelError, SpectrumError
+from eigencode.errors import SpectrumError, UsageError
 from eigencode.measurement import Measurement, measure, summary_row
 from eigencode.records import measurement_record
 from eigencode.reports import check_folder, print_table, write_report
@@ -28,7 +36,7 @@ def run(config: MeasureConfig) -> None:
     if config.out:
         check_folder(Path(config.out), overwrite=config.overwrite)
     if config.model is None and config.recording is None:
-        raise ModelError("measure: there is nothing to measure. Name a network with --model, or a recording with --recording.")
+        raise UsageError("measure: there is nothing to measure. Name a network with --model, or a recording with --recording.")
     recording = _recording_spectrum(config) if config.recording else None
     conditions = dict(_measurements(config)) if config.model else {}
     rows = [
@@ -67,7 +75,7 @@ def run(config: MeasureConfig) -> None:
 
 
 def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
-    parts = [config.model, config.data] if config.model else []
+    parts = [network_title(config), config.data] if config.model else []
     parts += [f"{spectrum.n_images} images" for spectra in conditions.values() for spectrum in spectra.values()][:1]
     return " · ".join([*(part for part in parts if part), *([config.recording] if config.recording else [])])
 

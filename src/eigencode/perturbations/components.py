@@ -65,9 +65,7 @@ class PrincipalComponents:
             PrincipalComponents of 50 images (1, 4, 4) from images, rank 16
         """
         if not isinstance(images, ImageSet):
-            raise DataError(
-                f"PrincipalComponents: `images` must be an ImageSet; got {type(images).__name__}. See eigencode.ImageSet."
-            )
+            raise DataError(f"PrincipalComponents: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
         size = math.prod(images.shape)
         if len(images) < 2:
             raise DataError(f"PrincipalComponents: at least 2 images are needed; got {len(images)}. Pass more.")

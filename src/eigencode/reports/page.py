@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -138,10 +139,14 @@ def write_folder(
             figure.savefig(partial / "figures" / f"{name}.png", dpi=150)
             figure.savefig(partial / "figures" / f"{name}.svg")
         (partial / "report.html").write_text(page, encoding="utf-8")
+        mask = os.umask(0o022)
+        os.umask(mask)
         is_new = False
         for path in partial.iterdir():
             if (folder / path.name).is_dir():
                 shutil.rmtree(folder / path.name)
+            if path.is_file():
+                path.chmod(0o666 & ~mask)  # safetensors writes files that others cannot read
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -82,6 +82,7 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
                             values.iloc[0], color="black" if panel is top and common else colours[layer], lw=0.8, ls=":"
                         )
         top.set_title(name, loc="left", fontsize=11)
+        top.set_ylim(-0.02, 1.02)
         if counts:
             bottom.set_xscale("log", base=2)
             bottom.xaxis.set_major_formatter("{x:g}")
@@ -137,7 +138,7 @@ def plot_overlaid_spectra(conditions: Mapping[str, Mapping[str, Eigenspectrum]],
     rows = -(-len(layers) // columns)
     figure = new_figure(max(6.4, 3.6 * columns), 0.6 + 3.1 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    shades = colormaps["viridis"](np.linspace(0, 0.92, max(1, len(conditions) - 1)))
+    shades = colormaps["viridis"](np.linspace(0.12, 0.95, max(1, len(conditions) - 1)))
     colours = dict(zip(conditions, ["black", *shades], strict=False))
     for panel, layer in zip(panels, layers, strict=False):
         for label, spectra in conditions.items():
