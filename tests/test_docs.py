@@ -33,11 +33,15 @@ SMALLER = {
 }
 
 
+LONG_PAGES = ("perturbed.md",)
+
+
 def blocks(kind):
     for page in PAGES:
         for number, match in enumerate(BLOCK.finditer(page.read_text())):
             if match[1] == kind:
-                yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{number}")
+                slow = [pytest.mark.slow] if page.name in LONG_PAGES else []
+                yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{number}", marks=slow)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ _NOISE_STREAM = 2**34
 _SAME_SCORES = 1e-4
 """Scores of one image differ by less than this, relative to the largest, where only the order of summation is random."""
 
-_WARM_SHARE = 4
+_WARM_SHARE = 10
 """A warm start gets this fraction of the steps: it is near the boundary already, and a start from the input follows."""
 
 
@@ -187,7 +187,7 @@ def robustness_curve(
             as they are fooled. Nested is faster and, up to chance, never above independent.
         batch_size: Images attacked at once.
         probe: Images on which the attack is compared with FGSM, random noise, twice the steps and a budget of half the range;
-            in nested mode with an independent attack too. 0 leaves these flags out.
+            in nested mode, at the first, middle and last budget, with an independent attack too. 0 leaves these flags out.
         square: Attack without gradients to compare with too, for example ``ArtAttack("SquareAttack")``.
         keep_images: Whether to keep all adversarial images.
         observe: Called with each budget and its adversarial images, shape (n, ...), on the CPU, in the images' order.
@@ -225,7 +225,7 @@ def robustness_curve(
         check_batch(images.inputs, images.labels, epsilon, attack.norm, attack.bounds, name=attack.name)
     with undisturbed(model):
         run = _Run(model, images, attack, batch_size, progress, total=len(budgets) * len(images))
-        probes = _Probes(run, min(probe, len(images)), square)
+        probes = _Probes(run, min(probe, len(images)), square, budgets)
         points, kept = [], {}
         for epsilon in budgets:
             found = run.independent(epsilon) if mode == "independent" else run.nested(epsilon)
@@ -332,8 +332,9 @@ class _Run:
 class _Probes:
     """Comparisons with other attacks on images evenly spaced among all."""
 
-    def __init__(self, run: _Run, count: int, square: Attack | None) -> None:
+    def __init__(self, run: _Run, count: int, square: Attack | None, budgets: Sequence[float]) -> None:
         self.run, self.count, self.square = run, count, square
+        self.compared = {next(filter(None, budgets), 0.0), budgets[len(budgets) // 2], budgets[-1]}
         self.indices = torch.linspace(0, len(run.images) - 1, count).round().long()  # all classes, also of sorted images
         self.labels = run.images.labels[self.indices]
         self.constant = ["random_outputs"] if run.random_outputs else []
@@ -366,7 +367,9 @@ class _Probes:
     def _beside_nested(self, attack: PGD, epsilon: float, ours: Tensor) -> list[str]:
         """What fools images that the nested curve left standing; those it fooled it has fooled."""
         left = self.indices[ours]
-        flags = {"above_independent": attack, "more_steps_needed": replace(attack.stronger(), stop_early=True)}
+        flags: dict[str, PGD] = {"more_steps_needed": replace(attack.stronger(), stop_early=True)}
+        if epsilon in self.compared:
+            flags["above_independent"] = attack
         return [name for name, other in flags.items() if fewer(self._hits(other, epsilon, left), torch.ones_like(left) > 0)]
 
     def _hits(self, attack: Attack, epsilon: float, indices: Tensor) -> Tensor:
