@@ -156,9 +156,13 @@ def perturbed_spectra(
     """
     if not isinstance(images, ImageSet):
         raise DataError(f"perturbed_spectra: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
-    if not isinstance(strengths, Sequence) or not strengths or not all(math.isfinite(strength) for strength in strengths):
+    try:
+        ordered = sorted({float(strength) for strength in strengths})
+    except (TypeError, ValueError):
+        ordered = []
+    if not ordered or not all(map(math.isfinite, ordered)):
         raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {strengths}.")
-    if len({f"{strength:g}" for strength in strengths}) < len({float(strength) for strength in strengths}):
+    if len({f"{strength:g}" for strength in ordered}) < len(ordered):
         raise AttackError("perturbed_spectra: `strengths` must differ within their first six digits. Leave some out.")
     model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph
     images = images.cpu()
@@ -180,7 +184,6 @@ def perturbed_spectra(
             "seed": seed,
         },
     )
-    ordered = sorted({float(strength) for strength in strengths})
     if isinstance(perturbation, LayerAttack):
         return reader.layer_by_layer(perturbation, ordered)
     if isinstance(perturbation, Attack):

@@ -1,10 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from eigencode.attacks import FGSM, FLAGS, PGD, Attacked, robustness_curve
+from eigencode.attacks.curves import _Run
 from eigencode.attacks.reliability import above_chance, fewer
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError
@@ -144,6 +146,27 @@ class TestFlags:
             curve = self.curve(trained_mlp, digits, PGD(steps=10), epsilons=(0.05, 0.3), mode=mode, probe=0)
             assert [point.flags for point in curve.points] == [(), ("budget_out_of_reach",)]
 
+    def test_steps_that_overshoot(self):
+        class Wave(nn.Module):
+            """One step of 0.1 leads from a crest into a trough, the next one back."""
+
+            def forward(self, inputs):
+                crest = torch.cos(torch.pi * (inputs.flatten(1).mean(1) - 0.5) / 0.1 + 0.3)
+                return torch.stack([crest, torch.zeros_like(crest)], dim=1)
+
+        images = ImageSet(torch.full((20, 1, 4, 4), 0.5), torch.zeros(20, dtype=torch.int64))
+        curve = robustness_curve(Wave(), images, PGD(steps=1, step_size=0.1), epsilons=[0.1, 0.05])
+        assert curve.points[1].accuracy == 0
+        assert "more_steps_weaker" in curve.points[1].flags
+
+    def test_a_nested_curve_that_attacks_too_little(self, trained_mlp, digits, monkeypatch):
+        monkeypatch.setattr(_Run, "nested", lambda run, epsilon: Attacked(run.images.inputs))
+        assert "above_independent" in flags(self.curve(trained_mlp, digits, mode="nested"))
+
+    def test_budgets_may_be_an_array(self, trained_mlp, digits):
+        curve = robustness_curve(trained_mlp, digits.subset(20), FGSM(), epsilons=np.linspace(0, 0.2, 3), probe=0)
+        assert [point.epsilon for point in curve.points] == pytest.approx([0, 0.1, 0.2])
+
     def test_nonfinite(self, trained_mlp, digits):
         class Root(nn.Module):
             def forward(self, inputs):
@@ -181,6 +204,7 @@ class TestFlags:
     ("options", "words"),
     [
         ({"epsilons": []}, "robustness_curve: `epsilons` is empty. Name at least one budget."),
+        ({"epsilons": 0.1}, "`epsilons` must be a list of numbers; got 0.1"),
         ({"epsilons": [0.1], "attack": PGD(targeted=True)}, "the attack must not be targeted"),
         ({"epsilons": [0.1], "attack": PGD}, r"`attack` must be an instance such as PGD\(\); got the class"),
         ({"epsilons": [0.1], "probe": -1}, "`batch_size` must be at least 1 and `probe` at least 0; got 500 and -1"),

@@ -210,9 +210,10 @@ def robustness_curve(
             f"robustness_curve: `batch_size` must be at least 1 and `probe` at least 0; got {batch_size} and {probe}."
         )
     images = images.cpu()
-    if not isinstance(epsilons, Sequence):
-        raise AttackError(f"robustness_curve: `epsilons` must be a list of numbers; got {epsilons!r}.")
-    budgets = sorted({float(epsilon) for epsilon in epsilons})
+    try:
+        budgets = sorted({float(epsilon) for epsilon in epsilons})
+    except (TypeError, ValueError):
+        raise AttackError(f"robustness_curve: `epsilons` must be a list of numbers; got {epsilons!r}.") from None
     if not budgets:
         raise AttackError("robustness_curve: `epsilons` is empty. Name at least one budget.")
     if attack.targeted:
@@ -394,5 +395,5 @@ class _Probes:
         attack = self.run.attack
         half = largest_budget(attack.norm, attack.bounds, self.run.images.inputs[0].numel()) / 2
         if isinstance(attack, PGD) and not isinstance(attack, FGSM):
-            attack = PGD(norm=attack.norm, steps=attack.steps, relative_step=True, bounds=attack.bounds, loss=attack.loss)
+            attack = replace(attack, step_size=None, relative_step=True)
         return above_chance(self._correct(attack, half), self.run.classes)

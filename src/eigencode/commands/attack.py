@@ -17,8 +17,8 @@ from eigencode.attacks import FLAGS, by_name
 from eigencode.commands.common import (
     load_images,
     load_model,
+    measuring_settings,
     network_title,
-    parse_layers,
     parse_ranks,
     progress_bar,
     usable_device,
@@ -45,15 +45,7 @@ _MOST_STRENGTHS = 1000
 
 def run(config: AttackConfig) -> None:
     """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
-    ranks, strengths = parse_ranks(config.ranks), parse_strengths(config.strengths)
-    listed = config.perturbation.split(",") if isinstance(config.perturbation, str) else config.perturbation
-    names = [name.strip() for name in listed]
-    at_layers = [name for name in names if name.startswith("layer_")]
-    if at_layers and len(at_layers) < len(names):
-        raise UsageError(
-            f"attack: {at_layers[0]} is read at the layer that it attacks, other perturbations at the network's output. Run them "
-            "one after the other."
-        )
+    ranks, strengths, names = parse_ranks(config.ranks), parse_strengths(config.strengths), _names(config)
     if config.probe < 0:
         raise UsageError(f"attack: --probe must be at least 0; got {config.probe}.")
     if config.model is None:
@@ -84,18 +76,12 @@ def run(config: AttackConfig) -> None:
                 images,
                 perturbation,
                 strengths=strengths,
-                layers=parse_layers(config.layers),
-                units=config.units,
-                tokens=config.tokens,
                 mode=config.mode,
                 probe=config.probe,
-                batch_size=config.batch_size,
-                memory_limit=config.memory_limit,
-                half_samples=config.half_samples,
-                seed=config.seed,
                 name=name,
                 baseline=baseline,
                 progress=progress,
+                **measuring_settings(config),
             )
         baseline = baseline or results[name].conditions[0]
     fitted = components() if components.cache_info().currsize else None
@@ -106,6 +92,18 @@ def run(config: AttackConfig) -> None:
         title=f"{network_title(config)} · {config.data} · {len(images)} images · {', '.join(names)}",
         components=fitted,
     )
+
+
+def _names(config: AttackConfig) -> list[str]:
+    listed = config.perturbation.split(",") if isinstance(config.perturbation, str) else config.perturbation
+    names = [name.strip() for name in listed]
+    at_layers = [name for name in names if name.startswith("layer_")]
+    if at_layers and len(at_layers) < len(names):
+        raise UsageError(
+            f"attack: {at_layers[0]} is read at the layer that it attacks, other perturbations at the network's output. Run them "
+            "one after the other."
+        )
+    return names
 
 
 def parse_strengths(given: str | float | list[float]) -> list[float]:

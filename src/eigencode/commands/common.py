@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from eigencode import datasets, models
-from eigencode.configuration import NetworkAndImages
+from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import ModelError, SpectrumError, UsageError
 from eigencode.measurement import Progress
@@ -43,6 +43,12 @@ def network_title(config: NetworkAndImages) -> str:
     """The network's name, and that its weights are random where that is known."""
     own = config.model is not None and config.model.startswith(("file:", "module:"))
     return f"{config.model}" if config.weights or own else f"{config.model} (random weights)"
+
+
+def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
+    """Arguments that ``measure`` and ``perturbed_spectra`` share."""
+    names = ("units", "tokens", "batch_size", "memory_limit", "half_samples", "seed")
+    return {"layers": parse_layers(config.layers), **{name: getattr(config, name) for name in names}}
 
 
 def usable_device(config: NetworkAndImages) -> str:

@@ -15,8 +15,8 @@ from eigencode import models
 from eigencode.commands.common import (
     load_images,
     load_model,
+    measuring_settings,
     network_title,
-    parse_layers,
     parse_ranks,
     progress_bar,
     usable_device,
@@ -89,15 +89,9 @@ def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
             spectra = measure(
                 model,
                 images,
-                layers=parse_layers(config.layers),
-                units=config.units,
-                tokens=config.tokens,
-                batch_size=config.batch_size,
-                memory_limit=config.memory_limit,
-                half_samples=config.half_samples,
                 device=device,
-                seed=config.seed,
                 progress=progress,
+                **measuring_settings(config),
             )
         yield spec, spectra
 

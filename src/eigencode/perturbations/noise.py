@@ -83,7 +83,11 @@ class GaussianNoise:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_sigma(self.sigma, "GaussianNoise")
+        if not 0 <= self.sigma < math.inf:
+            raise DataError(
+                f"{type(self).__name__}: `sigma` must be a number of at least 0; got {self.sigma}. "
+                "It is a standard deviation in input units."
+            )
 
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Noisy images of the same shape (n, ...)."""
@@ -94,36 +98,12 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True)
-class PureNoise:
+class PureNoise(GaussianNoise):
     """Replaces each image by Gaussian noise of zero mean (Schaeffer et al. 2020, section 3.2.1, "pure noise").
 
-    It is the noise that ``GaussianNoise`` of the same seed adds.
-
-    Args:
-        sigma: Standard deviation of the noise, in input units (the paper's delta).
-        clip: Whether to clip to ``bounds``.
-        bounds: Range of the images.
-        seed: Seed.
-
-    Raises:
-        DataError: ``sigma`` is negative or not finite.
+    It is the noise that ``GaussianNoise`` of the same arguments adds.
     """
-
-    sigma: float
-    clip: bool = False
-    bounds: Bounds = (0.0, 1.0)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_sigma(self.sigma, "PureNoise")
 
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Noise images of the same shape (n, ...)."""
-        return GaussianNoise(self.sigma, self.clip, self.bounds, self.seed)(torch.zeros_like(inputs), indices)
-
-
-def _check_sigma(sigma: float, name: str) -> None:
-    if not 0 <= sigma < math.inf:
-        raise DataError(
-            f"{name}: `sigma` must be a number of at least 0; got {sigma}. It is a standard deviation in input units."
-        )
+        return super().__call__(torch.zeros_like(inputs), indices)
