@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from eigencode import attacks, datasets, models, perturbations, reports, spectra
+    from eigencode import attacks, datasets, models, penalties, perturbations, reports, spectra, training
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
     from eigencode.errors import EigencodeError
@@ -44,7 +44,7 @@ _HOME = {
     "stimulus_curve": "spectra",
     "trace": "activations",
 }
-_ROOMS = ("attacks", "datasets", "models", "perturbations", "reports", "spectra")
+_ROOMS = ("attacks", "datasets", "models", "penalties", "perturbations", "reports", "spectra", "training")
 
 __all__ = [
     "WINDOWS",
@@ -62,6 +62,7 @@ __all__ = [
     "load_spectra",
     "measure",
     "models",
+    "penalties",
     "perturbations",
     "perturbed_spectra",
     "reports",
@@ -69,6 +70,7 @@ __all__ = [
     "spectra",
     "stimulus_curve",
     "trace",
+    "training",
 ]
 
 

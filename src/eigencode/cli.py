@@ -10,7 +10,7 @@ from importlib import import_module
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__
-from eigencode.configuration import AttackConfig, ConstructConfig, DoctorConfig, MeasureConfig
+from eigencode.configuration import AttackConfig, ConstructConfig, DoctorConfig, MeasureConfig, TrainConfig
 from eigencode.errors import EigencodeError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = _normalised(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = build_parser().parse_args(words)
+        parser = build_parser()
+        options = parser.instantiate(parser.parse_args(words))
     except UnicodeDecodeError:
         print("eigencode: --config must be a YAML file; got a binary one.", file=sys.stderr)
         return EXIT_USAGE
@@ -85,6 +86,7 @@ def _normalised(words: Sequence[str]) -> list[str]:
 _COMMANDS: dict[str, tuple[type, str]] = {
     "measure": (MeasureConfig, "eigencode.commands.measure"),
     "attack": (AttackConfig, "eigencode.commands.attack"),
+    "train": (TrainConfig, "eigencode.commands.train"),
     "construct": (ConstructConfig, "eigencode.commands.construct"),
     "doctor": (DoctorConfig, "eigencode.commands.doctor"),
 }

@@ -25,6 +25,14 @@ class AttackError(EigencodeError):
     """An attack cannot be run as asked: its budget, its labels, or the network's output."""
 
 
+class PenaltyError(EigencodeError):
+    """A penalty cannot be computed as asked: its settings, or the activations it is given."""
+
+
+class TrainingError(EigencodeError):
+    """A training run cannot start or go on as asked."""
+
+
 class UsageError(EigencodeError):
     """Options of the command line that make no sense, whatever the data and the network."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -104,4 +104,29 @@ def perturbation_record(
         "flags": raised,
         "failed": dict(failed),
         "components": dict(components) if components else None,
+    }
+
+
+def training_record(
+    history: pd.DataFrame, outcome: pd.DataFrame, *, title: str, configuration: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """Record of a training as JSON values; numbers that are missing are null.
+
+    Args:
+        history: ``Training.history`` of all networks.
+        outcome: One row for each network and layer, at the last epoch.
+        title: What was trained, in a line.
+        configuration: Resolved configuration.
+        names: The networks' names, in the order of ``member``.
+
+    Returns:
+        Record with keys title, created, configuration, versions, hardware, seconds, networks, outcome, history.
+    """
+    return {
+        "title": title,
+        **circumstances(configuration),
+        "seconds": round(float(history.drop_duplicates(["member", "epoch"])["seconds"].sum()), 1),
+        "networks": list(names),
+        "outcome": _rows(outcome),
+        "history": _rows(history),
     }

@@ -8,19 +8,24 @@ from eigencode.reports.perturbed_figures import (
     plot_overlaid_spectra,
     plot_response,
 )
-from eigencode.reports.tables import print_table
+from eigencode.reports.tables import print_rows, print_table, rounded
+from eigencode.reports.training_figures import plot_learning, plot_outcome
 
 __all__ = [
     "check_folder",
     "plot_accuracy_against_alpha",
     "plot_along_layers",
     "plot_examples",
+    "plot_learning",
+    "plot_outcome",
     "plot_overlaid_spectra",
     "plot_response",
     "plot_spectra",
     "plot_spectrum",
+    "print_rows",
     "print_table",
     "render_page",
+    "rounded",
     "write_folder",
     "write_report",
 ]

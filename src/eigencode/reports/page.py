@@ -26,6 +26,8 @@ CONTENTS = (
     "summary.csv",
     "components.safetensors",
     "images.safetensors",
+    "members",
+    "history.csv",
     "record.json",
     "report.html",
     "figures",

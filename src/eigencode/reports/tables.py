@@ -51,6 +51,35 @@ def print_table(summary: pd.DataFrame, *, title: str) -> None:
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for (_, row), shown in zip(summary.iterrows(), rows, strict=True):
         table.add_row(*([str(row["condition"])] if several else []), *shown.values())
+    _print(table)
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as text: numbers rounded, missing ones as a dash; columns in which all numbers are 0 or missing are left out."""
+    shown = {}
+    for name in table:
+        column = table[name]
+        if pd.api.types.is_numeric_dtype(column):
+            if not (column.fillna(0) != 0).any() and name not in ("accuracy",):
+                continue
+            exact = ("target", "strength", "covariance", "jacobian")
+            shown[name] = ["–" if math.isnan(value) else (f"{value:g}" if name in exact else f"{value:.3f}") for value in column]
+        else:
+            shown[name] = [str(value) for value in column]
+    return pd.DataFrame(shown)
+
+
+def print_rows(table: pd.DataFrame, *, title: str) -> None:
+    """Prints a table of text on stdout."""
+    printed = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in table:
+        printed.add_column(str(name), justify="left" if name in ("network", "layer") else "right", overflow="fold")
+    for row in table.itertuples(index=False):
+        printed.add_row(*row)
+    _print(printed)
+
+
+def _print(table: Table) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200)
     with console.capture() as captured:
         console.print(table)

@@ -1,0 +1,243 @@
+"""Leading eigenvalues of a batch's covariance with what their gradient needs: a dense solver, and one that follows training.
+
+All arrays carry a first dimension of members, the networks of an ensemble; nothing is shared between members. Nothing here is
+seen by autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import scipy.linalg
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigencode.errors import PenaltyError
+from eigencode.spectra.covariance import Moments, add_samples, gram_of_rows
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over processes; the identity for one process."""
+
+_TINY = torch.finfo(torch.float64).tiny
+
+_NEGLIGIBLE = 1e-8
+"""Directions with less than this fraction of the largest squared residual are left out: float32 would fill them with noise."""
+
+_FULL_DECOMPOSITION = 4
+"""All eigenvectors are computed at once when more than one in this many is wanted."""
+
+
+@dataclass(frozen=True)
+class Leading:
+    """Leading eigenpairs of the covariance of each member's activations.
+
+    Attributes:
+        eigenvalues: Largest first, shape (members, k), float64, squared activation units.
+        vectors: Eigenvectors as rows, shape (members, k, f), in the activations' type.
+        projections: Centred activations along the eigenvectors, shape (members, k, n).
+        residual: Largest relative residual that is left, as the solver measures it, shape (members,); 0 if solved densely.
+        expansions: Expansions of the tracked block, shape (members,); 0 if solved densely.
+    """
+
+    eigenvalues: Float[Tensor, "members k"]
+    vectors: Float[Tensor, "members k f"]
+    projections: Float[Tensor, "members k n"]
+    residual: Float[Tensor, " members"]
+    expansions: Float[Tensor, " members"]
+
+    def truncated(self, count: int) -> Leading:
+        """The first ``count`` eigenpairs."""
+        return Leading(
+            self.eigenvalues[:, :count], self.vectors[:, :count], self.projections[:, :count], self.residual, self.expansions
+        )
+
+
+def no_reduction(values: Tensor) -> Tensor:
+    """Sum over one process."""
+    return values
+
+
+def dense(activations: Float[Tensor, "members n f"], *, count: int, total: int, reduce: Reduce = no_reduction) -> Leading:
+    """Leading eigenpairs from the smaller of covariance and Gram matrix, in float64.
+
+    Args:
+        activations: Shape (members, n, f); the mean is removed here.
+        count: Eigenpairs wanted; fewer are returned if there are fewer.
+        total: Samples of all processes.
+        reduce: Sum over processes, for which the covariance is always used.
+
+    Returns:
+        Leading.
+    """
+    solved = [_dense_one(member, count, total, reduce) for member in activations]
+    zero = torch.zeros(len(activations), dtype=torch.float64, device=activations.device)
+    eigenvalues, vectors, projections = (torch.stack(part) for part in zip(*solved, strict=True))
+    return Leading(eigenvalues, vectors, projections, zero, zero)
+
+
+def _dense_one(rows: Tensor, count: int, total: int, reduce: Reduce) -> tuple[Tensor, Tensor, Tensor]:
+    n_samples, n_features = rows.shape
+    count = min(count, n_features, total - 1)
+    if n_samples < n_features and n_samples == total:
+        eigenvalues, left = _leading_of(_finite(gram_of_rows([rows])), count)
+        lengths = eigenvalues.clamp_min(_TINY).sqrt()
+        vectors = (left / lengths[:, None]).to(rows.dtype) @ (rows - rows.mean(dim=0))
+        return eigenvalues / (total - 1), vectors, (left * lengths[:, None]).to(rows.dtype)
+    moments = add_samples(Moments.empty(n_features, rows.device), rows[:, None])
+    from_mean = moments.mean - reduce(n_samples * moments.mean) / total
+    scatter = moments.scatter.addr_(from_mean, from_mean, alpha=n_samples)
+    eigenvalues, exact = _leading_of(_finite(reduce(scatter)), count)
+    vectors = exact.to(rows.dtype)
+    return eigenvalues / (total - 1), vectors, _project(vectors[None], rows[None], total, reduce)[0]
+
+
+def _leading_of(matrix: Float[Tensor, "k k"], count: int) -> tuple[Float[Tensor, " count"], Float[Tensor, "count k"]]:
+    """Largest eigenvalues, not negative, and their eigenvectors as rows."""
+    order = len(matrix)
+    if matrix.device.type == "cpu" and _FULL_DECOMPOSITION * count < order:  # on the CPU some are cheaper than all
+        values, columns = scipy.linalg.eigh(
+            matrix.numpy(), subset_by_index=(order - count, order - 1), driver="evr", check_finite=False
+        )
+        ascending, vectors = torch.from_numpy(values), torch.from_numpy(columns)
+    else:
+        ascending, vectors = torch.linalg.eigh(matrix)
+        ascending, vectors = ascending[order - count :], vectors[:, order - count :]
+    return ascending.flip(0).clamp_min(0), vectors.flip(1).T.contiguous()
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How a leading block is carried from step to step.
+
+    Each step projects the new activations on the block, takes the residuals of its leading rows, widens the block by those
+    that are largest, and solves the small problem in the widened space (Rayleigh-Ritz), in float64 and from the projected
+    activations themselves, never from a product of the data with itself. The residual left is then measured; while it exceeds
+    the tolerance the block is widened again.
+
+    Args:
+        oversampling: Rows kept beyond the last rank, at most twice as many as that: eigenvalues below a steep window crowd at
+            its edge, and the edge counts most.
+        pool: Rows beyond the last rank whose residuals are followed too.
+        expansion: Rows added to the block at each expansion; a third of the last rank if that is more.
+        tolerance: Largest residual that is accepted: the relative change of the penalty's gradient by one power iteration. In
+            trainings on MNIST the cosine with the exact gradient stayed above 0.99 up to 0.045.
+        max_expansions: Expansions before the dense solver takes over.
+    """
+
+    oversampling: int = 90
+    pool: int = 30
+    expansion: int = 60
+    tolerance: float = 0.045
+    max_expansions: int = 3
+
+    def rows(self, last: int) -> int:
+        """Rows of the block for a window that ends at rank ``last``."""
+        return last + min(self.oversampling, 2 * last)
+
+
+def tracked(
+    activations: Float[Tensor, "members n f"],
+    block: Float[Tensor, "members m f"],
+    *,
+    last: int,
+    settings: Tracking,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+    total: int,
+    reduce: Reduce = no_reduction,
+) -> tuple[Leading, Float[Tensor, "members m f"]]:
+    """Leading eigenpairs by Rayleigh-Ritz in a block of the step before, widened by its residuals.
+
+    Args:
+        activations: Shape (members, n, f); the mean is removed here.
+        block: Orthonormal rows that nearly span the leading eigenvectors.
+        last: Eigenpairs wanted.
+        settings: See ``Tracking``.
+        weigh: Eigenvalues (chosen, last) and the chosen members' numbers to the penalty's gradient by each eigenvalue.
+        total: Samples of all processes.
+        reduce: Sum over processes.
+
+    Returns:
+        Leading, and the block for the next step. Members whose ``residual`` exceeds the tolerance have not converged.
+    """
+    members, size, _ = block.shape
+    pool = min(last + settings.pool, size)
+    width = min(max(settings.expansion, last // 3), pool)
+    block = 1.5 * block - 0.5 * (block @ block.mT) @ block  # rotations of earlier steps leave rounding in the orthonormality
+    found = list(_ritz(block, _project(block, activations, total, reduce), size, total, reduce))
+    residual = torch.zeros(members, dtype=torch.float64, device=block.device)
+    expansions = torch.zeros_like(residual)
+    open_ = torch.arange(members, device=block.device)
+    while True:
+        data, basis, codes, values = _members(open_, activations, *found)
+        outside, relative = _residuals(data, basis, codes[:, :pool], values, total, reduce)
+        pool = last
+        pull = weigh(values[:, :last], open_).abs() * values[:, :last]
+        weights = pull**2 / values[:, :last]
+        left = (weights * relative[:, :last] ** 2).sum(dim=1) / weights.sum(dim=1).clamp_min(_TINY)
+        residual[open_] = left.sqrt()
+        still = ((residual[open_] > settings.tolerance) & (expansions[open_] < settings.max_expansions)).nonzero()[:, 0]
+        if len(still) == 0:
+            return Leading(found[2][:, :last], found[0][:, :last], found[1][:, :last], residual, expansions), found[0]
+        open_, data, basis, codes, values, outside, pull = _members(still, open_, data, basis, codes, values, outside, pull)
+        shares = torch.ones_like(values[:, : outside.shape[1]])
+        shares[:, :last] += pull / pull.mean(dim=1, keepdim=True).clamp_min(_TINY)
+        scales = shares / values[:, : outside.shape[1]].clamp_min(_TINY)
+        added = _directions(outside * scales[:, :, None].to(outside.dtype), basis, width)
+        wide = torch.cat([basis, added], dim=1)
+        wide_codes = torch.cat([codes, _project(added, data, total, reduce)], dim=1)
+        fresh = _ritz(wide, wide_codes, size, total, reduce)
+        if len(open_) == members:
+            found = list(fresh)
+        else:
+            found = [old.index_copy(0, open_, new) for old, new in zip(found, fresh, strict=True)]
+        expansions[open_] += 1
+
+
+def _members(chosen: Tensor, *parts: Tensor) -> list[Tensor]:
+    """The chosen members of each part; no copy if all are chosen."""
+    return [part if len(chosen) == len(part) else part[chosen] for part in parts]
+
+
+def _residuals(data: Tensor, basis: Tensor, codes: Tensor, values: Tensor, total: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
+    """What the covariance makes of the leading rows beyond the block, and its length relative to each Ritz value."""
+    images = reduce(codes @ data) / (total - 1)
+    outside = images - (images @ basis.mT) @ basis
+    lengths = torch.linalg.vector_norm(outside, dim=2, dtype=torch.float64)
+    return outside, lengths / values[:, : codes.shape[1]].clamp_min(_TINY)
+
+
+def _project(rows: Tensor, activations: Tensor, total: int, reduce: Reduce) -> Tensor:
+    """Centred activations along rows, shape (members, m, n)."""
+    codes = rows @ activations.mT
+    return codes - reduce(codes.sum(dim=2, keepdim=True)) / total
+
+
+def _ritz(rows: Tensor, codes: Tensor, keep: int, total: int, reduce: Reduce) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotates orthonormal rows and their codes to the leading ``keep`` Ritz vectors; also returns the Ritz values.
+
+    The codes of nearly converged rows are nearly orthogonal, each of its own size, so rounding of a product of two of them is
+    small beside both: unlike products of the data with itself, theirs may be formed in float32 without harm to small eigenvalues.
+    """
+    products = reduce(codes @ codes.mT).to(torch.float64)
+    ascending, vectors = torch.linalg.eigh(_finite(products))
+    rotation = vectors.flip(2)[:, :, :keep].mT.to(rows.dtype)
+    return rotation @ rows, rotation @ codes, ascending.flip(1)[:, :keep].clamp_min(0) / (total - 1)
+
+
+def _finite(products: Tensor) -> Tensor:
+    """The products, unless a NaN or infinite activation has reached them."""
+    if not bool(torch.isfinite(products).all()):
+        raise PenaltyError("SpectralPenalty: activations are NaN or infinite. Lower the learning rate, or clip the gradients.")
+    return products
+
+
+def _directions(residuals: Tensor, basis: Tensor, count: int) -> Tensor:
+    """The orthonormal directions, across the basis, that hold most of the residuals; zero where there are no more."""
+    ascending, vectors = torch.linalg.eigh(residuals @ residuals.mT)  # which directions are best is no question of rounding
+    sizes, vectors = ascending.flip(1)[:, :count], vectors.flip(2)[:, :, :count]
+    scale = torch.where(sizes > _NEGLIGIBLE * sizes[:, :1], sizes.clamp_min(_TINY).rsqrt(), 0.0)
+    directions = (vectors * scale[:, None]).mT.to(residuals.dtype) @ residuals
+    across: Tensor = directions - (directions @ basis.mT) @ basis
+    return across

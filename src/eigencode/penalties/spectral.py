@@ -1,0 +1,315 @@
+"""The spectral penalty: makes the code of a layer decay as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from eigencode.errors import PenaltyError
+from eigencode.penalties.forms import DEFAULT_RANKS, FORMS, SMALLEST_EIGENVALUE, Form, evaluate
+from eigencode.penalties.leading import Leading, Reduce, Tracking, dense, no_reduction, tracked
+from eigencode.spectra.eigenvalues import numerical_floor
+from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
+
+Solver = Literal["tracked", "dense"]
+Degenerate = Literal["raise", "skip"]
+
+_DENSE_ORDER = 2
+"""The dense solver is used where the smaller of samples and units is below this many blocks: it costs less there."""
+
+
+@dataclass(frozen=True)
+class PenaltyStep:
+    """What the last call of a spectral penalty found, for each member.
+
+    Attributes:
+        alpha: Exponent of this batch over the penalty's ranks, shape (members,); NaN where skipped.
+        eigenvalues: Up to the last rank, shape (members, last), squared activation units; NaN where skipped.
+        residual: Relative change of the gradient by one power iteration, shape (members,); 0 for the dense solver.
+        expansions: Expansions of the tracked block, shape (members,).
+        solver: Solver whose result was used, for each member; "skipped" for none.
+    """
+
+    alpha: Tensor
+    eigenvalues: Tensor
+    residual: Tensor
+    expansions: Tensor
+    solver: tuple[str, ...]
+
+
+class SpectralPenalty:
+    """Penalty on the eigenspectrum of a batch of activations, to be added to a loss.
+
+    The gradient is exact at the eigenvalues: d lambda_i / d A = 2 / (n - 1) A v_i v_i', with the mean of A removed. Equal
+    eigenvalues share the mean of their gradients (for a pair, the central difference). The tracked solver carries a block of
+    leading eigenvectors from call to call: use one penalty for each layer, and ``state_dict`` in checkpoints. Under
+    torch.distributed the statistics are those of the batches of all processes together, and the gradient is scaled by the
+    number of processes, so that averaging gradients, as DistributedDataParallel does, gives that of one process with all images.
+
+    Args:
+        target: Exponent asked for; one number, or one for each member of an ensemble.
+        ranks: First and last rank (1-based, inclusive), or a name of ``WINDOWS``. Default: (6, 50) for "exponent", (1, 10) for
+            "line", (11, 50) for "nassar".
+        form: "exponent", |alpha - target| (Gerum et al. 2022, Eq. (6)); "line", weighted squared distance to a line of the target
+            slope with free offset (their code of 2023); "nassar", relative distance to a power law anchored at the first rank
+            (Nassar et al. 2020).
+        solver: "tracked", or "dense" for a full eigen-decomposition in float64 at every call. Small problems are solved densely
+            in any case.
+        degenerate: "raise" an error, or "skip" and count the call, when the batch is too small for the ranks, or the code has
+            collapsed to fewer dimensions.
+        tracking: How the tracked solver works; see ``Tracking``.
+
+    Attributes:
+        skipped: Calls skipped so far, for each member.
+        last: What the last call found.
+
+    Raises:
+        PenaltyError: a target below zero, or an unknown form, solver or way with degenerate codes.
+        SpectrumError: ranks that are no window.
+
+    Source: Gerum et al. 2022, Eqs. (4)-(6); Nassar et al. 2020.
+
+    Example:
+        >>> penalty = SpectralPenalty(target=1.0, ranks=(2, 8))
+        >>> scales = torch.arange(1, 11, dtype=torch.float64) ** -1.0  # standard deviations, so the exponent is 2
+        >>> code = torch.linalg.qr(torch.randn(40, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+        >>> code = torch.linalg.qr(code - code.mean(dim=0)).Q * scales
+        >>> round(float(penalty(code)), 6)
+        1.0
+    """
+
+    def __init__(
+        self,
+        target: float | Sequence[float] | Tensor = 1.0,
+        *,
+        ranks: Ranks | None = None,
+        form: Form = "exponent",
+        solver: Solver = "tracked",
+        degenerate: Degenerate = "raise",
+        tracking: Tracking | None = None,
+    ) -> None:
+        _check_choice("form", form, tuple(FORMS))
+        _check_choice("solver", solver, ("tracked", "dense"))
+        _check_choice("degenerate", degenerate, ("raise", "skip"))
+        self.target = torch.as_tensor(target, dtype=torch.float64).reshape(-1)
+        if not bool((self.target >= 0).all() & self.target.isfinite().all()):
+            raise PenaltyError(f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {target}.")
+        self.ranks, _ = resolve_window(ranks or DEFAULT_RANKS[form])
+        self.form, self.solver, self.degenerate = form, solver, degenerate
+        self.tracking = tracking or Tracking()
+        self.skipped = torch.zeros(1, dtype=torch.int64)
+        self.last: PenaltyStep | None = None
+        self._block: Tensor | None = None
+
+    def __call__(self, activations: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+        """Penalty of one network's batch.
+
+        Args:
+            activations: Outputs of a layer, shape (n, ...); everything but the first dimension is units.
+
+        Returns:
+            Scalar, differentiable once; 0 if the call was skipped.
+
+        Raises:
+            PenaltyError: see ``members``.
+        """
+        return self.members(activations[None])[0]
+
+    def members(self, activations: Float[Tensor, "members n ..."]) -> Float[Tensor, " members"]:
+        """Penalty of each member of an ensemble.
+
+        Args:
+            activations: Shape (members, n, ...).
+
+        Returns:
+            One penalty for each member.
+
+        Raises:
+            PenaltyError: activations that are not finite or not floating point, another number of members than targets, and,
+                unless ``degenerate`` is "skip", a batch that is too small for the ranks or a collapsed code.
+        """
+        if not activations.dtype.is_floating_point or activations.ndim < 3:
+            raise PenaltyError(
+                f"SpectralPenalty: activations must be floating-point of shape (n, units ...); got {activations.dtype} of shape "
+                f"{tuple(activations.shape[1:])}."
+            )
+        if len(self.target) not in (1, len(activations)):
+            raise PenaltyError(
+                f"SpectralPenalty: there are {len(self.target)} targets for {len(activations)} members. Pass one or one for each."
+            )
+        with torch.autocast(activations.device.type, enabled=False):
+            flat = activations.flatten(2)
+            if flat.dtype not in (torch.float32, torch.float64):
+                flat = flat.float()
+            values: Tensor = _Penalty.apply(flat, self)  # type: ignore[no-untyped-call]
+        return values
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that a later penalty needs to go on as this one would."""
+        return {"skipped": self.skipped, **({} if self._block is None else {"block": self._block})}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes up the state of another penalty."""
+        self.skipped = state["skipped"].clone()
+        self._block = state["block"].clone() if "block" in state else None
+
+    def evaluate(self, activations: Float[Tensor, "members n f"]) -> tuple[Tensor, Tensor, Leading | None]:
+        """Values, what d value / d eigenvalue is times processes / (n - 1), and eigenpairs; the block moves on. No autograd."""
+        members, n_local, n_features = activations.shape
+        reduce, total = _over_processes(n_local, activations.device)
+        last = self.ranks[1]
+        if len(self.skipped) != members:
+            self.skipped = self.skipped.new_zeros(members)
+        if min(total - 1, n_features) < last:
+            return self._too_small(activations, total)
+        target = self.target.to(activations.device).expand(members)
+        found, solver = self._solve(activations, target, total, reduce)
+        usable = self._usable(found, activations, total, reduce)
+        safe = torch.where(usable[:, None], found.eigenvalues, 1.0)
+        values, gradients = evaluate(self.form, safe, target, self.ranks)
+        values, gradients = torch.where(usable, values, 0.0), torch.where(usable[:, None], gradients, 0.0)
+        self.skipped += (~usable).cpu()
+        alpha, _ = power_law_line(found.eigenvalues.clamp_min(torch.finfo(torch.float64).tiny), ranks=self.ranks)
+        self.last = PenaltyStep(
+            alpha=torch.where(usable, alpha, torch.nan),
+            eigenvalues=torch.where(usable[:, None], found.eigenvalues, torch.nan),
+            residual=found.residual,
+            expansions=found.expansions,
+            solver=tuple(name if fine else "skipped" for name, fine in zip(solver, usable.tolist(), strict=True)),
+        )
+        return values, gradients * (_world_size() / (total - 1)), found
+
+    def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
+        members, _, n_features = activations.shape
+        last, rows = self.ranks[1], self.tracking.rows(self.ranks[1])
+        if self.solver == "dense" or min(total, n_features) < _DENSE_ORDER * rows:
+            return dense(activations, count=last, total=total, reduce=reduce), ["dense"] * members
+        block = self._block
+        if block is None or block.shape != (members, rows, n_features) or block.dtype != activations.dtype:
+            start = dense(activations, count=rows, total=total, reduce=reduce)
+            self._block = start.vectors
+            return start.truncated(last), ["dense"] * members
+        found, block = tracked(
+            activations,
+            block.to(activations.device),
+            last=last,
+            settings=self.tracking,
+            weigh=lambda values, chosen: self._weights(values, target[chosen]),
+            total=total,
+            reduce=reduce,
+        )
+        failed = (found.residual > self.tracking.tolerance).nonzero()[:, 0]
+        if len(failed):
+            exact = dense(activations[failed], count=rows, total=total, reduce=reduce)
+            block = block.index_copy(0, failed, exact.vectors)
+            top = exact.truncated(last)
+            found = Leading(
+                found.eigenvalues.index_copy(0, failed, top.eigenvalues),
+                found.vectors.index_copy(0, failed, top.vectors),
+                found.projections.index_copy(0, failed, top.projections),
+                found.residual,
+                found.expansions,
+            )
+        self._block = block
+        solver = ["tracked"] * members
+        for member in failed.tolist():
+            solver[member] = "dense"
+        return found, solver
+
+    def _weights(self, eigenvalues: Tensor, target: Tensor) -> Tensor:
+        """Gradient by the eigenvalues, for as many members as there are."""
+        safe = eigenvalues.clamp_min(torch.finfo(torch.float64).tiny)
+        return evaluate(self.form, safe, target, self.ranks)[1]
+
+    def _usable(self, found: Leading, activations: Tensor, total: int, reduce: Reduce) -> Tensor:
+        """Members whose eigenvalues lie above the numerical floor as far as the form needs them."""
+        position = self.ranks[0 if SMALLEST_EIGENVALUE[self.form] == "first" else 1] - 1
+        needed = found.eigenvalues[:, position]
+        scale = activations[:, 0].abs().amax(dim=1)  # of the first sample, as in measurements
+        floors = torch.tensor(
+            [
+                numerical_floor(
+                    float(largest), n_samples=total, n_features=activations.shape[2], scale=float(size), dtype=activations.dtype
+                )
+                for largest, size in zip(found.eigenvalues[:, 0], scale, strict=True)
+            ],
+            dtype=torch.float64,
+            device=needed.device,
+        )
+        usable = needed > floors
+        if self.degenerate == "raise" and not bool(usable.all()):
+            member = int((~usable).nonzero()[0])
+            rank = int((found.eigenvalues[member] > floors[member]).sum())
+            raise PenaltyError(
+                f"SpectralPenalty: the code has collapsed to {rank} dimensions above rounding"
+                f"{f' in member {member}' if len(usable) > 1 else ''}; ranks {self.ranks[0]}-{self.ranks[1]} need "
+                f"{position + 1}. "
+                'Lower the last rank or the strength, or pass degenerate="skip".'
+            )
+        return usable
+
+    def _too_small(self, activations: Tensor, total: int) -> tuple[Tensor, Tensor, None]:
+        members, _, n_features = activations.shape
+        if self.degenerate == "raise" or n_features < self.ranks[1]:
+            raise PenaltyError(
+                f"SpectralPenalty: ranks {self.ranks[0]}-{self.ranks[1]} need {self.ranks[1] + 1} images in a batch and "
+                f"{self.ranks[1]} units; got {total} images and {n_features} units. Lower the last rank"
+                + (", or enlarge the batch." if n_features >= self.ranks[1] else ", or choose a wider layer.")
+            )
+        self.skipped += 1
+        missing = torch.full((members,), torch.nan, dtype=torch.float64)
+        self.last = PenaltyStep(
+            missing, missing[:, None].expand(-1, self.ranks[1]), missing, torch.zeros(members), ("skipped",) * members
+        )
+        return activations.new_zeros(members, dtype=torch.float64), torch.empty(0), None
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise PenaltyError(f"SpectralPenalty: `{name}` must be one of {', '.join(choices)}; got {value!r}.")
+
+
+def _over_processes(n_local: int, device: torch.device) -> tuple[Reduce, int]:
+    """Sum over processes, and the number of samples of all of them."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return no_reduction, n_local
+
+    def reduce(values: Tensor) -> Tensor:
+        summed = values.contiguous().clone()
+        distributed.all_reduce(summed)
+        return summed
+
+    return reduce, int(reduce(torch.tensor(n_local, device=device)))
+
+
+def _world_size() -> int:
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+class _Penalty(torch.autograd.Function):
+    """Activations to one penalty for each member; the gradient needs the leading eigenpairs alone."""
+
+    @staticmethod
+    def forward(ctx: Any, activations: Tensor, penalty: SpectralPenalty) -> Tensor:
+        values, gradients, found = penalty.evaluate(activations.detach())
+        ctx.shape = activations.shape
+        if found is not None:
+            ctx.save_for_backward(2 * gradients, found.vectors, found.projections)
+        return values.to(activations.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
+        if not ctx.saved_tensors:
+            return upstream.new_zeros(ctx.shape), None
+        gradients, vectors, projections = ctx.saved_tensors
+        weights = (gradients * upstream[:, None]).to(vectors.dtype)
+        return (projections * weights[:, :, None]).mT @ vectors, None

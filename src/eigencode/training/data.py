@@ -1,0 +1,73 @@
+"""Batches for members side by side, each in an order of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from eigencode.datasets.images import UNLABELLED, ImageSet
+from eigencode.errors import TrainingError
+
+_DEVICE_SHARE = 0.5
+"""Images stay on a device when they take less than this share of its free memory."""
+
+
+class Batches:
+    """Images and labels, kept on the device where they fit.
+
+    Args:
+        images: ImageSet, or map-style Dataset of (input, label).
+        device: Where batches are wanted.
+
+    Raises:
+        TrainingError: no images, or labels that are missing.
+    """
+
+    def __init__(self, images: ImageSet | Dataset[tuple[Tensor, int]], device: torch.device) -> None:
+        self._device = device
+        if isinstance(images, ImageSet):
+            if bool((images.labels == UNLABELLED).any()):
+                raise TrainingError(f"{images.name}: training needs labels, and some are missing. Add them.")
+            fits = device.type == "cpu" or images.inputs.nbytes < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+            self._inputs: Tensor | None = images.inputs.to(device) if fits else images.inputs
+            self._labels, self._dataset, self.size = images.labels.to(self._inputs.device), None, len(images)
+        else:
+            try:
+                self._inputs, self._labels, self._dataset, self.size = None, torch.empty(0), images, len(images)  # type: ignore[arg-type]
+            except TypeError:
+                raise TrainingError(
+                    f"Images must be an ImageSet or a map-style Dataset with a length; got {type(images).__name__}."
+                ) from None
+        if self.size == 0:
+            raise TrainingError("There are no images to train on.")
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (K, n, ...) and labels (K, n) at indices (K, n)."""
+        flat = indices.flatten()
+        if self._dataset is not None:
+            items = [self._dataset[index] for index in flat.tolist()]
+            inputs, labels = default_collate([(item[0], int(item[1])) for item in items])
+        else:
+            assert self._inputs is not None
+            flat = flat.to(self._inputs.device)
+            inputs, labels = self._inputs[flat], self._labels[flat]
+        inputs, labels = inputs.to(self._device), labels.to(self._device)
+        return inputs.unflatten(0, indices.shape), labels.unflatten(0, indices.shape)
+
+    def epoch(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[Tensor]:
+        """Indices (K, n) of an epoch's batches, each member's in a random order that its seed and the epoch decide."""
+        orders = torch.stack([permutation(self.size, seed=seed, epoch=epoch) for seed in seeds])
+        yield from orders.split(batch_size, dim=1)
+
+
+def permutation(size: int, *, seed: int, epoch: int) -> Tensor:
+    """Random order of an epoch, a function of seed and epoch alone."""
+    return torch.randperm(size, generator=generator_for(seed, epoch))
+
+
+def generator_for(seed: int, number: int) -> torch.Generator:
+    """A generator of its own for each pair of a seed and a number."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) % 2**63)

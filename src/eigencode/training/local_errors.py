@@ -1,0 +1,147 @@
+"""Learning from local errors: every layer has its own fixed classifier and its own loss, and nothing crosses layers.
+
+The update of a layer y = max(0, w x) with scores J y and cross entropy is closed: with the softmax p of the scores, the label
+as one-hot t and e = p - t, it is dw = ((J' e) * [y > 0]) x'. No graph is built (Jiang et al. 2020, Eqs. (1)-(2); Mostafa et al.
+2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from eigencode.errors import TrainingError
+from eigencode.models.papers import JiangNetwork
+
+
+class LocalErrors:
+    """K networks of layers with local errors, as stacked weights that are changed in place.
+
+    Args:
+        models: ``JiangNetwork``s of one size.
+
+    Attributes:
+        weights: Of each layer, shape (K, units, inputs).
+        classifiers: Of each layer, shape (K, classes, units), fixed.
+
+    Raises:
+        TrainingError: another kind of network, or several sizes.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        networks = [model for model in models if isinstance(model, JiangNetwork)]
+        if len(networks) < len(models) or not networks:
+            raise TrainingError(
+                f"Local errors need networks whose layers have classifiers of their own; got {type(models[0]).__name__}. "
+                "Use jiang_mlp, or eigencode.models.papers.JiangNetwork."
+            )
+        shapes = {tuple(tuple(weight.shape) for weight in network.parameters()) for network in networks}
+        if len(shapes) > 1:
+            raise TrainingError("Only networks of one architecture can be stacked; these differ in depth or width.")
+        self._template = networks[0]
+        with torch.no_grad():
+            self.weights = [
+                torch.stack([next(network.layers[layer].parameters()) for network in networks])
+                for layer in range(len(networks[0].layers))
+            ]
+            self.classifiers = [
+                torch.stack([next(network.classifiers[layer].parameters()) for network in networks])
+                for layer in range(len(networks[0].classifiers))
+            ]
+        self._buffers: dict[tuple[int, ...], tuple[list[Tensor], Tensor, Tensor]] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of networks K."""
+        return len(self.weights[0])
+
+    @property
+    def names(self) -> list[str]:
+        """The layers' names in each network."""
+        return list(self._template.local_readouts())
+
+    @torch.no_grad()
+    def step(
+        self,
+        inputs: Float[Tensor, "members n inputs"],
+        labels: Int[Tensor, "members n"],
+        rates: Float[Tensor, " members"],
+        *,
+        layers: range | None = None,
+    ) -> tuple[Float[Tensor, "members layers"], Float[Tensor, "members layers"]]:
+        """One step of gradient descent on each layer's own mean cross entropy, all layers at once.
+
+        Args:
+            inputs: Shape (K, n, inputs).
+            labels: Shape (K, n).
+            rates: Learning rate of each network.
+            layers: Layers that learn; the others stay as they are. Default: all.
+
+        Returns:
+            Loss and fraction of correct images before the step, of each network and layer, shape (K, layers).
+        """
+        learning = range(len(self.weights)) if layers is None else layers
+        codes, scores, change = self._workspace(inputs)
+        self._forward(inputs, codes, scores)
+        logarithms = torch.log_softmax(scores, dim=2)
+        wanted = labels[:, None].expand(len(scores), -1, 1, -1)
+        losses = -logarithms.gather(2, wanted)[:, :, 0].mean(dim=2)
+        correct = (scores.argmax(dim=2) == labels).to(scores.dtype).mean(dim=2)
+        errors = logarithms.exp_()
+        errors.scatter_add_(2, wanted, errors.new_full((1, 1, 1, 1), -1).expand_as(wanted))
+        errors *= (rates / labels.shape[1]).to(errors.dtype)[:, None, None]
+        for layer in learning:
+            source = codes[layer - 1] if layer else inputs
+            torch.bmm(errors[layer].mT, self.classifiers[layer], out=change)
+            torch.ops.aten.threshold_backward.grad_input(change, codes[layer], 0, grad_input=change)
+            self.weights[layer].baddbmm_(change.mT, source, alpha=-1)
+        return losses.T, correct.T
+
+    @torch.no_grad()
+    def scores(self, inputs: Float[Tensor, "members n inputs"]) -> Float[Tensor, "layers members classes n"]:
+        """Scores of every layer's own classifier."""
+        codes, scores, _ = self._workspace(inputs)
+        self._forward(inputs, codes, scores)
+        return scores.clone()
+
+    @torch.no_grad()
+    def codes(self, inputs: Float[Tensor, "members n inputs"]) -> list[Float[Tensor, "members n units"]]:
+        """Outputs of every layer."""
+        codes, scores, _ = self._workspace(inputs)
+        self._forward(inputs, codes, scores)
+        return [code.clone() for code in codes]
+
+    def member(self, number: int) -> JiangNetwork:
+        """A network of its own with the present weights of a member."""
+        import copy
+
+        network = copy.deepcopy(self._template)
+        with torch.no_grad():
+            for layer, classifier, weight, fixed in zip(
+                network.layers, network.classifiers, self.weights, self.classifiers, strict=True
+            ):
+                next(layer.parameters()).copy_(weight[number])
+                next(classifier.parameters()).copy_(fixed[number])
+        return network
+
+    def _workspace(self, inputs: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Memory for outputs, scores and errors, kept from step to step: fresh memory costs as much as the arithmetic."""
+        shape = tuple(inputs.shape[:2])
+        if shape not in self._buffers:
+            members, n_samples = shape
+            codes = [inputs.new_empty(members, n_samples, weight.shape[1]) for weight in self.weights]
+            classes = self.classifiers[0].shape[1]
+            scores = inputs.new_empty(len(self.weights), members, classes, n_samples)
+            self._buffers = {shape: (codes, scores, torch.empty_like(codes[0]))}
+        return self._buffers[shape]
+
+    def _forward(self, inputs: Tensor, codes: list[Tensor], scores: Tensor) -> None:
+        source = inputs
+        for weight, classifier, code, out in zip(self.weights, self.classifiers, codes, scores, strict=True):
+            torch.bmm(source, weight.mT, out=code)
+            code.relu_()
+            torch.bmm(classifier, code.mT, out=out)
+            source = code

@@ -1,0 +1,271 @@
+"""The training loop: one for a single network, for an ensemble, and for every rule of learning."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from eigencode.activations import model_device
+from eigencode.datasets.images import ImageSet
+from eigencode.errors import PenaltyError, SpectrumError, TrainingError
+from eigencode.penalties.forms import DEFAULT_RANKS
+from eigencode.penalties.leading import dense
+from eigencode.spectra.power_law import power_law_line, resolve_window
+from eigencode.training.data import Batches
+from eigencode.training.saving import load_tensors, save_tensors
+from eigencode.training.settings import Cell, Settings
+from eigencode.training.steps import Batch, Learner, learner_for
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called after each step with steps done, steps in all, and what was seen: loss, accuracy, alpha."""
+
+_SAMPLE = 2
+"""Images with which the networks are tried before training starts."""
+
+_EVALUATED = 1000
+"""Held-out images of each member run at once."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished run.
+
+    Attributes:
+        models: Trained networks, in evaluation mode, one for each cell.
+        history: One row for each member, epoch and measured layer: member, epoch (from 1), layer, loss, accuracy and alpha (means
+            over the epoch's training batches, before each step), held_out_accuracy, held_out_alpha (NaN where not measured),
+            seconds.
+        cells: What each member was told.
+        settings: What all were told.
+    """
+
+    models: list[nn.Module]
+    history: pd.DataFrame
+    cells: tuple[Cell, ...]
+    settings: Settings
+
+
+def train(
+    models: nn.Module | Sequence[nn.Module],
+    images: ImageSet | Dataset[tuple[Tensor, int]],
+    *,
+    settings: Settings | None = None,
+    cells: Cell | Sequence[Cell] | None = None,
+    held_out: ImageSet | Dataset[tuple[Tensor, int]] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Training:
+    """Trains one network, or an ensemble of one architecture as stacked tensors.
+
+    A member is a function of its own weights, cell and the images alone; what it is trained beside changes nothing beyond
+    rounding. With a checkpoint file a run that was stopped at any moment goes on where it was: on the CPU it ends bit for bit as
+    if it had not been stopped. A single network is trained in place.
+
+    Args:
+        models: Network or networks, on the device where training runs.
+        images: Training images with labels.
+        settings: What all members share; see ``Settings``.
+        cells: What is each member's own; see ``Cell``. Default: seeds 0, 1, 2, ...
+        held_out: Images for accuracy and exponents after each epoch.
+        checkpoint: File to write the run's state to after each epoch, and to go on from if it is there.
+        progress: Called after each step.
+
+    Returns:
+        Training.
+
+    Raises:
+        TrainingError: settings that contradict each other, a checkpoint of another run or that cannot be written, or a loss that
+            is not finite.
+
+    Example:
+        >>> import eigencode as ec
+        >>> digits = ec.datasets.load("digits", split="train", count=400)
+        >>> network = ec.models.load("gerum_shallow_mlp", image_shape=digits.shape)
+        >>> told = Settings(epochs=2, batch_size=100, spectral=SpectralSettings(ranks="gerum"))
+        >>> run = train(network, digits, settings=told, cells=Cell(target=2.0, strength=0.1))
+        >>> list(run.history.columns[:6])
+        ['member', 'epoch', 'layer', 'loss', 'accuracy', 'alpha']
+    """
+    networks = [models] if isinstance(models, nn.Module) else list(models)
+    told = settings or Settings()
+    if cells is None:
+        cells = [Cell(seed=number) for number in range(len(networks))]
+    cells = (cells,) if isinstance(cells, Cell) else tuple(cells)
+    if len(cells) != len(networks):
+        raise TrainingError(f"There are {len(cells)} cells for {len(networks)} networks. Pass one for each.")
+    run = _Run(networks, images, told, cells, held_out, Path(checkpoint) if checkpoint else None)
+    run.go_on(progress)
+    return run.finished()
+
+
+class _Run:
+    """A learner, its data, and what it has seen so far."""
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        images: Any,
+        settings: Settings,
+        cells: tuple[Cell, ...],
+        held_out: Any,
+        checkpoint: Path | None,
+    ) -> None:
+        if not networks:
+            raise TrainingError("There are no networks to train. Pass at least one.")
+        self.settings, self.cells, self.checkpoint = settings, cells, checkpoint
+        self.device = model_device(networks[0])
+        self.batches = Batches(images, self.device)
+        self.held_out = Batches(held_out, self.device) if held_out is not None else None
+        sample, _ = self.batches.gather(torch.arange(min(_SAMPLE, self.batches.size))[None])
+        self.learner: Learner = learner_for(networks, cells, settings, sample[0])
+        layers = len(self.learner.rows) if settings.rule == "greedy" else 1
+        self.epochs = settings.epochs * layers
+        self.steps_per_epoch = -(-self.batches.size // settings.batch_size)
+        self.epoch, self.rows = 0, list[dict[str, Any]]()
+        identity = {
+            "settings": asdict(settings),
+            "cells": [asdict(cell) for cell in cells],
+            "images": self.batches.size,
+            "network": {name: value.shape for name, value in networks[0].state_dict().items()},
+        }
+        self.identity = json.loads(json.dumps(identity))  # as it comes back from a file
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(cells[0].seed)
+            self.random_state = torch.get_rng_state()
+        if checkpoint is not None and checkpoint.exists():
+            self._load()
+
+    def go_on(self, progress: Progress | None) -> None:
+        """Trains until the last epoch."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.set_rng_state(self.random_state)
+            while self.epoch < self.epochs:
+                self._epoch(progress)
+                self.epoch += 1
+                self.random_state = torch.get_rng_state()
+                if self.checkpoint is not None:
+                    self._save()
+
+    def finished(self) -> Training:
+        """The result."""
+        models = [self.learner.member(number).eval() for number in range(len(self.cells))]
+        return Training(models, pd.DataFrame(self.rows), self.cells, self.settings)
+
+    def _epoch(self, progress: Progress | None) -> None:
+        started, reports, sizes = time.perf_counter(), [], []
+        seeds = [cell.seed for cell in self.cells]
+        for number, indices in enumerate(self.batches.epoch(seeds, self.epoch, self.settings.batch_size)):
+            inputs, labels = self.batches.gather(indices)
+            step = self.epoch * self.steps_per_epoch + number
+            try:
+                report = self.learner.step(Batch(inputs, labels, indices, self.epoch, step))
+            except (PenaltyError, SpectrumError) as error:
+                raise TrainingError(f"Training stopped at step {step + 1} (epoch {self.epoch + 1}): {error}") from None
+            reports.append(report)
+            sizes.append(indices.shape[1])
+            if progress:
+                seen = {name: float(getattr(report, name).nanmean()) for name in ("loss", "accuracy", "alpha")}
+                progress(step + 1, self.epochs * self.steps_per_epoch, seen)
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        loss, accuracy = (_mean([getattr(report, name) for report in reports], weights) for name in ("loss", "accuracy"))
+        alpha = torch.stack([report.alpha for report in reports]).nanmean(dim=0)
+        held_out_accuracy, held_out_alpha = self._held_out()
+        seconds = time.perf_counter() - started
+        for member in range(len(self.cells)):
+            for row, layer in enumerate(self.learner.rows):
+                self.rows.append(
+                    {
+                        "member": member,
+                        "epoch": self.epoch + 1,
+                        "layer": layer,
+                        "loss": float(loss[member, row]),
+                        "accuracy": float(accuracy[member, row]),
+                        "alpha": float(alpha[member, row]),
+                        "held_out_accuracy": float(held_out_accuracy[member, row]),
+                        "held_out_alpha": float(held_out_alpha[member, row]),
+                        "seconds": seconds,
+                    }
+                )
+
+    def _held_out(self) -> tuple[Tensor, Tensor]:
+        """Accuracy and exponents on held-out images, each (K, rows)."""
+        shape = (len(self.cells), len(self.learner.rows))
+        missing = torch.full(shape, torch.nan, dtype=torch.float64)
+        if self.held_out is None:
+            return missing, missing
+        correct = torch.zeros(shape, dtype=torch.float64)
+        for indices in torch.arange(self.held_out.size).split(_EVALUATED):
+            inputs, labels = self.held_out.gather(indices[None])
+            hits = self.learner.scores(inputs[0]).argmax(dim=3) == labels[0]
+            correct += hits.double().sum(dim=2).cpu()
+        measured = (self.epoch + 1) % self.settings.measure_every == 0 or self.epoch + 1 == self.epochs
+        return correct / self.held_out.size, self._held_out_alpha() if measured else missing
+
+    def _held_out_alpha(self) -> Tensor:
+        assert self.held_out is not None
+        spectral = self.settings.spectral
+        ranks, weights = resolve_window(spectral.ranks or DEFAULT_RANKS[spectral.form])
+        indices = torch.arange(min(self.held_out.size, self.settings.held_out_count))
+        parts: dict[str, list[Tensor]] = {}
+        for batch in indices.split(_EVALUATED):
+            for layer, code in self.learner.codes(self.held_out.gather(batch[None])[0][0]).items():
+                parts.setdefault(layer, []).append(code.flatten(2))
+        alphas = torch.full((len(self.cells), len(self.learner.rows)), torch.nan, dtype=torch.float64)
+        for row, layer in enumerate(self.learner.rows):
+            if layer not in parts:
+                continue
+            code = torch.cat(parts.pop(layer), dim=1)
+            if min(len(indices) - 1, code.shape[2]) < ranks[1]:
+                continue
+            found = dense(code, count=ranks[1], total=len(indices)).eigenvalues.cpu()
+            exponents, _ = power_law_line(found, ranks=ranks, weights=weights)
+            alphas[:, row] = torch.where(found[:, -1] > 0, exponents, torch.nan)
+        return alphas
+
+    def _save(self) -> None:
+        assert self.checkpoint is not None
+        facts = {"identity": self.identity, "epoch": self.epoch, "rows": self.rows}
+        save_tensors(self.checkpoint, {**self.learner.state(), "random_state": self.random_state}, facts)
+
+    def _load(self) -> None:
+        assert self.checkpoint is not None
+        tensors, facts = load_tensors(self.checkpoint)
+        for part, mine in self.identity.items():
+            theirs = facts.get("identity", {}).get(part)
+            if theirs != mine:
+                raise TrainingError(
+                    f"{self.checkpoint} belongs to another run: its {part} differ{_difference(theirs, mine)}. Use the same "
+                    "configuration, another folder, or remove it to start again."
+                )
+        self.random_state = tensors.pop("random_state")
+        self.learner.load_state(copy.deepcopy(tensors))
+        self.epoch, self.rows = facts["epoch"], facts["rows"]
+
+
+def _mean(values: list[Tensor], weights: Tensor) -> Tensor:
+    """Mean over steps, each weighed by its batch's size."""
+    return torch.einsum("s,smr->mr", weights / weights.sum(), torch.stack(values))
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    """The first setting that differs, in words."""
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        for key in mine:
+            if theirs.get(key) != mine[key]:
+                inner = _difference(theirs.get(key), mine[key])
+                return inner or f" ({key}: {theirs.get(key)!r} there, {mine[key]!r} here)"
+    if isinstance(theirs, list) and isinstance(mine, list) and len(theirs) != len(mine):
+        return f" ({len(theirs)} there, {len(mine)} here)"
+    if isinstance(theirs, list) and isinstance(mine, list):
+        return next((found for a, b in zip(theirs, mine, strict=True) if a != b and (found := _difference(a, b))), "")
+    return ""

@@ -1,0 +1,273 @@
+"""One network, or K networks of one architecture as stacked tensors: both are members side by side to everything above."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from eigencode.activations import layer_name, model_device, restore_training, tensors_in, trace
+from eigencode.errors import TrainingError
+
+Codes = dict[str, Tensor]
+"""Layer name to outputs, shape (members, n, ...)."""
+
+_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+"""Modules that draw random numbers in training: stacked, a member's draws would depend on the others."""
+
+
+class Members(Protocol):
+    """Networks that are trained side by side.
+
+    Attributes:
+        count: Number of members K.
+        leaves: Tensors that gradients reach, in a fixed order; shape (K, ...) where stacked.
+        parameters: For each member its parameters, sharing memory with the leaves, for an optimiser to move.
+    """
+
+    count: int
+    leaves: list[Tensor]
+    parameters: list[list[nn.Parameter]]
+
+    def forward(self, inputs: Tensor, layers: Sequence[str] = ()) -> tuple[Tensor, Codes]:
+        """Scores (K, n, classes) of inputs (K, n, ...), and the outputs of layers (K, n, ...)."""
+        ...
+
+    def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        """Hands each member's parameters their part of the leaves' gradients."""
+        ...
+
+    def train(self, mode: bool) -> None:
+        """Training or evaluation mode of all modules."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All parameters and buffers, as they are held."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Puts back what ``state`` gave."""
+        ...
+
+    def member(self, number: int) -> nn.Module:
+        """A network of its own with the present weights of a member."""
+        ...
+
+    def flattened(self) -> nn.Module:
+        """A module from inputs (K n, ...), member after member, to scores (K n, classes)."""
+        ...
+
+
+@contextmanager
+def _captured(model: nn.Module, layers: Sequence[str], several: frozenset[str], found: Codes) -> Iterator[None]:
+    """Puts the outputs of layers, as autograd sees them, into ``found`` while the model runs."""
+    wanted, calls = set(layers), dict.fromkeys(several, 0)
+
+    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if name in several:
+                calls[name] += 1
+            tensors = list(tensors_in(output))
+            for place, tensor in tensors:
+                key = layer_name(name, calls.get(name, 1), place if len(tensors) > 1 else "", several=several)
+                if key in wanted:
+                    found[key] = tensor.clone() if _changed_in_place(model, name) else tensor
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name and any(layer.split("#")[0].split("[")[0] == name for layer in layers):
+                stack.callback(module.register_forward_hook(hook_for(name)).remove)
+        yield
+
+
+def _changed_in_place(model: nn.Module, name: str) -> bool:
+    """Whether some module may overwrite its input: then an output must be copied before it goes on."""
+    return any(getattr(module, "inplace", False) for other, module in model.named_modules() if other != name)
+
+
+class Single:
+    """One network, used as it is: any module will do.
+
+    Args:
+        model: Network, changed by training.
+        sample: A small batch (n, ...) on the model's device, to find out which modules are called.
+    """
+
+    def __init__(self, model: nn.Module, sample: Tensor) -> None:
+        self.count, self._model = 1, model
+        self._several = trace(model, sample).several
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.leaves: list[Tensor] = list(trainable)
+        self.parameters = [trainable]
+
+    def forward(self, inputs: Tensor, layers: Sequence[str] = ()) -> tuple[Tensor, Codes]:
+        """See ``Members``."""
+        found: Codes = {}
+        with _captured(self._model, layers, self._several, found):
+            scores = self._model(inputs[0])
+        return scores[None], {name: found[name][None] for name in layers if name in found}
+
+    def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        """See ``Members``."""
+        for parameter, gradient in zip(self.parameters[0], gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.contiguous()  # fused optimisers read it flat
+
+    def train(self, mode: bool) -> None:
+        """See ``Members``."""
+        self._model.train(mode)
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``Members``."""
+        return {name: value.detach() for name, value in self._model.state_dict().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See ``Members``."""
+        self._model.load_state_dict(state)
+
+    def member(self, number: int) -> nn.Module:
+        """See ``Members``."""
+        del number
+        return self._model
+
+    def flattened(self) -> nn.Module:
+        """See ``Members``."""
+        return self._model
+
+
+class Stacked:
+    """K networks of one architecture as stacked tensors, run by torch.func.
+
+    Args:
+        models: Networks with the same modules; they are copied, not changed.
+        sample: A small batch (n, ...) on their device.
+
+    Raises:
+        TrainingError: modules that draw random numbers, which would make a member depend on the others, or unlike architectures.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], sample: Tensor) -> None:
+        random = _random_modules(models[0])
+        if random:
+            raise TrainingError(
+                f"Networks with random modules ({random[0]}) cannot be stacked, since each member must be a function "
+                "of its own seed alone. Train them one by one."
+            )
+        self.count = len(models)
+        self._base = copy.deepcopy(models[0])
+        self._several = trace(models[0], sample).several
+        try:
+            stacked, self._buffers = stack_module_state(list(models))
+        except (RuntimeError, KeyError) as error:
+            raise TrainingError(f"Only networks of one architecture can be stacked ({str(error).splitlines()[0]}).") from None
+        self._stacked = {name: value.detach() for name, value in stacked.items()}
+        trainable = {name for name, parameter in models[0].named_parameters() if parameter.requires_grad}
+        self._trainable = [name for name in self._stacked if name in trainable]
+        for name in self._trainable:
+            self._stacked[name].requires_grad_(True)
+        self.leaves: list[Tensor] = [self._stacked[name] for name in self._trainable]
+        self.parameters = [[nn.Parameter(leaf.detach()[number]) for leaf in self.leaves] for number in range(self.count)]
+
+    def forward(self, inputs: Tensor, layers: Sequence[str] = ()) -> tuple[Tensor, Codes]:
+        """See ``Members``."""
+
+        def one(weights: Codes, buffers: Codes, batch: Tensor) -> tuple[Tensor, Codes]:
+            found: Codes = {}
+            with _captured(self._base, layers, self._several, found):
+                scores = functional_call(self._base, (weights, buffers), (batch,))
+            return scores, {name: found[name] for name in layers if name in found}
+
+        result: tuple[Tensor, Codes] = vmap(one)(self._stacked, self._buffers, inputs)
+        return result
+
+    def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        """See ``Members``."""
+        for number, parameters in enumerate(self.parameters):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = None if gradient is None else gradient[number].contiguous()  # fused optimisers read it flat
+
+    def train(self, mode: bool) -> None:
+        """See ``Members``."""
+        self._base.train(mode)
+
+    def state(self) -> dict[str, Tensor]:
+        """See ``Members``."""
+        return {name: value.detach() for name, value in (self._stacked | self._buffers).items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See ``Members``."""
+        with torch.no_grad():
+            for name, value in (self._stacked | self._buffers).items():
+                value.copy_(state[name])
+
+    def member(self, number: int) -> nn.Module:
+        """See ``Members``."""
+        model = copy.deepcopy(self._base)
+        model.load_state_dict({name: value[number].clone() for name, value in self.state().items()})
+        return model
+
+    def flattened(self) -> nn.Module:
+        """See ``Members``."""
+        return _Flattened(self)
+
+
+def _random_modules(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, _RANDOM)]
+
+
+def stackable(model: nn.Module) -> bool:
+    """Whether copies of a network may be trained as one stack: it draws no random numbers."""
+    return not _random_modules(model)
+
+
+class _Flattened(nn.Module):
+    """All members as one network over inputs (K n, ...), for attacks, which see independent images."""
+
+    def __init__(self, members: Stacked) -> None:
+        super().__init__()
+        self._members = members
+        self._base = members._base
+        self.register_buffer("_device", torch.empty(0, device=members.leaves[0].device), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        grouped = inputs.unflatten(0, (self._members.count, -1))
+        return self._members.forward(grouped)[0].flatten(0, 1)
+
+
+def members_of(models: Sequence[nn.Module], sample: Tensor) -> Members:
+    """One network as it is, several as a stack.
+
+    Args:
+        models: Networks of one architecture.
+        sample: A small batch of inputs.
+
+    Returns:
+        Members.
+
+    Raises:
+        TrainingError: no networks, on different devices, or networks that cannot be stacked.
+    """
+    if not models:
+        raise TrainingError("There are no networks to train. Pass at least one.")
+    if len({model_device(model) for model in models}) > 1:
+        raise TrainingError("All networks of an ensemble must be on one device. Move them with .to(device).")
+    return Single(models[0], sample) if len(models) == 1 else Stacked(models, sample)
+
+
+@contextmanager
+def evaluating(members: Members) -> Iterator[None]:
+    """Evaluation mode without gradients; each module's own mode is restored afterwards."""
+    base = members.flattened()
+    modes = {module: module.training for module in base.modules()}
+    try:
+        members.train(False)
+        with torch.no_grad():
+            yield
+    finally:
+        restore_training(modes)

@@ -1,0 +1,86 @@
+"""State of a run on disk: safetensors, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from eigencode.errors import TrainingError
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Writes tensors and JSON facts to a file; an earlier file stays as it is until the new one is safe on disk.
+
+    Args:
+        path: Where to write; its folder is made if missing.
+        tensors: Name to tensor.
+        facts: JSON values.
+
+    Raises:
+        TrainingError: the disk is full or may not be written to; the earlier file is as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+            partial,
+            metadata={"facts": json.dumps(facts, allow_nan=True)},
+        )
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        kept = f"; the last good one is still {path}" if path.exists() else ""
+        raise TrainingError(
+            f"{path.name} cannot be written to {path.parent} ({_reason(error)}){kept}. Make room and start again."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``save_tensors`` wrote.
+
+    Raises:
+        TrainingError: the file is damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again.") from None
+
+
+def save_member(path: Path, model: nn.Module) -> None:
+    """Writes a network's weights, to be loaded with ``--weights`` or ``eigencode.models.load``."""
+    save_tensors(path, model.state_dict(), {})
+
+
+def remove_states(folder: Path) -> None:
+    """Removes the states of a run that is finished or that starts again; other files stay."""
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
