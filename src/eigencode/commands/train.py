@@ -16,6 +16,7 @@ from torch import nn
 
 from eigencode import models
 from eigencode.attacks import FGSM, PGD, Attack
+from eigencode.attacks.gradient import check_batch
 from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
@@ -34,7 +35,7 @@ _MOST_NETWORKS = 10_000
 def run(config: TrainConfig) -> None:
     """Trains the grid of networks; prints the table or the record, and writes weights, history and report."""
     cells, settings = cells_of(config), settings_of(config)
-    attacks = _attacks(config)
+    attacks, epsilons = _attacks(config), numbers(config.robustness.epsilons, "robustness.epsilons")
     folder = Path(config.out) if config.out else None
     if folder:
         check_folder(folder, overwrite=config.overwrite)
@@ -43,6 +44,9 @@ def run(config: TrainConfig) -> None:
     device = usable_device(config)
     images = load_images(config)
     held_out = load_images(config, split="test" if config.split == "train" else "train")
+    for name, attack in attacks.items():
+        for epsilon in epsilons:
+            check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
     assert config.model is not None
 
     def network(cell: Cell) -> nn.Module:
@@ -70,7 +74,7 @@ def run(config: TrainConfig) -> None:
                 progress=report(number, group),
             )
             runs.append(trained)
-            tables.append(_under_attack(trained, held_out, attacks, config))
+            tables.append(_under_attack(trained, held_out, attacks, epsilons, config))
     _finish(config, cells, runs, tables, images=images, folder=folder)
 
 
@@ -159,14 +163,14 @@ def _attacks(config: TrainConfig) -> dict[str, Attack]:
         raise UsageError(str(error)) from None
 
 
-def _under_attack(trained: Training, images: ImageSet, attacks: dict[str, Attack], config: TrainConfig) -> pd.DataFrame:
+def _under_attack(
+    trained: Training, images: ImageSet, attacks: dict[str, Attack], epsilons: list[float], config: TrainConfig
+) -> pd.DataFrame:
     """Columns such as "fgsm 0.05": accuracy of each member of a group."""
     found = pd.DataFrame(index=range(len(trained.models)))
     subset = images.subset(min(config.robustness.count, len(images)), seed=config.seed)
     for name, attack in attacks.items():
-        table = robust_accuracies(
-            trained.models, subset, attack, epsilons=numbers(config.robustness.epsilons, "robustness.epsilons")
-        )
+        table = robust_accuracies(trained.models, subset, attack, epsilons=epsilons)
         for epsilon, rows in table.groupby("epsilon"):
             found[f"{name} {epsilon:g}"] = rows.set_index("member")["accuracy"]
     return found
@@ -211,6 +215,7 @@ def _finish(
     history = pd.concat(histories, ignore_index=True)
     names = member_names(cells)
     outcome = _outcome(history, cells, names, pd.concat(tables, ignore_index=True))
+    _warn_of_skipped(history, cells, names)
     title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(cells)} networks"
     record = training_record(history, outcome, title=title, configuration=asdict(config), names=names)
     if folder:
@@ -234,6 +239,17 @@ def _finish(
         first = folder / MEMBERS / f"{names[0]}.safetensors"
         print(f"Weights: {folder / MEMBERS} (measure them with --model {config.model} --weights {first})", file=sys.stderr)
         print(f"Report: {written}", file=sys.stderr)
+
+
+def _warn_of_skipped(history: pd.DataFrame, cells: Sequence[Cell], names: Sequence[str]) -> None:
+    for member, skipped in history.groupby("member")["skipped"].sum().items():
+        cell = cells[int(member)]  # type: ignore[call-overload]
+        if skipped and cell.strength:
+            print(
+                f"{names[int(member)]}: {skipped} batches were too small for the ranks, or had a collapsed code, and were not "  # type: ignore[call-overload]
+                "penalised.",
+                file=sys.stderr,
+            )
 
 
 def member_names(cells: Sequence[Cell]) -> list[str]:

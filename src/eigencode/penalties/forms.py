@@ -51,7 +51,7 @@ def nassar_form(
     window = eigenvalues[:, ranks[0] - 1 : ranks[1]]
     line = window[:, :1].detach() * (ranks[0] / rank) ** target[:, None]
     excess = window / line - 1
-    return (excess**2 + excess.clamp_min(0)).mean(dim=1)
+    return (excess**2 + excess.relu()).mean(dim=1)
 
 
 FORMS = {"exponent": exponent_form, "line": line_form, "nassar": nassar_form}

@@ -139,7 +139,8 @@ def random_directions(
     if projections < 1:
         raise PenaltyError(f"jacobian_penalty: `projections` must be at least 1; got {projections}.")
     drawn = torch.randn((projections, *outputs.shape), generator=generator, dtype=outputs.dtype).to(outputs.device)
-    return drawn / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True) * (outputs.shape[-1] / projections) ** 0.5
+    scaled: Tensor = drawn / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True) * (outputs.shape[-1] / projections) ** 0.5
+    return scaled
 
 
 def compare_jacobians(

@@ -129,7 +129,7 @@ class Tracking:
     oversampling: int = 90
     pool: int = 30
     expansion: int = 60
-    tolerance: float = 0.045
+    tolerance: float = 0.035
     max_expansions: int = 3
 
     def rows(self, last: int) -> int:

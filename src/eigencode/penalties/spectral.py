@@ -178,7 +178,7 @@ class SpectralPenalty:
         alpha, _ = power_law_line(found.eigenvalues.clamp_min(torch.finfo(torch.float64).tiny), ranks=self.ranks)
         self.last = PenaltyStep(
             alpha=torch.where(usable, alpha, torch.nan),
-            eigenvalues=torch.where(usable[:, None], found.eigenvalues, torch.nan),
+            eigenvalues=torch.where(usable[:, None], found.eigenvalues[:, :last], torch.nan),
             residual=found.residual,
             expansions=found.expansions,
             solver=tuple(name if fine else "skipped" for name, fine in zip(solver, usable.tolist(), strict=True)),
@@ -187,7 +187,7 @@ class SpectralPenalty:
 
     def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
         members, _, n_features = activations.shape
-        last, rows = self.ranks[1], self.tracking.rows(self.ranks[1])
+        last, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
         if self.solver == "dense" or min(total, n_features) < _DENSE_ORDER * rows:
             return dense(activations, count=last, total=total, reduce=reduce), ["dense"] * members
         block = self._block

@@ -43,8 +43,8 @@ class Training:
     Attributes:
         models: Trained networks, in evaluation mode, one for each cell.
         history: One row for each member, epoch and measured layer: member, epoch (from 1), layer, loss, accuracy and alpha (means
-            over the epoch's training batches, before each step), held_out_accuracy, held_out_alpha (NaN where not measured),
-            seconds.
+            over the epoch's training batches, before each step), skipped (batches without an exponent, and so without a spectral
+            penalty), held_out_accuracy, held_out_alpha (NaN where not measured), seconds.
         cells: What each member was told.
         settings: What all were told.
     """
@@ -178,7 +178,8 @@ class _Run:
                 progress(step + 1, self.epochs * self.steps_per_epoch, seen)
         weights = torch.tensor(sizes, dtype=torch.float64)
         loss, accuracy = (_mean([getattr(report, name) for report in reports], weights) for name in ("loss", "accuracy"))
-        alpha = torch.stack([report.alpha for report in reports]).nanmean(dim=0)
+        alphas = torch.stack([report.alpha for report in reports])
+        alpha, skipped = alphas.nanmean(dim=0), alphas.isnan().sum(dim=0)
         held_out_accuracy, held_out_alpha = self._held_out()
         seconds = time.perf_counter() - started
         for member in range(len(self.cells)):
@@ -191,6 +192,7 @@ class _Run:
                         "loss": float(loss[member, row]),
                         "accuracy": float(accuracy[member, row]),
                         "alpha": float(alpha[member, row]),
+                        "skipped": int(skipped[member, row]),
                         "held_out_accuracy": float(held_out_accuracy[member, row]),
                         "held_out_alpha": float(held_out_alpha[member, row]),
                         "seconds": seconds,

@@ -124,6 +124,13 @@ class GradientLearner:
             for layer in layers
         }
         self._strengths = {layer: self._per_member([cell.strength_of(layer) for cell in cells]) for layer in layers}
+        for layer, penalty in self._penalties.items():
+            if settings.batch_size <= penalty.ranks[1] and bool(self._strengths[layer].any()):
+                raise TrainingError(
+                    f"A batch of {settings.batch_size} images has no eigenvalue at rank {penalty.ranks[1]}: the penalty's ranks "
+                    f"{penalty.ranks[0]}-{penalty.ranks[1]} need batches of {penalty.ranks[1] + 1}. Enlarge the batch or lower "
+                    "the last rank."
+                )
         self._covariance = self._per_member([cell.covariance for cell in cells])
         self._jacobian = self._per_member([cell.jacobian for cell in cells])
         if not layers and bool(self._covariance.any()):

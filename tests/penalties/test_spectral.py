@@ -1,0 +1,347 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from eigencode import datasets, models
+from eigencode.errors import PenaltyError, SpectrumError
+from eigencode.penalties import SpectralPenalty, Tracking
+from oracles import penalties as oracle
+
+SAME = 1e-9  # float64 decompositions of well separated eigenvalues
+ALPHA_ERROR, COSINE = 2e-3, 0.99  # what the tracked solver promises along a training, for targets up to 3
+FORMS = [("exponent", (2, 8)), ("line", (1, 7)), ("nassar", (3, 9))]
+SHAPES = [(60, 12), (12, 60)]  # covariance and Gram matrix
+
+
+def code_with(eigenvalues, n_samples=40, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    count = len(eigenvalues)
+    draw = torch.randn(n_samples, count, generator=generator, dtype=torch.float64)
+    scores = torch.linalg.qr(draw - draw.mean(dim=0)).Q
+    axes = torch.linalg.qr(torch.randn(count, count, generator=generator, dtype=torch.float64)).Q
+    return scores * torch.tensor(eigenvalues, dtype=torch.float64).mul(n_samples - 1).sqrt() @ axes
+
+
+def gradient_of(penalty, code):
+    leaf = code.clone().requires_grad_(True)
+    value = penalty(leaf)
+    value.backward()
+    return value.detach(), leaf.grad
+
+
+@pytest.mark.parametrize(("form", "ranks"), FORMS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dense_equals_autograd_through_a_full_decomposition(form, ranks, shape, generator):
+    code = torch.randn(shape, generator=generator, dtype=torch.float64) * torch.linspace(1, 3, shape[1]) + 5
+    value, gradient = gradient_of(SpectralPenalty(1.3, ranks=ranks, form=form, solver="dense"), code)
+    expected, expected_gradient = gradient_of(lambda leaf: oracle.spectral(leaf, target=1.3, ranks=ranks, form=form), code)
+    assert float(value) == pytest.approx(float(expected), rel=SAME)
+    assert torch.allclose(gradient, expected_gradient, rtol=1e-6, atol=SAME)
+
+
+@pytest.mark.parametrize(("form", "ranks"), FORMS[:2])  # Nassar's anchor is held fixed, which no difference quotient does
+@pytest.mark.parametrize(
+    "eigenvalues",
+    [
+        [9, 8, 6, 5, 4, 3, 2, 1.5, 1, 0.5],
+        [9, 8, 6, 6, 4, 3, 2, 2, 1, 0.5],  # pairs inside the window
+        [9, 8, 6, 5, 4, 3, 2, 1.5, 1, 0],  # a zero beyond the window
+    ],
+)
+def test_gradcheck(form, ranks, eigenvalues):
+    code = code_with(eigenvalues).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda leaf: SpectralPenalty(0.5, ranks=ranks, form=form, solver="dense")(leaf), code)
+
+
+def test_many_equal_eigenvalues_give_a_finite_gradient_that_does_not_depend_on_their_basis():
+    code = code_with([4] * 12)
+    rotation = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64)).Q
+    _, gradient = gradient_of(SpectralPenalty(1.0, ranks=(2, 8)), code)
+    _, rotated = gradient_of(SpectralPenalty(1.0, ranks=(2, 8)), code @ rotation)
+    assert gradient.isfinite().all()
+    assert torch.allclose(gradient @ rotation, rotated, atol=1e-8)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 3.0])
+def test_value_is_the_distance_from_the_target(alpha):
+    code = code_with([float(rank) ** -alpha for rank in range(1, 31)])
+    assert float(SpectralPenalty(1.0, ranks=(2, 20))(code)) == pytest.approx(abs(alpha - 1), abs=1e-6)
+    assert float(SpectralPenalty(alpha, ranks=(2, 20), form="line")(code)) == pytest.approx(0, abs=1e-10)
+    assert float(SpectralPenalty(alpha, ranks=(2, 20), form="nassar")(code)) == pytest.approx(0, abs=1e-10)
+
+
+def test_invariances():
+    code = code_with([float(rank) ** -1.5 for rank in range(1, 21)])
+    rotation = torch.linalg.qr(torch.randn(20, 20, dtype=torch.float64)).Q
+    value = float(SpectralPenalty(1.0, ranks=(2, 15))(code))
+    for other in (code + 7, code * 100, code[torch.randperm(40)], code @ rotation):
+        assert float(SpectralPenalty(1.0, ranks=(2, 15))(other)) == pytest.approx(value, rel=1e-8)
+
+
+def drifting(steps, *, n_samples=700, n_features=600, alpha=2.0, dtype=torch.float64):
+    """Batches of a code whose axes turn a little from step to step, each with fresh samples."""
+    generator = torch.Generator().manual_seed(3)
+    scales = torch.arange(1, n_features + 1, dtype=torch.float64) ** (-alpha / 2)
+    axes = torch.linalg.qr(torch.randn(n_features, n_features, generator=generator, dtype=torch.float64)).Q
+    for _ in range(steps):
+        turn = 1e-3 * torch.randn(n_features, n_features, generator=generator, dtype=torch.float64)
+        axes = torch.linalg.qr(axes + turn @ axes).Q
+        samples = torch.randn(n_samples, n_features, generator=generator, dtype=torch.float64)
+        yield ((samples * scales) @ axes).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("alpha", [1.0, 2.0, 3.0, 4.0])
+def test_tracked_follows_a_drifting_code(alpha, dtype):
+    tracked, dense = SpectralPenalty(1.0, ranks=(6, 50)), SpectralPenalty(1.0, ranks=(6, 50), solver="dense")
+    solvers = []
+    for code in drifting(6, alpha=alpha, dtype=dtype):
+        _, gradient = gradient_of(tracked, code)
+        _, expected = gradient_of(dense, code.double())
+        solvers += tracked.last.solver
+        cosine = torch.cosine_similarity(gradient.double().flatten(), expected.flatten(), dim=0)
+        assert abs(float(tracked.last.alpha - dense.last.alpha)) < ALPHA_ERROR
+        assert float(cosine) > COSINE
+    assert solvers == ["dense"] + ["tracked"] * 5
+    assert bool((tracked.last.residual < Tracking().tolerance).all())
+
+
+def test_a_residual_above_the_tolerance_ends_with_the_dense_solver():
+    strict = SpectralPenalty(1.0, ranks=(6, 50), tracking=Tracking(tolerance=1e-12, max_expansions=1))
+    for code in drifting(3):
+        value, gradient = gradient_of(strict, code)
+    expected, expected_gradient = gradient_of(SpectralPenalty(1.0, ranks=(6, 50), solver="dense"), code)
+    assert strict.last.solver == ("dense",)
+    assert float(strict.last.residual) > 1e-12
+    assert float(value) == pytest.approx(float(expected), rel=SAME)
+    assert torch.allclose(gradient, expected_gradient, atol=SAME)
+
+
+def test_more_expansions_reduce_the_residual():
+    residuals = []
+    for most in (1, 2):
+        penalty = SpectralPenalty(1.0, ranks=(6, 50), tracking=Tracking(tolerance=1e-12, max_expansions=most))
+        for code in drifting(2):
+            penalty(code)
+        residuals.append(float(penalty.last.residual))
+    assert residuals[1] < 0.3 * residuals[0]
+
+
+def test_the_block_is_reset_when_the_shape_changes_and_carried_by_the_state():
+    codes = list(drifting(3))
+    penalty = SpectralPenalty(1.0, ranks=(6, 50))
+    penalty(codes[0])
+    later = SpectralPenalty(1.0, ranks=(6, 50))
+    later.load_state_dict(penalty.state_dict())
+    assert torch.equal(later(codes[1]), penalty(codes[1]))
+    assert penalty.last.solver == later.last.solver == ("tracked",)
+    penalty(codes[2][:, :500])
+    assert penalty.last.solver == ("dense",)
+
+
+def test_members_are_penalised_each_on_its_own():
+    codes = list(drifting(4))
+    together = SpectralPenalty([1.0, 3.0], ranks=(6, 50))
+    alone = [SpectralPenalty(1.0, ranks=(6, 50)), SpectralPenalty(3.0, ranks=(6, 50))]
+    for first, second in [codes[:2], codes[2:]]:
+        stacked = torch.stack([first, second]).requires_grad_(True)
+        values = together.members(stacked)
+        (values * torch.tensor([1.0, 2.0])).sum().backward()
+        for number, (penalty, code) in enumerate(zip(alone, (first, second), strict=True)):
+            value, gradient = gradient_of(penalty, code)
+            assert float(values[number].detach()) == pytest.approx(float(value), rel=1e-12)
+            assert torch.allclose(stacked.grad[number], (number + 1) * gradient, rtol=1e-9, atol=1e-14)
+
+
+def test_a_member_that_needs_more_expansions_leaves_the_others_as_they_were():
+    easy, hard = list(drifting(2)), list(drifting(2, alpha=1.0))
+    hard[1] = torch.randn(700, 600, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    together, alone = SpectralPenalty(1.0, ranks=(6, 50)), SpectralPenalty(1.0, ranks=(6, 50))
+    for first, second in zip(easy, hard, strict=True):
+        values = together.members(torch.stack([first, second]))
+        value = alone(first)
+    assert float(together.last.expansions[1]) > float(together.last.expansions[0])
+    assert together.last.solver == ("tracked", "dense")
+    assert float(values[0]) == pytest.approx(float(value), rel=1e-12)
+
+
+class TestDegenerateCodes:
+    def test_a_batch_too_small_is_an_error_or_a_counted_step(self):
+        code = torch.randn(30, 80)
+        with pytest.raises(PenaltyError) as caught:
+            SpectralPenalty(1.0)(code)
+        assert str(caught.value) == (
+            "SpectralPenalty: ranks 6-50 need 51 images in a batch and 50 units; got 30 images and 80 units. "
+            "Lower the last rank, or enlarge the batch."
+        )
+        penalty = SpectralPenalty(1.0, degenerate="skip")
+        value, gradient = gradient_of(penalty, code)
+        assert float(value) == 0
+        assert not gradient.any()
+        assert penalty.skipped.tolist() == [1]
+        assert penalty.last.solver == ("skipped",)
+
+    def test_too_few_units_are_an_error_even_when_skipping(self):
+        with pytest.raises(PenaltyError, match=r"got 100 images and 20 units\. Lower the last rank, or choose a wider layer\.$"):
+            SpectralPenalty(1.0, degenerate="skip")(torch.randn(100, 20))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("offset", [0.0, 100.0])
+    def test_a_collapsed_code_is_an_error_or_a_counted_step(self, dtype, offset):
+        code = (torch.randn(100, 5, dtype=dtype) @ torch.randn(5, 80, dtype=dtype)) + offset
+        with pytest.raises(PenaltyError) as caught:
+            SpectralPenalty(1.0)(code)
+        assert str(caught.value) == (
+            "SpectralPenalty: the code has collapsed to 5 dimensions above rounding; ranks 6-50 need 50. "
+            'Lower the last rank or the strength, or pass degenerate="skip".'
+        )
+        penalty = SpectralPenalty(1.0, degenerate="skip")
+        value, gradient = gradient_of(penalty, code)
+        assert float(value) == 0
+        assert not gradient.any()
+        assert penalty.skipped.tolist() == [1]
+
+    def test_dead_units_do_no_harm(self):
+        code = code_with([float(rank) ** -1.5 for rank in range(1, 21)])
+        wide = torch.cat([code, torch.zeros(40, 30, dtype=torch.float64)], dim=1)
+        value, gradient = gradient_of(SpectralPenalty(1.0, ranks=(2, 15)), wide)
+        assert float(value) == pytest.approx(float(SpectralPenalty(1.0, ranks=(2, 15))(code)), rel=1e-9)
+        assert gradient.isfinite().all()
+        assert not gradient[:, 20:].any()
+
+    def test_one_collapsed_member_is_skipped_alone(self):
+        good = code_with([float(rank) ** -1.5 for rank in range(1, 21)])
+        penalty = SpectralPenalty(1.0, ranks=(2, 15), degenerate="skip")
+        stacked = torch.stack([good, torch.zeros_like(good)]).requires_grad_(True)
+        values = penalty.members(stacked)
+        values.sum().backward()
+        assert float(values[0].detach()) == pytest.approx(0.5, abs=1e-6)
+        assert float(values[1].detach()) == 0
+        assert stacked.grad.isfinite().all()
+        assert penalty.skipped.tolist() == [0, 1]
+
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    @pytest.mark.parametrize("solver", ["dense", "tracked"])
+    def test_values_that_are_not_finite_are_an_error(self, bad, solver):
+        penalty = SpectralPenalty(1.0, solver=solver)
+        codes = list(drifting(2))
+        penalty(codes[0])
+        codes[1][3, 4] = bad
+        with pytest.raises(PenaltyError) as caught:
+            penalty(codes[1])
+        assert str(caught.value) == (
+            "SpectralPenalty: activations are NaN or infinite. Lower the learning rate, or clip the gradients."
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": -1.0}, "SpectralPenalty: `target` must be a finite exponent of at least 0; got -1.0."),
+        ({"form": "cubic"}, "SpectralPenalty: `form` must be one of exponent, line, nassar; got 'cubic'."),
+        ({"solver": "qr"}, "SpectralPenalty: `solver` must be one of tracked, dense; got 'qr'."),
+        ({"degenerate": "hide"}, "SpectralPenalty: `degenerate` must be one of raise, skip; got 'hide'."),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(PenaltyError) as caught:
+        SpectralPenalty(**options)
+    assert str(caught.value) == message
+
+
+def test_more_refusals():
+    with pytest.raises(SpectrumError, match="must start at 1 or above"):
+        SpectralPenalty(1.0, ranks=(0, 10))
+    with pytest.raises(PenaltyError, match=r"there are 2 targets for 1 members\. Pass one or one for each\.$"):
+        SpectralPenalty([1.0, 2.0], ranks=(1, 5))(torch.randn(20, 10))
+    with pytest.raises(
+        PenaltyError, match=r"must be floating-point of shape \(n, units \.\.\.\); got torch\.int64 of shape \(20, 10\)"
+    ):
+        SpectralPenalty(1.0, ranks=(1, 5))(torch.ones(20, 10, dtype=torch.int64))
+
+
+def test_half_precision_is_solved_in_single():
+    code = torch.randn(100, 30).to(torch.bfloat16).requires_grad_(True)
+    value = SpectralPenalty(1.0, ranks=(1, 20))(code)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert code.grad.dtype == torch.bfloat16
+
+
+_DISTRIBUTED = """
+import os, sys, torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from eigencode.penalties import SpectralPenalty
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+for solver, sizes in (("dense", (30, 50)), ("tracked", (450, 250))):
+    torch.manual_seed(0)
+    units, ranks = (20, (2, 8)) if solver == "dense" else (300, (6, 40))
+    layer = torch.nn.Linear(units, units, dtype=torch.float64)
+    scales = torch.arange(1, units + 1, dtype=torch.float64) ** -0.7
+    network = DistributedDataParallel(layer)
+    alone = torch.nn.Linear(units, units, dtype=torch.float64)
+    alone.load_state_dict(layer.state_dict())
+    shared, single = SpectralPenalty(2.0, ranks=ranks, solver=solver), None
+    for step in range(2):
+        images = torch.randn(sum(sizes), units, dtype=torch.float64) * scales
+        mine = images.split(sizes)[rank]
+        network.zero_grad()
+        value = shared(network(mine))
+        value.backward()
+        print(solver, step, shared.last.solver[0], float(value), float(layer.weight.grad.norm()), float(layer.weight.grad[0, 0]))
+        if rank == 0:
+            torch.save({"images": images, "weight": alone.state_dict(), "gradient": layer.weight.grad, "value": value.detach()},
+                       os.path.join(sys.argv[1], f"{solver}-{step}.pt"))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("solver", ["dense", "tracked"])
+def test_two_processes_give_the_gradient_of_one(solver, tmp_path):
+    script = tmp_path / "distributed.py"
+    script.write_text(_DISTRIBUTED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent)
+    ranks = (2, 8) if solver == "dense" else (6, 40)
+    penalty = SpectralPenalty(2.0, ranks=ranks, solver=solver)
+    for step in range(2):
+        found = torch.load(tmp_path / f"{solver}-{step}.pt", weights_only=True)
+        units = found["images"].shape[1]
+        layer = torch.nn.Linear(units, units, dtype=torch.float64)
+        layer.load_state_dict(found["weight"])
+        value = penalty(layer(found["images"]))
+        value.backward()
+        assert float(value.detach()) == pytest.approx(float(found["value"]), rel=1e-9)
+        assert torch.allclose(layer.weight.grad, found["gradient"], rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data("mnist")
+@pytest.mark.parametrize("target", [1.0, 2.0, 3.0])
+def test_tracked_holds_all_along_a_training_on_mnist(target):
+    images = datasets.load("mnist", split="train")
+    model = models.load("gerum_shallow_mlp", image_shape=images.shape)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-7)
+    order = torch.Generator().manual_seed(0)
+    tracked, dense = SpectralPenalty(target), SpectralPenalty(target, solver="dense")
+    step = 0
+    for _ in range(8):
+        for batch in torch.randperm(len(images), generator=order).split(2500):
+            code = model.tanh1(model.hidden1(images.inputs[batch].flatten(1)))
+            penalty = tracked(code)
+            if step % 12 == 11:
+                (gradient,) = torch.autograd.grad(penalty, code, retain_graph=True)
+                _, expected = gradient_of(dense, code.detach().double())
+                cosine = torch.cosine_similarity(gradient.double().flatten(), expected.flatten(), dim=0)
+                assert abs(float(tracked.last.alpha - dense.last.alpha)) < ALPHA_ERROR
+                assert float(cosine) > COSINE
+            loss = torch.nn.functional.cross_entropy(model.output(code), images.labels[batch]) + penalty
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
