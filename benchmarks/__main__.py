@@ -13,6 +13,9 @@ BENCHMARKS = (
     "nested_curve",
     "strengths_against_measure",
     "components_against_sklearn",
+    "penalty_step",
+    "stacked_training",
+    "jacobian_step",
 )
 
 for name in sys.argv[1:] or BENCHMARKS:

@@ -94,12 +94,12 @@ def _dense_one(rows: Tensor, count: int, total: int, reduce: Reduce) -> tuple[Te
 
 
 def _leading_of(matrix: Float[Tensor, "k k"], count: int) -> tuple[Float[Tensor, " count"], Float[Tensor, "count k"]]:
-    """Largest eigenvalues, not negative, and their eigenvectors as rows."""
+    """Largest eigenvalues, not negative, and their eigenvectors as rows; the matrix is used up."""
     order = len(matrix)
     if matrix.device.type == "cpu" and _FULL_DECOMPOSITION * count < order:  # on the CPU some are cheaper than all
-        values, columns = scipy.linalg.eigh(
-            matrix.numpy(), subset_by_index=(order - count, order - 1), driver="evr", check_finite=False
-        )
+        wanted = (order - count, order - 1)
+        own = matrix.T.numpy()  # LAPACK's order of memory: solved in place, without a copy
+        values, columns = scipy.linalg.eigh(own, subset_by_index=wanted, driver="evr", check_finite=False, overwrite_a=True)
         ascending, vectors = torch.from_numpy(values), torch.from_numpy(columns)
     else:
         ascending, vectors = torch.linalg.eigh(matrix)
@@ -227,8 +227,8 @@ def _ritz(rows: Tensor, codes: Tensor, keep: int, total: int, reduce: Reduce) ->
 
 
 def _finite(products: Tensor) -> Tensor:
-    """The products, unless a NaN or infinite activation has reached them."""
-    if not bool(torch.isfinite(products).all()):
+    """The products, unless a NaN or infinite activation has reached them; then a square on the diagonal is one too."""
+    if not bool(torch.isfinite(products.diagonal(dim1=-2, dim2=-1)).all()):
         raise PenaltyError("SpectralPenalty: activations are NaN or infinite. Lower the learning rate, or clip the gradients.")
     return products
 

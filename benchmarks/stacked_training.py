@@ -1,0 +1,93 @@
+"""Networks trained as one stack against a plain loop over networks: wall time for each network's step.
+
+Local errors, depth 8, width 200, batch 200, 20 networks, against nn.Linear and autograd, one network after the other, with the
+share of the machine's matrix-product peak; then the papers' networks by back-propagation, large and small.
+"""
+
+import statistics
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.penalty_step import products_per_second
+from benchmarks.timing import clock, write
+from eigencode import models
+from eigencode.models.papers import JiangNetwork
+from eigencode.training.local_errors import LocalErrors
+from eigencode.training.networks import members_of
+
+DEPTH, WIDTH, BATCH, MEMBERS, INPUTS, CLASSES = 8, 200, 200, 20, 784, 10
+ROUNDS = 15
+
+
+def local_errors():
+    inputs, labels = torch.rand(MEMBERS, BATCH, INPUTS), torch.randint(0, CLASSES, (MEMBERS, BATCH))
+    stacked = LocalErrors([JiangNetwork() for _ in range(MEMBERS)])
+    rates = torch.full((MEMBERS,), 0.01)
+    networks = [JiangNetwork() for _ in range(MEMBERS)]
+    optimizers = [torch.optim.SGD(network.layers.parameters(), lr=0.01) for network in networks]
+
+    def together():
+        stacked.step(inputs, labels, rates)
+
+    def one_by_one():
+        for number, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            code, loss = inputs[number], 0
+            for layer, classifier in zip(network.layers, network.classifiers, strict=True):
+                code = layer(code.detach())
+                loss = loss + cross_entropy(classifier(code), labels[number])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    arithmetic = 2 * 2 * BATCH * (INPUTS * WIDTH + (DEPTH - 1) * WIDTH**2) + 2 * 2 * DEPTH * BATCH * WIDTH * CLASSES
+    return together, one_by_one, MEMBERS, arithmetic
+
+
+def back_propagation(name, shape, batch, members):
+    inputs, labels = torch.rand(members, batch, *shape), torch.randint(0, CLASSES, (members, batch))
+    made = [models.load(name, image_shape=shape, seed=seed) for seed in range(members)]
+    stack = members_of(made, inputs[0, :2])
+    optimizer = torch.optim.Adam([{"params": parameters} for parameters in stack.parameters], lr=1e-4, fused=True)
+    networks = [models.load(name, image_shape=shape, seed=seed) for seed in range(members)]
+    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4) for network in networks]
+
+    def together():
+        scores, _ = stack.forward(inputs)
+        loss = cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none").view(members, -1).mean(dim=1).sum()
+        stack.assign_gradients(torch.autograd.grad(loss, stack.leaves))
+        optimizer.step()
+
+    def one_by_one():
+        for number, (network, own) in enumerate(zip(networks, optimizers, strict=True)):
+            own.zero_grad()
+            cross_entropy(network(inputs[number]), labels[number]).backward()
+            own.step()
+
+    weights = sum(parameter.numel() for parameter in networks[0].parameters() if parameter.ndim > 1)
+    return together, one_by_one, members, 3 * 2 * batch * weights if "mlp" in name else None
+
+
+def main():
+    cases = {
+        "local errors, 8 x 200, batch 200, 20 networks": local_errors(),
+        "gerum_shallow_mlp, MNIST size, batch 2500, 4 networks": back_propagation("gerum_shallow_mlp", (1, 28, 28), 2500, 4),
+        "gerum_cnn, digits size, batch 20, 20 networks": back_propagation("gerum_cnn", (1, 8, 8), 20, 20),
+        "schaeffer_cnn, digits size, batch 20, 20 networks": back_propagation("schaeffer_cnn", (1, 8, 8), 20, 20),
+    }
+    peak = products_per_second()
+    results = {"peak of a matrix product, 1e9 operations per second": peak / 1e9}
+    for name, (together, one_by_one, members, arithmetic) in cases.items():
+        taken = {"stacked": [], "plain loop": []}
+        for _ in range(ROUNDS):
+            taken["stacked"].append(clock(together)[2] / members)
+            taken["plain loop"].append(clock(one_by_one)[2] / members)
+        medians = {key: statistics.median(values) for key, values in taken.items()}
+        results[name] = {
+            "stacked_seconds_per_network": medians["stacked"],
+            "plain_seconds_per_network": medians["plain loop"],
+            "times_faster": medians["plain loop"] / medians["stacked"],
+        }
+        if arithmetic:
+            results[name]["share_of_peak"] = arithmetic / medians["stacked"] / peak
+    write("stacked_training", results)
