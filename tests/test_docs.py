@@ -23,7 +23,13 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
+    "--epochs 60": "--epochs 1",
+    "--epochs 50": "--epochs 1",
     "--epochs 10": "--epochs 1",
+    "--seeds 20": "--seeds 2",
+    "--robustness.count 10000": "--robustness.count 50",
+    "--robustness.count 3000": "--robustness.count 50",
+    "--penalty.target 1,2,3,4": "--penalty.target 2",
     "--epochs 5": "--epochs 1",
     "--half_samples 10": "--half_samples 0",
     "--strengths 0:0.19:0.01": "--strengths 0,0.1",
@@ -33,7 +39,7 @@ SMALLER = {
 }
 
 
-LONG_PAGES = ("perturbed.md",)
+LONG_PAGES = ("perturbed.md", "trained.md")
 
 
 def blocks(kind):

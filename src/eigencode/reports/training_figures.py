@@ -11,66 +11,101 @@ from matplotlib.figure import Figure
 
 from eigencode.reports.figures import new_figure
 
-_LEGEND_NETWORKS = 12
-"""With more networks the legend would hide the curves."""
+_LEGEND_ENTRIES = 12
+"""With more settings the legend would hide the curves."""
+
+_SEED = r"_?seed\d+$"
+"""End of a network's name that says which seed it has."""
 
 
 def plot_learning(history: pd.DataFrame, *, names: Sequence[str]) -> Figure:
-    """Loss, accuracy and exponent over epochs, a line for each network (Gerum et al. 2022, Fig. 2d, e).
+    """Loss, accuracy and exponent over epochs: mean over seeds with a band of one standard deviation (Gerum et al., Fig. 2d, e).
 
     Args:
-        history: ``Training.history``; where several layers were measured they are drawn in several shades.
-        names: The networks' names, in the order of ``member``.
+        history: ``Training.history``.
+        names: The networks' names, in the order of ``member``; networks that differ in their seed alone share a curve.
 
     Returns:
         Figure with three panels; held-out values are solid, training ones dashed.
     """
+    settings = history["member"].map(dict(enumerate(names))).str.replace(_SEED, "", regex=True)
+    labels = [" ".join(part for part in pair if part) for pair in zip(settings, history["layer"], strict=True)]
+    if settings.nunique() > 1 and history["layer"].nunique() == 1:
+        labels = list(settings)
+    groups = list(history.assign(label=labels).groupby("label", sort=False))
     figure = new_figure(12.0, 4.0)
     panels = figure.subplots(1, 3)
-    lines = list(history.groupby(["member", "layer"], sort=False))
-    colours = colormaps["viridis"](np.linspace(0, 0.92, len(lines)))
-    several = history["layer"].nunique() > 1
-    for ((_, layer), rows), colour in zip(lines, colours, strict=True):
-        label = names[int(rows["member"].iloc[0])] + (f" {layer}" if several else "")
-        panels[0].plot(rows["epoch"], rows["loss"], color=colour, lw=1.2, label=label)
-        panels[1].plot(rows["epoch"], rows["held_out_accuracy"], color=colour, lw=1.2)
-        panels[1].plot(rows["epoch"], rows["accuracy"], "--", color=colour, lw=0.8)
-        known = rows[rows["held_out_alpha"].notna()]
-        panels[2].plot(known["epoch"], known["held_out_alpha"], color=colour, lw=1.2)
-        panels[2].plot(rows["epoch"], rows["alpha"], "--", color=colour, lw=0.8)
-    for panel, name in zip(panels, ("training loss", "accuracy", "exponent α"), strict=True):
+    colours = colormaps["viridis"](np.linspace(0, 0.92, len(groups)))
+    drawn = (
+        (panels[0], "training loss", {"loss": "-"}),
+        (panels[1], "accuracy", {"held_out_accuracy": "-", "accuracy": "--"}),
+        (panels[2], "exponent α", {"held_out_alpha": "-", "alpha": "--"}),
+    )
+    for panel, title, quantities in drawn:
+        for (label, rows), colour in zip(groups, colours, strict=True):
+            for quantity, style in quantities.items():
+                over_seeds = rows[rows[quantity].notna()].groupby("epoch")[quantity]
+                mean, spread = over_seeds.mean(), over_seeds.std().fillna(0)
+                panel.plot(mean.index, mean, style, color=colour, lw=1.2 if style == "-" else 0.8, label=label)
+                if style == "-":
+                    panel.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
         panel.set_xlabel("epoch")
-        panel.set_ylabel(name)
+        panel.set_ylabel(title)
     panels[0].set_yscale("log")
     panels[1].set_title("solid: held out, dashed: training", loc="left", fontsize=9)
-    if len(lines) <= _LEGEND_NETWORKS:
+    if len(groups) <= _LEGEND_ENTRIES:
         panels[0].legend(fontsize=7, frameon=False)
     return figure
 
 
 def plot_outcome(outcome: pd.DataFrame) -> Figure:
-    """Accuracy, clean and under attack, against the measured exponent of the training batches (Gerum et al. 2022, Fig. 2a-c).
+    """What came of it: along the layers where several were measured, else accuracy against the exponent.
 
     Args:
-        outcome: One row for each network and layer, with columns accuracy, "alpha (training)" or "alpha (held out)", strength,
-            and one column for each attack and budget.
+        outcome: One row for each network and layer, with columns accuracy, "alpha (training)", "alpha (held out)", strength, and
+            one column for each attack and budget.
 
     Returns:
-        Figure with a panel for each accuracy; a colour for each strength.
+        Figure; against the exponent, a panel for each accuracy, clean and under attack, and a colour for each strength
+        (Gerum et al. 2022, Fig. 2a-c); along the layers, mean and standard deviation over networks (Jiang et al. 2020, Fig. 5).
     """
+    return _along_layers(outcome) if outcome["layer"].nunique() > 1 else _against_alpha(outcome)
+
+
+def _along_layers(outcome: pd.DataFrame) -> Figure:
+    figure = new_figure(9.0, 3.8)
+    panels = figure.subplots(1, 2)
+    settings = outcome["network"].str.replace(_SEED, "", regex=True)
+    layers = list(dict.fromkeys(outcome["layer"]))
+    for setting, rows in outcome.groupby(settings, sort=False):
+        for panel, name in zip(panels, ("accuracy", "alpha (held out)"), strict=True):
+            over_seeds = rows.groupby("layer")[name]
+            mean, spread = over_seeds.mean().reindex(layers), over_seeds.std().reindex(layers)
+            panel.errorbar(range(len(layers)), mean, yerr=spread, fmt="o-", ms=4, lw=1.2, capsize=3, label=str(setting))
+    for panel, title in zip(panels, ("accuracy on held-out images", "exponent α of held-out images"), strict=True):
+        panel.set_xticks(range(len(layers)), layers, rotation=45 if len(layers) > 5 else 0, fontsize=8)
+        panel.set_ylabel(title)
+    panels[1].axhline(1, color="grey", lw=0.8, ls=":")
+    panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
+    if settings.nunique() > 1:
+        panels[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _against_alpha(outcome: pd.DataFrame) -> Figure:
     known = ("network", "layer", "target", "strength", "covariance", "jacobian", "training accuracy")
-    accuracies = [name for name in outcome if name not in known and not str(name).startswith("alpha")]
+    accuracies = [str(name) for name in outcome if name not in known and not str(name).startswith("alpha")]
     axis = "alpha (training)" if outcome["alpha (training)"].notna().any() else "alpha (held out)"
     figure = new_figure(4.2 * len(accuracies), 3.8)
     panels = np.atleast_1d(figure.subplots(1, len(accuracies)))
-    varied = "layer" if outcome["layer"].nunique() > 1 else "strength"
+    varied = next((name for name in ("strength", "covariance", "jacobian") if outcome[name].nunique() > 1), "strength")
     groups = list(outcome.groupby(varied, sort=False))
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
+    symbol = {"strength": "β", "covariance": "c1", "jacobian": "c2"}[varied]
     for panel, name in zip(panels, accuracies, strict=True):
         for (value, rows), colour in zip(groups, colours, strict=True):
-            label = f"{value}" if varied == "layer" else f"β = {value:g}"
-            panel.plot(rows[axis], rows[name], "o", ms=5, color=colour, label=label, alpha=0.8)
+            panel.plot(rows[axis], rows[name], "o", ms=5, color=colour, label=f"{symbol} = {value:g}", alpha=0.8)
         panel.set_xlabel(axis.replace("alpha", "α"))
-        panel.set_ylabel(str(name) if name == "accuracy" else f"accuracy under {name}")
+        panel.set_ylabel(name if name == "accuracy" else f"accuracy under {name}")
     panels[0].legend(fontsize=8, frameon=False)
     return figure
