@@ -360,6 +360,16 @@ class TestTrain:
         found, out, err = run(capsys, *TRAIN, *words)
         assert (found, out, err) == (status, "", f"eigencode: {message}\n")
 
+    def test_one_network_that_diverges_ends_alone(self, capsys, tmp_path):
+        words = ["--optimizer", "sgd", "--learning_rate", 0.01, "--covariance.strength", "0,1e30", "--stack", 2, "--json"]
+        status, out, err = run(capsys, *TRAIN, *words, "--out", tmp_path / "run")
+        record = json.loads(out)
+        assert status == 0
+        assert record["networks"] == ["covariance0_seed0"]
+        assert list(record["failed"]) == ["covariance1e+30_seed0"]
+        assert "covariance1e+30_seed0: Training stopped at step " in err
+        assert [path.name for path in (tmp_path / "run" / "members").iterdir()] == ["covariance0_seed0.safetensors"]
+
     def test_a_read_only_folder(self, capsys, tmp_path):
         (tmp_path / "file").write_text("")
         status, _, err = run(capsys, *TRAIN, "--out", tmp_path / "file" / "run")

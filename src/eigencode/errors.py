@@ -33,6 +33,14 @@ class TrainingError(EigencodeError):
     """A training run cannot start or go on as asked."""
 
 
+class CheckpointError(TrainingError):
+    """A checkpoint that is damaged, or of another run."""
+
+
+class DivergenceError(TrainingError):
+    """A network's training went wrong by its own numbers: a loss that is not finite, a code that has collapsed."""
+
+
 class UsageError(EigencodeError):
     """Options of the command line that make no sense, whatever the data and the network."""
 

@@ -108,7 +108,13 @@ def perturbation_record(
 
 
 def training_record(
-    history: pd.DataFrame, outcome: pd.DataFrame, *, title: str, configuration: Mapping[str, Any], names: Sequence[str]
+    history: pd.DataFrame,
+    outcome: pd.DataFrame,
+    *,
+    title: str,
+    configuration: Mapping[str, Any],
+    names: Sequence[str],
+    failed: Mapping[str, str],
 ) -> dict[str, Any]:
     """Record of a training as JSON values; numbers that are missing are null.
 
@@ -118,15 +124,17 @@ def training_record(
         title: What was trained, in a line.
         configuration: Resolved configuration.
         names: The networks' names, in the order of ``member``.
+        failed: Networks that diverged, and how.
 
     Returns:
-        Record with keys title, created, configuration, versions, hardware, seconds, networks, outcome, history.
+        Record with keys title, created, configuration, versions, hardware, seconds, networks, failed, outcome, history.
     """
     return {
         "title": title,
         **circumstances(configuration),
         "seconds": round(float(history.drop_duplicates(["member", "epoch"])["seconds"].sum()), 1),
         "networks": list(names),
+        "failed": dict(failed),
         "outcome": _rows(outcome),
         "history": _rows(history),
     }

@@ -345,3 +345,22 @@ def test_tracked_holds_all_along_a_training_on_mnist(target):
             loss.backward()
             optimizer.step()
             step += 1
+
+
+@pytest.mark.parametrize("live", [0, 40, 51, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_images_of_many_dead_units(live, dtype):
+    """The Gram matrix of 300 images of 500 units, most of them dead: the block stays orthonormal, the gradient finite."""
+    penalty = SpectralPenalty(1.0, ranks=(6, 50), degenerate="skip")
+    scales = torch.arange(1, live + 1, dtype=dtype) ** -0.5
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        code = torch.zeros(300, 500, dtype=dtype)
+        code[:, :live] = torch.randn(300, live, generator=generator, dtype=dtype) * scales
+        value, gradient = gradient_of(penalty, code)
+        expected = SpectralPenalty(1.0, ranks=(6, 50), degenerate="skip", solver="dense")(code.double())
+        assert gradient.isfinite().all()
+        assert float(value) == pytest.approx(float(expected), abs=ALPHA_ERROR)
+    assert penalty.skipped.tolist() == ([3] if live < 50 else [0])
+    block = penalty.state_dict()["block"][0].double()
+    assert torch.allclose(block @ block.T, torch.eye(len(block), dtype=torch.float64), atol=1e-4)

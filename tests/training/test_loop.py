@@ -112,6 +112,22 @@ def test_members_with_local_errors_equal_the_same_cell_alone(training_digits):
     assert largest_difference(together.models[1], alone.models[0]) < TOGETHER
 
 
+def test_a_network_of_another_memory_layout_learns_the_same(training_digits):
+    cell, settings = Cell(learning_rate=1e-2), Settings(epochs=1, batch_size=100, spectral=JIANG)
+    plain, other = small("convolutional", 0), small("convolutional", 0).to(memory_format=torch.channels_last)
+    train(plain, training_digits, settings=settings, cells=cell)
+    train(other, training_digits, settings=settings, cells=cell)
+    assert largest_difference(plain, other) < 1e-4
+
+
+def test_a_single_network_is_trained_in_place(training_digits):
+    network = JiangNetwork((1, 8, 8), width=20, depth=3)
+    before = network.layers[0][0].weight.detach().clone()
+    settings = Settings(epochs=1, batch_size=100, rule="local", optimizer="sgd", spectral=JIANG)
+    assert train(network, training_digits, settings=settings, cells=Cell(learning_rate=0.05)).models[0] is network
+    assert not torch.equal(network.layers[0][0].weight, before)
+
+
 def test_greedy_trains_one_layer_after_the_other(training_digits, test_digits):
     torch.manual_seed(0)
     network = JiangNetwork((1, 8, 8), width=20, depth=3)
@@ -259,6 +275,16 @@ class TestCheckpoints:
             "folder, or remove it to start again."
         )
 
+    def test_a_checkpoint_of_other_images_or_weights_is_refused(self, training_digits, test_digits, tmp_path):
+        path = tmp_path / "state.safetensors"
+        self.run(training_digits, path, epochs=4, stop_after=6)
+        with pytest.raises(TrainingError, match="belongs to another run: its images differ"):
+            self.run(datasets.load("digits", split="train", count=500, seed=1), path, epochs=4)
+        settings = Settings(epochs=4, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)))
+        cells = [Cell(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
+        with pytest.raises(TrainingError, match="belongs to another run: its networks differ"):
+            train([small("dense", 7), small("dense", 8)], training_digits, settings=settings, cells=cells, checkpoint=path)
+
     def test_a_damaged_checkpoint_is_refused(self, training_digits, tmp_path):
         path = tmp_path / "state.safetensors"
         path.write_bytes(b"no tensors")
@@ -388,7 +414,7 @@ class TestRefusals:
             (
                 Settings(spectral=SpectralSettings(layers="")),
                 Cell(covariance=1.0),
-                "A covariance penalty needs a layer. Name one with the spectral settings' `layers`.",
+                "Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.",
             ),
             (
                 Settings(rule="local", optimizer="sgd"),
@@ -408,6 +434,16 @@ class TestRefusals:
         network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))
         run = train(network, training_digits, settings=Settings(epochs=2, batch_size=120), cells=Cell(strength=1.0))
         assert run.history["skipped"].tolist() == [1, 1]
+
+    def test_a_layer_narrower_than_the_ranks(self, training_digits):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Tanh(), nn.Linear(20, 10))
+        run = train(network, training_digits, settings=Settings(epochs=1))
+        assert math.isnan(run.history["alpha"].iloc[0])
+        with pytest.raises(TrainingError) as caught:
+            train(network, training_digits, settings=Settings(epochs=1), cells=Cell(strength=1.0))
+        assert str(caught.value) == (
+            "Layer '2' has 20 units, and so no eigenvalue at rank 50. Lower the last rank or choose a wider layer."
+        )
 
     def test_others(self, training_digits):
         network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,12 +21,12 @@ from eigencode.attacks.gradient import check_batch
 from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
-from eigencode.errors import AttackError, TrainingError, UsageError
+from eigencode.errors import AttackError, CheckpointError, DivergenceError, TrainingError, UsageError
 from eigencode.records import training_record
 from eigencode.reports import check_folder, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
-from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, Training, robust_accuracies, train
+from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies, train
 from eigencode.training.grouping import group_size
-from eigencode.training.saving import remove_states, save_member
+from eigencode.training.saving import remove_states, save_member, saved_members
 
 STATES, MEMBERS = "states", "members"
 
@@ -39,43 +40,81 @@ def run(config: TrainConfig) -> None:
     folder = Path(config.out) if config.out else None
     if folder:
         check_folder(folder, overwrite=config.overwrite)
-        if config.overwrite:
-            remove_states(folder / STATES)
-    device = usable_device(config)
     images = load_images(config)
     held_out = load_images(config, split="test" if config.split == "train" else "train")
     for name, attack in attacks.items():
         for epsilon in epsilons:
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
-    assert config.model is not None
-
-    def network(cell: Cell) -> nn.Module:
-        assert config.model is not None
-        return models.load(
-            config.model, weights=config.weights, image_shape=images.shape, classes=config.classes, seed=cell.seed
-        ).to(device)
-
-    size = group_size(network(cells[0]), images, settings, device=device, asked=config.stack)
+    grid = _Grid(config, settings, images, held_out, folder, device=usable_device(config))
+    size = grid.group_size(cells[0])
     groups = [cells[start : start + size] for start in range(0, len(cells), size)]
-    runs: list[Training] = []
-    tables: list[pd.DataFrame] = []
     with _bar(len(groups)) as report:
         for number, group in enumerate(groups):
-            state = folder / STATES / f"group-{number:03d}.safetensors" if folder else None
-            if state and state.exists():
-                print(f"Going on from {state}.", file=sys.stderr)
+            grid.train(group, f"group-{number:03d}", report(number, group))
+    attacked = robust_table(grid.networks, held_out, attacks, epsilons, config, size=size)
+    _finish(config, cells, grid, attacked, images=images, folder=folder)
+
+
+class _Grid:
+    """Networks that are trained group by group; one that diverges ends alone."""
+
+    def __init__(
+        self, config: TrainConfig, settings: Settings, images: ImageSet, held_out: ImageSet, folder: Path | None, *, device: str
+    ) -> None:
+        self.config, self.settings, self.images, self.held_out = config, settings, images, held_out
+        self.states, self.device = folder / STATES if folder else None, device
+        self.networks: dict[Cell, nn.Module] = {}
+        self.histories: dict[Cell, pd.DataFrame] = {}
+        self.failed: dict[Cell, str] = {}
+
+    def network(self, cell: Cell) -> nn.Module:
+        """A network with its initial weights."""
+        config = self.config
+        assert config.model is not None
+        model = models.load(
+            config.model, weights=config.weights, image_shape=self.images.shape, classes=config.classes, seed=cell.seed
+        )
+        return model.to(self.device)
+
+    def group_size(self, cell: Cell) -> int:
+        """Networks for each stack; that of the run which is going on, if there is one."""
+        begun = None
+        if self.states and not self.config.overwrite:
+            begun = saved_members(self.states / "group-000.safetensors")
+        asked = self.config.stack if self.config.stack is not None else begun
+        return group_size(self.network(cell), self.images, self.settings, device=self.device, asked=asked)
+
+    def train(self, group: Sequence[Cell], name: str, progress: Any) -> None:
+        """Trains a group; if one of its networks diverges, each is trained alone, which changes nothing for the others."""
+        state = self.states / f"{name}.safetensors" if self.states else None
+        if state and state.exists():
+            print(f"Going on from {state}.", file=sys.stderr)
+        try:
             trained = train(
-                [network(cell) for cell in group],
-                images,
-                settings=settings,
+                [self.network(cell) for cell in group],
+                self.images,
+                settings=self.settings,
                 cells=group,
-                held_out=held_out,
+                held_out=self.held_out,
                 checkpoint=state,
-                progress=report(number, group),
+                progress=progress,
             )
-            runs.append(trained)
-            tables.append(_under_attack(trained, held_out, attacks, epsilons, config))
-    _finish(config, cells, runs, tables, images=images, folder=folder)
+        except CheckpointError:
+            if not self.config.overwrite or state is None:
+                raise
+            state.unlink()
+            self.train(group, name, progress)
+            return
+        except DivergenceError as error:
+            if len(group) == 1:
+                self.failed[group[0]] = str(error)
+                return
+            for number, cell in enumerate(group):
+                self.train([cell], f"{name}-{number:03d}", progress)
+            return
+        for number, cell in enumerate(group):
+            self.networks[cell] = trained.models[number]
+            self.histories[cell] = trained.history[trained.history["member"] == number]
 
 
 def cells_of(config: TrainConfig) -> list[Cell]:
@@ -163,16 +202,25 @@ def _attacks(config: TrainConfig) -> dict[str, Attack]:
         raise UsageError(str(error)) from None
 
 
-def _under_attack(
-    trained: Training, images: ImageSet, attacks: dict[str, Attack], epsilons: list[float], config: TrainConfig
-) -> pd.DataFrame:
-    """Columns such as "fgsm 0.05": accuracy of each member of a group."""
-    found = pd.DataFrame(index=range(len(trained.models)))
+def robust_table(
+    networks: Mapping[Cell, nn.Module],
+    images: ImageSet,
+    attacks: Mapping[str, Attack],
+    epsilons: Sequence[float],
+    config: TrainConfig,
+    *,
+    size: int,
+) -> dict[Cell, dict[str, float]]:
+    """Accuracy of each network under each attack, with keys such as "fgsm 0.05"; ``size`` networks are attacked as one stack."""
+    found: dict[Cell, dict[str, float]] = {cell: {} for cell in networks}
     subset = images.subset(min(config.robustness.count, len(images)), seed=config.seed)
-    for name, attack in attacks.items():
-        table = robust_accuracies(trained.models, subset, attack, epsilons=epsilons)
-        for epsilon, rows in table.groupby("epsilon"):
-            found[f"{name} {epsilon:g}"] = rows.set_index("member")["accuracy"]
+    cells = list(networks)
+    for start in range(0, len(cells), size):
+        group = cells[start : start + size]
+        for name, attack in attacks.items():
+            table = robust_accuracies([networks[cell] for cell in group], subset, attack, epsilons=epsilons)
+            for _, row in table.iterrows():
+                found[group[int(row["member"])]][f"{name} {row['epsilon']:g}"] = float(row["accuracy"])
     return found
 
 
@@ -202,30 +250,34 @@ def _bar(groups: int) -> Iterator[Any]:
 def _finish(
     config: TrainConfig,
     cells: Sequence[Cell],
-    runs: Sequence[Training],
-    tables: Sequence[pd.DataFrame],
+    grid: _Grid,
+    attacked: Mapping[Cell, Mapping[str, float]],
     *,
     images: ImageSet,
     folder: Path | None,
 ) -> None:
-    histories, offset = [], 0
-    for trained in runs:
-        histories.append(trained.history.assign(member=trained.history["member"] + offset))
-        offset += len(trained.models)
-    history = pd.concat(histories, ignore_index=True)
-    names = member_names(cells)
-    outcome = _outcome(history, cells, names, pd.concat(tables, ignore_index=True))
-    _warn_of_skipped(history, cells, names)
-    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(cells)} networks"
-    record = training_record(history, outcome, title=title, configuration=asdict(config), names=names)
+    names = dict(zip(cells, member_names(cells), strict=True))
+    for cell, reason in grid.failed.items():
+        print(f"{names[cell]}: {reason}", file=sys.stderr)
+    if not grid.networks:
+        raise TrainingError(f"every network diverged; {names[cells[0]]}: {grid.failed[cells[0]]}")
+    trained = list(grid.networks)
+    history = pd.concat([grid.histories[cell].assign(member=number) for number, cell in enumerate(trained)], ignore_index=True)
+    ends = [_outcome(cell, names[cell], grid.histories[cell], attacked[cell]) for cell in trained]
+    outcome = pd.DataFrame([row for rows in ends for row in rows])
+    _warn_of_skipped(grid, names)
+    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(trained)} networks"
+    failed = {names[cell]: reason for cell, reason in grid.failed.items()}
+    kept = [names[cell] for cell in trained]
+    record = training_record(history, outcome, title=title, configuration=asdict(config), names=kept, failed=failed)
+    shown = rounded(outcome)
     if folder:
-        figures = {"learning": plot_learning(history, names=names), "outcome": plot_outcome(outcome)}
-        page = render_page("training", record=record, figures=figures, rows=rounded(outcome))
-        networks = [network for trained in runs for network in trained.models]
+        figures = {"learning": plot_learning(history, names=kept), "outcome": plot_outcome(outcome)}
+        page = render_page("training", record=record, figures=figures, rows=shown)
 
         def write(partial: Path) -> None:
-            for name, network in zip(names, networks, strict=True):
-                save_member(partial / MEMBERS / f"{name}.safetensors", network)
+            for cell, network in grid.networks.items():
+                save_member(partial / MEMBERS / f"{names[cell]}.safetensors", network)
             history.to_csv(partial / "history.csv", index=False)
             outcome.to_csv(partial / "summary.csv", index=False)
 
@@ -234,19 +286,19 @@ def _finish(
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        print_rows(rounded(outcome), title=title)
+        print_rows(shown, title=title)
     if folder:
-        first = folder / MEMBERS / f"{names[0]}.safetensors"
+        first = folder / MEMBERS / f"{kept[0]}.safetensors"
         print(f"Weights: {folder / MEMBERS} (measure them with --model {config.model} --weights {first})", file=sys.stderr)
         print(f"Report: {written}", file=sys.stderr)
 
 
-def _warn_of_skipped(history: pd.DataFrame, cells: Sequence[Cell], names: Sequence[str]) -> None:
-    for member, skipped in history.groupby("member")["skipped"].sum().items():
-        cell = cells[int(member)]  # type: ignore[call-overload]
+def _warn_of_skipped(grid: _Grid, names: Mapping[Cell, str]) -> None:
+    for cell, history in grid.histories.items():
+        skipped = int(history["skipped"].sum())
         if skipped and cell.strength:
             print(
-                f"{names[int(member)]}: {skipped} batches were too small for the ranks, or had a collapsed code, and were not "  # type: ignore[call-overload]
+                f"{names[cell]}: {skipped} batches were too small for the ranks, or their code had collapsed, and were not "
                 "penalised.",
                 file=sys.stderr,
             )
@@ -260,25 +312,22 @@ def member_names(cells: Sequence[Cell]) -> list[str]:
     return ["_".join([*(f"{field}{getattr(cell, field):g}" for field in varied), f"seed{cell.seed}"]) for cell in cells]
 
 
-def _outcome(history: pd.DataFrame, cells: Sequence[Cell], names: Sequence[str], attacked: pd.DataFrame) -> pd.DataFrame:
-    """One row for each network and measured layer, at the last epoch."""
+def _outcome(cell: Cell, name: str, history: pd.DataFrame, attacked: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row for each measured layer of a network at its last epoch; attacks are on the whole network, and in the last row."""
     last = history[history["epoch"] == history["epoch"].max()]
-    rows = []
-    for _, row in last.iterrows():
-        cell = cells[row["member"]]
-        rows.append(
-            {
-                "network": names[row["member"]],
-                "layer": row["layer"],
-                "target": cell.target if cell.strength else float("nan"),
-                "strength": cell.strength,
-                "covariance": cell.covariance,
-                "jacobian": cell.jacobian,
-                "accuracy": row["held_out_accuracy"],
-                "training accuracy": row["accuracy"],
-                "alpha (training)": row["alpha"],
-                "alpha (held out)": row["held_out_alpha"],
-                **attacked.loc[row["member"]].to_dict(),
-            }
-        )
-    return pd.DataFrame(rows)
+    return [
+        {
+            "network": name,
+            "layer": row["layer"],
+            "target": cell.target if cell.strength else math.nan,
+            "strength": cell.strength,
+            "covariance": cell.covariance,
+            "jacobian": cell.jacobian,
+            "accuracy": row["held_out_accuracy"],
+            "training accuracy": row["accuracy"],
+            "alpha (training)": row["alpha"],
+            "alpha (held out)": row["held_out_alpha"],
+            **{attack: accuracy if number == len(last) - 1 else math.nan for attack, accuracy in attacked.items()},
+        }
+        for number, (_, row) in enumerate(last.iterrows())
+    ]

@@ -22,6 +22,9 @@ Reduce = Callable[[Tensor], Tensor]
 
 _TINY = torch.finfo(torch.float64).tiny
 
+_ROUNDING = 1e-13
+"""Eigenvalues of a Gram matrix below this fraction of the largest say nothing about a direction."""
+
 _NEGLIGIBLE = 1e-8
 """Directions with less than this fraction of the largest squared residual are left out: float32 would fill them with noise."""
 
@@ -82,15 +85,26 @@ def _dense_one(rows: Tensor, count: int, total: int, reduce: Reduce) -> tuple[Te
     count = min(count, n_features, total - 1)
     if n_samples < n_features and n_samples == total:
         eigenvalues, left = _leading_of(_finite(gram_of_rows([rows])), count)
-        lengths = eigenvalues.clamp_min(_TINY).sqrt()
-        vectors = (left / lengths[:, None]).to(rows.dtype) @ (rows - rows.mean(dim=0))
-        return eigenvalues / (total - 1), vectors, (left * lengths[:, None]).to(rows.dtype)
+        lengths = eigenvalues.sqrt()
+        spans = eigenvalues > _ROUNDING * eigenvalues[0]
+        inverse = torch.where(spans, 1 / torch.where(spans, lengths, 1.0), 0.0)
+        centred = rows.to(torch.float64) - rows.to(torch.float64).mean(dim=0)
+        vectors = _completed((left * inverse[:, None]) @ centred)
+        return eigenvalues / (total - 1), vectors.to(rows.dtype), (left * lengths[:, None]).to(rows.dtype)
     moments = add_samples(Moments.empty(n_features, rows.device), rows[:, None])
     from_mean = moments.mean - reduce(n_samples * moments.mean) / total
     scatter = moments.scatter.addr_(from_mean, from_mean, alpha=n_samples)
     eigenvalues, exact = _leading_of(_finite(reduce(scatter)), count)
     vectors = exact.to(rows.dtype)
     return eigenvalues / (total - 1), vectors, _project(vectors[None], rows[None], total, reduce)[0]
+
+
+def _completed(rows: Float[Tensor, "count f"]) -> Float[Tensor, "count f"]:
+    """The rows, orthonormal up to rounding; rows of zeros become any directions that are orthogonal to the others."""
+    columns, triangle = torch.linalg.qr(rows.T)
+    signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0)
+    completed: Tensor = (columns * signs).T
+    return completed
 
 
 def _leading_of(matrix: Float[Tensor, "k k"], count: int) -> tuple[Float[Tensor, " count"], Float[Tensor, "count k"]]:
@@ -173,11 +187,12 @@ def tracked(
         data, basis, codes, values = _members(open_, activations, *found)
         outside, relative = _residuals(data, basis, codes[:, :pool], values, total, reduce)
         pool = last
-        pull = weigh(values[:, :last], open_).abs() * values[:, :last]
-        weights = pull**2 / values[:, :last]
+        slope = weigh(values[:, :last], open_).abs()
+        pull = slope * values[:, :last]
+        weights = slope * pull
         left = (weights * relative[:, :last] ** 2).sum(dim=1) / weights.sum(dim=1).clamp_min(_TINY)
         residual[open_] = left.sqrt()
-        still = ((residual[open_] > settings.tolerance) & (expansions[open_] < settings.max_expansions)).nonzero()[:, 0]
+        still = (~(residual[open_] <= settings.tolerance) & (expansions[open_] < settings.max_expansions)).nonzero()[:, 0]
         if len(still) == 0:
             return Leading(found[2][:, :last], found[0][:, :last], found[1][:, :last], residual, expansions), found[0]
         open_, data, basis, codes, values, outside, pull = _members(still, open_, data, basis, codes, values, outside, pull)

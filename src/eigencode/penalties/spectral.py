@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -170,7 +170,7 @@ class SpectralPenalty:
             return self._too_small(activations, total)
         target = self.target.to(activations.device).expand(members)
         found, solver = self._solve(activations, target, total, reduce)
-        usable = self._usable(found, activations, total, reduce)
+        usable = self._usable(found, activations, total)
         safe = torch.where(usable[:, None], found.eigenvalues, 1.0)
         values, gradients = evaluate(self.form, safe, target, self.ranks)
         values, gradients = torch.where(usable, values, 0.0), torch.where(usable[:, None], gradients, 0.0)
@@ -204,7 +204,7 @@ class SpectralPenalty:
             total=total,
             reduce=reduce,
         )
-        failed = (found.residual > self.tracking.tolerance).nonzero()[:, 0]
+        failed = (~(found.residual <= self.tracking.tolerance)).nonzero()[:, 0]
         if len(failed):
             exact = dense(activations[failed], count=rows, total=total, reduce=reduce)
             block = block.index_copy(0, failed, exact.vectors)
@@ -227,25 +227,14 @@ class SpectralPenalty:
         safe = eigenvalues.clamp_min(torch.finfo(torch.float64).tiny)
         return evaluate(self.form, safe, target, self.ranks)[1]
 
-    def _usable(self, found: Leading, activations: Tensor, total: int, reduce: Reduce) -> Tensor:
+    def _usable(self, found: Leading, activations: Tensor, total: int) -> Tensor:
         """Members whose eigenvalues lie above the numerical floor as far as the form needs them."""
         position = self.ranks[0 if SMALLEST_EIGENVALUE[self.form] == "first" else 1] - 1
-        needed = found.eigenvalues[:, position]
-        scale = activations[:, 0].abs().amax(dim=1)  # of the first sample, as in measurements
-        floors = torch.tensor(
-            [
-                numerical_floor(
-                    float(largest), n_samples=total, n_features=activations.shape[2], scale=float(size), dtype=activations.dtype
-                )
-                for largest, size in zip(found.eigenvalues[:, 0], scale, strict=True)
-            ],
-            dtype=torch.float64,
-            device=needed.device,
-        )
-        usable = needed > floors
+        above = above_floor(found.eigenvalues, activations, total=total)
+        usable = above[:, position]
         if self.degenerate == "raise" and not bool(usable.all()):
             member = int((~usable).nonzero()[0])
-            rank = int((found.eigenvalues[member] > floors[member]).sum())
+            rank = int(above[member].sum())
             raise PenaltyError(
                 f"SpectralPenalty: the code has collapsed to {rank} dimensions above rounding"
                 f"{f' in member {member}' if len(usable) > 1 else ''}; ranks {self.ranks[0]}-{self.ranks[1]} need "
@@ -268,6 +257,20 @@ class SpectralPenalty:
             missing, missing[:, None].expand(-1, self.ranks[1]), missing, torch.zeros(members), ("skipped",) * members
         )
         return activations.new_zeros(members, dtype=torch.float64), torch.empty(0), None
+
+
+def above_floor(
+    eigenvalues: Float[Tensor, "members k"], activations: Float[Tensor, "members n f"], *, total: int
+) -> Bool[Tensor, "members k"]:
+    """Which eigenvalues lie above the numerical floor, as in measurements."""
+    scales = activations[:, 0].abs().amax(dim=1)
+    floors = [
+        numerical_floor(
+            float(largest), n_samples=total, n_features=activations.shape[2], scale=float(scale), dtype=activations.dtype
+        )
+        for largest, scale in zip(eigenvalues[:, 0], scales, strict=True)
+    ]
+    return eigenvalues > torch.tensor(floors, dtype=eigenvalues.dtype, device=eigenvalues.device)[:, None]
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -55,14 +55,14 @@ def print_table(summary: pd.DataFrame, *, title: str) -> None:
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as text: numbers rounded, missing ones as a dash; columns in which all numbers are 0 or missing are left out."""
+    """A table as text: numbers rounded, missing ones as a dash; empty columns and those of unused penalties are left out."""
     shown = {}
     for name in table:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):
-            if not (column.fillna(0) != 0).any() and name not in ("accuracy",):
-                continue
             exact = ("target", "strength", "covariance", "jacobian")
+            if column.isna().all() or (name in exact and not (column.fillna(0) != 0).any()):
+                continue
             shown[name] = ["–" if math.isnan(value) else (f"{value:g}" if name in exact else f"{value:.3f}") for value in column]
         else:
             shown[name] = [str(value) for value in column]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -44,6 +45,12 @@ class Batches:
         if self.size == 0:
             raise TrainingError("There are no images to train on.")
 
+    def fingerprint(self) -> str:
+        """Hash of the images and labels; of a Dataset, its length and kind alone."""
+        if self._inputs is None:
+            return f"{type(self._dataset).__name__} of {self.size}"
+        return fingerprint(self._inputs, self._labels)
+
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (K, n, ...) and labels (K, n) at indices (K, n)."""
         flat = indices.flatten()
@@ -70,4 +77,18 @@ def permutation(size: int, *, seed: int, epoch: int) -> Tensor:
 
 def generator_for(seed: int, number: int) -> torch.Generator:
     """A generator of its own for each pair of a seed and a number."""
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) % 2**63)
+    return torch.Generator().manual_seed(seed_for(seed, number))
+
+
+def seed_for(seed: int, number: int) -> int:
+    """A seed of its own for each pair of a seed and a number."""
+    return (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) % 2**63
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Hash of the tensors' shapes and values."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -7,6 +7,7 @@ as one-hot t and e = p - t, it is dw = ((J' e) * [y > 0]) x'. No graph is built 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -41,7 +42,7 @@ class LocalErrors:
         shapes = {tuple(tuple(weight.shape) for weight in network.parameters()) for network in networks}
         if len(shapes) > 1:
             raise TrainingError("Only networks of one architecture can be stacked; these differ in depth or width.")
-        self._template = networks[0]
+        self._given, self._template = networks, networks[0]
         with torch.no_grad():
             self.weights = [
                 torch.stack([next(network.layers[layer].parameters()) for network in networks])
@@ -115,10 +116,8 @@ class LocalErrors:
         return [code.clone() for code in codes]
 
     def member(self, number: int) -> JiangNetwork:
-        """A network of its own with the present weights of a member."""
-        import copy
-
-        network = copy.deepcopy(self._template)
+        """A network with the present weights of a member; the network that was given, if it was one."""
+        network = self._given[0] if self.count == 1 else copy.deepcopy(self._template)
         with torch.no_grad():
             for layer, classifier, weight, fixed in zip(
                 network.layers, network.classifiers, self.weights, self.classifiers, strict=True

@@ -17,11 +17,12 @@ from torch.utils.data import Dataset
 
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import PenaltyError, SpectrumError, TrainingError
+from eigencode.errors import AttackError, CheckpointError, DivergenceError, PenaltyError, SpectrumError, TrainingError
 from eigencode.penalties.forms import DEFAULT_RANKS
 from eigencode.penalties.leading import dense
+from eigencode.penalties.spectral import above_floor
 from eigencode.spectra.power_law import power_law_line, resolve_window
-from eigencode.training.data import Batches
+from eigencode.training.data import Batches, fingerprint, seed_for
 from eigencode.training.saving import load_tensors, save_tensors
 from eigencode.training.settings import Cell, Settings
 from eigencode.training.steps import Batch, Learner, learner_for
@@ -32,8 +33,8 @@ Progress = Callable[[int, int, dict[str, float]], None]
 _SAMPLE = 2
 """Images with which the networks are tried before training starts."""
 
-_EVALUATED = 1000
-"""Held-out images of each member run at once."""
+_EVALUATED = 5000
+"""Held-out images run at once, of all members together."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +136,21 @@ class _Run:
         identity = {
             "settings": asdict(settings),
             "cells": [asdict(cell) for cell in cells],
-            "images": self.batches.size,
-            "network": {name: value.shape for name, value in networks[0].state_dict().items()},
+            "images": self.batches.fingerprint() if checkpoint else None,
+            "held_out": self.held_out.fingerprint() if checkpoint and self.held_out else None,
+            "networks": [fingerprint(*network.state_dict().values()) for network in networks] if checkpoint else None,
         }
         self.identity = json.loads(json.dumps(identity))  # as it comes back from a file
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(cells[0].seed)
-            self.random_state = torch.get_rng_state()
         if checkpoint is not None and checkpoint.exists():
             self._load()
 
     def go_on(self, progress: Progress | None) -> None:
         """Trains until the last epoch."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.set_rng_state(self.random_state)
             while self.epoch < self.epochs:
+                torch.manual_seed(seed_for(self.cells[0].seed, self.epoch))  # for dropout, of a network that is trained alone
                 self._epoch(progress)
                 self.epoch += 1
-                self.random_state = torch.get_rng_state()
                 if self.checkpoint is not None:
                     self._save()
 
@@ -169,8 +167,8 @@ class _Run:
             step = self.epoch * self.steps_per_epoch + number
             try:
                 report = self.learner.step(Batch(inputs, labels, indices, self.epoch, step))
-            except (PenaltyError, SpectrumError) as error:
-                raise TrainingError(f"Training stopped at step {step + 1} (epoch {self.epoch + 1}): {error}") from None
+            except (AttackError, PenaltyError, SpectrumError) as error:
+                raise DivergenceError(f"Training stopped at step {step + 1} (epoch {self.epoch + 1}): {error}") from None
             reports.append(report)
             sizes.append(indices.shape[1])
             if progress:
@@ -179,7 +177,7 @@ class _Run:
         weights = torch.tensor(sizes, dtype=torch.float64)
         loss, accuracy = (_mean([getattr(report, name) for report in reports], weights) for name in ("loss", "accuracy"))
         alphas = torch.stack([report.alpha for report in reports])
-        alpha, skipped = alphas.nanmean(dim=0), alphas.isnan().sum(dim=0)
+        alpha, skipped = alphas.nanmean(dim=0), alphas.isnan().sum(dim=0) * int(self.learner.measures)
         held_out_accuracy, held_out_alpha = self._held_out()
         seconds = time.perf_counter() - started
         for member in range(len(self.cells)):
@@ -206,7 +204,7 @@ class _Run:
         if self.held_out is None:
             return missing, missing
         correct = torch.zeros(shape, dtype=torch.float64)
-        for indices in torch.arange(self.held_out.size).split(_EVALUATED):
+        for indices in torch.arange(self.held_out.size).split(max(1, _EVALUATED // len(self.cells))):
             inputs, labels = self.held_out.gather(indices[None])
             hits = self.learner.scores(inputs[0]).argmax(dim=3) == labels[0]
             correct += hits.double().sum(dim=2).cpu()
@@ -216,10 +214,10 @@ class _Run:
     def _held_out_alpha(self) -> Tensor:
         assert self.held_out is not None
         spectral = self.settings.spectral
-        ranks, weights = resolve_window(spectral.ranks or DEFAULT_RANKS[spectral.form])
+        ranks, _ = resolve_window(spectral.ranks or DEFAULT_RANKS[spectral.form])
         indices = torch.arange(min(self.held_out.size, self.settings.held_out_count))
         parts: dict[str, list[Tensor]] = {}
-        for batch in indices.split(_EVALUATED):
+        for batch in indices.split(max(1, _EVALUATED // len(self.cells))):
             for layer, code in self.learner.codes(self.held_out.gather(batch[None])[0][0]).items():
                 parts.setdefault(layer, []).append(code.flatten(2))
         alphas = torch.full((len(self.cells), len(self.learner.rows)), torch.nan, dtype=torch.float64)
@@ -230,14 +228,14 @@ class _Run:
             if min(len(indices) - 1, code.shape[2]) < ranks[1]:
                 continue
             found = dense(code, count=ranks[1], total=len(indices)).eigenvalues.cpu()
-            exponents, _ = power_law_line(found, ranks=ranks, weights=weights)
-            alphas[:, row] = torch.where(found[:, -1] > 0, exponents, torch.nan)
+            exponents, _ = power_law_line(found.clamp_min(torch.finfo(found.dtype).tiny), ranks=ranks)
+            alphas[:, row] = torch.where(above_floor(found, code, total=len(indices))[:, -1], exponents, torch.nan)
         return alphas
 
     def _save(self) -> None:
         assert self.checkpoint is not None
         facts = {"identity": self.identity, "epoch": self.epoch, "rows": self.rows}
-        save_tensors(self.checkpoint, {**self.learner.state(), "random_state": self.random_state}, facts)
+        save_tensors(self.checkpoint, self.learner.state(), facts)
 
     def _load(self) -> None:
         assert self.checkpoint is not None
@@ -245,11 +243,10 @@ class _Run:
         for part, mine in self.identity.items():
             theirs = facts.get("identity", {}).get(part)
             if theirs != mine:
-                raise TrainingError(
+                raise CheckpointError(
                     f"{self.checkpoint} belongs to another run: its {part} differ{_difference(theirs, mine)}. Use the same "
                     "configuration, another folder, or remove it to start again."
                 )
-        self.random_state = tensors.pop("random_state")
         self.learner.load_state(copy.deepcopy(tensors))
         self.epoch, self.rows = facts["epoch"], facts["rows"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -104,6 +105,8 @@ class Single:
         self.count, self._model = 1, model
         self._several = trace(model, sample).several
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in trainable:  # fused optimisers read weights, gradients and moments flat
+            parameter.data = parameter.data.contiguous()
         self.leaves: list[Tensor] = list(trainable)
         self.parameters = [trainable]
 
@@ -117,7 +120,7 @@ class Single:
     def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """See ``Members``."""
         for parameter, gradient in zip(self.parameters[0], gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient.contiguous()  # fused optimisers read it flat
+            parameter.grad = None if gradient is None else gradient.contiguous()
 
     def train(self, mode: bool) -> None:
         """See ``Members``."""
@@ -190,7 +193,7 @@ class Stacked:
         """See ``Members``."""
         for number, parameters in enumerate(self.parameters):
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = None if gradient is None else gradient[number].contiguous()  # fused optimisers read it flat
+                parameter.grad = None if gradient is None else gradient[number].contiguous()
 
     def train(self, mode: bool) -> None:
         """See ``Members``."""
@@ -208,8 +211,10 @@ class Stacked:
 
     def member(self, number: int) -> nn.Module:
         """See ``Members``."""
-        model = copy.deepcopy(self._base)
-        model.load_state_dict({name: value[number].clone() for name, value in self.state().items()})
+        model, state = copy.deepcopy(self._base), self.state()
+        with torch.no_grad():
+            for name, own in itertools.chain(model.named_parameters(), model.named_buffers()):
+                own.copy_(state[name][number])
         return model
 
     def flattened(self) -> nn.Module:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eigencode.errors import TrainingError
+from eigencode.errors import CheckpointError, TrainingError
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -53,14 +53,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What ``save_tensors`` wrote.
 
     Raises:
-        TrainingError: the file is damaged or of another kind.
+        CheckpointError: the file is damaged or of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise TrainingError(f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again.") from None
+        raise CheckpointError(
+            f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again."
+        ) from None
+
+
+def saved_members(path: Path) -> int | None:
+    """Number of networks whose state a file holds; None if there is no such file."""
+    return len(load_tensors(path)[1].get("identity", {}).get("cells", [])) or None if path.exists() else None
 
 
 def save_member(path: Path, model: nn.Module) -> None:

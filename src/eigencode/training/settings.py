@@ -177,6 +177,8 @@ class Settings:
                 raise TrainingError(f"`{name}` must be at least 0; got {getattr(self, name)}.")
         if self.clip is not None and not self.clip > 0:
             raise TrainingError(f"`clip` must be positive; got {self.clip}.")
+        if self.adversarial.steps < 1:
+            raise TrainingError(f"`adversarial.steps` must be at least 1; got {self.adversarial.steps}.")
         if self.adversarial.epsilon < 0:
             raise TrainingError(f"`adversarial.epsilon` must be at least 0; got {self.adversarial.epsilon}.")
         if self.rule != "backpropagation" and (self.optimizer != "sgd" or self.momentum or self.weight_decay):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from eigencode.activations import select_layers, trace
 from eigencode.attacks.gradient import PGD
-from eigencode.errors import TrainingError
+from eigencode.errors import DivergenceError, TrainingError
 from eigencode.penalties import SpectralPenalty, covariance_members, half_square_or_norm, jacobian_squares, random_directions
 from eigencode.training.data import generator_for
 from eigencode.training.local_errors import LocalErrors
@@ -62,9 +62,11 @@ class Learner(Protocol):
 
     Attributes:
         rows: Names of the layers that reports speak of.
+        measures: Whether reports have exponents.
     """
 
     rows: list[str]
+    measures: bool
 
     def step(self, batch: Batch) -> Report:
         """Learns from a batch."""
@@ -109,7 +111,7 @@ class GradientLearner:
         spectral = settings.spectral
         requests = [name.strip() for name in spectral.layers.split(",") if name.strip()]
         layers = [layer.name for layer in select_layers(trace(models[0], sample), requests)] if requests else []
-        self.rows = layers or [NO_LAYER]
+        self.rows, self.measures = layers or [NO_LAYER], bool(layers)
         self._layers = layers
         self._members: Members = members_of(models, sample)
         self._device = self._members.leaves[0].device
@@ -133,8 +135,8 @@ class GradientLearner:
                 )
         self._covariance = self._per_member([cell.covariance for cell in cells])
         self._jacobian = self._per_member([cell.jacobian for cell in cells])
-        if not layers and bool(self._covariance.any()):
-            raise TrainingError("A covariance penalty needs a layer. Name one with the spectral settings' `layers`.")
+        if not layers and any(cell.covariance or cell.strength for cell in cells):
+            raise TrainingError("Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.")
         self._optimizer = self._new_optimizer()
         self._checked = False
 
@@ -178,7 +180,7 @@ class GradientLearner:
         self._move(batch.epoch)
         accuracy = (scores.detach().argmax(dim=2) == batch.labels).double().mean(dim=1)
         rows = len(self.rows)
-        alphas = [_last_alpha(penalty) for penalty in self._penalties.values()]
+        alphas = [_last_alpha(penalty, len(losses)) for penalty in self._penalties.values()]
         return Report(
             loss=losses.detach().double().cpu()[:, None].expand(-1, rows),
             accuracy=accuracy.cpu()[:, None].expand(-1, rows),
@@ -188,8 +190,16 @@ class GradientLearner:
     def _spectral(self, layer: str, penalty: SpectralPenalty, code: Tensor) -> Tensor:
         if not code.requires_grad and bool(self._strengths[layer].any()):
             raise TrainingError(f"No parameter that is trained changes layer {layer!r}: its penalty has nothing to act on.")
+        units = code[0, 0].numel()
         if not bool(self._strengths[layer].any()):
+            if units < penalty.ranks[1]:
+                return torch.zeros_like(self._strengths[layer])
             code = code.detach()
+        elif units < penalty.ranks[1]:
+            raise TrainingError(
+                f"Layer {layer!r} has {units} units, and so no eigenvalue at rank {penalty.ranks[1]}. Lower the last rank or "
+                "choose a wider layer."
+            )
         return self._strengths[layer] * penalty.members(code)
 
     def _jacobian_norms(self, scores: Tensor, inputs: Tensor, step: int) -> Tensor:
@@ -231,7 +241,7 @@ class GradientLearner:
         for name, values in terms.items():
             if not bool(torch.isfinite(values.detach()).all()):
                 member = int((~torch.isfinite(values.detach())).nonzero()[0])
-                raise TrainingError(
+                raise DivergenceError(
                     f"Training diverged: {name} is not finite at step {batch.step + 1} (epoch {batch.epoch + 1}"
                     + (f", member {member})" if len(values) > 1 else ")")
                     + ". Lower the learning rate or the penalty's strength, or clip gradients."
@@ -296,7 +306,7 @@ class LocalLearner:
 
     def __init__(self, models: Sequence[nn.Module], cells: Sequence[Cell], settings: Settings) -> None:
         self._networks = LocalErrors(models)
-        self.rows = self._networks.names
+        self.rows, self.measures = self._networks.names, False
         strengths = [cell.strength_of(layer) for cell in cells for layer in self.rows]
         others = [value for cell in cells for value in (cell.covariance, cell.jacobian)]
         if any(strengths) or any(others) or settings.adversarial.epsilon or settings.clip or settings.mixed_precision:
@@ -319,7 +329,7 @@ class LocalLearner:
         )
         if not bool(torch.isfinite(loss).all()):
             member, layer = (~torch.isfinite(loss)).nonzero()[0].tolist()
-            raise TrainingError(
+            raise DivergenceError(
                 f"Training diverged: the local loss at {self.rows[layer]} of member {member} is not finite at step "
                 f"{batch.step + 1} (epoch {batch.epoch + 1}). Lower the learning rate."
             )
@@ -372,9 +382,9 @@ def _cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(scores.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(dim=1)
 
 
-def _last_alpha(penalty: SpectralPenalty) -> Tensor:
-    assert penalty.last is not None
-    return penalty.last.alpha.cpu()
+def _last_alpha(penalty: SpectralPenalty, members: int) -> Tensor:
+    """Exponents of the last batch; NaN where none was measured."""
+    return torch.full((members,), torch.nan, dtype=torch.float64) if penalty.last is None else penalty.last.alpha.cpu()
 
 
 def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
