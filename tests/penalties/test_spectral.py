@@ -120,6 +120,20 @@ def test_a_residual_above_the_tolerance_ends_with_the_dense_solver():
     assert torch.allclose(gradient, expected_gradient, atol=SAME)
 
 
+def test_a_block_that_fails_grows(generator):
+    """Sixty equal eigenvalues below a steep window are more than the block has room for; one of twice the size follows them."""
+    scales = torch.cat([torch.arange(1.0, 11.0) ** -2.0, torch.full((60,), 0.0099), torch.full((530,), 0.001)]).double().sqrt()
+    axes = torch.linalg.qr(torch.randn(600, 600, generator=generator, dtype=torch.float64)).Q
+    penalty, sizes, solvers = SpectralPenalty(3.0, ranks=(2, 10)), [], []
+    for _ in range(6):
+        penalty((torch.randn(700, 600, generator=generator, dtype=torch.float64) * scales) @ axes)
+        sizes.append(len(penalty.state_dict()["block.0"]))
+        solvers += penalty.last.solver
+    assert sizes[-1] > sizes[0]
+    assert solvers[0] == "dense"
+    assert solvers[-1] == "tracked"
+
+
 def test_more_expansions_reduce_the_residual():
     residuals = []
     for most in (1, 2):
@@ -362,5 +376,5 @@ def test_few_images_of_many_dead_units(live, dtype):
         assert gradient.isfinite().all()
         assert float(value) == pytest.approx(float(expected), abs=ALPHA_ERROR)
     assert penalty.skipped.tolist() == ([3] if live < 50 else [0])
-    block = penalty.state_dict()["block"][0].double()
+    block = penalty.state_dict()["block.0"].double()
     assert torch.allclose(block @ block.T, torch.eye(len(block), dtype=torch.float64), atol=1e-4)

@@ -6,8 +6,8 @@ seen by autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import scipy.linalg
 import torch
@@ -55,6 +55,17 @@ class Leading:
         return Leading(
             self.eigenvalues[:, :count], self.vectors[:, :count], self.projections[:, :count], self.residual, self.expansions
         )
+
+    def member(self, number: int) -> Leading:
+        """The eigenpairs of one member, as those of a single one."""
+        return Leading(*(getattr(self, field.name)[number, None] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Leading]) -> Leading:
+        """Members side by side."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 def no_reduction(values: Tensor) -> Tensor:

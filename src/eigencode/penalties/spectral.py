@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -105,7 +105,7 @@ class SpectralPenalty:
         self.tracking = tracking or Tracking()
         self.skipped = torch.zeros(1, dtype=torch.int64)
         self.last: PenaltyStep | None = None
-        self._block: Tensor | None = None
+        self._blocks: list[Tensor | None] = []
 
     def __call__(self, activations: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
         """Penalty of one network's batch.
@@ -152,12 +152,14 @@ class SpectralPenalty:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors that a later penalty needs to go on as this one would."""
-        return {"skipped": self.skipped, **({} if self._block is None else {"block": self._block})}
+        blocks = {f"block.{number}": block for number, block in enumerate(self._blocks) if block is not None}
+        return {"skipped": self.skipped, **blocks}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes up the state of another penalty."""
         self.skipped = state["skipped"].clone()
-        self._block = state["block"].clone() if "block" in state else None
+        blocks = (state.get(f"block.{number}") for number in range(len(self.skipped)))
+        self._blocks = [None if block is None else block.clone() for block in blocks]
 
     def evaluate(self, activations: Float[Tensor, "members n f"]) -> tuple[Tensor, Tensor, Leading | None]:
         """Values, what d value / d eigenvalue is times processes / (n - 1), and eigenpairs; the block moves on. No autograd."""
@@ -186,41 +188,55 @@ class SpectralPenalty:
         return values, gradients * (_world_size() / (total - 1)), found
 
     def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
+        """Eigenpairs of each member: tracked where its block has a size that pays, else, or if that fails, dense.
+
+        A member whose block fails gets one of twice the size for the next call: the steeper the window, the more eigenvalues crowd
+        below it.
+        """
         members, _, n_features = activations.shape
-        last, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
-        if self.solver == "dense" or min(total, n_features) < _DENSE_ORDER * rows:
-            return dense(activations, count=last, total=total, reduce=reduce), ["dense"] * members
-        block = self._block
-        if block is None or block.shape != (members, rows, n_features) or block.dtype != activations.dtype:
-            start = dense(activations, count=rows, total=total, reduce=reduce)
-            self._block = start.vectors
-            return start.truncated(last), ["dense"] * members
-        found, block = tracked(
-            activations,
-            block.to(activations.device),
-            last=last,
-            settings=self.tracking,
-            weigh=lambda values, chosen: self._weights(values, target[chosen]),
-            total=total,
-            reduce=reduce,
-        )
-        failed = (~(found.residual <= self.tracking.tolerance)).nonzero()[:, 0]
-        if len(failed):
-            exact = dense(activations[failed], count=rows, total=total, reduce=reduce)
-            block = block.index_copy(0, failed, exact.vectors)
-            top = exact.truncated(last)
-            found = Leading(
-                found.eigenvalues.index_copy(0, failed, top.eigenvalues),
-                found.vectors.index_copy(0, failed, top.vectors),
-                found.projections.index_copy(0, failed, top.projections),
-                found.residual,
-                found.expansions,
-            )
-        self._block = block
-        solver = ["tracked"] * members
-        for member in failed.tolist():
-            solver[member] = "dense"
-        return found, solver
+        count, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
+        largest = min(total, n_features) // _DENSE_ORDER
+        if self.solver == "dense" or largest < rows:
+            return dense(activations, count=count, total=total, reduce=reduce), ["dense"] * members
+        if len(self._blocks) != members:
+            self._blocks = [None] * members
+        sizes = [_rows_of(block, n_features, activations.dtype) for block in self._blocks]
+        solver, parts = ["tracked"] * members, []
+        for size in dict.fromkeys(sizes):
+            chosen = torch.tensor([number for number in range(members) if sizes[number] == size], device=activations.device)
+            data = activations if len(chosen) == members else activations[chosen]
+            if size:
+                carried = [block for number, block in enumerate(self._blocks) if sizes[number] == size and block is not None]
+                block = torch.stack(carried).to(activations.device)
+                found, blocks = tracked(
+                    data,
+                    block,
+                    last=count,
+                    settings=self.tracking,
+                    weigh=lambda values, some, chosen=chosen: self._weights(values, target[chosen[some]]),
+                    total=total,
+                    reduce=reduce,
+                )
+                failed = ~(found.residual <= self.tracking.tolerance)
+            else:
+                found, blocks, failed = None, None, torch.ones(len(chosen), dtype=torch.bool)
+            for position, number in enumerate(chosen.tolist()):
+                if bool(failed[position]):
+                    grown = min(2 * size, largest) or rows
+                    start = dense(data[position : position + 1], count=grown, total=total, reduce=reduce)
+                    self._blocks[number], solver[number] = start.vectors[0], "dense"
+                    exact = start.truncated(count)
+                    if found is not None:
+                        exact = replace(
+                            exact, residual=found.residual[position, None], expansions=found.expansions[position, None]
+                        )
+                    parts.append((number, exact))
+                else:
+                    assert found is not None
+                    assert blocks is not None
+                    self._blocks[number] = blocks[position]
+                    parts.append((number, found.member(position)))
+        return Leading.joined([part for _, part in sorted(parts, key=lambda pair: pair[0])]), solver
 
     def _weights(self, eigenvalues: Tensor, target: Tensor) -> Tensor:
         """Gradient by the eigenvalues, for as many members as there are."""
@@ -257,6 +273,11 @@ class SpectralPenalty:
             missing, missing[:, None].expand(-1, self.ranks[1]), missing, torch.zeros(members), ("skipped",) * members
         )
         return activations.new_zeros(members, dtype=torch.float64), torch.empty(0), None
+
+
+def _rows_of(block: Tensor | None, n_features: int, dtype: torch.dtype) -> int:
+    """Rows of a block that fits activations; 0 if there is none."""
+    return len(block) if block is not None and block.shape[1] == n_features and block.dtype == dtype else 0
 
 
 def above_floor(
