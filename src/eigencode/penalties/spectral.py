@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -190,8 +191,8 @@ class SpectralPenalty:
     def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
         """Eigenpairs of each member: tracked where its block has a size that pays, else, or if that fails, dense.
 
-        A member whose block fails gets one of twice the size for the next call: the steeper the window, the more eigenvalues crowd
-        below it.
+        A member whose block fails gets one of twice the size for the next call: the steeper the window, the more eigenvalues
+        crowd below it.
         """
         members, _, n_features = activations.shape
         count, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
@@ -206,14 +207,14 @@ class SpectralPenalty:
             chosen = torch.tensor([number for number in range(members) if sizes[number] == size], device=activations.device)
             data = activations if len(chosen) == members else activations[chosen]
             if size:
-                carried = [block for number, block in enumerate(self._blocks) if sizes[number] == size and block is not None]
+                carried = [block for block, own in zip(self._blocks, sizes, strict=True) if own == size and block is not None]
                 block = torch.stack(carried).to(activations.device)
                 found, blocks = tracked(
                     data,
                     block,
                     last=count,
                     settings=self.tracking,
-                    weigh=lambda values, some, chosen=chosen: self._weights(values, target[chosen[some]]),
+                    weigh=partial(self._weights, target=target[chosen]),
                     total=total,
                     reduce=reduce,
                 )
@@ -238,10 +239,10 @@ class SpectralPenalty:
                     parts.append((number, found.member(position)))
         return Leading.joined([part for _, part in sorted(parts, key=lambda pair: pair[0])]), solver
 
-    def _weights(self, eigenvalues: Tensor, target: Tensor) -> Tensor:
+    def _weights(self, eigenvalues: Tensor, members: Tensor, *, target: Tensor) -> Tensor:
         """Gradient by the eigenvalues, for as many members as there are."""
         safe = eigenvalues.clamp_min(torch.finfo(torch.float64).tiny)
-        return evaluate(self.form, safe, target, self.ranks)[1]
+        return evaluate(self.form, safe, target[members], self.ranks)[1]
 
     def _usable(self, found: Leading, activations: Tensor, total: int) -> Tensor:
         """Members whose eigenvalues lie above the numerical floor as far as the form needs them."""
