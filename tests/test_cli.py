@@ -238,6 +238,7 @@ class TestTrain:
             for target, strength in ((1, 0), (1, 0.1), (2, 0.1))
             for seed in (0, 1)
         ]
+        names[:2] = ["strength0_seed0", "strength0_seed1"]
         assert table["network"].tolist() == names
         assert {"accuracy", "alpha (training)", "alpha (held out)", "fgsm 0.05", "pgd 0.1"} <= set(table)
         assert (table["fgsm 0.05"] <= table["accuracy"] + 0.2).all()

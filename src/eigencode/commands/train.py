@@ -305,11 +305,15 @@ def _warn_of_skipped(grid: _Grid, names: Mapping[Cell, str]) -> None:
 
 
 def member_names(cells: Sequence[Cell]) -> list[str]:
-    """A name for each network: its seed, and what differs between networks."""
+    """A name for each network: its seed, and what differs between networks; no target where it plays no part."""
     varied = [
         field for field in ("target", "strength", "covariance", "jacobian") if len({getattr(cell, field) for cell in cells}) > 1
     ]
-    return ["_".join([*(f"{field}{getattr(cell, field):g}" for field in varied), f"seed{cell.seed}"]) for cell in cells]
+    names = []
+    for cell in cells:
+        own = [field for field in varied if field != "target" or cell.strength]
+        names.append("_".join([*(f"{field}{getattr(cell, field):g}" for field in own), f"seed{cell.seed}"]))
+    return names
 
 
 def _outcome(cell: Cell, name: str, history: pd.DataFrame, attacked: Mapping[str, float]) -> list[dict[str, Any]]:
