@@ -39,8 +39,9 @@ $(VENV)/.docs: $(VENV)/.package
 demo: $(VENV)/.package
 	$(BIN)/python examples/demo.py --out demo
 
+# One thread for each of two processes: most tests are small.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest

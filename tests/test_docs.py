@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-# Long commands run in a small size: the same words, fewer images.
+# Long commands run in a small size: the same words, fewer images. Those of what was measured are slow even so.
 SMALLER = {
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
@@ -33,20 +33,23 @@ SMALLER = {
     "--epochs 5": "--epochs 1",
     "--half_samples 10": "--half_samples 0",
     "--strengths 0:0.19:0.01": "--strengths 0,0.1",
+    "--strengths 0:0.5:0.1": "--strengths 0,0.1",
+    "--strengths 0:0.2:0.1": "--strengths 0,0.1",
+    "--strengths 0,0.05,0.1": "--strengths 0,0.1",
+    "--strengths 1,2,4,8,16,32 --ranks": "--strengths 32 --ranks",
     "--strengths 0.05,0.1,0.2,0.3,0.5": "--strengths 0.1",
     "--strengths 1,2,4,8,16,32 --out runs/": "--strengths 32 --out runs/",
     "interval_check.py --weights schaeffer_cifar10.safetensors": "interval_check.py --data digits --subsets 1 --counts 300",
 }
 
 
-LONG_PAGES = ("perturbed.md", "trained.md")
 
 
 def blocks(kind):
     for page in PAGES:
         for number, match in enumerate(BLOCK.finditer(page.read_text())):
             if match[1] == kind:
-                slow = [pytest.mark.slow] if page.name in LONG_PAGES else []
+                slow = [pytest.mark.slow] if page.parent.name == "measured" else []
                 yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{number}", marks=slow)
 
 

@@ -3,8 +3,9 @@
 Names are loaded when they are first used, so that ``eigencode --help`` does not wait for torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eigencode._lazy import loader
 
 __version__ = "0.1.0"
 
@@ -73,13 +74,7 @@ __all__ = [
     "training",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f"eigencode.{name}")
-    if name in _HOME:
-        return getattr(importlib.import_module(f"eigencode.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'eigencode' has no attribute {name!r}")
+__getattr__ = loader(__name__, _HOME, _ROOMS)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from eigencode import datasets, models
 from eigencode.attacks import FGSM, PGD, robustness_curve
@@ -98,6 +98,27 @@ def test_a_member_equals_the_same_cell_alone(name, kind, training_digits):
     assert largest_difference(together.models[0], pair.models[1]) < TOGETHER
     assert largest_difference(together.models[2], pair.models[0]) < TOGETHER
     assert largest_difference(together.models[0], networks(name, 1)[0]) > 1e-3
+
+
+class Jittered(Dataset):
+    """Digits with noise that torch's generator draws, as a random transform does."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images.inputs[index].double() + 0.1 * torch.randn(1, 8, 8).double(), int(self.images.labels[index])
+
+
+def test_random_transforms_are_those_of_the_member(training_digits):
+    settings = Settings(epochs=2, batch_size=100, spectral=JIANG)
+    cells = [Cell(seed=number, learning_rate=1e-3) for number in range(2)]
+    together = train(networks("dense", 2), Jittered(training_digits), settings=settings, cells=cells)
+    alone = train(networks("dense", 2)[1], Jittered(training_digits), settings=settings, cells=cells[1])
+    assert largest_difference(together.models[1], alone.models[0]) < TOGETHER
 
 
 def test_members_with_local_errors_equal_the_same_cell_alone(training_digits):
@@ -310,7 +331,7 @@ class TestCheckpoints:
         assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
 
     def test_kill_at_any_moment(self, tmp_path):
-        """kill -9 at several moments, one of them while a checkpoint is being written as often as not."""
+        """kill -9 at several moments, each time going on from what the last one left."""
         script = tmp_path / "run.py"
         script.write_text(_KILLED)
         command = [sys.executable, str(script)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -14,9 +14,15 @@ from eigencode import datasets, models
 from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import ModelError, SpectrumError, UsageError
-from eigencode.measurement import Progress
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
+
+
+class ProgressBar(Protocol):
+    """Shows a stage, how much of it is done, how much there is, and a note."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Shows where a stage is."""
 
 
 def parse_ranks(text: str) -> Ranks:
@@ -83,8 +89,8 @@ def load_model(spec: str, config: NetworkAndImages, images: ImageSet) -> nn.Modu
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Progress on stderr with the time left; nothing where stderr is no terminal."""
+def progress_bar(title: str) -> Iterator[ProgressBar]:
+    """Progress on stderr with the time left, and a note if one is given; nothing where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -93,9 +99,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, Any] = {}
 
-        def report(stage: str, done: int, total: int) -> None:
+        def report(stage: str, done: int, total: int, note: str = "") -> None:
+            described = f"{title}: {stage}  {note}".rstrip()
             if stage not in tasks:
-                tasks[stage] = bar.add_task(f"{title}: {stage}", total=total or None)
-            bar.update(tasks[stage], completed=done, total=total or None)
+                tasks[stage] = bar.add_task(described, total=total or None)
+            bar.update(tasks[stage], completed=done, total=total or None, description=described)
 
         yield report

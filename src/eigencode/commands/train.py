@@ -6,9 +6,9 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import nn
 from eigencode import models
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
-from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
+from eigencode.commands.common import ProgressBar, load_images, network_title, parse_ranks, progress_bar, usable_device
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, DivergenceError, TrainingError, UsageError
@@ -42,17 +42,24 @@ def run(config: TrainConfig) -> None:
         check_folder(folder, overwrite=config.overwrite)
     images = load_images(config)
     held_out = load_images(config, split="test" if config.split == "train" else "train")
+    attacked_images = held_out.subset(min(config.robustness.count, len(held_out)), seed=config.seed) if attacks else held_out
     for name, attack in attacks.items():
         for epsilon in epsilons:
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
     grid = _Grid(config, settings, images, held_out, folder, device=usable_device(config))
     size = grid.group_size(cells[0])
     groups = [cells[start : start + size] for start in range(0, len(cells), size)]
-    with _bar(len(groups)) as report:
+    with progress_bar("train") as report:
         for number, group in enumerate(groups):
-            grid.train(group, f"group-{number:03d}", report(number, group))
-    attacked = robust_table(grid.networks, held_out, attacks, epsilons, config, size=size)
+            stage = f"networks {len(group)}" + (f", group {number + 1} of {len(groups)}" if len(groups) > 1 else "")
+            grid.train(group, f"group-{number:03d}", partial(_show, report, stage))
+    attacked = robust_table(grid.networks, attacked_images, attacks, epsilons, size=size)
     _finish(config, cells, grid, attacked, images=images, folder=folder)
+
+
+def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[str, float]) -> None:
+    """Loss, accuracy and alpha beside the bar, as far as they are known."""
+    report(stage, done, total, "  ".join(f"{name} {value:.3f}" for name, value in seen.items() if not math.isnan(value)))
 
 
 class _Grid:
@@ -207,44 +214,19 @@ def robust_table(
     images: ImageSet,
     attacks: Mapping[str, Attack],
     epsilons: Sequence[float],
-    config: TrainConfig,
     *,
     size: int,
 ) -> dict[Cell, dict[str, float]]:
     """Accuracy of each network under each attack, with keys such as "fgsm 0.05"; ``size`` networks are attacked as one stack."""
     found: dict[Cell, dict[str, float]] = {cell: {} for cell in networks}
-    subset = images.subset(min(config.robustness.count, len(images)), seed=config.seed)
     cells = list(networks)
     for start in range(0, len(cells), size):
         group = cells[start : start + size]
         for name, attack in attacks.items():
-            table = robust_accuracies([networks[cell] for cell in group], subset, attack, epsilons=epsilons)
+            table = robust_accuracies([networks[cell] for cell in group], images, attack, epsilons=epsilons)
             for _, row in table.iterrows():
                 found[group[int(row["member"])]][f"{name} {row['epsilon']:g}"] = float(row["accuracy"])
     return found
-
-
-@contextmanager
-def _bar(groups: int) -> Iterator[Any]:
-    """Progress on stderr with loss, accuracy and alpha; nothing where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-
-        def report(number: int, group: Sequence[Cell]) -> Any:
-            title = f"networks {len(group)}, group {number + 1} of {groups}" if groups > 1 else f"networks {len(group)}"
-            task = bar.add_task(title, total=None)
-
-            def update(done: int, total: int, seen: dict[str, float]) -> None:
-                shown = "  ".join(f"{name} {value:.3f}" for name, value in seen.items() if value == value)
-                bar.update(task, completed=done, total=total, description=f"{title}  {shown}")
-
-            return update
-
-        yield report
 
 
 def _finish(

@@ -54,7 +54,7 @@ def jacobian_penalty(
     Example:
         >>> network = nn.Linear(3, 2, bias=False)
         >>> _ = network.load_state_dict({"weight": torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])})
-        >>> float(jacobian_penalty(network, torch.rand(7, 3)))
+        >>> jacobian_penalty(network, torch.rand(7, 3)).item()
         5.0
     """
     source = inputs.detach().requires_grad_(True)

@@ -202,42 +202,32 @@ class SpectralPenalty:
         if len(self._blocks) != members:
             self._blocks = [None] * members
         sizes = [_rows_of(block, n_features, activations.dtype) for block in self._blocks]
-        solver, parts = ["tracked"] * members, []
-        for size in dict.fromkeys(sizes):
+        solver, parts = ["tracked"] * members, dict[int, Leading]()
+        for size in dict.fromkeys(filter(None, sizes)):
             chosen = torch.tensor([number for number in range(members) if sizes[number] == size], device=activations.device)
-            data = activations if len(chosen) == members else activations[chosen]
-            if size:
-                carried = [block for block, own in zip(self._blocks, sizes, strict=True) if own == size and block is not None]
-                block = torch.stack(carried).to(activations.device)
-                found, blocks = tracked(
-                    data,
-                    block,
-                    last=count,
-                    settings=self.tracking,
-                    weigh=partial(self._weights, target=target[chosen]),
-                    total=total,
-                    reduce=reduce,
-                )
-                failed = ~(found.residual <= self.tracking.tolerance)
-            else:
-                found, blocks, failed = None, None, torch.ones(len(chosen), dtype=torch.bool)
+            carried = [block for block, own in zip(self._blocks, sizes, strict=True) if own == size and block is not None]
+            found, blocks = tracked(
+                activations if len(chosen) == members else activations[chosen],
+                torch.stack(carried).to(activations.device),
+                last=count,
+                settings=self.tracking,
+                weigh=partial(self._weights, target=target[chosen]),
+                total=total,
+                reduce=reduce,
+            )
             for position, number in enumerate(chosen.tolist()):
-                if bool(failed[position]):
-                    grown = min(2 * size, largest) or rows
-                    start = dense(data[position : position + 1], count=grown, total=total, reduce=reduce)
-                    self._blocks[number], solver[number] = start.vectors[0], "dense"
-                    exact = start.truncated(count)
-                    if found is not None:
-                        exact = replace(
-                            exact, residual=found.residual[position, None], expansions=found.expansions[position, None]
-                        )
-                    parts.append((number, exact))
-                else:
-                    assert found is not None
-                    assert blocks is not None
-                    self._blocks[number] = blocks[position]
-                    parts.append((number, found.member(position)))
-        return Leading.joined([part for _, part in sorted(parts, key=lambda pair: pair[0])]), solver
+                parts[number], self._blocks[number] = found.member(position), blocks[position]
+        for number in range(members):
+            attempt = parts.get(number)
+            if attempt is not None and bool(attempt.residual <= self.tracking.tolerance):
+                continue
+            grown = min(2 * sizes[number], largest) or rows
+            exact = dense(activations[number, None], count=grown, total=total, reduce=reduce)
+            self._blocks[number], solver[number] = exact.vectors[0], "dense"
+            parts[number] = exact.truncated(count)
+            if attempt is not None:
+                parts[number] = replace(parts[number], residual=attempt.residual, expansions=attempt.expansions)
+        return Leading.joined([parts[number] for number in range(members)]), solver
 
     def _weights(self, eigenvalues: Tensor, members: Tensor, *, target: Tensor) -> Tensor:
         """Gradient by the eigenvalues, for as many members as there are."""

@@ -3,8 +3,9 @@
 Names are loaded when they are first used: the command line reads the settings without waiting for torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.training.evaluation import robust_accuracies
@@ -33,8 +34,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"eigencode.training.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'eigencode.training' has no attribute {name!r}")
+__getattr__ = loader(__name__, _HOME)

@@ -51,11 +51,19 @@ class Batches:
             return f"{type(self._dataset).__name__} of {self.size}"
         return fingerprint(self._inputs, self._labels)
 
-    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (K, n, ...) and labels (K, n) at indices (K, n)."""
+    def gather(self, indices: Tensor, seeds: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Inputs (K, n, ...) and labels (K, n) at indices (K, n).
+
+        Random transforms of a Dataset draw from torch's generator, set to each member's seed if ``seeds`` are given.
+        """
         flat = indices.flatten()
         if self._dataset is not None:
-            items = [self._dataset[index] for index in flat.tolist()]
+            items = []
+            with torch.random.fork_rng(devices=[]):
+                for member, own in enumerate(indices.tolist()):
+                    if seeds is not None:
+                        torch.manual_seed(seeds[member])
+                    items += [self._dataset[index] for index in own]
             inputs, labels = default_collate([(item[0], int(item[1])) for item in items])
         else:
             assert self._inputs is not None

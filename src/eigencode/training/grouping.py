@@ -10,8 +10,8 @@ from eigencode.errors import TrainingError
 from eigencode.training.networks import stackable
 from eigencode.training.settings import Settings
 
-_SMALL_STEP = 2e8
-"""Multiplications of one network's step below which a CPU spends its time between the operations: stacking pays there. Above, one
+_SMALL_STEP = 3e7
+"""Parameters times images of a batch below which a CPU spends its time between the operations: stacking pays there. Above, one
 network after the other stays in the processor's cache and is faster."""
 
 _MOST_ON_CPU = 20
@@ -47,7 +47,7 @@ def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device
     parameters = sum(parameter.numel() for parameter in model.parameters())
     batch = min(settings.batch_size, len(images))
     if device == "cpu":
-        return _MOST_ON_CPU if parameters * batch < _SMALL_STEP / 6 else 1
+        return _MOST_ON_CPU if parameters * batch < _SMALL_STEP else 1
     free, _ = torch.cuda.mem_get_info(device)
     each = 4 * _COPIES * (parameters + batch * images.inputs[0].numel() * 10)
     return max(1, int(_MEMORY_SHARE * free / each))

@@ -33,6 +33,9 @@ Progress = Callable[[int, int, dict[str, float]], None]
 _SAMPLE = 2
 """Images with which the networks are tried before training starts."""
 
+_TRANSFORMS = 2**40
+"""Random transforms of images draw from the seeds from this number on, apart from orders and penalties."""
+
 _EVALUATED = 5000
 """Held-out images run at once, of all members together."""
 
@@ -92,7 +95,7 @@ def train(
         >>> import eigencode as ec
         >>> digits = ec.datasets.load("digits", split="train", count=400)
         >>> network = ec.models.load("gerum_shallow_mlp", image_shape=digits.shape)
-        >>> told = Settings(epochs=2, batch_size=100, spectral=SpectralSettings(ranks="gerum"))
+        >>> told = Settings(epochs=2, batch_size=100, spectral=ec.training.SpectralSettings(ranks="gerum"))
         >>> run = train(network, digits, settings=told, cells=Cell(target=2.0, strength=0.1))
         >>> list(run.history.columns[:6])
         ['member', 'epoch', 'layer', 'loss', 'accuracy', 'alpha']
@@ -163,8 +166,8 @@ class _Run:
         started, reports, sizes = time.perf_counter(), [], []
         seeds = [cell.seed for cell in self.cells]
         for number, indices in enumerate(self.batches.epoch(seeds, self.epoch, self.settings.batch_size)):
-            inputs, labels = self.batches.gather(indices)
             step = self.epoch * self.steps_per_epoch + number
+            inputs, labels = self.batches.gather(indices, [seed_for(seed, _TRANSFORMS + step) for seed in seeds])
             try:
                 report = self.learner.step(Batch(inputs, labels, indices, self.epoch, step))
             except (AttackError, PenaltyError, SpectrumError) as error:

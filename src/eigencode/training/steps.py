@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eigencode.activations import select_layers, trace
+from eigencode.attacks.geometry import Ball
 from eigencode.attacks.gradient import PGD
 from eigencode.errors import DivergenceError, TrainingError
 from eigencode.penalties import SpectralPenalty, covariance_members, half_square_or_norm, jacobian_squares, random_directions
@@ -221,21 +222,22 @@ class GradientLearner:
             norm=chosen.norm,
             steps=chosen.steps,
             step_size=chosen.step_size if chosen.step_size is not None else 2.5 * chosen.epsilon / chosen.steps,
-            start=chosen.start,
         )
-        network = self._members.flattened()
-        if chosen.start == "input":
-            found = attack(network, batch.inputs.flatten(0, 1), batch.labels.flatten(), epsilon=chosen.epsilon)
-            return found.images.view_as(batch.inputs)
-        parts = []  # the ball's random points are a function of the seed: one attack for each member's own
-        for number, cell in enumerate(self._cells):
-            seeded = replace(attack, seed=cell.seed * 2**20 + batch.step)
-            alone = _Alone(network, number, len(self._cells))
-            found = seeded(
-                alone, batch.inputs[number], batch.labels[number], epsilon=chosen.epsilon, indices=batch.indices[number]
+        starts = None
+        if chosen.start == "random":  # drawn for each member by its own seed, then attacked together
+            balls = [Ball(inputs, chosen.epsilon, chosen.norm, attack.bounds) for inputs in batch.inputs]
+            drawn = zip(balls, batch.indices, self._cells, strict=True)
+            starts = torch.cat(
+                [ball.random_start(own, seed=cell.seed * 2**20 + batch.step, restart=0) for ball, own, cell in drawn]
             )
-            parts.append(found.images)
-        return torch.stack(parts)
+        found = attack(
+            self._members.flattened(),
+            batch.inputs.flatten(0, 1),
+            batch.labels.flatten(),
+            epsilon=chosen.epsilon,
+            warm_start=starts,
+        )
+        return found.images.view_as(batch.inputs)
 
     def _check_finite(self, terms: dict[str, Tensor], batch: Batch) -> None:
         for name, values in terms.items():
@@ -361,20 +363,6 @@ class LocalLearner:
     def member(self, number: int) -> nn.Module:
         """See ``Learner``."""
         return self._networks.member(number)
-
-
-class _Alone(nn.Module):
-    """One member of a flattened ensemble as a network of its own."""
-
-    def __init__(self, network: nn.Module, number: int, count: int) -> None:
-        super().__init__()
-        self._network, self._number, self._count = network, number, count
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self._count == 1:
-            return self._network(inputs)  # type: ignore[no-any-return]
-        repeated = inputs.expand(self._count, *inputs.shape).flatten(0, 1)
-        return self._network(repeated).unflatten(0, (self._count, -1))[self._number]  # type: ignore[no-any-return]
 
 
 def _cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,176 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import eigencode as ec
+from command_line import run
+
+
+def test_table(capsys):
+    status, out, err = run(capsys, "measure", "--model", "schaeffer_cnn", "--count", 200, "--layers", "conv1,relu4,fc3")
+    assert status == 0
+    assert out.splitlines()[0] == "schaeffer_cnn (random weights) · digits · 200 images (ranks 6-50, weights equal)"
+    assert [line.split()[0] for line in out.splitlines()[4:7]] == ["conv1", "relu4", "fc3"]
+    assert "note: fc3: `ranks` (6, 50) goes beyond the numerical rank 10" in err
+
+
+def test_json_agrees_with_the_library(capsys):
+    status, out, _ = run(
+        capsys, "measure", "--model", "gerum_cnn", "--count", 300, "--ranks", "2-30", "--json", "--device", "cpu", "--seed", 4
+    )
+    record = json.loads(out)
+    assert status == 0
+    images = ec.datasets.load("digits", count=300, seed=4)
+    spectrum = ec.measure(ec.models.load("gerum_cnn", image_shape=images.shape, seed=4), images, seed=4)["tanh3"]
+    (row,) = record["layers"]
+    assert row["alpha"] == spectrum.fit((2, 30)).alpha
+    assert [row["alpha_low"], row["alpha_high"]] == [getattr(spectrum.alpha_interval((2, 30)), k) for k in ("low", "high")]
+    assert row["dimension"] == spectrum.dimension
+    assert (record["ranks"], record["seed"], record["configuration"]["model"]) == ([2, 30], 4, "gerum_cnn")
+    assert set(record) == {
+        "title", "created", "configuration", "seed", "ranks", "weights", "versions", "hardware", "layers", "skipped", "recording",
+    }  # fmt: skip
+
+
+def test_folder(capsys, tmp_path):
+    words = ["measure", "--model", "gerum_cnn", "--count", 100, "--ranks", "jiang", "--out", tmp_path / "out"]
+    status, out, err = run(capsys, *words)
+    assert status == 0
+    assert f"Report: {tmp_path}/out/report.html" in err
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["layer"].tolist() == ["tanh3"]
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (1, "")
+    assert err == f"eigencode: --out: {tmp_path}/out already holds results. Name another folder, or pass --overwrite true.\n"
+    assert run(capsys, *words, "--overwrite")[0] == 0
+
+
+def test_recording_in_place_of_a_network_and_beside_it(capsys, tmp_path, generator):
+    signal_ = torch.randn(120, 80, generator=generator) * torch.arange(1, 81) ** -0.5
+    repeats = signal_ + 0.05 * torch.randn(2, 120, 80, generator=generator)
+    np.save(tmp_path / "two.npy", repeats.transpose(1, 2).numpy())
+    np.save(tmp_path / "one.npy", repeats[0].T.numpy())
+    status, out, _ = run(capsys, "measure", "--recording", tmp_path / "two.npy", "--ranks", "1-30", "--json")
+    (row,) = json.loads(out)["layers"]
+    assert (status, row["method"], row["units"], row["samples"]) == (0, "cross-validated", 80, 120)
+    assert row["alpha"] == pytest.approx(1, abs=0.3)
+    status, out, _ = run(capsys, "measure", "--recording", tmp_path / "one.npy", "--ranks", "1-30", "--json")
+    assert json.loads(out)["layers"][0]["method"] == "covariance"
+    words = ["--model", "gerum_cnn", "--count", 100, "--recording", tmp_path / "two.npy", "--ranks", "1-30"]
+    status, out, _ = run(capsys, "measure", *words, "--out", tmp_path / "both", "--json")
+    assert [row["layer"] for row in json.loads(out)["layers"]] == ["tanh3", "two.npy"]
+    assert "two.npy" in (tmp_path / "both" / "figures" / "eigenspectra.svg").read_text()
+    assert run(capsys, "measure", "--recording", tmp_path / "two.npy", "--ranks", "1-30", "--out", tmp_path / "r")[0] == 0
+
+
+def test_configuration_file(capsys, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("model: gerum_cnn\ncount: 100\nranks: jiang\nlayers: conv1\n")
+    status, out, _ = run(capsys, "measure", "--config", file, "--seed", 2, "--json")
+    assert status == 0
+    configuration = json.loads(out)["configuration"]
+    assert [configuration[k] for k in ("model", "count", "layers", "seed")] == ["gerum_cnn", 100, "conv1", 2]
+    status, printed, _ = run(capsys, "measure", "--config", file, "--print_config")
+    assert status == 0
+    assert "model: gerum_cnn" in printed
+    file.write_text("modle: gerum_cnn\n")
+    status, _, err = run(capsys, "measure", "--config", file)
+    assert status == 2
+    assert "modle" in err
+
+
+def test_dashes_are_underscores(capsys, tmp_path):
+    _, out, _ = run(capsys, "measure", "--data-root", tmp_path, "--batch-size=7", "--print-config")
+    assert f"data_root: {tmp_path}" in out
+    assert "batch_size: 7" in out
+
+
+def test_group_of_networks(capsys, monkeypatch):
+    monkeypatch.setitem(ec.models.GROUPS, "pair", ("gerum_cnn", "schaeffer_cnn"))
+    status, out, _ = run(capsys, "measure", "--model", "pair", "--count", 100, "--ranks", "jiang", "--json")
+    assert status == 0
+    assert [(row["condition"], row["layer"]) for row in json.loads(out)["layers"]] == [
+        ("gerum_cnn", "tanh3"),
+        ("schaeffer_cnn", "relu4"),
+    ]
+
+
+def test_weights(capsys, tmp_path):
+    model = ec.models.load("gerum_cnn", image_shape=(1, 8, 8), seed=9)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    words = ["measure", "--model", "gerum_cnn", "--count", 100, "--ranks", "jiang", "--json"]
+    _, loaded, _ = run(capsys, *words, "--weights", tmp_path / "w.safetensors")
+    _, fresh, _ = run(capsys, *words)
+    expected = ec.measure(model, ec.datasets.load("digits", count=100))["tanh3"].fit("jiang").alpha
+    assert json.loads(loaded)["layers"][0]["alpha"] == expected != json.loads(fresh)["layers"][0]["alpha"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["--model", "gerum_cnn", "--layers", "conv9"],
+            "`layers`: no layer is called 'conv9' (the network has 10). Did you mean 'conv2' or 'conv1'?",
+        ),
+        (
+            ["--model", "gerum_cnn", "--ranks", "6-5000"],
+            "no exponent could be fitted: tanh3: `ranks` (6, 5000) goes beyond the numerical rank 499; the largest window possible is (6, "
+            "499). Lower the last rank, or pass more images or units.",
+        ),
+        (
+            ["--model", "gerum_cnn", "--ranks", "garum"],
+            "fit_power_law: `ranks` must be two ranks or one of jiang, gerum, schaeffer, schaeffer_output, stringer; got 'garum'. "
+            "Name one of these.",
+        ),
+        (
+            ["--model", "gerum_cnn", "--count", "5"],
+            "no exponent could be fitted: tanh3: `ranks` (6, 50) goes beyond the numerical rank 4; the largest window possible is (1, 4). "
+            "Lower the last rank, or pass more images or units.",
+        ),
+        (["--model", "gerum_cnn", "--count", "1"], "measure: at least 2 images are needed; got 1. Pass more images."),
+        (["--model", "gerum_cnn", "--count", "9999"], "digits/test: `count` must lie between 1 and 500, the images there are; got 9999."),
+        (["--model", "gerum_cnn", "--weights", "no.pt"], "weights: no.pt does not exist. Check the path."),
+        (["--model", "gerum_cnn", "--memory_limit", "lots"], "`memory_limit` must be a number of bytes such as 4GiB or 500MB; got 'lots'."),
+        ([], "measure: there is nothing to measure. Name a network with --model, or a recording with --recording."),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_gets_one_sentence(capsys, words, text):
+    status, _, err = run(capsys, "measure", *words)
+    assert status == (2 if "garum" in words or not words else 1)
+    assert err.splitlines()[-1] == f"eigencode: {text}"
+    assert "Traceback" not in err
+
+
+def test_a_device_that_is_not_there(capsys):
+    status, _, err = run(capsys, "measure", "--model", "gerum_cnn", "--device", "cuda:7")
+    assert status == 1
+    assert "--device cuda:7 cannot be used" in err
+
+
+def test_interrupt_leaves_nothing(tmp_path):
+    words = [sys.executable, "-m", "eigencode.cli", "measure", "--model", "torchvision:resnet101", "--data", "tensors:x.npz"]
+    np.savez(
+        tmp_path / "x.npz",
+        inputs=np.zeros((4000, 3, 64, 64), np.float32) + np.random.default_rng(0).random((4000, 1, 1, 1), np.float32),
+    )
+    process = subprocess.Popen(
+        [*words, "--out", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    )
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)  # the latter where it came while Python ran exec: a shell shows 130 too
+    assert (out, err.splitlines()[-1]) == ("", "eigencode: interrupted; nothing was written.")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]

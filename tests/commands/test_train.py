@@ -1,0 +1,179 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from command_line import command, run
+
+TRAIN = ["train", "--model", "schaeffer_cnn", "--count", 300, "--epochs", 2, "--batch_size", 100, "--penalty.ranks", "jiang"]
+
+
+def test_grid_table_folder_and_weights(capsys, tmp_path):
+    words = ["--penalty.target", "1,2", "--penalty.strength", "0,0.1", "--seeds", 2, "--robustness.attacks", "fgsm,pgd"]
+    words += [
+        "--robustness.epsilons",
+        "0.05,0.1",
+        "--robustness.count",
+        50,
+        "--robustness.steps",
+        3,
+        "--learning_rate",
+        0.001,
+    ]
+    status, out, err = run(capsys, *TRAIN, *words, "--out", tmp_path / "run")
+    assert status == 0
+    assert out.splitlines()[0] == "schaeffer_cnn trained on digits/train · 6 networks"
+    table = pd.read_csv(tmp_path / "run" / "summary.csv")
+    names = [
+        f"target{target}_strength{strength}_seed{seed}" for target, strength in ((1, 0), (1, 0.1), (2, 0.1)) for seed in (0, 1)
+    ]
+    names[:2] = ["strength0_seed0", "strength0_seed1"]
+    assert table["network"].tolist() == names
+    assert {"accuracy", "alpha (training)", "alpha (held out)", "fgsm 0.05", "pgd 0.1"} <= set(table)
+    assert (table["fgsm 0.05"] <= table["accuracy"] + 0.2).all()
+    assert pd.read_csv(tmp_path / "run" / "history.csv")["member"].nunique() == 6
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["networks"] == names
+    assert record["configuration"]["penalty"]["target"] == "1,2"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert names[0] in page
+    assert page.count("data:image/svg+xml") == 2
+    assert not (tmp_path / "run" / "states").exists()
+    weights = tmp_path / "run" / "members" / f"{names[0]}.safetensors"
+    assert str(weights) in err
+    status, out, _ = run(
+        capsys, "measure", "--model", "schaeffer_cnn", "--weights", weights, "--layers", "relu4", "--ranks", "jiang", "--json"
+    )
+    assert status == 0
+    measured = json.loads(out)["layers"][0]["alpha"]
+    assert measured == pytest.approx(float(table["alpha (held out)"][0]), abs=1e-6)
+    status, _, err = run(capsys, *TRAIN, *words, "--out", tmp_path / "run")
+    assert (status, "already holds results" in err) == (1, True)
+
+
+def test_grouping_changes_nothing(capsys):
+    words = ["--penalty.strength", 0.1, "--seeds", 3, "--json"]
+    _, alone, _ = run(capsys, *TRAIN, *words, "--stack", 1)
+    _, together, _ = run(capsys, *TRAIN, *words, "--stack", 3)
+    first, second = (pd.DataFrame(json.loads(out)["outcome"]) for out in (alone, together))
+    assert first["alpha (training)"].tolist() == pytest.approx(second["alpha (training)"].tolist(), rel=1e-3)
+    assert first["accuracy"].tolist() == pytest.approx(second["accuracy"].tolist(), abs=0.02)
+
+
+def test_local_errors(capsys):
+    words = [
+        "--model",
+        "jiang_mlp",
+        "--rule",
+        "local",
+        "--optimizer",
+        "sgd",
+        "--learning_rate",
+        0.05,
+        "--epochs",
+        30,
+        "--json",
+    ]
+    status, out, _ = run(capsys, *TRAIN, *words)
+    assert status == 0
+    outcome = json.loads(out)["outcome"]
+    assert [row["layer"] for row in outcome] == [f"layers.{number}" for number in range(8)]
+    assert outcome[0]["accuracy"] > 0.5
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
+    words = [*TRAIN, "--epochs", 10, "--penalty.strength", 0.1, "--measure_every", 10]
+    assert command(*words, "--out", tmp_path / "whole").returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eigencode.cli", *map(str, words), "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE
+    )
+    states = tmp_path / "killed" / "states"
+    for _ in range(600):
+        if states.exists() and any(states.glob("group*")):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    again = command(*words, "--out", tmp_path / "killed")
+    assert again.returncode == 0
+    assert "Going on from " in again.stderr
+    weights = [folder / "members" / "seed0.safetensors" for folder in (tmp_path / "whole", tmp_path / "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
+    from eigencode.training.saving import save_tensors
+
+    save_tensors(tmp_path / "states" / "group-000.safetensors", {"a": torch.zeros(1)}, {"identity": {}})
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
+    assert status == 1
+    assert "belongs to another run: its settings differ" in err
+    assert run(capsys, *TRAIN, "--out", tmp_path, "--overwrite", "true")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--penalty.target", "-1"], 2, "train: --penalty.target must be an exponent of at least 0; got -1."),
+        (["--penalty.strength", "-1"], 2, "train: `strength` is the weight of a penalty and must be at least 0; got -1.0."),
+        (["--penalty.target", "a,b"], 2, "--penalty.target must be a number, or several separated by commas; got 'a,b'."),
+        (["--seeds", "0"], 2, "train: --seeds is the number of networks for each setting, at least 1; got 0."),
+        (["--epochs", "0"], 2, "train: `epochs` must be at least 1; got 0."),
+        (
+            ["--penalty.ranks", "3-4"],
+            2,
+            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (3, 4). Widen the window.",
+        ),
+        (
+            ["--penalty.layers", "nosuch"],
+            1,
+            "`layers`: no layer is called 'nosuch' (the network has 12). Did you mean 'conv1' or 'relu1' or 'pool1' "
+            "or 'conv2' or 'relu2' or 'pool2'?",
+        ),
+        (
+            ["--penalty.ranks", "6-500", "--penalty.strength", "1"],
+            1,
+            "A batch of 100 images has no eigenvalue at rank 500: the penalty's ranks 6-500 need batches of 501. Enlarge the batch "
+            "or lower the last rank.",
+        ),
+        (
+            ["--robustness.attacks", "cw"],
+            2,
+            "train: --robustness.attacks takes fgsm and pgd; got 'cw'. eigencode attack has others.",
+        ),
+        (
+            ["--robustness.attacks", "fgsm", "--robustness.epsilons", "8"],
+            1,
+            "fgsm: `epsilon` must lie in 0..1, the distance between two images in linf within bounds 0..1; got 8. It is in input "
+            "units: write 8/255, not 8.",
+        ),
+        (["--stack", "0"], 1, "`stack` is a number of networks, at least 1; got 0."),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys, words, status, message):
+    found, out, err = run(capsys, *TRAIN, *words)
+    assert (found, out, err) == (status, "", f"eigencode: {message}\n")
+
+
+def test_one_network_that_diverges_ends_alone(capsys, tmp_path):
+    words = ["--optimizer", "sgd", "--learning_rate", 0.01, "--covariance.strength", "0,1e30", "--stack", 2, "--json"]
+    status, out, err = run(capsys, *TRAIN, *words, "--out", tmp_path / "run")
+    record = json.loads(out)
+    assert status == 0
+    assert record["networks"] == ["covariance0_seed0"]
+    assert list(record["failed"]) == ["covariance1e+30_seed0"]
+    assert "covariance1e+30_seed0: Training stopped at step " in err
+    assert [path.name for path in (tmp_path / "run" / "members").iterdir()] == ["covariance0_seed0.safetensors"]
+
+
+def test_a_read_only_folder(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path / "file" / "run")
+    assert status == 1
+    assert err.startswith("eigencode: --out: ")
