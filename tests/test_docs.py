@@ -43,8 +43,6 @@ SMALLER = {
 }
 
 
-
-
 def blocks(kind):
     for page in PAGES:
         for number, match in enumerate(BLOCK.finditer(page.read_text())):

@@ -145,7 +145,7 @@ class Tracking:
         oversampling: Rows kept beyond the last rank, at most twice as many as that: eigenvalues below a steep window crowd at
             its edge, and the edge counts most.
         pool: Rows beyond the last rank whose residuals are followed too.
-        expansion: Rows added to the block at each expansion; a third of the last rank if that is more.
+        expansion: Rows added to the block at each expansion; half of the last rank if that is more.
         tolerance: Largest residual that is accepted: the relative change of the penalty's gradient by one power iteration. In
             trainings on MNIST the cosine with the exact gradient stayed above 0.99 up to 0.045.
         max_expansions: Expansions before the dense solver takes over.
@@ -188,7 +188,7 @@ def tracked(
     """
     members, size, _ = block.shape
     pool = min(last + settings.pool, size)
-    width = min(max(settings.expansion, last // 3), pool)
+    width = min(max(settings.expansion, last // 2), pool)
     block = 1.5 * block - 0.5 * (block @ block.mT) @ block  # rotations of earlier steps leave rounding in the orthonormality
     found = list(_ritz(block, _project(block, activations, total, reduce), size, total, reduce))
     residual = torch.zeros(members, dtype=torch.float64, device=block.device)

@@ -120,7 +120,7 @@ class SpectralPenalty:
         Raises:
             PenaltyError: see ``members``.
         """
-        return self.members(activations[None])[0]
+        return self.members(as_member(activations))[0]
 
     def members(self, activations: Float[Tensor, "members n ..."]) -> Float[Tensor, " members"]:
         """Penalty of each member of an ensemble.
@@ -264,6 +264,25 @@ class SpectralPenalty:
             missing, missing[:, None].expand(-1, self.ranks[1]), missing, torch.zeros(members), ("skipped",) * members
         )
         return activations.new_zeros(members, dtype=torch.float64), torch.empty(0), None
+
+
+class _AsMember(torch.autograd.Function):
+    """x[None], whose gradient autograd may add to in place: one that is a view would be copied, at the price of a product."""
+
+    @staticmethod
+    def forward(ctx: Any, activations: Tensor) -> Tensor:
+        return activations[None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        return upstream[0].data
+
+
+def as_member(activations: Tensor) -> Tensor:
+    """Activations (n, ...) of one network as those of an ensemble of one, (1, n, ...); differentiable once."""
+    lifted: Tensor = _AsMember.apply(activations)  # type: ignore[no-untyped-call]
+    return lifted
 
 
 def _rows_of(block: Tensor | None, n_features: int, dtype: torch.dtype) -> int:

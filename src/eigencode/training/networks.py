@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from eigencode.activations import layer_name, model_device, restore_training, tensors_in, trace
 from eigencode.errors import TrainingError
+from eigencode.penalties.spectral import as_member
 
 Codes = dict[str, Tensor]
 """Layer name to outputs, shape (members, n, ...)."""
@@ -115,7 +116,7 @@ class Single:
         found: Codes = {}
         with _captured(self._model, layers, self._several, found):
             scores = self._model(inputs[0])
-        return scores[None], {name: found[name][None] for name in layers if name in found}
+        return scores[None], {name: as_member(found[name]) for name in layers if name in found}
 
     def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """See ``Members``."""
