@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EigencodeError as error:
         print(f"eigencode: {error}", file=sys.stderr)
         return EXIT_FAILURE
-    except KeyboardInterrupt:
-        print("eigencode: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"eigencode: interrupted; {interruption or 'nothing was written.'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,6 +41,10 @@ class DivergenceError(TrainingError):
     """A network's training went wrong by its own numbers: a loss that is not finite, a code that has collapsed."""
 
 
+class StudyError(EigencodeError):
+    """A study, its store or its engine is not as it must be."""
+
+
 class UsageError(EigencodeError):
     """Options of the command line that make no sense, whatever the data and the network."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,3 +36,17 @@ def hardware() -> dict[str, Any]:
     """Processor, cores and GPUs of this machine."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+@cache
+def code_revision() -> str:
+    """The git commit of eigencode's own source with "+" if it was changed since, or its version where it was installed."""
+    folder = Path(__file__).parent
+    if not (folder.parents[1] / ".git").exists():
+        return eigencode.__version__
+    ask = partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
+    try:
+        commit, changed = ask(["git", "rev-parse", "--short=12", "HEAD"]), ask(["git", "status", "--porcelain", "."])
+    except (OSError, subprocess.CalledProcessError):
+        return eigencode.__version__
+    return str(commit.stdout).strip() + ("+" if changed.stdout.strip() else "")

@@ -58,7 +58,7 @@ class TestJiang:
         assert torch.equal(model(x), model.local_scores(x)[-1])
 
     def test_sizes_and_initial_weights(self):
-        model = models.jiang_mlp()
+        model = models.JiangNetwork()
         assert [tuple(layer[0].weight.shape) for layer in model.layers] == [(200, 784)] + [(200, 200)] * 7
         assert all(layer[0].bias is None for layer in model.layers)
         assert not any(classifier.weight.requires_grad for classifier in model.classifiers)

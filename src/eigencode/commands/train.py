@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,11 @@ from eigencode.attacks.gradient import check_batch
 from eigencode.commands.common import ProgressBar, load_images, network_title, parse_ranks, progress_bar, usable_device
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
-from eigencode.errors import AttackError, CheckpointError, DivergenceError, TrainingError, UsageError
+from eigencode.errors import AttackError, TrainingError, UsageError
 from eigencode.records import training_record
 from eigencode.reports import check_folder, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
-from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies, train
-from eigencode.training.grouping import group_size
+from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies
+from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states, save_member, saved_members
 
 STATES, MEMBERS = "states", "members"
@@ -46,15 +46,57 @@ def run(config: TrainConfig) -> None:
     for name, attack in attacks.items():
         for epsilon in epsilons:
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
-    grid = _Grid(config, settings, images, held_out, folder, device=usable_device(config))
-    size = grid.group_size(cells[0])
+    device = usable_device(config)
+    states = folder / STATES if folder else None
+
+    def network_for(cell: Cell) -> nn.Module:
+        assert config.model is not None
+        shape = images.shape
+        model = models.load(config.model, weights=config.weights, image_shape=shape, classes=config.classes, seed=cell.seed)
+        return model.to(device)
+
+    size = _group_size(config, network_for(cells[0]), images, settings, device=device, states=states)
     groups = [cells[start : start + size] for start in range(0, len(cells), size)]
+    try:
+        trained = _train(groups, network_for, images, held_out, settings, states=states, discard=config.overwrite)
+        attacked = robust_table(trained.networks, attacked_images, attacks, epsilons, size=size)
+    except KeyboardInterrupt:
+        if states and any(states.glob("*")):
+            raise KeyboardInterrupt(f"finished epochs are kept in {states}: give the command again to go on.") from None
+        raise
+    _finish(config, cells, trained, attacked, images=images, folder=folder)
+
+
+def _train(
+    groups: Sequence[Sequence[Cell]],
+    network_for: Callable[[Cell], nn.Module],
+    images: ImageSet,
+    held_out: ImageSet,
+    settings: Settings,
+    *,
+    states: Path | None,
+    discard: bool,
+) -> Trained:
+    trained = Trained()
     with progress_bar("train") as report:
         for number, group in enumerate(groups):
             stage = f"networks {len(group)}" + (f", group {number + 1} of {len(groups)}" if len(groups) > 1 else "")
-            grid.train(group, f"group-{number:03d}", partial(_show, report, stage))
-    attacked = robust_table(grid.networks, attacked_images, attacks, epsilons, size=size)
-    _finish(config, cells, grid, attacked, images=images, folder=folder)
+            state = states / f"group-{number:03d}.safetensors" if states else None
+            if state and state.exists():
+                print(f"Going on from {state}.", file=sys.stderr)
+            trained.add(
+                train_group(
+                    network_for,
+                    images,
+                    settings=settings,
+                    cells=group,
+                    held_out=held_out,
+                    checkpoint=state,
+                    discard=discard,
+                    progress=partial(_show, report, stage),
+                )
+            )
+    return trained
 
 
 def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[str, float]) -> None:
@@ -62,66 +104,13 @@ def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[
     report(stage, done, total, "  ".join(f"{name} {value:.3f}" for name, value in seen.items() if not math.isnan(value)))
 
 
-class _Grid:
-    """Networks that are trained group by group; one that diverges ends alone."""
-
-    def __init__(
-        self, config: TrainConfig, settings: Settings, images: ImageSet, held_out: ImageSet, folder: Path | None, *, device: str
-    ) -> None:
-        self.config, self.settings, self.images, self.held_out = config, settings, images, held_out
-        self.states, self.device = folder / STATES if folder else None, device
-        self.networks: dict[Cell, nn.Module] = {}
-        self.histories: dict[Cell, pd.DataFrame] = {}
-        self.failed: dict[Cell, str] = {}
-
-    def network(self, cell: Cell) -> nn.Module:
-        """A network with its initial weights."""
-        config = self.config
-        assert config.model is not None
-        model = models.load(
-            config.model, weights=config.weights, image_shape=self.images.shape, classes=config.classes, seed=cell.seed
-        )
-        return model.to(self.device)
-
-    def group_size(self, cell: Cell) -> int:
-        """Networks for each stack; that of the run which is going on, if there is one."""
-        begun = None
-        if self.states and not self.config.overwrite:
-            begun = saved_members(self.states / "group-000.safetensors")
-        asked = self.config.stack if self.config.stack is not None else begun
-        return group_size(self.network(cell), self.images, self.settings, device=self.device, asked=asked)
-
-    def train(self, group: Sequence[Cell], name: str, progress: Any) -> None:
-        """Trains a group; if one of its networks diverges, each is trained alone, which changes nothing for the others."""
-        state = self.states / f"{name}.safetensors" if self.states else None
-        if state and state.exists():
-            print(f"Going on from {state}.", file=sys.stderr)
-        try:
-            trained = train(
-                [self.network(cell) for cell in group],
-                self.images,
-                settings=self.settings,
-                cells=group,
-                held_out=self.held_out,
-                checkpoint=state,
-                progress=progress,
-            )
-        except CheckpointError:
-            if not self.config.overwrite or state is None:
-                raise
-            state.unlink()
-            self.train(group, name, progress)
-            return
-        except DivergenceError as error:
-            if len(group) == 1:
-                self.failed[group[0]] = str(error)
-                return
-            for number, cell in enumerate(group):
-                self.train([cell], f"{name}-{number:03d}", progress)
-            return
-        for number, cell in enumerate(group):
-            self.networks[cell] = trained.models[number]
-            self.histories[cell] = trained.history[trained.history["member"] == number]
+def _group_size(
+    config: TrainConfig, network: nn.Module, images: ImageSet, settings: Settings, *, device: str, states: Path | None
+) -> int:
+    """Networks for each stack; that of the run which is going on, if there is one."""
+    begun = saved_members(states / "group-000.safetensors") if states and not config.overwrite else None
+    asked = config.stack if config.stack is not None else begun
+    return group_size(network, images, settings, device=device, asked=asked)
 
 
 def cells_of(config: TrainConfig) -> list[Cell]:
@@ -232,33 +221,33 @@ def robust_table(
 def _finish(
     config: TrainConfig,
     cells: Sequence[Cell],
-    grid: _Grid,
+    trained: Trained,
     attacked: Mapping[Cell, Mapping[str, float]],
     *,
     images: ImageSet,
     folder: Path | None,
 ) -> None:
     names = dict(zip(cells, member_names(cells), strict=True))
-    for cell, reason in grid.failed.items():
+    for cell, reason in trained.failed.items():
         print(f"{names[cell]}: {reason}", file=sys.stderr)
-    if not grid.networks:
-        raise TrainingError(f"every network diverged; {names[cells[0]]}: {grid.failed[cells[0]]}")
-    trained = list(grid.networks)
-    history = pd.concat([grid.histories[cell].assign(member=number) for number, cell in enumerate(trained)], ignore_index=True)
-    ends = [_outcome(cell, names[cell], grid.histories[cell], attacked[cell]) for cell in trained]
+    if not trained.networks:
+        raise TrainingError(f"every network diverged; {names[cells[0]]}: {trained.failed[cells[0]]}")
+    kept = list(trained.networks)
+    history = pd.concat([trained.histories[cell].assign(member=number) for number, cell in enumerate(kept)], ignore_index=True)
+    ends = [_outcome(cell, names[cell], trained.histories[cell], attacked[cell]) for cell in kept]
     outcome = pd.DataFrame([row for rows in ends for row in rows])
-    _warn_of_skipped(grid, names)
-    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(trained)} networks"
-    failed = {names[cell]: reason for cell, reason in grid.failed.items()}
-    kept = [names[cell] for cell in trained]
-    record = training_record(history, outcome, title=title, configuration=asdict(config), names=kept, failed=failed)
+    _warn_of_skipped(trained, names)
+    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(kept)} networks"
+    failed = {names[cell]: reason for cell, reason in trained.failed.items()}
+    titles = [names[cell] for cell in kept]
+    record = training_record(history, outcome, title=title, configuration=asdict(config), names=titles, failed=failed)
     shown = rounded(outcome)
     if folder:
-        figures = {"learning": plot_learning(history, names=kept), "outcome": plot_outcome(outcome)}
+        figures = {"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)}
         page = render_page("training", record=record, figures=figures, rows=shown)
 
         def write(partial: Path) -> None:
-            for cell, network in grid.networks.items():
+            for cell, network in trained.networks.items():
                 save_member(partial / MEMBERS / f"{names[cell]}.safetensors", network)
             history.to_csv(partial / "history.csv", index=False)
             outcome.to_csv(partial / "summary.csv", index=False)
@@ -270,13 +259,13 @@ def _finish(
     else:
         print_rows(shown, title=title)
     if folder:
-        first = folder / MEMBERS / f"{kept[0]}.safetensors"
+        first = folder / MEMBERS / f"{titles[0]}.safetensors"
         print(f"Weights: {folder / MEMBERS} (measure them with --model {config.model} --weights {first})", file=sys.stderr)
         print(f"Report: {written}", file=sys.stderr)
 
 
-def _warn_of_skipped(grid: _Grid, names: Mapping[Cell, str]) -> None:
-    for cell, history in grid.histories.items():
+def _warn_of_skipped(trained: Trained, names: Mapping[Cell, str]) -> None:
+    for cell, history in trained.histories.items():
         skipped = int(history["skipped"].sum())
         if skipped and cell.strength:
             print(

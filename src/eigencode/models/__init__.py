@@ -8,7 +8,6 @@ from eigencode.models.papers import (
     gerum_cnn,
     gerum_deep_mlp,
     gerum_shallow_mlp,
-    jiang_mlp,
     schaeffer_cnn,
 )
 
@@ -20,7 +19,6 @@ __all__ = [
     "gerum_cnn",
     "gerum_deep_mlp",
     "gerum_shallow_mlp",
-    "jiang_mlp",
     "load",
     "load_weights",
     "normalize_inputs",

@@ -93,6 +93,7 @@ def load(
     image_shape: ImageShape | None = None,
     classes: int | None = None,
     seed: int = 0,
+    **options: float,
 ) -> nn.Module:
     """A network in evaluation mode whose inputs are images in [0, 1].
 
@@ -103,19 +104,22 @@ def load(
         image_shape: Channels, height and width, for the papers' networks and factories that take it.
         classes: Number of classes, likewise; for torchvision and timm default 1000.
         seed: Seed of random initial weights. The global random state is left as it was.
+        options: Of the papers' networks: width, depth and classifier_std of jiang_mlp (see ``JiangNetwork``).
 
     Returns:
         The network; torchvision's and timm's normalise their input themselves.
 
     Raises:
-        ModelError: unknown name, a factory that fails, or weights that cannot be read or do not fit.
+        ModelError: unknown name or option, a factory that fails, or weights that cannot be read or do not fit.
     """
     kind, _, rest = spec.partition(":")
     path = weights
+    if options and spec not in PAPER_MODELS:
+        raise ModelError(f"load: {spec} takes no options; got {', '.join(options)}.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if spec in PAPER_MODELS:
-            model = PAPER_MODELS[spec](**_given(image_shape=image_shape, classes=classes))
+            model = _papers(spec, _given(image_shape=image_shape, classes=classes) | options)
         elif kind == "torchvision" and rest:
             model, path = _torchvision(rest, weights, classes)
         elif kind == "timm" and rest:
@@ -134,6 +138,15 @@ def load(
     if path is not None:
         load_weights(model, path)
     return model.eval()
+
+
+def _papers(name: str, options: dict[str, Any]) -> nn.Module:
+    factory = PAPER_MODELS[name]
+    known = inspect.signature(factory).parameters
+    for option in options:
+        if option not in known:
+            raise ModelError(f"load: {name} has no option {option!r}. It has {', '.join(known)}.")
+    return factory(**options)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -156,15 +157,10 @@ class JiangNetwork(nn.Module):
         return scores
 
 
-def jiang_mlp(image_shape: ImageShape = (1, 28, 28), classes: int = 10) -> JiangNetwork:
-    """Jiang's network of eight layers of 200 units; see ``JiangNetwork`` for other sizes."""
-    return JiangNetwork(image_shape, classes)
-
-
-PAPER_MODELS = {
+PAPER_MODELS: dict[str, Callable[..., nn.Module]] = {
     "gerum_shallow_mlp": gerum_shallow_mlp,
     "gerum_deep_mlp": gerum_deep_mlp,
     "gerum_cnn": gerum_cnn,
     "schaeffer_cnn": schaeffer_cnn,
-    "jiang_mlp": jiang_mlp,
+    "jiang_mlp": JiangNetwork,
 }

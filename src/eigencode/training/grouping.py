@@ -1,14 +1,20 @@
-"""How many networks are trained as one stacked program."""
+"""Groups of networks trained as one stack: how many, and what becomes of one that diverges."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
 import torch
 from torch import nn
 
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import TrainingError
+from eigencode.errors import CheckpointError, DivergenceError, TrainingError
+from eigencode.training.loop import Progress, train
 from eigencode.training.networks import stackable
-from eigencode.training.settings import Settings
+from eigencode.training.settings import Cell, Settings
 
 _SMALL_STEP = 3e7
 """Parameters times images of a batch below which a CPU spends its time between the operations: stacking pays there. Above, one
@@ -51,3 +57,99 @@ def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device
     free, _ = torch.cuda.mem_get_info(device)
     each = 4 * _COPIES * (parameters + batch * images.inputs[0].numel() * 10)
     return max(1, int(_MEMORY_SHARE * free / each))
+
+
+@dataclass
+class Trained:
+    """What training a group of networks left.
+
+    Attributes:
+        networks: Cell -> trained network, in evaluation mode.
+        histories: Cell -> its rows of ``Training.history``.
+        failed: Cell -> why its training stopped.
+    """
+
+    networks: dict[Cell, nn.Module] = field(default_factory=dict)
+    histories: dict[Cell, pd.DataFrame] = field(default_factory=dict)
+    failed: dict[Cell, str] = field(default_factory=dict)
+
+    def add(self, other: Trained) -> None:
+        """Takes up another group."""
+        self.networks |= other.networks
+        self.histories |= other.histories
+        self.failed |= other.failed
+
+
+def train_group(
+    network_for: Callable[[Cell], nn.Module],
+    images: ImageSet,
+    *,
+    settings: Settings,
+    cells: Sequence[Cell],
+    held_out: ImageSet | None = None,
+    checkpoint: Path | None = None,
+    discard: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Trains a group of networks; if one diverges, each is trained alone, which changes nothing for the others.
+
+    Args:
+        network_for: Cell -> network with its initial weights, on the device where training runs.
+        images: Training images with labels.
+        settings: What all networks share.
+        cells: What is each network's own.
+        held_out: Images for accuracy and exponents after each epoch.
+        checkpoint: File for the group's state; networks trained alone get files beside it.
+        discard: Start again where the checkpoint belongs to another run, in place of an error.
+        progress: Called after each step.
+
+    Returns:
+        Trained.
+
+    Raises:
+        TrainingError: see ``train``.
+    """
+    try:
+        run = train(
+            [network_for(cell) for cell in cells],
+            images,
+            settings=settings,
+            cells=cells,
+            held_out=held_out,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    except CheckpointError:
+        if not discard or checkpoint is None:
+            raise
+        checkpoint.unlink()
+        return train_group(
+            network_for,
+            images,
+            settings=settings,
+            cells=cells,
+            held_out=held_out,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    except DivergenceError as error:
+        if len(cells) == 1:
+            return Trained(failed={cells[0]: str(error)})
+        trained = Trained()
+        for number, cell in enumerate(cells):
+            own = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-{number:03d}{checkpoint.suffix}")
+            trained.add(
+                train_group(
+                    network_for,
+                    images,
+                    settings=settings,
+                    cells=[cell],
+                    held_out=held_out,
+                    checkpoint=own,
+                    discard=discard,
+                    progress=progress,
+                )
+            )
+        return trained
+    histories = {cell: run.history[run.history["member"] == number] for number, cell in enumerate(cells)}
+    return Trained(dict(zip(cells, run.models, strict=True)), histories)

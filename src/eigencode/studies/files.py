@@ -1,0 +1,104 @@
+"""Studies in and out of YAML, and fields overridden by name; types and names are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from eigencode.errors import StudyError
+from eigencode.studies.study import Study, with_field
+
+
+def to_yaml(study: Study) -> str:
+    """The study as YAML text that ``from_yaml`` reads."""
+    text: str = yaml.safe_dump(_plain(dataclasses.asdict(study)), sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def from_yaml(path: Path) -> Study:
+    """A study from a YAML file.
+
+    Raises:
+        StudyError: the file cannot be read, or has unknown fields or values of the wrong type.
+    """
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read ({error.strerror}). Check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise StudyError(f"{path} is no YAML file. Write one with: eigencode study show NAME") from None
+    if not isinstance(given, dict):
+        raise StudyError(f"{path} holds no study. Write one with: eigencode study show NAME")
+    return _checked(given, str(path))
+
+
+def overridden(study: Study, words: str) -> Study:
+    """A study with fields changed in every block.
+
+    Args:
+        study: Study.
+        words: ``field=value`` separated by spaces: a field of the plan (training.epochs=3), ``seeds=5`` (a number of seeds) or
+            ``grid.member.target=1,2,3``. A field that the grid varies is fixed.
+
+    Raises:
+        StudyError: no such field, or a value of the wrong type.
+    """
+    blocks = [dataclasses.asdict(block) for block in study.blocks]
+    for word in shlex.split(words):
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise StudyError(f"--set takes field=value, such as training.epochs=3; got {word!r}.")
+        value = yaml.safe_load(text)
+        for block in blocks:
+            if name == "seeds":
+                block["seeds"] = list(range(value)) if isinstance(value, int) else _values(value)
+            elif name.startswith("grid."):
+                block["grid"][name.removeprefix("grid.")] = _values(value)
+            else:
+                _put(block["plan"], name, value)
+                block["grid"].pop(name, None)
+    return _checked({**dataclasses.asdict(study), "blocks": blocks}, "--set")
+
+
+def _values(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [yaml.safe_load(part) for part in value.split(",")]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _put(values: dict[str, Any], name: str, value: Any, *, free: bool = False) -> None:
+    first, _, rest = name.partition(".")
+    if first not in values and not free:
+        raise StudyError(f"--set: a study has no field {name!r} here; there are {', '.join(values)}.")
+    if rest:
+        _put(values[first], rest, value, free=first == "options")
+    else:
+        values[first] = value
+
+
+def _checked(given: dict[str, Any], source: str) -> Study:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Study)
+    try:
+        read = parser.instantiate(parser.parse_object(_plain(given)))
+        study = Study(**vars(read))
+        for block in study.blocks:
+            for name, values in block.grid.items():
+                for value in values:
+                    with_field(block.plan, name, value)
+    except (ArgumentError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{source}: {reason[:300]}") from None
+    return study
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,88 @@
+"""Jiang, Zhou & Huang 2020: layers that learn from local errors, clean and attacked layer by layer, on MNIST."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from eigencode.studies.study import Block, Images, Network, Perturbed, Plan, Reading, with_field
+from eigencode.training.settings import Cell, Settings, SpectralSettings
+
+TITLE = "Relationship between manifold smoothness and adversarial vulnerability in deep learning with local errors"
+
+FIGURES = {
+    "fig2": "Error over training, at every layer",
+    "fig3": "Eigenspectra of all layers",
+    "fig4": "Accuracy and exponent along the layers, for several widths",
+    "fig5": "Exponent against accuracy, layer by layer",
+    "fig6": "Gaussian noise at the input of each layer",
+    "fig7": "FGSM at the input of each layer",
+    "fig8": "Dimension against exponent",
+}
+
+SOURCES = {
+    "network.model": "stated: fully connected ReLU layers without bias, each with its fixed Gaussian classifier, Eq. (1)",
+    "network.options.width": "stated: 200; Fig. 4 from 50 up, of which 50, 100, 200 and 400 are chosen",
+    "network.options.depth": "stated: 8",
+    "network.options.classifier_std": "chosen: 0.3; layer 1 lies below exponent 1 and accuracy turns at layer 2, as in Fig. 5",
+    "images.data": "stated: MNIST, 60 000 training and 10 000 test images",
+    "training.rule": "stated: Eq. (2)",
+    "training.batch_size": 'chosen: 200, which makes the "hundreds of mini-batches" 300',
+    "training.epochs": "chosen: 60, when the error has settled",
+    "training.schedule": "stated: times 0.8 every ten epochs",
+    "member.learning_rate": "chosen: 0.1, settled sooner and lower than 0.05; stated: 0.5, for unknown classifiers",
+    "reading.count": "stated: 3000 test images",
+    "reading.ranks": "stated: 1-10",
+    "perturbations.strengths": "stated: 0.1 to 4.0 in steps of 0.1, without clipping",
+    "seeds": "stated: 20 networks, 50 for Fig. 5",
+}
+
+_LAYERS = ",".join(f"layers.{number}" for number in range(8))
+_STRENGTHS = tuple(number / 10 for number in range(1, 41))
+
+_PERTURBED = (Perturbed("layer_gaussian", _STRENGTHS), Perturbed("layer_fgsm", _STRENGTHS))
+
+PLAN = Plan(
+    network=Network("jiang_mlp", {"width": 200, "depth": 8, "classifier_std": 0.3}),
+    images=Images("mnist"),
+    training=Settings(
+        epochs=60,
+        batch_size=200,
+        rule="local",
+        optimizer="sgd",
+        schedule="step",
+        spectral=SpectralSettings(ranks="jiang"),
+        measure_every=5,
+    ),
+    member=Cell(learning_rate=0.1),
+    reading=Reading(layers=_LAYERS, ranks="jiang", count=3000, perturbations=_PERTURBED),
+)
+
+_WIDTHS = (50, 100, 400)
+
+
+def blocks(figure: str, scale: str) -> tuple[Block, ...]:
+    """Cells of a figure at a scale.
+
+    Scales: "paper" and "cpu" are the paper's sizes; "quick" has 4 networks and 10 epochs; "smoke" is seconds on digits.
+    """
+    plan, seeds, more = PLAN, tuple(range(20)), tuple(range(20, 50))
+    widths: tuple[int, ...] = _WIDTHS
+    if scale in ("quick", "smoke"):
+        plan, seeds, more, widths = with_field(plan, "training.epochs", 10), tuple(range(4)), tuple(range(4, 8)), (50,)
+    if scale == "smoke":
+        few = tuple(replace(perturbed, strengths=(0.5, 3.0)) for perturbed in _PERTURBED)
+        for name, value in (
+            ("images", Images("digits", test_count=100)),
+            ("training.epochs", 2),
+            ("training.batch_size", 100),
+            ("training.measure_every", 1),
+            ("reading.count", 100),
+            ("reading.perturbations", few),
+        ):
+            plan = with_field(plan, name, value)
+        seeds, more = (0, 1), (2, 3)
+    plain = with_field(plan, "reading.perturbations", ())
+    every = Block(plan, {}, seeds)
+    if figure == "fig4":
+        return (every, Block(plain, {"network.options.width": widths}, seeds))
+    return (every, Block(plain, {}, more)) if figure == "fig5" else (every,)

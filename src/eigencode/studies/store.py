@@ -1,0 +1,247 @@
+"""Where finished cells are kept: SQLite by default, any database by URL. A cell is there whole, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import ArgumentError as URLError
+from sqlalchemy.exc import DatabaseError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from eigencode.errors import StudyError
+from eigencode.provenance import code_revision, hardware, versions
+from eigencode.studies.running import CellRecord
+from eigencode.studies.study import RESULT_VERSION
+
+_METADATA = sa.MetaData()
+_CELLS = sa.Table(
+    "cells",
+    _METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("result_version", sa.Integer),
+    sa.Column("plan", sa.JSON),
+    sa.Column("seed", sa.BigInteger),
+    sa.Column("error", sa.Text),
+    sa.Column("seconds", sa.Float),
+    sa.Column("finished", sa.String),
+    sa.Column("code_revision", sa.String),
+    sa.Column("versions", sa.JSON),
+    sa.Column("hardware", sa.JSON),
+)
+_CONDITION = (("layer", sa.String), ("perturbation", sa.String), ("strength", sa.Float))
+_RESULTS = sa.Table(
+    "results",
+    _METADATA,
+    sa.Column("cell", sa.String),
+    *(sa.Column(name, kind) for name, kind in _CONDITION),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("quantity", sa.String),
+    sa.Column("value", sa.Float),
+)
+_SPECTRA = sa.Table(
+    "spectra",
+    _METADATA,
+    sa.Column("cell", sa.String),
+    *(sa.Column(name, kind) for name, kind in _CONDITION),
+    sa.Column("n_samples", sa.Integer),
+    sa.Column("n_features", sa.Integer),
+    sa.Column("eigenvalues", sa.LargeBinary),
+)
+_BUSY_SECONDS = 60
+_MANY = 400
+"""Identities asked for at once: databases limit the number of parameters."""
+
+
+class Store:
+    """Finished cells, their tidy results and spectra.
+
+    Args:
+        address: Path of an SQLite file, made if missing, or a database URL such as postgresql+psycopg://user@host/name.
+
+    Raises:
+        StudyError: the database cannot be reached or is no store, or was written by a newer eigencode.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        self.address = str(address)
+        url = self.address if "://" in self.address else f"sqlite:///{Path(self.address).absolute()}"
+        try:
+            if url.startswith("sqlite:///"):
+                Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            options = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
+            self._engine = sa.create_engine(url, **options)
+        except (URLError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise StudyError(f"--store {self.address}: {_reason(error)}. Give a file or a database URL.") from None
+        except OSError as error:
+            raise StudyError(f"--store {self.address} cannot be made ({error.strerror}). Name another file.") from None
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        with self._reached():
+            self._migrate()
+
+    def finished(self) -> dict[str, str | None]:
+        """Identity of every cell that is there -> why it failed, or None.
+
+        Raises:
+            StudyError: cells of another result version are there.
+        """
+        with self._reached(), self._engine.begin() as connection:
+            rows = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error, _CELLS.c.result_version)).all()
+        others = sorted({row.result_version for row in rows} - {RESULT_VERSION})
+        if others:
+            raise StudyError(
+                f"--store {self.address} holds cells of result version {others[0]}; this eigencode makes version "
+                f"{RESULT_VERSION}, whose numbers differ. Use another store, or the eigencode that made it."
+            )
+        return {row.id: row.error for row in rows}
+
+    def save(self, records: Sequence[CellRecord], *, again: bool = False) -> None:
+        """Writes cells in one transaction; those that another writer has finished meanwhile are left as they are.
+
+        Args:
+            records: Cells.
+            again: Replace cells that are there.
+
+        Raises:
+            StudyError: they cannot be written; nothing has been.
+        """
+        about = {
+            "result_version": RESULT_VERSION,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code_revision": code_revision(),
+            "versions": versions(),
+            "hardware": hardware(),
+        }
+        with self._reached():
+            for attempt in range(3):
+                try:
+                    with self._engine.begin() as connection:
+                        self._write(connection, records, about, again=again)
+                    return
+                except IntegrityError:  # another writer was faster, between the look and the write
+                    if attempt == 2:
+                        raise
+                    time.sleep(0.1)
+
+    def _write(self, connection: sa.Connection, records: Sequence[CellRecord], about: dict[str, Any], *, again: bool) -> None:
+        ids = [record.plan.identity for record in records]
+        there = set(connection.scalars(sa.select(_CELLS.c.id).where(_CELLS.c.id.in_(ids))))
+        if again and there:
+            for table, column in ((_SPECTRA, "cell"), (_RESULTS, "cell"), (_CELLS, "id")):
+                connection.execute(table.delete().where(table.c[column].in_(there)))
+            there = set()
+        cells: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
+        spectra: list[dict[str, Any]] = []
+        for identity, record in zip(ids, records, strict=True):
+            if identity in there:
+                continue
+            plan = record.plan
+            own = {
+                "id": identity,
+                "plan": asdict(plan),
+                "seed": plan.member.seed,
+                "error": record.error,
+                "seconds": record.seconds,
+            }
+            cells.append(own | about)
+            results += [
+                {"cell": identity, **{str(key): value for key, value in row.items()}} for row in record.rows.to_dict("records")
+            ]
+            spectra += [
+                {
+                    "cell": identity,
+                    "layer": found.layer,
+                    "perturbation": found.perturbation,
+                    "strength": found.strength,
+                    "n_samples": found.spectrum.n_samples,
+                    "n_features": found.spectrum.n_features,
+                    "eigenvalues": np.asarray(found.spectrum.eigenvalues, dtype="<f8").tobytes(),
+                }
+                for found in record.spectra
+            ]
+        for table, rows in ((_CELLS, cells), (_RESULTS, results), (_SPECTRA, spectra)):
+            if rows:
+                connection.execute(table.insert(), rows)
+
+    def cells(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
+        """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values."""
+        return self._read(_CELLS, _CELLS.c.id, identities)
+
+    def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
+        """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
+        return self._read(_RESULTS, _RESULTS.c.cell, identities)
+
+    def spectra(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
+        """Spectra: cell, layer, perturbation, strength, n_samples, n_features, eigenvalues (arrays, largest first)."""
+        table = self._read(_SPECTRA, _SPECTRA.c.cell, identities)
+        table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
+        return table
+
+    def _read(self, table: sa.Table, column: sa.ColumnElement[str], identities: Sequence[str] | None) -> pd.DataFrame:
+        queries = [sa.select(table)]
+        if identities is not None:
+            wanted = list(identities)
+            queries = [sa.select(table).where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
+        with self._reached(), self._engine.begin() as connection:
+            rows = [row for query in queries for row in connection.execute(query).mappings()]
+        return pd.DataFrame(rows, columns=[str(column.name) for column in table.columns])
+
+    def _migrate(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+        scripts = ScriptDirectory.from_config(config)
+        known, newest = {script.revision for script in scripts.walk_revisions()}, scripts.get_current_head()
+        with self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7318401)")  # one process at a time
+            present = MigrationContext.configure(connection).get_current_revision()
+            if present is not None and present not in known:
+                raise StudyError(
+                    f"--store {self.address} has schema {present}, of a newer eigencode; this one knows {newest}. Update "
+                    "eigencode, or use another store."
+                )
+            if present == newest:
+                return
+            if present is None and sa.inspect(connection).has_table("cells"):
+                raise StudyError(f"--store {self.address} is a database of something else. Use another.")
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, DatabaseError) as error:
+            raise StudyError(f"--store {self.address}: {_reason(error)}. What was finished before is unharmed.") from None
+        except SQLAlchemyError as error:
+            raise StudyError(f"--store {self.address}: {_reason(error)}.") from None
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """Transactions that begin when we say so, a log that readers need not wait for, and writes that survive a power cut."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _reason(error: Exception) -> str:
+    """The database's own words, in one line."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split()).rstrip(".")[:300]

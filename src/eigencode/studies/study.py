@@ -1,0 +1,208 @@
+"""A study is data: what is trained and what is read from it, times a grid, times seeds. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from eigencode.errors import StudyError
+from eigencode.training.settings import Cell, Settings
+
+RESULT_VERSION = 1
+"""Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
+
+Kind = Literal["gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network.
+
+    Args:
+        model: Name, as in ``models.load``.
+        options: Of the papers' networks: width, depth, classifier_std of jiang_mlp.
+    """
+
+    model: str = "gerum_shallow_mlp"
+    options: dict[str, int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a data set.
+
+    Args:
+        data: Name, as in ``datasets.load``.
+        train_count: Random subset of the training images. Default: all.
+        test_count: Random subset of the test images. Default: all.
+    """
+
+    data: str = "digits"
+    train_count: int | None = None
+    test_count: int | None = None
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What is done to test images, or to the input of single layers, and what is read then.
+
+    Args:
+        kind: Name of the perturbation or attack, as in ``eigencode attack``.
+        strengths: Its strengths.
+        count: Test images. Default: as many as the reading's.
+        norm: Norm of an attack's budget.
+        steps: Steps of pgd.
+        step_size: Length of a step of pgd, input units. Default: 0.01 for linf, 2.5 epsilon / steps for l2.
+        spectra: Read spectra too; else accuracy alone, of all networks of a stack together (fgsm and pgd).
+    """
+
+    kind: Kind
+    strengths: tuple[float, ...]
+    count: int | None = None
+    norm: Literal["linf", "l2"] = "linf"
+    steps: int = 40
+    step_size: float | None = None
+    spectra: bool = True
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is measured after training.
+
+    Args:
+        layers: Layers, as in ``measure``.
+        ranks: Fit window.
+        count: Test images for spectra.
+        perturbations: What is done to them besides.
+    """
+
+    layers: str = "penultimate"
+    ranks: str | tuple[int, int] = "gerum"
+    count: int = 3000
+    perturbations: tuple[Perturbed, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One network from its initial weights to the last number read from it: with its seed, a cell.
+
+    Args:
+        network: Network.
+        images: Images.
+        training: What networks trained together share.
+        member: What is the network's own: seed, learning rate, target, strength and weights of penalties.
+        reading: What is measured.
+    """
+
+    network: Network = field(default_factory=Network)
+    images: Images = field(default_factory=Images)
+    training: Settings = field(default_factory=Settings)
+    member: Cell = field(default_factory=Cell)
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the whole configuration, which names the cell in the store."""
+        return _hash(asdict(self))
+
+    @property
+    def group(self) -> str:
+        """Hash of everything that networks trained as one stack share."""
+        return _hash({name: value for name, value in asdict(self).items() if name != "member"})
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(_canonical(value), sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _canonical(value: Any) -> Any:
+    """The value with every number as a float: 1 and 1.0 are one configuration."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells of one kind: a plan, times a grid, times seeds.
+
+    Args:
+        plan: What all cells share.
+        grid: Dotted name of a field, such as member.target, to its values.
+        seeds: Seeds of each cell.
+    """
+
+    plan: Plan
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+
+    def cells(self) -> Iterator[Plan]:
+        """All cells; at strength 0 the target plays no part, and is set to that of the plan."""
+        for values in itertools.product(*self.grid.values()):
+            plan = self.plan
+            for name, value in zip(self.grid, values, strict=True):
+                plan = with_field(plan, name, value)
+            if plan.member.strength == 0:
+                plan = with_field(plan, "member.target", self.plan.member.target)
+            for seed in self.seeds:
+                yield with_field(plan, "member.seed", seed)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells that answer a question.
+
+    Args:
+        name: Name, such as jiang2020.fig5.
+        title: What is asked.
+        scale: Which of the paper's settings: paper, cpu, quick or smoke; own for a user's own.
+        blocks: Cells of each kind.
+        sources: Dotted name of a field -> where its value is from: stated in the paper, from the authors' code, or chosen,
+            and why.
+    """
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+    scale: str = "own"
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def cells(self) -> list[Plan]:
+        """All cells, each once.
+
+        Raises:
+            StudyError: there are none, or a field of the grid does not exist.
+        """
+        cells = {plan.identity: plan for block in self.blocks for plan in block.cells()}
+        if not cells:
+            raise StudyError(f"{self.name}: the grid has no cells. Give every field at least one value, and at least one seed.")
+        return list(cells.values())
+
+
+def groups_of(plans: Sequence[Plan]) -> list[list[Plan]]:
+    """Cells that can be trained as one stack, side by side."""
+    groups: dict[str, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(plan.group, []).append(plan)
+    return list(groups.values())
+
+
+def with_field(plan: Any, name: str, value: Any) -> Any:
+    """A dataclass with another value of a field, given by its dotted name.
+
+    Raises:
+        StudyError: no such field.
+    """
+    first, _, rest = name.partition(".")
+    if isinstance(plan, Mapping):
+        return {**plan, first: value}
+    if first not in getattr(plan, "__dataclass_fields__", {}):
+        known = ", ".join(getattr(plan, "__dataclass_fields__", {}))
+        raise StudyError(f"A study has no field {name!r} here. There are {known}.")
+    return replace(plan, **{first: with_field(getattr(plan, first), rest, value) if rest else value})
