@@ -45,7 +45,7 @@ def test_version(capsys):
         (["measure", "--units", "some"], "some"),
         (["measure", "--count", "many"], "count"),
         (["measur"], "measur"),
-        ([], "COMMAND"),
+        ([], "command"),
     ],
 )
 def test_usage_errors_exit_with_2(capsys, words, text):

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any, NoReturn, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__
-from eigencode.configuration import AttackConfig, ConstructConfig, DoctorConfig, MeasureConfig, TrainConfig
+from eigencode.configuration import (
+    AttackConfig,
+    ConstructConfig,
+    DoctorConfig,
+    MeasureConfig,
+    ReportConfig,
+    ReproduceConfig,
+    ResultsConfig,
+    StudyConfig,
+    TrainConfig,
+)
 from eigencode.errors import EigencodeError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
-_SWITCHES = ("json", "overwrite")
+_SWITCHES = ("json", "overwrite", "smoke", "again", "retry", "all_epochs")
+
+
+class _Parser(ArgumentParser):  # type: ignore[misc]
+    """A parser whose errors are one line, without the list of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints what was wrong and where help is, and leaves with status 2."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        command = parser.prog.replace(" [options]", "")
+        print(f"eigencode: {' '.join(message.split()).rstrip('.')}. See: {command} --help", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
 
 
 def build_parser() -> ArgumentParser:
     """Parser of all commands, made from their configuration classes."""
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="eigencode",
         description="Measures the eigenspectrum of neural codes, layer by layer, and what perturbations and attacks do to it.",
         version=__version__,
@@ -28,9 +52,15 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
     for name, (config, _) in _COMMANDS.items():
         lines = (config.__doc__ or "").split("\n\n")[0]
-        sub = ArgumentParser(description=lines)
+        sub = _Parser(description=lines)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below.")
-        sub.add_class_arguments(config, nested_key=None)
+        explained = _explained(config)
+        positionals = getattr(config, "positionals", ())
+        for option in positionals:
+            told = config.__dataclass_fields__[option]
+            kind = get_type_hints(config)[option]
+            sub.add_argument(option, nargs="?", type=kind, default=told.default, help=explained.get(option))
+        sub.add_class_arguments(config, nested_key=None, skip=set(positionals))
         commands.add_subcommand(name, sub, help=lines)
     return parser
 
@@ -62,11 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"eigencode: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt as interruption:
-        print(f"eigencode: interrupted; {interruption or 'nothing was written.'}", file=sys.stderr)
+        print(f"eigencode: interrupted; {str(interruption) or 'nothing was written.'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _explained(config: Any) -> dict[str, str]:
+    """Name -> what the docstrings of a configuration class say about it."""
+    lines = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in reversed(config.__mro__))
+    return {name: text.strip() for name, text in re.findall(r"^    (\w+): (.*)$", lines, re.MULTILINE)}
 
 
 def _normalised(words: Sequence[str]) -> list[str]:
@@ -83,11 +119,15 @@ def _normalised(words: Sequence[str]) -> list[str]:
     return normalised
 
 
-_COMMANDS: dict[str, tuple[type, str]] = {
+_COMMANDS: dict[str, tuple[Any, str]] = {
     "measure": (MeasureConfig, "eigencode.commands.measure"),
     "attack": (AttackConfig, "eigencode.commands.attack"),
     "train": (TrainConfig, "eigencode.commands.train"),
     "construct": (ConstructConfig, "eigencode.commands.construct"),
+    "study": (StudyConfig, "eigencode.commands.study"),
+    "reproduce": (ReproduceConfig, "eigencode.commands.reproduce"),
+    "report": (ReportConfig, "eigencode.commands.report"),
+    "results": (ResultsConfig, "eigencode.commands.results"),
     "doctor": (DoctorConfig, "eigencode.commands.doctor"),
 }
 

@@ -6,7 +6,7 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eigencode.training.settings import AdversarialSettings, JacobianSettings, SpectralSettings
 
@@ -26,7 +26,7 @@ class NetworkAndImages:
         image_size: For image folders: side of the centre square, after resizing the shorter side to it.
         classes: Number of classes, for networks that are built with it.
         out: Folder for results. Default: write nothing.
-        overwrite: Replace results that are in the folder already.
+        overwrite: Replace results that are in the folder already, and start again what was left unfinished there.
         json: Print the record as JSON on stdout in place of the table.
         batch_size: Images taken at once.
         device: cpu, cuda, cuda:1. Default: cuda where there is one.
@@ -266,6 +266,122 @@ class TrainConfig(NetworkAndImages):
     measure_every: int = 1
     held_out_count: int = 3000
     stack: int | None = None
+
+
+@dataclass(frozen=True)
+class StudyChoice:
+    """A study and where its cells are kept.
+
+    Args:
+        name: Study: jiang2020, gerum2022, schaeffer2020 (all figures), one figure such as jiang2020.fig5, or a YAML file.
+        scale: Settings of a paper's study: as in the paper, as far as two cores go (cpu), or quick.
+        smoke: Shrink the study to seconds, on bundled digits.
+        set: Fields to change, such as "training.epochs=3 seeds=2 grid.member.target=1,2".
+        store: SQLite file with the finished cells, or a database URL.
+        data_root: Folder of data sets in torchvision's layout. Default: EIGENCODE_DATA, else the user's cache.
+    """
+
+    name: str | None = None
+    scale: Literal["paper", "cpu", "quick"] = "cpu"
+    smoke: bool = False
+    set: str = ""
+    store: str = "studies/store.sqlite"
+    data_root: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyRun(StudyChoice):
+    """How a study is run.
+
+    Args:
+        engine: local (this process), or ray (the machines of a Ray cluster).
+        address: Of a running Ray cluster. Default: Ray on this machine alone.
+        cpus: Cores of each group, for ray.
+        gpus: GPUs of each group, or a fraction of one, for ray.
+        retries: Times that a group is started again when its worker dies, for ray.
+        device: cpu, cuda, cuda:1. Default: cuda where there is one.
+        stack: Networks trained as one stacked program. Default: as many as is fast on this device.
+        again: Run finished cells again.
+        retry: Run cells again that failed.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    retries: int = 3
+    device: str | None = None
+    stack: int | None = None
+    again: bool = False
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class StudyConfig(StudyRun):
+    """List, show, plan or run studies: networks trained over a grid, each measured and attacked, kept in a store.
+
+    Finished cells are never run twice; a run that was killed goes on when the command is given again.
+
+    Args:
+        action: list the shipped studies; show one as YAML; plan: say what would run and about how long; or run it.
+        json: Print JSON on stdout in place of tables.
+    """
+
+    positionals: ClassVar[tuple[str, ...]] = ("action", "name")
+
+    action: Literal["list", "show", "plan", "run"] = "list"
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class ReproduceConfig(StudyRun):
+    """Measure a paper's claims again: run what is missing of its study, draw its figures, and judge each claim.
+
+    Args:
+        out: Folder for the report. Default: reproductions/NAME.
+        json: Print the claims as JSON on stdout in place of the table.
+    """
+
+    positionals: ClassVar[tuple[str, ...]] = ("name",)
+
+    out: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class ReportConfig(StudyChoice):
+    """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
+
+    Args:
+        out: Folder for the report. Default: reproductions/NAME.
+        json: Print the claims as JSON on stdout in place of the table.
+    """
+
+    positionals: ClassVar[tuple[str, ...]] = ("name",)
+
+    out: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class ResultsConfig(StudyChoice):
+    """Results of finished cells: filter them, average them, export them.
+
+    Args:
+        where: Conditions such as "quantity=alpha,dimension perturbation=unperturbed layer=tanh1".
+        group: Columns, separated by commas, over which mean, standard deviation and count are given.
+        all_epochs: Rows of every epoch, not of the last alone.
+        export: File to write: .csv or .parquet.
+        json: Print JSON on stdout in place of the table.
+    """
+
+    positionals: ClassVar[tuple[str, ...]] = ("name",)
+
+    where: str = ""
+    group: str = ""
+    all_epochs: bool = False
+    export: str | None = None
+    json: bool = False
 
 
 @dataclass(frozen=True)

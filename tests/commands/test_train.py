@@ -122,7 +122,11 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
     [
         (["--penalty.target", "-1"], 2, "train: --penalty.target must be an exponent of at least 0; got -1."),
         (["--penalty.strength", "-1"], 2, "train: `strength` is the weight of a penalty and must be at least 0; got -1.0."),
-        (["--penalty.target", "a,b"], 2, "--penalty.target must be a number, or several separated by commas; got 'a,b'."),
+        (
+            ["--penalty.target", "a,b"],
+            2,
+            "--penalty.target must be a number such as 0.05 or 8/255, or several with commas; got 'a,b'.",
+        ),
         (["--seeds", "0"], 2, "train: --seeds is the number of networks for each setting, at least 1; got 0."),
         (["--epochs", "0"], 2, "train: `epochs` must be at least 1; got 0."),
         (

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def run(config: TrainConfig) -> None:
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
     device = usable_device(config)
     states = folder / STATES if folder else None
+    if states and config.overwrite:
+        remove_states(states)
 
     def network_for(cell: Cell) -> nn.Module:
         assert config.model is not None
@@ -58,7 +61,7 @@ def run(config: TrainConfig) -> None:
     size = _group_size(config, network_for(cells[0]), images, settings, device=device, states=states)
     groups = [cells[start : start + size] for start in range(0, len(cells), size)]
     try:
-        trained = _train(groups, network_for, images, held_out, settings, states=states, discard=config.overwrite)
+        trained = _train(groups, network_for, images, held_out, settings, states=states)
         attacked = robust_table(trained.networks, attacked_images, attacks, epsilons, size=size)
     except KeyboardInterrupt:
         if states and any(states.glob("*")):
@@ -75,7 +78,6 @@ def _train(
     settings: Settings,
     *,
     states: Path | None,
-    discard: bool,
 ) -> Trained:
     trained = Trained()
     with progress_bar("train") as report:
@@ -92,7 +94,6 @@ def _train(
                     cells=group,
                     held_out=held_out,
                     checkpoint=state,
-                    discard=discard,
                     progress=partial(_show, report, stage),
                 )
             )
@@ -108,7 +109,7 @@ def _group_size(
     config: TrainConfig, network: nn.Module, images: ImageSet, settings: Settings, *, device: str, states: Path | None
 ) -> int:
     """Networks for each stack; that of the run which is going on, if there is one."""
-    begun = saved_members(states / "group-000.safetensors") if states and not config.overwrite else None
+    begun = saved_members(states / "group-000.safetensors") if states else None
     asked = config.stack if config.stack is not None else begun
     return group_size(network, images, settings, device=device, asked=asked)
 
@@ -151,9 +152,9 @@ def numbers(given: Numbers, name: str) -> list[float]:
     """
     parts = given if isinstance(given, list) else str(given).split(",")
     try:
-        found = [float(part) for part in parts]
-    except ValueError:
-        raise UsageError(f"--{name} must be a number, or several separated by commas; got {given!r}.") from None
+        found = [float(Fraction(str(part).strip())) for part in parts]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UsageError(f"--{name} must be a number such as 0.05 or 8/255, or several with commas; got {given!r}.") from None
     if not found:
         raise UsageError(f"--{name} names no number. Give at least one.")
     return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -225,6 +226,12 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise ModelError(f"load: {path} does not exist. Check the path.")
+    return _imported(path.absolute(), path.stat().st_mtime_ns)
+
+
+@cache
+def _imported(path: Path, _changed: int) -> Any:
+    """A file as a module: once, so that all networks made by it are of one class."""
     name = f"eigencode_user_{path.stem}"
     description = importlib.util.spec_from_file_location(name, path)
     if description is None or description.loader is None:

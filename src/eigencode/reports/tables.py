@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 
 import pandas as pd
@@ -73,7 +74,8 @@ def print_rows(table: pd.DataFrame, *, title: str) -> None:
     """Prints a table of text on stdout."""
     printed = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in table:
-        printed.add_column(str(name), justify="left" if name in ("network", "layer") else "right", overflow="fold")
+        words = any(re.search(r"[^\W\d_]{3}", str(value)) for value in table[name])
+        printed.add_column(str(name), justify="left" if words else "right", overflow="fold")
     for row in table.itertuples(index=False):
         printed.add_row(*row)
     _print(printed)

@@ -17,16 +17,16 @@ from eigencode import datasets, models
 from eigencode.attacks import FGSM, PGD, by_name
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
-from eigencode.measurement import measure
+from eigencode.measurement import collect, measure
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbed import perturbed_spectra
-from eigencode.spectra import Eigenspectrum
+from eigencode.spectra import Eigenspectrum, stimulus_curve
 from eigencode.studies.study import Perturbed, Plan
 from eigencode.training import Cell, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states
 
-TRAINING, HELD_OUT, UNPERTURBED = "training", "held_out", "unperturbed"
+TRAINING, HELD_OUT, UNPERTURBED, STIMULI = "training", "held_out", "unperturbed", "stimuli"
 
 ROW = ("layer", "perturbation", "strength", "epoch", "quantity", "value")
 
@@ -95,6 +95,11 @@ def run_group(
         EigencodeError: data or a network that cannot be loaded, or settings that no cell of the group can be trained with.
     """
     return _Group(plans, data_root=data_root, device=device, states=states, report=report).run()
+
+
+def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
+    """Records of cells that all failed for one reason."""
+    return [CellRecord(plan, pd.DataFrame(columns=ROW), error=reason) for plan in plans]
 
 
 def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None = None) -> int:
@@ -198,6 +203,11 @@ class _Group:
                 rows += [
                     (layer, told.kind, condition.strength, "accuracy", accuracy) for layer, accuracy in condition.accuracy.items()
                 ]
+        if reading.stimuli:
+            for layer in list(dict.fromkeys(record.layer for record in kept)):
+                curve = stimulus_curve(collect(network, held_out, layer=layer), counts=reading.stimuli, ranks=reading.ranks)
+                for found_at in curve.to_dict("records"):
+                    rows += [(layer, STIMULI, found_at["count"], name, found_at[name]) for name in ("alpha", "alpha_sd")]
         for record in kept:
             numbers = _numbers(record.spectrum, reading.ranks)
             rows += [(record.layer, record.perturbation, record.strength, name, value) for name, value in numbers.items()]

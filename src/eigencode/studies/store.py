@@ -19,7 +19,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError as URLError
-from sqlalchemy.exc import DatabaseError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from eigencode.errors import StudyError
 from eigencode.provenance import code_revision, hardware, versions
@@ -81,8 +81,8 @@ class Store:
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            options = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
-            self._engine = sa.create_engine(url, **options)
+            options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
+            self._engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
         except (URLError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise StudyError(f"--store {self.address}: {_reason(error)}. Give a file or a database URL.") from None
         except OSError as error:
@@ -226,10 +226,8 @@ class Store:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, DatabaseError) as error:
-            raise StudyError(f"--store {self.address}: {_reason(error)}. What was finished before is unharmed.") from None
         except SQLAlchemyError as error:
-            raise StudyError(f"--store {self.address}: {_reason(error)}.") from None
+            raise StudyError(f"--store {self.address}: {_reason(error)}. What was finished before is unharmed.") from None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

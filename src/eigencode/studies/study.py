@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from eigencode.errors import StudyError
@@ -14,6 +14,8 @@ from eigencode.training.settings import Cell, Settings
 
 RESULT_VERSION = 1
 """Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
+
+_FEW = 50
 
 Kind = Literal["gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm"]
 
@@ -78,12 +80,14 @@ class Reading:
         ranks: Fit window.
         count: Test images for spectra.
         perturbations: What is done to them besides.
+        stimuli: Numbers of test images; for each, exponents of ten random subsets are compared.
     """
 
     layers: str = "penultimate"
     ranks: str | tuple[int, int] = "gerum"
     count: int = 3000
     perturbations: tuple[Perturbed, ...] = ()
+    stimuli: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,26 +110,33 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """Hash of the whole configuration, which names the cell in the store."""
-        return _hash(asdict(self))
+        """Hash of every value that is not its field's default, which names the cell in the store."""
+        return _hash(_told(self))
 
     @property
     def group(self) -> str:
         """Hash of everything that networks trained as one stack share."""
-        return _hash({name: value for name, value in asdict(self).items() if name != "member"})
+        return _hash({name: value for name, value in _told(self).items() if name != "member"})
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(_canonical(value), sort_keys=True).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def _canonical(value: Any) -> Any:
-    """The value with every number as a float: 1 and 1.0 are one configuration."""
+def _told(value: Any) -> Any:
+    """What a dataclass was told beyond its defaults, so that a field added later changes no identity; numbers as floats."""
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {item.name: (getattr(value, item.name), _default(item)) for item in fields(value)}
+        return {name: _told(given) for name, (given, default) in own.items() if given != default}
     if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
+        return {key: _told(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_canonical(item) for item in value]
+        return [_told(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,30 @@ class Study:
         if not cells:
             raise StudyError(f"{self.name}: the grid has no cells. Give every field at least one value, and at least one seed.")
         return list(cells.values())
+
+
+def shrunk(study: Study) -> Study:
+    """The study in a size that takes seconds: bundled digits, two epochs, few images, strengths, values and seeds."""
+    return replace(study, scale="smoke", blocks=tuple(_shrunk(block) for block in study.blocks))
+
+
+def _shrunk(block: Block) -> Block:
+    plan = block.plan
+    told = plan.training
+    few = tuple(replace(each, strengths=_ends(each.strengths), count=_FEW, steps=3) for each in plan.reading.perturbations)
+    stimuli = tuple(count for count in (_FEW, 2 * _FEW) if plan.reading.stimuli)
+    smaller = replace(
+        plan,
+        images=Images(plan.images.data if ":" in plan.images.data else "digits", train_count=8 * _FEW, test_count=8 * _FEW),
+        training=replace(told, epochs=min(told.epochs, 2), batch_size=min(told.batch_size, 4 * _FEW), measure_every=1),
+        reading=replace(plan.reading, count=8 * _FEW, perturbations=few, stimuli=stimuli),
+    )
+    grid = {name: _ends(values) for name, values in block.grid.items() if values}
+    return Block(smaller, grid, block.seeds[:2])
+
+
+def _ends(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys((values[0], values[-1])))
 
 
 def groups_of(plans: Sequence[Plan]) -> list[list[Plan]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +36,11 @@ class Batches:
             fits = device.type == "cpu" or images.inputs.nbytes < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
             self._inputs: Tensor | None = images.inputs.to(device) if fits else images.inputs
             self._labels, self._dataset, self.size = images.labels.to(self._inputs.device), None, len(images)
+        elif isinstance(cast(Any, images), Tensor) or not hasattr(images, "__getitem__"):
+            raise TrainingError(
+                f"Images must be an ImageSet or a map-style Dataset; got {type(images).__name__}. Pass a DataLoader's "
+                "`dataset`, or ImageSet(inputs, labels)."
+            )
         else:
             try:
                 self._inputs, self._labels, self._dataset, self.size = None, torch.empty(0), images, len(images)  # type: ignore[arg-type]
@@ -50,6 +56,10 @@ class Batches:
         if self._inputs is None:
             return f"{type(self._dataset).__name__} of {self.size}"
         return fingerprint(self._inputs, self._labels)
+
+    def largest_label(self) -> int:
+        """Largest class of an ImageSet; -1 for a Dataset, which is not read beforehand."""
+        return -1 if self._inputs is None else int(self._labels.max())
 
     def gather(self, indices: Tensor, seeds: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Inputs (K, n, ...) and labels (K, n) at indices (K, n).

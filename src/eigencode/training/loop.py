@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Training:
         models: Trained networks, in evaluation mode, one for each cell.
         history: One row for each member, epoch and measured layer: member, epoch (from 1), layer, loss, accuracy and alpha (means
             over the epoch's training batches, before each step), skipped (batches without an exponent, and so without a spectral
-            penalty), held_out_accuracy, held_out_alpha (NaN where not measured), seconds.
+            penalty), held_out_accuracy, held_out_alpha (NaN where not measured), seconds (of the epoch, over the
+            number of members).
         cells: What each member was told.
         settings: What all were told.
     """
@@ -131,7 +132,9 @@ class _Run:
         self.batches = Batches(images, self.device)
         self.held_out = Batches(held_out, self.device) if held_out is not None else None
         sample, _ = self.batches.gather(torch.arange(min(_SAMPLE, self.batches.size))[None])
-        self.learner: Learner = learner_for(networks, cells, settings, sample[0])
+        fitting = replace(settings, batch_size=min(settings.batch_size, self.batches.size))
+        self.learner: Learner = learner_for(networks, cells, fitting, sample[0])
+        self._check_labels(self.learner.scores(sample[0]).shape[-1])
         layers = len(self.learner.rows) if settings.rule == "greedy" else 1
         self.epochs = settings.epochs * layers
         self.steps_per_epoch = -(-self.batches.size // settings.batch_size)
@@ -146,6 +149,14 @@ class _Run:
         self.identity = json.loads(json.dumps(identity))  # as it comes back from a file
         if checkpoint is not None and checkpoint.exists():
             self._load()
+
+    def _check_labels(self, classes: int) -> None:
+        for batches in filter(None, (self.batches, self.held_out)):
+            if batches.largest_label() >= classes:
+                raise TrainingError(
+                    f"There is an image of class {batches.largest_label()}, and the network has {classes} classes, from 0 on. "
+                    "Give it more, or mend the labels."
+                )
 
     def go_on(self, progress: Progress | None) -> None:
         """Trains until the last epoch."""
@@ -182,7 +193,7 @@ class _Run:
         alphas = torch.stack([report.alpha for report in reports])
         alpha, skipped = alphas.nanmean(dim=0), alphas.isnan().sum(dim=0) * int(self.learner.measures)
         held_out_accuracy, held_out_alpha = self._held_out()
-        seconds = time.perf_counter() - started
+        seconds = (time.perf_counter() - started) / len(self.cells)
         for member in range(len(self.cells)):
             for row, layer in enumerate(self.learner.rows):
                 self.rows.append(

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from eigencode.activations import select_layers, trace
 from eigencode.attacks.geometry import Ball
-from eigencode.attacks.gradient import PGD
+from eigencode.attacks.gradient import PGD, check_batch
 from eigencode.errors import DivergenceError, TrainingError
 from eigencode.penalties import SpectralPenalty, covariance_members, half_square_or_norm, jacobian_squares, random_directions
 from eigencode.training.data import generator_for
@@ -138,8 +138,10 @@ class GradientLearner:
         self._jacobian = self._per_member([cell.jacobian for cell in cells])
         if not layers and any(cell.covariance or cell.strength for cell in cells):
             raise TrainingError("Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.")
+        told = settings.adversarial
+        if told.epsilon:
+            check_batch(sample, torch.zeros(len(sample), dtype=torch.int64), told.epsilon, told.norm, PGD().bounds, name="pgd")
         self._optimizer = self._new_optimizer()
-        self._checked = False
 
     def _per_member(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=self._device)

@@ -21,10 +21,9 @@ def upgrade() -> None:
         sa.Column("versions", sa.JSON, nullable=False),
         sa.Column("hardware", sa.JSON, nullable=False),
     )
-    cell = {"ondelete": "CASCADE"}
     op.create_table(
         "results",
-        sa.Column("cell", sa.String(20), sa.ForeignKey("cells.id", **cell), nullable=False, index=True),
+        sa.Column("cell", sa.String(20), sa.ForeignKey("cells.id", ondelete="CASCADE"), nullable=False, index=True),
         sa.Column("layer", sa.String(200), nullable=False),
         sa.Column("perturbation", sa.String(100), nullable=False),
         sa.Column("strength", sa.Float, nullable=False),
@@ -34,7 +33,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "spectra",
-        sa.Column("cell", sa.String(20), sa.ForeignKey("cells.id", **cell), nullable=False, index=True),
+        sa.Column("cell", sa.String(20), sa.ForeignKey("cells.id", ondelete="CASCADE"), nullable=False, index=True),
         sa.Column("layer", sa.String(200), nullable=False),
         sa.Column("perturbation", sa.String(100), nullable=False),
         sa.Column("strength", sa.Float, nullable=False),

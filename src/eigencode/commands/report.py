@@ -1,0 +1,54 @@
+"""``eigencode report``, and the report of ``reproduce``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from eigencode.commands.study import chosen_study
+from eigencode.configuration import ReportConfig, ReproduceConfig
+from eigencode.errors import StudyError
+from eigencode.reports import print_rows, render_page, write_folder
+from eigencode.reports.study_figures import draw
+from eigencode.studies import Evidence, Store, Study
+from eigencode.studies.judging import cells_table, figures_of, study_record
+
+
+def run(config: ReportConfig) -> None:
+    """Writes the report of what is finished."""
+    study = chosen_study(config)
+    write(config, study, Store(config.store))
+
+
+def write(config: ReportConfig | ReproduceConfig, study: Study, store: Store) -> None:
+    """Writes figures, claims, results and page; prints the claims.
+
+    Raises:
+        StudyError: no cell is finished.
+    """
+    evidence = Evidence(store, study.cells())
+    if evidence.cells.empty:
+        raise StudyError(f"no cell of {study.name} is finished in {config.store}. Run it with: eigencode study run {config.name}")
+    record = study_record(study, evidence, configuration=asdict(config))
+    figures = {name: figure for name in figures_of(study) if (figure := draw(name, evidence)) is not None}
+    cells = cells_table(evidence)
+    page = render_page("study", record=record, figures=figures, rows=cells)
+
+    def write_data(partial: Path) -> None:
+        evidence.rows.to_parquet(partial / "results.parquet", index=False)
+        cells.to_csv(partial / "cells.csv", index=False)
+
+    folder = Path(config.out or f"reproductions/{study.name}")
+    written = write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)
+    if config.json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    elif record["claims"]:
+        shown = pd.DataFrame(record["claims"])[["claim", "statement", "found", "verdict"]]
+        print_rows(shown, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
+    else:
+        print_rows(cells, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
+    print(f"Report: {written}", file=sys.stderr)

@@ -1,0 +1,91 @@
+"""``eigencode results``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eigencode.commands.study import chosen_study
+from eigencode.configuration import ResultsConfig
+from eigencode.errors import UsageError
+from eigencode.reports import print_rows
+from eigencode.studies import Evidence, Store
+
+_SHOWN = 40
+
+
+def run(config: ResultsConfig) -> None:
+    """Filters, groups, prints and exports."""
+    study = chosen_study(config)
+    rows = Evidence(Store(config.store), study.cells()).rows
+    if not config.all_epochs:
+        rows = rows[rows["epoch"] == rows["epochs"]]
+    table = grouped(filtered(rows, config.where), config.group)
+    if config.export:
+        _export(table, Path(config.export))
+    if config.json:
+        values: list[dict[Any, Any]] = json.loads(table.to_json(orient="records"))
+        print(json.dumps(values, indent=2))
+        return
+    constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
+    shown = (
+        table.drop(columns=constant).head(_SHOWN).map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    )
+    more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
+    print_rows(shown, title=f"{study.name}: {len(table)} rows{more}")
+    if constant and len(table):
+        print(", ".join(f"{name} {table[name].iloc[0]}" for name in constant), file=sys.stderr)
+
+
+def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Rows that meet all conditions ``column=value,value``.
+
+    Raises:
+        UsageError: no such column, or no condition.
+    """
+    for word in shlex.split(where):
+        name, equals, text = word.partition("=")
+        if not equals or name not in rows:
+            raise UsageError(f"--where takes column=value; got {word!r}. Columns are {', '.join(list[Any](rows))}.")
+        wanted = text.split(",")
+        column = rows[name]
+        if pd.api.types.is_numeric_dtype(column):
+            try:
+                rows = rows[column.isin([float(value) for value in wanted])]
+            except ValueError:
+                raise UsageError(f"--where: {name} is a number; got {text!r}.") from None
+        else:
+            rows = rows[column.isin(wanted)]
+    return rows
+
+
+def grouped(rows: pd.DataFrame, group: str) -> pd.DataFrame:
+    """Mean, standard deviation and count over what is not named; the rows themselves if nothing is.
+
+    Raises:
+        UsageError: no such column.
+    """
+    names = [name.strip() for name in group.split(",") if name.strip()]
+    if not names:
+        return rows
+    unknown = [name for name in names if name not in rows]
+    if unknown:
+        raise UsageError(f"--group: there is no column {unknown[0]!r}. Columns are {', '.join(list[Any](rows))}.")
+    keys = [*names, *(["quantity"] if "quantity" not in names else [])]
+    return rows.groupby(keys, dropna=False, sort=False)["value"].agg(mean="mean", sd="std", count="count").reset_index()
+
+
+def _export(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--export must be a .csv or .parquet file; got {path}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path, index=False)
+    except OSError as error:
+        raise UsageError(f"--export: {path} cannot be written ({error.strerror}).") from None
+    print(f"{len(table)} rows: {path}", file=sys.stderr)

@@ -1,0 +1,166 @@
+"""``eigencode study``, and how other commands choose and run one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eigencode.commands.common import progress_bar
+from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
+from eigencode.errors import StudyError, UsageError
+from eigencode.reports import print_rows
+from eigencode.studies import Local, RayEngine, Store, Study, from_yaml, load, overridden, paper, plan_groups, run_study, shrunk
+from eigencode.studies.engines import Engine
+from eigencode.studies.files import to_yaml
+from eigencode.studies.papers import PAPERS
+from eigencode.studies.scheduling import Summary, estimated
+
+
+def run(config: StudyConfig) -> None:
+    """Lists, shows, plans or runs."""
+    if config.action == "list":
+        listed = [
+            {"study": f"{name}.{figure}", "what": title} for name in PAPERS for figure, title in paper(name).figures.items()
+        ]
+        _print(pd.DataFrame(listed), "Studies that come with eigencode", as_json=config.json)
+        return
+    study = chosen_study(config)
+    if config.action == "show":
+        print(to_yaml(study), end="")
+        return
+    store = Store(config.store)
+    if config.action == "plan":
+        _plan(config, study, store)
+        return
+    summary = run_chosen(config, study, store)
+    if config.json:
+        print(json.dumps(asdict(summary), indent=2))
+    say(summary, config)
+
+
+def chosen_study(config: StudyChoice) -> Study:
+    """The study that a command names, with its fields changed and in the size asked for.
+
+    Raises:
+        StudyError: no such study.
+        UsageError: none named.
+    """
+    if config.name is None:
+        raise UsageError("name a study, such as jiang2020.fig5, or a YAML file. See them all with: eigencode study list")
+    is_file = config.name.endswith((".yaml", ".yml"))
+    study = from_yaml(Path(config.name)) if is_file else load(config.name, config.scale)
+    if config.set:
+        study = overridden(study, config.set)
+    return shrunk(study) if config.smoke else study
+
+
+def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
+    """Runs what is missing, with cells done, failed and time left in one view."""
+    states = states_folder(config.store)
+    with progress_bar(study.name) as show:
+        counted = {"done": 0, "failed": 0, "all": 0}
+
+        def ended(done: int, failed: int, total: int) -> None:
+            counted.update(done=done, failed=failed, all=total)
+            show("cells", done, total, f"{failed} failed" if failed else "")
+
+        def report(stage: str, done: int, total: int) -> None:
+            show("this group", done, total, stage)
+
+        try:
+            return run_study(
+                study,
+                store,
+                _engine(config),
+                again=config.again,
+                retry=config.retry,
+                stack=config.stack,
+                data_root=config.data_root,
+                device=config.device,
+                states=states,
+                report=report,
+                ended=ended,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{counted['done']} of {counted['all']} cells are finished and kept in {config.store}: give the command again "
+                "to go on."
+            ) from None
+
+
+def states_folder(store: str) -> Path:
+    """Where unfinished training is kept: beside the store's file, or in this folder for a database elsewhere."""
+    return Path("studies/states") if "://" in store else Path(store).with_suffix(".states")
+
+
+def _engine(config: StudyRun) -> Engine:
+    if config.engine == "ray":
+        return RayEngine(config.address, cpus=config.cpus, gpus=config.gpus, retries=config.retries)
+    if config.address:
+        raise UsageError(f"--address {config.address} is of a Ray cluster. Pass --engine ray too.")
+    return Local()
+
+
+def say(summary: Summary, config: StudyChoice) -> None:
+    """What a run came to, on stderr; an error if cells are missing.
+
+    Raises:
+        StudyError: cells failed or could not start.
+    """
+    text = f"{summary.finished} of {summary.cells} cells are finished ({summary.new} of them now, {summary.seconds:.0f} s)"
+    print(f"{text}, in {config.store}.", file=sys.stderr)
+    reasons: dict[str, int] = {}
+    for reason in summary.failed.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in reasons.items():
+        print(f"{count} failed: {reason}", file=sys.stderr)
+    for reason, count in summary.unstarted.items():
+        print(f"{count} could not start: {reason}", file=sys.stderr)
+    if reasons or summary.unstarted:
+        remedy = " Cells that failed are run again with --retry." if reasons else ""
+        raise StudyError(
+            f"{summary.cells - summary.finished} of {summary.cells} cells are missing, for the reasons above.{remedy}"
+        )
+
+
+def _plan(config: StudyConfig, study: Study, store: Store) -> None:
+    settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root", "device")}
+    groups = estimated(plan_groups(study, store, **settings), data_root=config.data_root)
+    rows = [
+        {
+            "group": f"{group.plans[0].network.model} · {group.plans[0].images.data} · {group.plans[0].training.epochs} epochs",
+            "cells": len(group.plans),
+            "to run": len(group.missing),
+            "stack": group.stack,
+            "about": _duration(group.seconds),
+            "memory": "?" if group.memory != group.memory else f"{group.memory / 2**20:.0f} MiB",
+        }
+        for group in groups
+    ]
+    seconds = sum(group.seconds for group in groups)
+    cells, missing = (sum(len(getattr(group, name)) for group in groups) for name in ("plans", "missing"))
+    size = f"{cells} cells in {len(groups)} groups, {missing} to run"
+    title = f"{study.name} ({study.scale}): {size}, about {_duration(seconds)} on this machine"
+    _print(pd.DataFrame(rows), title, as_json=config.json)
+
+
+def _duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "?"
+    for size, name in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.1f} s"
+
+
+def _print(table: pd.DataFrame, title: str, *, as_json: bool) -> None:
+    if as_json:
+        rows: list[dict[Any, Any]] = table.to_dict("records")
+        print(json.dumps({"title": title, "rows": rows}, indent=2))
+    else:
+        print_rows(table.astype(str), title=title)

@@ -1,0 +1,128 @@
+"""Claims: a paper's finding as a check on results, with the numbers, their spread, and the test that was used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eigencode.studies.evidence import Evidence
+
+Verdict = Literal["holds", "does not hold", "not tested"]
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out.
+
+    Attributes:
+        verdict: "holds", "does not hold" or "not tested".
+        found: The numbers with their spread; for "not tested", what is needed.
+        test: The criterion, in words.
+    """
+
+    verdict: Verdict
+    found: str
+    test: str
+
+
+class NotTestedError(Exception):
+    """Results that a claim needs are not there."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A paper's finding made checkable.
+
+    Attributes:
+        name: Such as J5.
+        figure: Figure whose cells are needed.
+        statement: What the paper says.
+        check: Results -> Finding; raises ``NotTestedError`` where results are missing.
+    """
+
+    name: str
+    figure: str
+    statement: str
+    check: Callable[[Evidence], Finding]
+
+    def judged(self, evidence: Evidence) -> Finding:
+        """The finding, or why there is none."""
+        try:
+            return self.check(evidence)
+        except NotTestedError as missing:
+            return Finding("not tested", f"needs {missing}", "")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean with a two-sided Student interval of level 0.95 over networks.
+
+    Attributes:
+        mean: Mean.
+        low: Lower end; NaN for a single value.
+        high: Upper end.
+        count: Values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval is above 0."""
+        return self.low > 0
+
+    def text(self, digits: int = 3, factor: float = 1.0) -> str:
+        """Mean and interval in a few characters."""
+        if np.isnan(self.low):
+            return f"{factor * self.mean:.{digits}f}"
+        return f"{factor * self.mean:.{digits}f} [{factor * self.low:.{digits}f}, {factor * self.high:.{digits}f}]"
+
+
+def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
+    """Interval of a mean; for paired differences, give the differences."""
+    array = np.asarray(values, dtype=float)
+    array = array[np.isfinite(array)]
+    if len(array) == 0:
+        raise NotTestedError("finished cells")
+    if len(array) == 1:
+        return Interval(float(array[0]), np.nan, np.nan, 1)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    return Interval(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array))
+
+
+def rank_correlation(table: pd.DataFrame) -> Interval:
+    """Spearman correlation of each row with the order of its columns: mean and interval over rows."""
+    order = np.arange(table.shape[1])
+    found = interval([stats.spearmanr(order, row).statistic for row in table.to_numpy()])
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+
+
+def needed(table: pd.DataFrame, what: str, *, least: int = 2) -> pd.DataFrame:
+    """The table, if it has enough rows.
+
+    Raises:
+        NotTestedError: it has not.
+    """
+    if len(table) < least:
+        raise NotTestedError(f"{what}, {least} networks at least; there are {len(table)}")
+    return table
+
+
+def verdict(*conditions: bool) -> Verdict:
+    """Holds if all conditions do."""
+    return "holds" if all(conditions) else "does not hold"
+
+
+def listed(values: pd.Series, digits: int = 2, factor: float = 1.0) -> str:
+    """Numbers in a few characters."""
+    return ", ".join(f"{factor * value:.{digits}f}" for value in values)

@@ -1,0 +1,119 @@
+"""Where groups of cells run: in this process, or on the machines of a Ray cluster. The results are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from eigencode.errors import DataError, ModelError, StudyError
+from eigencode.studies.running import CellRecord, Report, failed_group, run_group
+from eigencode.studies.study import Plan
+
+EngineName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A group of cells to be trained as one stack.
+
+    Attributes:
+        plans: The cells.
+        data_root: Folder of data sets.
+        device: Where to run. Default: CUDA where there is one.
+        states: Folder for the state of unfinished training.
+    """
+
+    plans: tuple[Plan, ...]
+    data_root: str | None = None
+    device: str | None = None
+    states: Path | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task that has ended.
+
+    Attributes:
+        task: The task.
+        records: Its cells' records; empty if it could not start.
+        reason: Why it could not start: data or a network that is not there.
+    """
+
+    task: Task
+    records: list[CellRecord]
+    reason: str | None = None
+
+
+class Engine(Protocol):
+    """Runs tasks."""
+
+    def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
+        """Yields each task as it ends."""
+        ...
+
+
+class Local:
+    """One task after the other, in this process."""
+
+    def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
+        """See ``Engine``."""
+        for task in tasks:
+            yield run_task(task, report)
+
+
+class RayEngine:
+    """Tasks on a Ray cluster, as many at once as its resources allow.
+
+    Args:
+        address: Of a running cluster, such as 10.0.0.1:6379 or auto. Default: a cluster of this machine alone, for this run.
+        cpus: Cores of each task.
+        gpus: GPUs of each task, or a fraction of one.
+        retries: Times that a task is started again when its worker dies.
+
+    Raises:
+        StudyError: Ray is not installed, or the cluster cannot be reached.
+    """
+
+    def __init__(self, address: str | None = None, *, cpus: float = 1, gpus: float = 0, retries: int = 3) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise StudyError("--engine ray needs Ray. Install it with: pip install 'eigencode[cluster]'") from None
+        self._ray, self._cpus, self._gpus, self._retries = ray, cpus, gpus, retries
+        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        try:
+            ray.init(log_to_driver=False, configure_logging=False, **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StudyError(f"--address {address}: no Ray cluster can be reached there ({reason}). Check the address.") from None
+
+    def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
+        """See ``Engine``."""
+        del report  # of tasks elsewhere nothing is known until they end
+        ray = self._ray
+        remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(run_task)
+        waiting = {remote.remote(task): task for task in tasks}
+        try:
+            while waiting:
+                (ended,), _ = ray.wait(list(waiting), num_returns=1)
+                task = waiting.pop(ended)
+                try:
+                    yield ray.get(ended)
+                except ray.exceptions.RayError as error:
+                    reason = f"the worker died {self._retries + 1} times: {' '.join(str(error).split())[:200]}"
+                    yield Done(task, failed_group(task.plans, reason))
+        finally:
+            ray.shutdown()
+
+
+def run_task(task: Task, report: Report | None = None) -> Done:
+    """Runs a task; what goes wrong becomes part of the records."""
+    try:
+        records = run_group(task.plans, data_root=task.data_root, device=task.device, states=task.states, report=report)
+    except (DataError, ModelError) as error:
+        return Done(task, [], str(error))
+    except Exception as error:  # out of memory, a full disk, a defect: the other groups go on
+        return Done(task, failed_group(task.plans, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+    return Done(task, records)

@@ -1,0 +1,85 @@
+"""A study's finished cells -> its record: every claim judged, what was run on what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import pandas as pd
+
+from eigencode.records import circumstances
+from eigencode.studies.claims import Claim
+from eigencode.studies.evidence import Evidence
+from eigencode.studies.papers import PAPERS, paper
+from eigencode.studies.study import Study
+
+
+def claims_of(study: Study) -> tuple[Claim, ...]:
+    """Claims of the paper that a study is of, or of its one figure; none for a user's own."""
+    name, _, figure = study.name.partition(".")
+    if name not in PAPERS:
+        return ()
+    claims: Sequence[Claim] = import_module(f"eigencode.studies.papers.{name}_claims").CLAIMS
+    return tuple(claim for claim in claims if not figure or claim.figure == figure)
+
+
+def figures_of(study: Study) -> list[str]:
+    """Names of the figures that a study has, such as jiang2020.fig5."""
+    name, _, figure = study.name.partition(".")
+    if name not in PAPERS:
+        return []
+    return [f"{name}.{each}" for each in ([figure] if figure else paper(name).figures)]
+
+
+def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, Any]) -> dict[str, Any]:
+    """Record of a study as JSON values.
+
+    Args:
+        study: Study.
+        evidence: Results of its finished cells.
+        configuration: What the command was told.
+
+    Returns:
+        Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, hours, machines,
+        revisions, claims (claim, figure, statement, found, test, verdict), sources.
+    """
+    judged = [
+        {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(claim.judged(evidence))}
+        for claim in claims_of(study)
+    ]
+    cells = evidence.cells
+    return {
+        "title": study.title,
+        **circumstances(configuration),
+        "study": study.name,
+        "scale": study.scale,
+        "cells": len(cells),
+        "missing": evidence.missing,
+        "hours": float(cells["seconds"].sum()) / 3600,
+        "machines": sorted({_machine(each) for each in cells["hardware"]}),
+        "revisions": sorted(set(cells["code_revision"])),
+        "claims": judged,
+        "sources": dict(study.sources),
+    }
+
+
+def cells_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
+    cells = evidence.cells.drop(columns=["cell", "finished", "code_revision", "hardware"])
+    varied = [
+        name
+        for name in cells
+        if name not in ("seed", "seconds") and (cells[name].nunique() > 1 or name in ("model", "data", "epochs"))
+    ]
+    if cells.empty:
+        return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
+    grouped = cells.groupby(varied, dropna=False, sort=False)
+    table = grouped.agg(seeds=("seed", "count"), seconds=("seconds", "mean")).reset_index()
+    return table.rename(columns={"seconds": "seconds each"}).map(
+        lambda value: f"{value:g}" if isinstance(value, float) else str(value)
+    )
+
+
+def _machine(hardware: dict[str, Any]) -> str:
+    return ", ".join([*hardware["gpus"], f"{hardware['processor']}, {hardware['threads']} threads"])

@@ -1,0 +1,81 @@
+"""The three papers: their studies as data, and their findings as checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from eigencode.errors import StudyError
+from eigencode.studies.study import Block, Study
+
+SCALES = ("paper", "cpu", "quick")
+
+PAPERS = ("jiang2020",)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper.
+
+    Attributes:
+        name: Author and year.
+        title: Its title.
+        figures: Figure -> what it shows.
+        sources: Dotted name of a field -> where its value is from.
+    """
+
+    name: str
+    title: str
+    figures: dict[str, str]
+    sources: dict[str, str]
+
+    def study(self, figure: str | None, scale: str) -> Study:
+        """Cells of a figure, or of all of them."""
+        blocks = _module(self.name).blocks
+        chosen: list[Block] = [block for name in ([figure] if figure else self.figures) for block in blocks(name, scale)]
+        distinct = [block for number, block in enumerate(chosen) if block not in chosen[:number]]
+        name = f"{self.name}.{figure}" if figure else self.name
+        return Study(name, self.figures[figure] if figure else self.title, tuple(distinct), scale, self.sources)
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"eigencode.studies.papers.{name}")
+
+
+def paper(name: str) -> Paper:
+    """A paper by its name, or by that of one of its figures.
+
+    Raises:
+        StudyError: no such paper or figure.
+    """
+    first, _, figure = name.partition(".")
+    if first not in PAPERS:
+        raise StudyError(f"No study is called {name!r}. There are {', '.join(PAPERS)}, or give a YAML file of your own.")
+    module = _module(first)
+    if figure and figure not in module.FIGURES:
+        raise StudyError(f"{first} has no figure {figure!r}. It has {', '.join(module.FIGURES)}.")
+    return Paper(first, module.TITLE, module.FIGURES, module.SOURCES)
+
+
+def load(name: str, scale: str = "cpu") -> Study:
+    """A shipped study.
+
+    Args:
+        name: A paper (all of its figures), or one figure, such as jiang2020.fig5.
+        scale: "paper", "cpu" (what two cores can do) or "quick".
+
+    Returns:
+        Study.
+
+    Raises:
+        StudyError: no such study or scale.
+
+    Example:
+        >>> study = load("jiang2020.fig6")
+        >>> study.title, len(study.cells())
+        ('Gaussian noise at the input of each layer', 20)
+    """
+    if scale not in SCALES:
+        raise StudyError(f"`scale` must be one of {', '.join(SCALES)}; got {scale!r}.")
+    return paper(name).study(name.partition(".")[2] or None, scale)

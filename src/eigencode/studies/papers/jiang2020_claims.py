@@ -1,0 +1,275 @@
+"""The findings of Jiang, Zhou & Huang 2020, as checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eigencode.spectra.dimension import power_law_dimension
+from eigencode.studies.claims import Claim, Finding, NotTestedError, interval, listed, needed, rank_correlation, verdict
+from eigencode.studies.evidence import Evidence
+
+WIDTH = 200
+DEEP = 3
+"""Layers from this one on are called deep."""
+
+_MARGIN = 0.02
+"""Largest change of accuracy that is called a small margin."""
+
+_ROUGHLY = 0.25
+"""Median relative deviation up to which two dimensions agree roughly."""
+
+_ENOUGH = 2000
+"""Stimuli from which fluctuations are called negligible."""
+
+_PAPERS_SLOPES = {1: 0.56, 2: 0.86, 3: 1.04}
+
+
+def number_of(layer: str) -> int:
+    """Layer number from 1, as the paper counts."""
+    return int(layer.split(".")[1]) + 1
+
+
+def deep_layers(table: pd.DataFrame) -> list[Any]:
+    """Columns from layer ``DEEP`` on."""
+    return [layer for layer in list[Any](table) if layer >= DEEP]
+
+
+def best_layer(values: pd.Series) -> Any:
+    """Layer with the largest value."""
+    return values.idxmax()
+
+
+def _table(evidence: Evidence, quantity: str, **where: Any) -> pd.DataFrame:
+    """Networks of width 200 x layers."""
+    table = evidence.table(quantity, columns="layer", width=WIDTH, **where)
+    return needed(table.rename(columns=number_of), f"networks of width {WIDTH}")
+
+
+def _accuracies(evidence: Evidence) -> pd.DataFrame:
+    return _table(evidence, "accuracy", perturbation="held_out")
+
+
+def _alphas(evidence: Evidence) -> pd.DataFrame:
+    return _table(evidence, "alpha", perturbation="unperturbed")
+
+
+def _j1(evidence: Evidence) -> Finding:
+    rows = evidence.select("accuracy", perturbation="held_out", width=WIDTH, epoch=None)
+    over = rows.pivot_table(index=["seed", "layer"], columns="epoch", values="value")
+    needed(over, f"networks of width {WIDTH}")
+    falls = [interval(part.iloc[:, -1] - part.iloc[:, 0]) for _, part in over.groupby("layer")]
+    error = 1 - _accuracies(evidence)
+    to_second, after = interval(error[1] - error[2]), interval(error[error.columns[-1]] - error[2])
+    found = (
+        f"error (%) {listed(error.mean(), 2, 100)} at layers 1 to {error.columns[-1]}; layer 1 minus 2 "
+        f"{to_second.text(2, 100)}, last minus 2 {after.text(2, 100)} percentage points"
+    )
+    test = "over training every layer's error falls; it is lower at layer 2 than at 1 and at the last (paired over networks)"
+    small = after.mean < _MARGIN
+    return Finding(verdict(all(fall.above_zero for fall in falls), to_second.above_zero, after.above_zero, small), found, test)
+
+
+def _j2(evidence: Evidence) -> Finding:
+    share = _table(evidence, "variance_first_ten", perturbation="unperturbed")
+    deep = [interval(share[layer]) for layer in deep_layers(share)]
+    drops = _drops(evidence)
+    growing = rank_correlation(drops)
+    found = (
+        f"share of the first ten (%) {listed(share.mean(), 1, 100)}; eigenvalue 20 lies below the line "
+        f"through ranks 1-10 by a factor {listed(10 ** drops.mean(), 1)}; rank correlation of that drop with "
+        f"depth {growing.text(2)}"
+    )
+    test = f"share above 95 % in layers {DEEP} and deeper; eigenvalue 20 below the fitted line in all of them, more so deeper"
+    below = all(interval(drops[layer]).above_zero for layer in deep_layers(drops))
+    return Finding(verdict(all(each.low > 0.95 for each in deep), below, growing.above_zero), found, test)
+
+
+def _drops(evidence: Evidence) -> pd.DataFrame:
+    """Decades by which eigenvalue 20 lies below the line through the first ten: networks x layers."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["width"] == WIDTH) & (spectra["perturbation"] == "unperturbed")]
+    ranks = np.log10(np.arange(1, 11))
+
+    def drop(values: np.ndarray) -> float:
+        if len(values) < 20 or values[19] <= 0:
+            return np.nan
+        fit = stats.linregress(ranks, np.log10(values[:10]))
+        return float(fit.intercept + fit.slope * np.log10(20) - np.log10(values[19]))
+
+    spectra = spectra.assign(drop=spectra["eigenvalues"].map(drop))
+    table = spectra.pivot_table(index="seed", columns="layer", values="drop").dropna().rename(columns=number_of)
+    return needed(table, f"networks of width {WIDTH}")
+
+
+def _j3(evidence: Evidence) -> Finding:
+    spreads: dict[str, pd.DataFrame] = {}
+    for quantity, perturbation in (("accuracy", "held_out"), ("alpha", "unperturbed")):
+        rows = evidence.select(quantity, perturbation=perturbation)
+        rows = rows[rows["layer"].map(number_of) >= DEEP]
+        spreads[quantity] = rows.groupby(["width", "layer"])["value"].std().unstack("width").dropna()
+    widths = list(spreads["alpha"].columns)
+    if len(widths) < 2:
+        raise NotTestedError("networks of several widths")
+    narrow, wide = widths[0], widths[-1]
+    ratios = {name: interval(np.log(spread[narrow] / spread[wide])) for name, spread in spreads.items()}
+    found = "; ".join(
+        f"standard deviation of {name} over networks, deep layers: "
+        + ", ".join(f"{spread[width].mean():.4f} (N = {width:g})" for width in widths)
+        for name, spread in spreads.items()
+    )
+    test = f"the standard deviation at N = {narrow:g} exceeds that at N = {wide:g} in deep layers (log ratio over layers)"
+    return Finding(verdict(*(ratio.above_zero for ratio in ratios.values())), found, test)
+
+
+def _j4(evidence: Evidence) -> Finding:
+    alpha = _alphas(evidence)
+    rising, first = rank_correlation(alpha), interval(alpha[1] - 1)
+    deep = [interval(alpha[layer] - 1) for layer in deep_layers(alpha)]
+    found = f"α {listed(alpha.mean())} at layers 1 to {alpha.columns[-1]}; rank correlation with depth " + (
+        f"{rising.text(2)}; layer 1 minus 1 {first.text()}"
+    )
+    test = f"α correlates with depth in rank; layer 1 below 1, layers {DEEP} and deeper above 1"
+    return Finding(verdict(rising.above_zero, first.high < 0, all(each.above_zero for each in deep)), found, test)
+
+
+def _j5(evidence: Evidence) -> Finding:
+    accuracy = _accuracies(evidence)
+    up = interval(accuracy[2] - accuracy[1])
+    others = {layer: interval(accuracy[2] - accuracy[layer]) for layer in deep_layers(accuracy)}
+    best = best_layer(accuracy.mean())
+    found = (
+        f"accuracy (%) {listed(accuracy.mean(), 2, 100)}; best at layer {best}; layer 2 minus 1 "
+        f"{up.text(2, 100)}, minus the last {others[max(others)].text(2, 100)} percentage points"
+    )
+    small = others[max(others)].mean < _MARGIN
+    test = f"accuracy of layer 2 above layer 1 and above the last layer, best of all, and the decline below {_MARGIN:.0%}"
+    return Finding(verdict(up.above_zero, others[max(others)].above_zero, best == 2, small), found, test)
+
+
+def _curves(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
+    """Networks' means: strengths x layers, with strength 0 first."""
+    rows = evidence.select(quantity, perturbation=[kind], width=WIDTH)
+    table = rows.pivot_table(index=["seed", "strength"], columns="layer", values="value").rename(columns=number_of)
+    needed(table, "perturbed networks")
+    mean = table.groupby("strength").mean()
+    if quantity != "accuracy":
+        mean.loc[0.0] = _alphas(evidence).mean() if quantity == "alpha" else np.nan
+    return mean.sort_index()
+
+
+def _j6(evidence: Evidence) -> Finding:
+    curves = {quantity: _curves(evidence, "layer_gaussian", quantity) for quantity in ("accuracy", "alpha")}
+    rises = {name: curve.diff().iloc[1:].max() for name, curve in curves.items()}
+    area = curves["accuracy"].mean()
+    rows = evidence.select("accuracy", perturbation="layer_gaussian", width=WIDTH)
+    areas = rows.pivot_table(index="seed", columns="layer", values="value", aggfunc="mean").rename(columns=number_of)
+    deeper = rank_correlation(needed(areas, "perturbed networks"))
+    found = (
+        f"largest rise between neighbouring ε: of mean accuracy {rises['accuracy'].max():.4f}, of mean α "
+        f"{rises['alpha'].max():.3f} (layer {best_layer(rises['alpha'])}); accuracy averaged over ε {listed(area, 3)} "
+        f"at layers 1 to {area.index[-1]}; rank correlation with depth {deeper.text(2)}"
+    )
+    test = "no rise above 0.002 of mean accuracy or 0.01 of mean α; accuracy averaged over ε grows with depth"
+    falling = bool(rises["accuracy"].max() < 0.002) and bool(rises["alpha"].max() < 0.01)
+    return Finding(verdict(falling, deeper.above_zero), found, test)
+
+
+def _j7(evidence: Evidence) -> Finding:
+    accuracy, alpha = (_curves(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha"))
+    fits = {}
+    for layer in list[Any](accuracy):
+        below = (alpha[layer] < 1) & (alpha.index > 0)
+        if below.sum() >= 3:
+            fits[layer] = (stats.linregress(alpha[layer][below], accuracy[layer][below]), int(below.sum()))
+    found = "; ".join(
+        f"layer {layer}: slope {fit.slope:.2f} ± {fit.stderr:.2f}"
+        + (f" (paper {_PAPERS_SLOPES[layer]})" if layer in _PAPERS_SLOPES else "")
+        + f", R² {fit.rvalue**2:.3f}, {count} strengths"
+        for layer, (fit, count) in fits.items()
+    )
+    early = [fits[layer][0].rvalue ** 2 if layer in fits else 0.0 for layer in (1, 2, 3)]
+    later = [fit.rvalue**2 for layer, (fit, _) in fits.items() if layer > 3]
+    test = "accuracy against α of means over networks, strengths with α below 1: R² above 0.99 in layers 1 to 3, and not beyond"
+    return Finding(verdict(min(early) > 0.99, not later or min(later) < 0.99), found or "no strength has α below 1", test)
+
+
+def _j8(evidence: Evidence) -> Finding:
+    def peak(kind: str, quantity: str) -> tuple[int, float]:
+        curve = _curves(evidence, kind, quantity)
+        gain = curve.iloc[1:].max() - curve.iloc[0]
+        layer = best_layer(gain)
+        return layer, float(gain[layer])
+
+    gains = {
+        (kind, quantity): peak(kind, quantity) for kind in ("layer_fgsm", "layer_gaussian") for quantity in ("alpha", "accuracy")
+    }
+    found = "; ".join(
+        f"{kind.removeprefix('layer_')}, {quantity}: at most {gain:+.3f} above ε = 0 (layer {layer})"
+        for (kind, quantity), (layer, gain) in gains.items()
+    )
+    test = "mean α and mean accuracy rise above their value at ε = 0 by 0.01 at some ε and layer under FGSM, and not under noise"
+    fgsm = [gain > 0.01 for (kind, _), (_, gain) in gains.items() if kind == "layer_fgsm"]
+    noise = [gain < 0.01 for (kind, _), (_, gain) in gains.items() if kind == "layer_gaussian"]
+    return Finding(verdict(*fgsm, *noise), found, test)
+
+
+def _j9(evidence: Evidence) -> Finding:
+    parts, deviations = [], []
+    for kind, size in (("layer_gaussian", 35), ("layer_fgsm", 30)):
+        alpha, dimension = _curves(evidence, kind, "alpha"), _curves(evidence, kind, "dimension")
+        chosen = [strength for strength in (0.5, 3.0) if strength in alpha.index]
+        if not chosen:
+            raise NotTestedError("networks perturbed with ε of 0.5 or 3")
+        measured = dimension.loc[chosen].to_numpy().ravel()
+        theory = np.array([power_law_dimension(value, size) for value in alpha.loc[chosen].to_numpy().ravel()])
+        deviation = float(np.median(np.abs(measured / theory - 1)))
+        deviations.append(deviation)
+        parts.append(
+            f"{kind.removeprefix('layer_')}, N = {size}: median |D / D(α) − 1| {deviation:.2f} over layers and ε of {chosen}"
+        )
+    test = f"median relative deviation from the sum of Eq. (5) below {_ROUGHLY}"
+    return Finding(verdict(*(value < _ROUGHLY for value in deviations)), "; ".join(parts), test)
+
+
+def _j10(evidence: Evidence) -> Finding:
+    rows = evidence.select("alpha_sd", perturbation="stimuli", width=WIDTH)
+    if not (rows["strength"] >= _ENOUGH).any():
+        raise NotTestedError(f"networks read with several numbers of stimuli, {_ENOUGH} and more")
+    spread = rows.groupby("strength")["value"].max()
+    between = _alphas(evidence).std().mean()
+    found = "largest standard deviation of α over subsets, any layer: " + ", ".join(
+        f"{value:.3f} (k = {count:g})" for count, value in spread.items()
+    )
+    test = f"standard deviation below 0.02 in every layer for k of {_ENOUGH} and more"
+    return Finding(
+        verdict(bool((spread[spread.index >= _ENOUGH] < 0.02).all())),
+        f"{found}; between networks {between:.3f} (mean over layers)",
+        test,
+    )
+
+
+CLAIMS = (
+    Claim(
+        "J1", "fig2", "Test error falls over training at every layer; with depth it falls to layer 2, then rises a little.", _j1
+    ),
+    Claim(
+        "J2",
+        "fig3",
+        "The first ten components carry over 95 % of the variance in deep layers; a waterfall follows, more so deeper.",
+        _j2,
+    ),
+    Claim(
+        "J3", "fig4", "The spread of accuracy and α over networks shrinks with width, and is large at N = 50 in deep layers.", _j3
+    ),
+    Claim("J4", "fig5", "α rises along the depth; layer 1 lies below 1, deep layers above 1.", _j4),
+    Claim("J5", "fig5", "Test accuracy turns over at layer 2, then declines by a very small margin.", _j5),
+    Claim("J6", "fig6", "Under Gaussian noise accuracy and α fall monotonically with ε; deeper layers are more robust.", _j6),
+    Claim("J7", "fig6", "In layers 1-3 accuracy is linear in α below α of about 1, with R² > 0.99; not beyond layer 3.", _j7),
+    Claim("J8", "fig7", "Under FGSM α and accuracy show a peak at weak ε, unlike under Gaussian noise.", _j8),
+    Claim("J9", "fig8", "Measured D agrees roughly with D(α), N = 35 (Gaussian) and N = 30 (FGSM).", _j9),
+    Claim("J10", "stimuli", "Fluctuations of α from the choice of stimuli are negligible for k ≥ 2000.", _j10),
+)

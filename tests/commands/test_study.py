@@ -1,0 +1,148 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from command_line import run
+from eigencode.studies import from_yaml, load, to_yaml
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store with Jiang's whole study in its smallest size, and where its report is."""
+    from eigencode import cli
+
+    folder = tmp_path_factory.mktemp("studies")
+    words = ["reproduce", "jiang2020", "--smoke", "--store", str(folder / "store.sqlite"), "--out", str(folder / "report")]
+    assert cli.main(words) == 0
+    return folder
+
+
+def smoke(store, command, name="jiang2020", *words):
+    return [*command.split(), name, "--smoke", "--store", store / "store.sqlite", *words]
+
+
+def test_list_and_show(capsys, tmp_path):
+    status, out, _ = run(capsys, "study", "list", "--json")
+    assert status == 0
+    assert {"study": "jiang2020.fig5", "what": "Exponent against accuracy, layer by layer"} in json.loads(out)["rows"]
+    status, out, _ = run(capsys, "study", "show", "jiang2020.fig5", "--scale", "paper", "--set", "seeds=3")
+    (tmp_path / "mine.yaml").write_text(out)
+    assert status == 0
+    assert from_yaml(tmp_path / "mine.yaml").blocks[0].plan == load("jiang2020.fig5", "paper").blocks[0].plan
+    assert from_yaml(tmp_path / "mine.yaml").blocks[0].seeds == (0, 1, 2)
+
+
+def test_plan_counts_what_is_finished(capsys, store):
+    status, out, _ = run(capsys, *smoke(store, "study plan", "jiang2020", "--json"))
+    rows = json.loads(out)["rows"]
+    assert status == 0
+    assert sum(int(row["cells"]) for row in rows) == 10
+    assert {row["to run"] for row in rows} == {0}
+    _, out, _ = run(capsys, *smoke(store, "study plan", "jiang2020.fig6", "--set", "member.learning_rate=0.2"))
+    assert "2 cells in 1 groups, 2 to run" in " ".join(out.split())
+
+
+def test_run_tells_what_was_new(capsys, store):
+    status, out, err = run(capsys, *smoke(store, "study run", "jiang2020.fig6"))
+    assert (status, out) == (0, "")
+    assert err.startswith("2 of 2 cells are finished (0 of them now")
+
+
+def test_report_has_claims_figures_and_data(capsys, store):
+    record = json.loads((store / "report" / "record.json").read_text())
+    assert [claim["claim"] for claim in record["claims"]] == [f"J{number}" for number in range(1, 11)]
+    assert {claim["verdict"] for claim in record["claims"]} <= {"holds", "does not hold", "not tested"}
+    assert all(claim["found"] and claim["statement"] for claim in record["claims"])
+    figures = {path.stem for path in (store / "report" / "figures").iterdir()}
+    assert {f"jiang2020.fig{number}" for number in range(2, 9)} <= figures
+    page = (store / "report" / "report.html").read_text()
+    assert "smoke" in page
+    assert "chosen: 200" in page
+    assert len(pd.read_parquet(store / "report" / "results.parquet")) > 1000
+    status, out, _ = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", store / "five", "--json"))
+    assert [claim["claim"] for claim in json.loads(out)["claims"]] == ["J4", "J5"]
+    assert status == 0
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_report_opens_in_a_browser_without_a_word_in_its_console(store):
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr", "--v=0"]
+    options = [f"--user-data-dir={store / 'browser'}", "--disable-background-networking", "--dump-dom"]
+    page = f"file://{store / 'report' / 'report.html'}"
+    done = subprocess.run([*browser, *options, page], capture_output=True, text=True, timeout=120, check=False)
+    assert "The paper's findings" in done.stdout
+    assert ":CONSOLE" not in done.stderr
+
+
+def test_results_are_filtered_grouped_and_exported(capsys, store, tmp_path):
+    words = ["--where", "quantity=alpha perturbation=unperturbed width=200", "--group", "layer"]
+    status, out, _ = run(capsys, *smoke(store, "results", "jiang2020", *words, "--json"))
+    rows = json.loads(out)
+    assert status == 0
+    assert [row["layer"] for row in rows] == [f"layers.{number}" for number in range(8)]
+    status, _, err = run(capsys, *smoke(store, "results", "jiang2020", *words[:2], "--export", tmp_path / "alpha.csv"))
+    table = pd.read_csv(tmp_path / "alpha.csv")
+    assert table.groupby("layer")["value"].mean().tolist() == pytest.approx([row["mean"] for row in rows])
+    assert f"{len(table)} rows: {tmp_path / 'alpha.csv'}" in err
+    run(capsys, *smoke(store, "results", "jiang2020", "--all_epochs", "--export", tmp_path / "all.parquet"))
+    assert pd.read_parquet(tmp_path / "all.parquet")["epoch"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["study", "run"], 2, "name a study, such as jiang2020.fig5, or a YAML file. See them all with: eigencode study list"),
+        (["study", "run", "jiang1999"], 1, "No study is called 'jiang1999'. There are jiang2020"),
+        (["reproduce", "jiang2020.fig99"], 1, "jiang2020 has no figure 'fig99'. It has fig2,"),
+        (["study", "run", "mine.yaml"], 1, "mine.yaml cannot be read (No such file or directory). Check the path."),
+        (["study", "run", "jiang2020.fig6", "--set", "training.epoch=3"], 1, "--set: a study has no field 'epoch' here"),
+        (["study", "run", "jiang2020.fig6", "--set", "seeds=0"], 1, "the grid has no cells"),
+        (["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"], 2, "--address 10.0.0.1:1 is of a Ray cluster."),
+        (["study", "plan", "jiang2020.fig6", "--store", "nosuch://x"], 1, "Give a file or a database URL."),
+        (
+            ["report", "jiang2020.fig6"],
+            1,
+            "no cell of jiang2020.fig6 is finished in studies/store.sqlite. Run it with: eigencode",
+        ),
+        (["results", "jiang2020.fig6", "--where", "colour=red"], 2, "--where takes column=value; got 'colour=red'."),
+        (["results", "jiang2020.fig6", "--group", "colour"], 2, "--group: there is no column 'colour'."),
+        (["results", "jiang2020.fig6", "--export", "x.xls"], 2, "--export must be a .csv or .parquet file; got x.xls."),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys, words, status, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(capsys, *words)
+    assert (found, out) == (status, "")
+    assert err.startswith("eigencode: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_interrupt_says_what_is_kept(tmp_path):
+    study = load("jiang2020.fig4", "quick")
+    (tmp_path / "mine.yaml").write_text(to_yaml(study))
+    words = ["study", "run", "mine.yaml", "--set", "images.data=digits images.test_count=200 training.epochs=2000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eigencode.cli", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    for _ in range(600):
+        if list(tmp_path.rglob("group.safetensors")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)
+    expected = (
+        "eigencode: interrupted; 0 of 8 cells are finished and kept in studies/store.sqlite: give the command again to go on."
+    )
+    assert err.splitlines()[-1] == expected

@@ -1,0 +1,262 @@
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from eigencode import datasets, measure, models
+from eigencode.errors import StudyError
+from eigencode.studies import (
+    Block,
+    Evidence,
+    Images,
+    Local,
+    Network,
+    Perturbed,
+    Plan,
+    RayEngine,
+    Reading,
+    Store,
+    Study,
+    overridden,
+    run_study,
+    shrunk,
+    to_yaml,
+)
+from eigencode.studies import load as load_study
+from eigencode.studies.engines import Done
+from eigencode.studies.running import run_group
+from eigencode.studies.scheduling import estimated, plan_groups
+from eigencode.training import Cell, Settings, SpectralSettings, train
+
+JIANG = SpectralSettings(ranks="jiang")
+PLAN = Plan(
+    network=Network("gerum_cnn"),
+    images=Images(train_count=300, test_count=120),
+    training=Settings(epochs=2, batch_size=100, spectral=JIANG),
+    member=Cell(learning_rate=1e-3),
+    reading=Reading(
+        ranks="jiang",
+        count=100,
+        perturbations=(
+            Perturbed("gaussian", (0.2,)),
+            Perturbed("pgd", (0.05, 0.1), count=60, steps=3, spectra=False),
+            Perturbed("fgsm", (0.1,), count=60),
+        ),
+    ),
+)
+STUDY = Study("mine", "Small networks", (Block(PLAN, {"member.strength": (0.0, 0.2)}, (0, 1)),))
+
+
+class Counting(Local):
+    """The local engine, which remembers what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def run(self, tasks, report=None):
+        self.given += [len(task.plans) for task in tasks]
+        yield from super().run(tasks, report)
+
+
+def table(store, study=STUDY):
+    columns = ["cell", "layer", "perturbation", "strength", "epoch", "quantity"]
+    return Evidence(store, study.cells()).rows.sort_values(columns).set_index(columns)["value"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store") / "store.sqlite")
+    summary = run_study(STUDY, store, Local())
+    assert (summary.cells, summary.finished, summary.new, summary.failed) == (4, 4, 4, {})
+    return store
+
+
+def test_numbers_are_those_of_the_library(finished):
+    plan = STUDY.cells()[3]
+    images, held_out = (datasets.load("digits", split=split, count=count) for split, count in (("train", 300), ("test", 120)))
+    network = models.load("gerum_cnn", image_shape=images.shape, seed=plan.member.seed)
+    run = train(network, images, settings=PLAN.training, cells=plan.member, held_out=held_out)
+    spectrum = measure(run.models[0], held_out.subset(100, seed=0), half_samples=0)["tanh3"]
+    values = table(finished)[plan.identity]
+    last = run.history.iloc[-1]
+    assert values["tanh3", "unperturbed", 0.0, 2, "alpha"] == pytest.approx(spectrum.fit("jiang").alpha, rel=1e-4)
+    assert values["tanh3", "unperturbed", 0.0, 2, "dimension"] == pytest.approx(spectrum.dimension, rel=1e-4)
+    assert values["tanh3", "training", 0.0, 2, "alpha"] == pytest.approx(last["alpha"], rel=1e-4)
+    assert values["tanh3", "held_out", 0.0, 2, "accuracy"] == pytest.approx(last["held_out_accuracy"], abs=0.01)
+    conditions = set(values.index.get_level_values("perturbation"))
+    assert conditions == {"training", "held_out", "unperturbed", "gaussian", "pgd", "fgsm"}
+    assert values["", "pgd", 0.1, 2, "accuracy"] <= values["", "pgd", 0.05, 2, "accuracy"]
+
+
+def test_grouping_changes_nothing(finished, tmp_path):
+    alone = Store(tmp_path / "alone.sqlite")
+    run_study(STUDY, alone, Local(), stack=1)
+    difference = (table(finished) - table(alone)).abs()
+    assert len(difference) == len(table(finished))
+    assert difference.xs("alpha", level="quantity").max() < 1e-2
+    assert difference.xs("accuracy", level="quantity").max() < 0.03
+
+
+def test_finished_cells_are_not_run_twice(tmp_path):
+    store, engine = Store(tmp_path / "store.sqlite"), Counting()
+    first = Study("first", "", (Block(PLAN, {}, (0,)),))
+    run_study(first, store, engine)
+    run_study(STUDY, store, engine, stack=2)
+    assert engine.given == [1, 1, 2]
+    before = table(store)
+    run_study(STUDY, store, engine)
+    assert engine.given == [1, 1, 2]
+    summary = run_study(first, store, engine, again=True)
+    assert engine.given == [1, 1, 2, 1]
+    assert (summary.new, summary.finished) == (1, 1)
+    pd.testing.assert_series_equal(table(store), before, rtol=1e-6)
+
+
+def test_a_cell_that_fails_is_recorded_and_stops_nothing(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    plan = (
+        overridden(Study("x", "", (Block(PLAN),)), "reading.perturbations=[] training.optimizer=sgd network.model=schaeffer_cnn")
+        .blocks[0]
+        .plan
+    )
+    study = Study("penalties", "", (Block(plan, {"member.covariance": (0.0, 1e30)}, (0,)),))
+    summary = run_study(study, store, Local())
+    assert (summary.finished, summary.new, len(summary.failed)) == (1, 1, 1)
+    assert "not finite at step" in next(iter(summary.failed.values()))
+    engine = Counting()
+    assert run_study(study, store, engine).new == 0
+    assert engine.given == []
+    run_study(study, store, engine, retry=True)
+    assert engine.given == [1]
+
+
+def test_data_that_is_not_there_stops_its_cells_alone(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    blocks = (Block(PLAN), Block(overridden(STUDY, "images.data=tensors:nowhere.npz").blocks[0].plan))
+    summary = run_study(Study("x", "", blocks), store, Local())
+    assert (summary.finished, summary.failed) == (1, {})
+    assert summary.unstarted == {"tensors: nowhere.npz does not exist. Check the path.": 1} or len(summary.unstarted) == 1
+
+
+def test_an_unexpected_error_is_recorded(tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr("eigencode.studies.engines.run_group", fails)
+    store = Store(tmp_path / "store.sqlite")
+    summary = run_study(STUDY, store, Local())
+    assert set(summary.failed.values()) == {"MemoryError: no memory left"}
+
+
+def test_a_plan_says_what_would_run(finished, tmp_path):
+    (group,) = estimated(plan_groups(STUDY, finished))
+    assert (len(group.plans), len(group.missing), group.seconds) == (4, 0, 0.0)
+    (group,) = estimated(plan_groups(STUDY, Store(tmp_path / "new.sqlite")))
+    assert len(group.missing) == 4
+    assert 0.01 < group.seconds < 60
+    assert group.memory > 1e6
+
+
+def test_jiangs_study_in_a_small_size(tmp_path):
+    study, store = shrunk(load_study("jiang2020")), Store(tmp_path / "store.sqlite")
+    assert run_study(study, store, Local()).failed == {}
+    kinds = set(Evidence(store, study.cells()).rows["perturbation"])
+    assert kinds == {"training", "held_out", "unperturbed", "layer_gaussian", "layer_fgsm", "stimuli"}
+
+
+def test_progress_is_told():
+    seen = []
+    run_group(STUDY.cells()[:1], report=lambda stage, done, total: seen.append(stage))
+    assert list(dict.fromkeys(seen)) == ["training", "reading", "pgd 0.05", "pgd 0.1"]
+
+
+LONG = overridden(STUDY, "training.epochs=12 seeds=3 reading.perturbations=[]")
+
+
+@pytest.mark.parametrize(
+    ("engine", "kills"),
+    [
+        ("local", 3),
+        pytest.param("local", 20, marks=pytest.mark.slow),
+        pytest.param("ray", 20, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment_the_table_is_the_same(engine, kills, tmp_path):
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install 'eigencode[cluster]'")
+    (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
+    words = [
+        sys.executable,
+        "-m",
+        "eigencode.cli",
+        "study",
+        "run",
+        str(tmp_path / "mine.yaml"),
+        "--stack",
+        "2",
+        "--engine",
+        engine,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+    def start(store):
+        return subprocess.Popen(
+            [*words, "--store", str(tmp_path / store)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    whole = start("whole.sqlite")
+    started = time.monotonic()
+    assert whole.wait(timeout=300) == 0, whole.stderr.read()
+    length = time.monotonic() - started
+    whole.communicate()
+    draw, killed = random.Random(engine), 0
+    while killed < kills:
+        process = start("killed.sqlite")
+        try:
+            process.wait(timeout=draw.uniform(0.1, 0.9) * length)
+            (tmp_path / "killed.sqlite").unlink()  # it came to its end: from the start again, to be killed some more
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    process = start("killed.sqlite")
+    assert process.wait(timeout=300) == 0, process.stderr.read()
+    process.communicate()
+    first, second = (table(Store(tmp_path / name), LONG) for name in ("whole.sqlite", "killed.sqlite"))
+    assert len(first) > 100
+    pd.testing.assert_series_equal(first, second, rtol=0, atol=0)
+    assert not list((tmp_path / "killed.states").rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same(finished, tmp_path):
+    pytest.importorskip("ray")
+    store = Store(tmp_path / "store.sqlite")
+    summary = run_study(STUDY, store, RayEngine(), stack=2)
+    assert (summary.finished, summary.failed) == (4, {})
+    other = Store(tmp_path / "local.sqlite")
+    run_study(STUDY, other, Local(), stack=2)
+    pd.testing.assert_series_equal(table(store), table(other), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_is_not_there():
+    pytest.importorskip("ray")
+    with pytest.raises(StudyError, match=r"--address 127\.0\.0\.1:1: no Ray cluster can be reached there"):
+        RayEngine("127.0.0.1:1")
+
+
+def test_an_engine_needs_nothing_but_run(tmp_path):
+    class Nothing:
+        def run(self, tasks, report=None):
+            for task in tasks:
+                yield Done(task, [], "not today")
+
+    summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Nothing())
+    assert summary.unstarted == {"not today": 4}

@@ -1,0 +1,155 @@
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+import torch
+
+from eigencode.errors import StudyError
+from eigencode.spectra import Eigenspectrum
+from eigencode.studies import Plan, Store
+from eigencode.studies.running import ROW, CellRecord, SpectrumRecord
+from eigencode.studies.study import with_field
+
+
+def record(seed, *, value=1.5, error=None):
+    plan = with_field(Plan(), "member.seed", seed)
+    rows = pd.DataFrame([("tanh1", "unperturbed", 0.0, 50, "alpha", value)], columns=ROW)
+    code = torch.randn(30, 5, generator=torch.Generator().manual_seed(seed))
+    spectrum = Eigenspectrum.from_activations(code, half_samples=0)
+    return CellRecord(plan, rows, [SpectrumRecord("tanh1", "unperturbed", 0.0, spectrum)], error, 2.0)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    """A PostgreSQL server of its own, where Debian's package is installed."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("needs PostgreSQL: install Debian's package postgresql")
+    folder = tmp_path_factory.mktemp("postgresql")
+    shutil.chown(folder, "postgres")
+    for parent in folder.parents:
+        if parent.owner() == "root" and parent != Path("/") and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    as_postgres = ["runuser", "-u", "postgres", "--"]
+    data, quiet = folder / "data", {"check": True, "capture_output": True}
+    subprocess.run([*as_postgres, binaries[-1] / "initdb", "-D", data, "-A", "trust", "--no-sync"], **quiet)
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+    server = [*as_postgres, binaries[-1] / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*server, "-l", folder / "log", "-o", options, "start"], check=True, stdout=subprocess.DEVNULL)
+    yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+    subprocess.run([*server, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request, tmp_path):
+    if request.param == "sqlite":
+        return str(tmp_path / "store.sqlite")
+    address = request.getfixturevalue("postgresql")
+    execute(address, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    return address
+
+
+def execute(address, *statements):
+    url = address if "://" in address else f"sqlite:///{address}"
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_a_cell_comes_back_as_it_was(address):
+    saved = record(3)
+    store = Store(address)
+    store.save([saved, record(4, error="it diverged")])
+    again = Store(address)
+    assert again.finished() == {saved.plan.identity: None, record(4).plan.identity: "it diverged"}
+    (row,) = again.results([saved.plan.identity]).to_dict("records")
+    assert row == {"cell": saved.plan.identity, **saved.rows.iloc[0].to_dict()}
+    (spectrum,) = again.spectra([saved.plan.identity]).to_dict("records")
+    assert np.array_equal(spectrum["eigenvalues"], saved.spectra[0].spectrum.eigenvalues.numpy())
+    assert (spectrum["n_samples"], spectrum["n_features"]) == (30, 5)
+    (cell,) = again.cells([saved.plan.identity]).to_dict("records")
+    assert (cell["seed"], cell["seconds"], cell["versions"]["torch"]) == (3, 2.0, torch.__version__)
+    assert cell["plan"]["member"]["seed"] == 3
+
+
+def test_what_is_there_is_replaced_only_when_asked(address):
+    store = Store(address)
+    store.save([record(0, value=1.0)])
+    store.save([record(0, value=2.0), record(1)])
+    assert sorted(store.results()["value"]) == [1.0, 1.5]
+    store.save([record(0, value=2.0)], again=True)
+    assert sorted(store.results()["value"]) == [1.5, 2.0]
+    assert len(store.spectra()) == 2
+
+
+def test_two_writers_lose_nothing(address):
+    def write(first):
+        store = Store(address)
+        for seed in range(first, first + 30):
+            store.save([record(seed)])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (0, 15)))
+    store = Store(address)
+    assert len(store.finished()) == 45
+    assert len(store.results()) == len(store.spectra()) == 45
+
+
+def test_a_write_that_fails_leaves_nothing(address):
+    store = Store(address)
+    broken = record(1)
+    broken.rows["layer"] = [object()]
+    with pytest.raises(StudyError, match="What was finished before is unharmed"):
+        store.save([record(0), broken])
+    assert store.finished() == {}
+    assert store.results().empty
+
+
+def test_many_cells_are_asked_for_at_once(address):
+    store = Store(address)
+    records = [record(seed) for seed in range(50)]
+    store.save(records)
+    asked = [each.plan.identity for each in records] + [f"nothing{number}" for number in range(2000)]
+    assert len(store.results(asked)) == 50
+
+
+def test_cells_of_another_result_version_are_refused(address):
+    store = Store(address)
+    store.save([record(0)])
+    execute(address, "UPDATE cells SET result_version = 99")
+    with pytest.raises(
+        StudyError, match=r"holds cells of result version 99; this eigencode makes version 1, whose numbers differ"
+    ):
+        store.finished()
+
+
+def test_a_newer_schema_is_refused(address):
+    Store(address)
+    execute(address, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StudyError, match=r"has schema 9999, of a newer eigencode; this one knows 0001"):
+        Store(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("postgresql+psycopg://localhost:1/x", "connection refused|Connection refused"),
+        ("nosuch://x", "Give a file or a database URL"),
+        ("/proc/nowhere/store.sqlite", "cannot be made"),
+        (__file__, "file is not a database"),
+    ],
+)
+def test_databases_that_cannot_be_reached(address, message):
+    with pytest.raises(StudyError, match=message):
+        Store(address)
+
+
+def test_another_database_is_left_alone(tmp_path):
+    execute(str(tmp_path / "other.sqlite"), "CREATE TABLE cells (cell TEXT)")
+    with pytest.raises(StudyError, match="is a database of something else"):
+        Store(tmp_path / "other.sqlite")

@@ -1,0 +1,142 @@
+from dataclasses import fields, replace
+
+import pytest
+
+from eigencode.errors import EigencodeError, StudyError
+from eigencode.studies import (
+    Block,
+    Images,
+    Network,
+    Perturbed,
+    Plan,
+    Reading,
+    Study,
+    from_yaml,
+    load,
+    overridden,
+    shrunk,
+    to_yaml,
+)
+from eigencode.studies.papers import PAPERS, SCALES, paper
+from eigencode.studies.study import groups_of, with_field
+from eigencode.training import Cell, Settings
+
+
+def study(**options):
+    grid = {"member.target": (1.0, 2.0), "member.strength": (0.0, 0.1)}
+    plan = Plan(images=Images(train_count=100), reading=Reading(perturbations=(Perturbed("fgsm", (0.1,), spectra=False),)))
+    return Study("mine", "A study", (Block(plan, grid, (0, 1)),), **options)
+
+
+def test_cells_are_the_grid_and_the_baseline_once():
+    cells = study().cells()
+    assert [(cell.member.strength, cell.member.target, cell.member.seed) for cell in cells] == [
+        (0.0, 1.0, 0),
+        (0.0, 1.0, 1),
+        (0.1, 1.0, 0),
+        (0.1, 1.0, 1),
+        (0.1, 2.0, 0),
+        (0.1, 2.0, 1),
+    ]
+    assert [len(group) for group in groups_of(cells)] == [6]
+
+
+def test_identity_is_the_configuration():
+    plan = Plan()
+    assert plan.identity == Plan(member=Cell(target=1)).identity == "44136fa355b3678a1146"
+    changes = {"network.model": "gerum_cnn", "network.options": {"width": 3}, "images.data": "mnist", "training.epochs": 3}
+    changes |= {"member.seed": 1, "member.strength": 0.5, "reading.count": 10, "training.spectral.ranks": "jiang"}
+    identities = {with_field(plan, name, value).identity for name, value in changes.items()}
+    assert len(identities | {plan.identity}) == len(changes) + 1
+    groups = {with_field(plan, name, value).group for name, value in changes.items()}
+    assert len(groups | {plan.group}) == len(changes) - 2 + 1  # what is the member's own groups with the others
+
+
+def test_yaml_there_and_back(tmp_path):
+    path = tmp_path / "mine.yaml"
+    for given in (study(), load("jiang2020")):
+        path.write_text(to_yaml(given))
+        assert from_yaml(path) == given
+
+
+def test_fields_are_overridden_in_every_block():
+    changed = overridden(
+        study(), "training.epochs=3 seeds=3 grid.member.target=1,2.5,3 images.data=mnist network.options.width=50"
+    )
+    (block,) = changed.blocks
+    assert (block.plan.training.epochs, block.plan.images.data, block.plan.network.options) == (3, "mnist", {"width": 50})
+    assert (block.seeds, block.grid["member.target"]) == ((0, 1, 2), (1, 2.5, 3))
+    assert overridden(study(), "member.strength=0.3").blocks[0].grid == {"member.target": (1.0, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("training.epoch=3", "--set: a study has no field 'epoch' here; there are epochs, batch_size"),
+        ("training.epochs=many", "Expected a <class 'int'>. Got value: many"),
+        ("epochs", "--set takes field=value, such as training.epochs=3; got 'epochs'."),
+        ("grid.member.targe=1", "A study has no field 'targe' here. There are seed, learning_rate, target"),
+        ("training.epochs=0", "`epochs` must be at least 1; got 0."),
+        ("member.strength=-1", "`strength` is the weight of a penalty and must be at least 0; got -1.0."),
+    ],
+)
+def test_wrong_fields_are_refused(words, message):
+    with pytest.raises(EigencodeError) as caught:
+        overridden(study(), words)
+    assert message in str(caught.value)
+
+
+def test_wrong_files_are_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    with pytest.raises(StudyError, match=r"cannot be read \(No such file"):
+        from_yaml(path)
+    for text, message in (
+        ("a: [", "is no YAML file"),
+        ("3", "holds no study"),
+        (to_yaml(study()).replace("train_count", "train_cuont"), "train_cuont"),
+    ):
+        path.write_text(text)
+        with pytest.raises(StudyError, match=message):
+            from_yaml(path)
+
+
+def test_a_grid_without_cells():
+    empty = replace(study(), blocks=(Block(Plan(), {"member.target": ()}),))
+    with pytest.raises(StudyError, match="the grid has no cells"):
+        empty.cells()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", PAPERS)
+def test_shipped_studies_say_where_every_setting_is_from(name, scale):
+    for figure in paper(name).figures:
+        shipped = load(f"{name}.{figure}", scale)
+        assert shipped.scale == scale
+        cells = shipped.cells()
+        defaults = Plan()
+        for cell in cells[:: max(1, len(cells) // 5)]:
+            for section in fields(Plan):
+                for item in fields(getattr(cell, section.name)):
+                    own = f"{section.name}.{item.name}"
+                    told = getattr(getattr(cell, section.name), item.name)
+                    if told != getattr(getattr(defaults, section.name), item.name) and own != "member.seed":
+                        assert any(source.startswith(own) for source in shipped.sources), own
+
+
+def test_no_such_study():
+    with pytest.raises(StudyError, match="No study is called 'jiang2021'"):
+        load("jiang2021")
+    with pytest.raises(StudyError, match="jiang2020 has no figure 'fig1'. It has fig2, fig3"):
+        load("jiang2020.fig1")
+    with pytest.raises(StudyError, match="`scale` must be one of"):
+        load("jiang2020", "big")
+
+
+def test_shrunk_keeps_the_shape_of_a_study():
+    small = shrunk(load("jiang2020", "paper"))
+    assert small.scale == "smoke"
+    assert {cell.images.data for cell in small.cells()} == {"digits"}
+    assert len(small.cells()) < 20
+    assert Settings().epochs > max(cell.training.epochs for cell in small.cells())
+    own = Study("x", "x", (Block(Plan(network=Network("gerum_cnn")), {}, (3,)),))
+    assert shrunk(own).cells()[0].network.model == "gerum_cnn"
