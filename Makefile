@@ -24,7 +24,7 @@ $(VENV)/.package: pyproject.toml constraints.txt
 
 # foolbox and torchattacks are peers to compare with; the latter asks for a version of requests that it does not need.
 $(VENV)/.test: $(VENV)/.package
-	$(PIP) --editable '.[test,attacks]' foolbox tqdm
+	$(PIP) --editable '.[test,attacks,cluster,postgresql]' foolbox tqdm
 	$(PIP) --no-deps torchattacks
 	@touch $@
 

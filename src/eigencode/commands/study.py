@@ -18,7 +18,7 @@ from eigencode.studies import Local, RayEngine, Store, Study, from_yaml, load, o
 from eigencode.studies.engines import Engine
 from eigencode.studies.files import to_yaml
 from eigencode.studies.papers import PAPERS
-from eigencode.studies.scheduling import Summary, estimated
+from eigencode.studies.scheduling import Group, Summary, estimated
 
 
 def run(config: StudyConfig) -> None:
@@ -131,16 +131,21 @@ def say(summary: Summary, config: StudyChoice) -> None:
 def _plan(config: StudyConfig, study: Study, store: Store) -> None:
     settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root", "device")}
     groups = estimated(plan_groups(study, store, **settings), data_root=config.data_root)
+    kinds: dict[str, list[Group]] = {}
+    for group in groups:
+        plan = group.plans[0]
+        kinds.setdefault(f"{plan.network.model} · {plan.images.data} · {plan.training.epochs} epochs", []).append(group)
     rows = [
         {
-            "group": f"{group.plans[0].network.model} · {group.plans[0].images.data} · {group.plans[0].training.epochs} epochs",
-            "cells": len(group.plans),
-            "to run": len(group.missing),
-            "stack": group.stack,
-            "about": _duration(group.seconds),
-            "memory": "?" if group.memory != group.memory else f"{group.memory / 2**20:.0f} MiB",
+            "networks": kind,
+            "cells": sum(len(group.plans) for group in own),
+            "to run": sum(len(group.missing) for group in own),
+            "groups": len(own),
+            "stack": own[0].stack,
+            "about": _duration(sum(group.seconds for group in own)),
+            "memory": "?" if own[0].memory != own[0].memory else f"{max(group.memory for group in own) / 2**20:.0f} MiB",
         }
-        for group in groups
+        for kind, own in kinds.items()
     ]
     seconds = sum(group.seconds for group in groups)
     cells, missing = (sum(len(getattr(group, name)) for group in groups) for name in ("plans", "missing"))

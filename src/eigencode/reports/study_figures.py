@@ -206,7 +206,96 @@ def _stimuli(evidence: Evidence) -> Figure | None:
     return figure
 
 
+_BETA_COLOURS = ("black", "tab:blue", "tab:red")
+
+
+def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "digits"), form: str = "exponent") -> Draw:
+    """Gerum Figs 2a-c and 3: accuracy, clean and attacked, against the exponent of the last epoch's batches."""
+
+    def make(evidence: Evidence) -> Figure | None:
+        where = {"model": model, "data": list(data), "form": form}
+        alpha = evidence.select("alpha", perturbation="training", **where).set_index("cell")["value"]
+        if alpha.empty:
+            return None
+        figure, panels = _panels(3)
+        conditions: tuple[dict[str, Any], ...] = (
+            {"perturbation": "held_out"},
+            *({"perturbation": kind, "strength": epsilon} for kind in ("fgsm", "pgd")),
+        )
+        titles = ("accuracy", f"accuracy under FGSM, ε = {epsilon:g}", f"accuracy under PGD, ε = {epsilon:g}")
+        for panel, condition, title in zip(panels, conditions, titles, strict=True):
+            rows = evidence.select("accuracy", **where, **condition)
+            rows = rows.assign(alpha=rows["cell"].map(alpha))
+            for (beta, own), colour in zip(rows.groupby("beta"), _BETA_COLOURS, strict=False):
+                panel.plot(own["alpha"], own["value"], "o", ms=3, color=colour, alpha=0.35, lw=0)
+                mean = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
+                panel.plot(mean["alpha"], mean["value"], "o-", ms=4, lw=1, color=colour, label=f"β = {beta:g}")
+            panel.set(xlabel="exponent α of the last epoch's batches", ylabel=title)
+        panels[0].legend(fontsize=7, frameon=False)
+        panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
+        return figure
+
+    return make
+
+
+def _gerum_learning(evidence: Evidence) -> Figure | None:
+    """Gerum Fig. 2d, e and f: exponents over training, and accuracy against strength."""
+    rows = evidence.select("alpha", perturbation="training", model="gerum_shallow_mlp", form="exponent", epoch=None)
+    if rows.empty:
+        return None
+    figure, panels = _panels(3)
+    betas = sorted(beta for beta in rows["beta"].unique() if beta > 0)[:2]
+    for panel, beta in zip(panels, betas, strict=False):
+        groups = list(rows[rows["beta"] == beta].groupby("target"))
+        for (target, own), colour in zip(groups, _colours(len(groups)), strict=True):
+            mean = own.groupby("epoch")["value"].mean()
+            panel.plot(mean.index, mean, color=colour, lw=1.2, label=f"target {target:g}")
+        base = rows[rows["beta"] == 0].groupby("epoch")["value"].mean()
+        panel.plot(base.index, base, "--", color="black", lw=1, label="baseline")
+        panel.set(xlabel="epoch", ylabel="exponent α of training batches", title=f"β = {beta:g}")
+    attacked = evidence.select("accuracy", perturbation="pgd", model="gerum_shallow_mlp", form="exponent")
+    for (beta, own), colour in zip(attacked.groupby("beta"), _BETA_COLOURS, strict=False):
+        for target, each in ((float(str(value)), part) for value, part in own.groupby("target")):
+            if beta and target not in (1.0, 3.0, 5.0):
+                continue
+            mean = each.groupby("strength")["value"].mean()
+            style = {1.0: ":", 3.0: "--"}.get(target, "-") if beta else "-"
+            label = f"β = {beta:g}, target {target:g}" if beta else "baseline"
+            panels[2].plot(mean.index, mean, style, color=colour, lw=1.1, label=label)
+    panels[2].set(xlabel="ε", ylabel="accuracy under PGD")
+    panels[0].legend(fontsize=6, frameon=False)
+    panels[2].legend(fontsize=6, frameon=False)
+    return figure
+
+
+def _gerum_spectra(evidence: Evidence) -> Figure | None:
+    """Gerum Fig. 1e: spectra of networks regularised to several targets."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "gerum_shallow_mlp")]
+    spectra = spectra[(spectra["form"] == "exponent") & (spectra["seed"] == spectra["seed"].min())]
+    if spectra.empty:
+        return None
+    chosen = spectra[(spectra["beta"] == spectra["beta"].max()) | (spectra["beta"] == 0)].sort_values(["beta", "target"])
+    figure, (panel,) = _panels(1, height=4.2)
+    for (_, row), colour in zip(chosen.iterrows(), _colours(len(chosen)), strict=True):
+        values = row["eigenvalues"] / row["eigenvalues"].sum()
+        values = values[values > 1e-12]
+        label = f"target {row['target']:g}" if row["beta"] else "baseline"
+        panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
+    panel.axvspan(6, 50, color="grey", alpha=0.12, lw=0)
+    panel.set(xlabel="rank", ylabel="share of the variance", title="grey: ranks of the fit")
+    panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
 _FIGURES: dict[str, Draw] = {
+    "gerum2022.fig1e": _gerum_spectra,
+    "gerum2022.fig2": _gerum("gerum_shallow_mlp", 0.05),
+    "gerum2022.fig2d": _gerum_learning,
+    "gerum2022.fig3a": _gerum("gerum_deep_mlp", 0.05),
+    "gerum2022.fig3d": _gerum("gerum_cnn", 0.1),
+    "gerum2022.fig3g": _gerum("gerum_cnn", 0.01, data=("cifar10",)),
+    "gerum2022.figs1": _gerum("gerum_shallow_mlp", 0.05, form="line"),
     "jiang2020.fig2": _errors,
     "jiang2020.fig3": _spectra_of_layers,
     "jiang2020.fig4": _along_layers,

@@ -1,0 +1,229 @@
+"""The findings of Gerum et al. 2022, as checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from eigencode.studies.claims import Claim, Finding, NotTestedError, interval, needed, verdict
+from eigencode.studies.evidence import Evidence
+from eigencode.studies.papers.gerum2022 import EPSILONS
+
+WEAK, STRONG = 0.1, 1.0
+
+_CLOSE = 0.1
+"""Distance from its target within which an exponent has reached it."""
+
+_AS_ROBUST = 0.02
+"""Difference of accuracies under attack up to which two networks are equally robust."""
+
+_HIGH = 3.0
+"""Targets from here on are called high."""
+
+_ENTIRE_RANGE = 0.1
+"""Largest strength at which the order of the networks is compared: beyond it none classifies."""
+
+
+def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str = "exponent") -> pd.DataFrame:
+    """One row for each network: seed, beta, target, alpha (last epoch's batches), accuracy, and fgsm and pgd at each strength.
+
+    Raises:
+        NotTestedError: no baseline, or no regularised network.
+    """
+    where = {"model": model, "data": data, "form": form}
+    if evidence.select("accuracy", **where).empty:
+        raise NotTestedError(f"networks {model} on {data}")
+    parts = [evidence.select(name, perturbation=condition, **where).assign(column=column) for name, condition, column in _COLUMNS]
+    attacked = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)
+    parts.append(attacked.assign(column=attacked["perturbation"] + " " + attacked["strength"].map("{:g}".format)))
+    rows = pd.concat(parts)
+    table = rows.pivot_table(index=["seed", "beta", "target"], columns="column", values="value").reset_index()
+    if table.empty or not (table["beta"] == 0).any() or not (table["beta"] > 0).any():
+        raise NotTestedError(f"networks {model} on {data}, a baseline and regularised ones")
+    return table
+
+
+_COLUMNS = (("alpha", "training", "alpha"), ("accuracy", "held_out", "accuracy"))
+
+
+def _against_baseline(table: pd.DataFrame, beta: float, quantity: str, targets: Any = None) -> pd.DataFrame:
+    """Differences from the baseline of the same seed: seeds x targets."""
+    own = table[table["beta"] == beta]
+    if targets is not None:
+        own = own[own["target"].isin(targets)]
+    values = own.pivot_table(index="seed", columns="target", values=quantity)
+    base = table[table["beta"] == 0].set_index("seed")[quantity]
+    return values.sub(base, axis=0).dropna(how="all")
+
+
+def _means(table: pd.DataFrame, beta: float, quantity: str) -> pd.Series:
+    return table[table["beta"] == beta].groupby("target")[quantity].mean()
+
+
+def _shown(values: pd.Series, digits: int = 3) -> str:
+    return ", ".join(f"{value:.{digits}f} ({target:g})" for target, value in values.items())
+
+
+def _attack(table: pd.DataFrame, kind: str, model: str) -> str:
+    """Column of an attack at the strength that the figures use."""
+    column = f"{kind} {EPSILONS[model]:g}"
+    if column not in table:
+        raise NotTestedError(f"networks attacked by {kind} at {EPSILONS[model]:g}")
+    return column
+
+
+def _g1(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_shallow_mlp")
+    weak, strong = _means(table, WEAK, "accuracy"), _means(table, STRONG, "accuracy")
+    base = table[table["beta"] == 0]["accuracy"].mean()
+    steep = [target for target in weak.index if target > 1.5]
+    gain = interval(_against_baseline(needed(table, "networks"), WEAK, "accuracy", steep).mean(axis=1))
+    best = float(weak.idxmax())  # type: ignore[arg-type]
+    inside = bool(table["accuracy"].between(0.93, 0.95).all())
+    found = (
+        f"baseline {base:.4f}; weak, by target {_shown(weak, 4)}; strong {_shown(strong, 4)}; all between "
+        f"{table['accuracy'].min():.3f} and {table['accuracy'].max():.3f}; weak minus baseline above 1.5 {gain.text(4)}"
+    )
+    test = "all in 0.93-0.95; weak above the baseline for targets above 1.5, best between 2.5 and 3.5; strong always below it"
+    return Finding(verdict(inside, gain.above_zero, 2.5 <= best <= 3.5, bool((strong < base).all())), found, test)
+
+
+def _g2(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_shallow_mlp")
+    parts, conditions = [], []
+    for kind in ("fgsm", "pgd"):
+        column = _attack(table, kind, "gerum_shallow_mlp")
+        base = table[table["beta"] == 0][column].mean()
+        means = {beta: _means(table, beta, column) for beta in (WEAK, STRONG)}
+        for beta, values in means.items():
+            growth = stats.spearmanr(values.index, values).statistic
+            conditions.append(growth > 0.8)
+            parts.append(f"{column}, β = {beta:g}: {_shown(values)}, rank correlation with target {growth:.2f}")
+        high = [target for target in means[WEAK].index if target >= _HIGH]
+        conditions.append(bool((means[STRONG][high] > means[WEAK][high]).all() and (means[WEAK][high] > base).all()))
+        parts.append(f"baseline {base:.3f}")
+    test = f"rank correlation with the target above 0.8; strong above weak above baseline for targets of {_HIGH:g} and more"
+    return Finding(verdict(*conditions), "; ".join(parts), test)
+
+
+def _g3(evidence: Evidence) -> Finding:
+    rows = evidence.select("alpha", perturbation="training", model="gerum_shallow_mlp", form="exponent", epoch=None)
+    rows = rows[(rows["beta"] > 0) & ((rows["value"] - rows["target"]).abs() < _CLOSE)]
+    first = rows.groupby(["seed", "target", "beta"])["epoch"].min().unstack("beta")
+    if not {WEAK, STRONG} <= set(first):
+        raise NotTestedError("weakly and strongly regularised networks that reach their targets")
+    earlier = interval((first[WEAK] - first[STRONG]).dropna())
+    means = first.groupby("target").mean()
+    found = (
+        f"first epoch within {_CLOSE:g} of the target: weak {_shown(means[WEAK], 0)}; strong {_shown(means[STRONG], 0)}; "
+        f"difference {earlier.text(1)}"
+    )
+    return Finding(verdict(earlier.above_zero), found, "strong earlier than weak (paired over seeds and targets)")
+
+
+def _g4(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_shallow_mlp")
+    ordered, compared = 0, []
+    for column in table.columns:
+        kind, _, strength = str(column).partition(" ")
+        if kind not in ("fgsm", "pgd") or float(strength) > _ENTIRE_RANGE:
+            continue
+        base = table[table["beta"] == 0][column].mean()
+        weak, strong = (_means(table, beta, column)[lambda values: values.index >= _HIGH].mean() for beta in (WEAK, STRONG))
+        compared.append(f"{column}: {base:.3f} < {weak:.3f} < {strong:.3f}")
+        ordered += strong > weak > base
+    if not compared:
+        raise NotTestedError("attacked networks")
+    test = f"baseline below weak below strong, mean over targets of {_HIGH:g} and more, at every strength up to {_ENTIRE_RANGE:g}"
+    return Finding(verdict(ordered == len(compared)), f"{ordered} of {len(compared)} in order: {'; '.join(compared)}", test)
+
+
+def _best(table: pd.DataFrame, column: str) -> tuple[float, float, float]:
+    """beta, target and mean of the best setting."""
+    means = table.groupby(["beta", "target"])[column].mean()
+    best: Any = means.idxmax()
+    return float(best[0]), float(best[1]), float(means.max())
+
+
+def _g5(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_deep_mlp")
+    beta, target, accuracy = _best(table, "accuracy")
+    base = table[table["beta"] == 0]["accuracy"].mean()
+    columns = [_attack(table, kind, "gerum_deep_mlp") for kind in ("fgsm", "pgd")]
+    robust = {column: _best(table, column) for column in columns}
+    found = f"best accuracy {accuracy:.4f} at β = {beta:g}, target {target:g} (baseline {base:.4f}); " + "; ".join(
+        f"best {column} {value:.3f} at β = {own:g}, target {at:g}" for column, (own, at, value) in robust.items()
+    )
+    at_two = all(1.5 <= at <= 2.5 for _, at, _ in robust.values())
+    return Finding(
+        verdict(beta == WEAK, at_two), found, "best accuracy with weak regularisation; best robustness at targets 1.5 to 2.5"
+    )
+
+
+def _g6(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_cnn")
+    column = f"pgd {EPSILONS['mnist']:g}"
+    fall = stats.spearmanr(table[table["beta"] > 0]["target"], table[table["beta"] > 0]["accuracy"])
+    gain = interval(_against_baseline(table, STRONG, column).mean(axis=1))
+    found = (
+        f"accuracy, weak {_shown(_means(table, WEAK, 'accuracy'), 4)}; strong {_shown(_means(table, STRONG, 'accuracy'), 4)}; "
+        f"rank correlation with target {fall.statistic:.2f} (p {fall.pvalue:.2g}); strong minus baseline, {column} {gain.text()}"
+    )
+    return Finding(
+        verdict(fall.statistic < 0 and fall.pvalue < 0.05, gain.above_zero),
+        found,
+        "accuracy falls with the target; strong helps against PGD",
+    )
+
+
+def _g7(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_cnn", "cifar10")
+    beta, target, accuracy = _best(table, "accuracy")
+    columns = [f"{kind} {EPSILONS['cifar10']:g}" for kind in ("fgsm", "pgd")]
+    robust = {column: _best(table, column) for column in columns}
+    found = f"best accuracy {accuracy:.4f} at β = {beta:g}, target {target:g}; " + "; ".join(
+        f"best {column} {value:.3f} at β = {own:g}, target {at:g}" for column, (own, at, value) in robust.items()
+    )
+    strong = all(own == STRONG and 2.5 <= at <= 3.5 for own, at, _ in robust.values())
+    test = "best accuracy with weak regularisation and a target below 1; best robustness with strong and a target of 2.5 to 3.5"
+    return Finding(verdict(beta == WEAK and target < 1, strong), found, test)
+
+
+def _g8(evidence: Evidence) -> Finding:
+    table = networks(evidence, "gerum_shallow_mlp")
+    alpha = table[table["beta"] == 0]["alpha"].mean()
+    targets = table[table["beta"] == WEAK]["target"].unique()
+    nearest = min(targets, key=lambda target: abs(target - alpha))
+    differences = {
+        column: interval(_against_baseline(table, WEAK, column, [nearest]).iloc[:, 0])
+        for column in (_attack(table, kind, "gerum_shallow_mlp") for kind in ("fgsm", "pgd"))
+    }
+    found = f"baseline α {alpha:.2f}; weak at target {nearest:g} minus baseline: " + ", ".join(
+        f"{column} {difference.text()}" for column, difference in differences.items()
+    )
+    test = f"differences of accuracy under attack below {_AS_ROBUST:g}"
+    return Finding(verdict(*(abs(difference.mean) < _AS_ROBUST for difference in differences.values())), found, test)
+
+
+CLAIMS = (
+    Claim(
+        "G1",
+        "fig2",
+        "Accuracy lies in 0.93-0.95; weak regularisation beats the baseline above 1.5, best near 3; strong never.",
+        _g1,
+    ),
+    Claim("G2", "fig2", "Robustness to FGSM and PGD at 0.05 grows with α; strong above weak above baseline at high α.", _g2),
+    Claim("G3", "fig2d", "Strong regularisation reaches its target earlier in training than weak.", _g3),
+    Claim("G4", "fig2d", "The ordering of robustness holds over the range of ε.", _g4),
+    Claim("G5", "fig3a", "Deep MLP: weak regularisation gives the best accuracy; robustness is best at α of about 2.", _g5),
+    Claim("G6", "fig3d", "CNN on MNIST: lower α, better accuracy; strong regularisation helps against PGD.", _g6),
+    Claim(
+        "G7",
+        "fig3g",
+        "CNN on CIFAR-10: accuracy best for weak and α below 1; robustness at 0.01 best for strong and α near 3.",
+        _g7,
+    ),
+    Claim("G8", "fig2", "A weakly regularised network whose target is the baseline's α is as robust as the baseline.", _g8),
+)
