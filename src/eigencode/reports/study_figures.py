@@ -260,7 +260,7 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
                 continue
             mean = each.groupby("strength")["value"].mean()
             style = {1.0: ":", 3.0: "--"}.get(target, "-") if beta else "-"
-            label = f"β = {beta:g}, target {target:g}" if beta else "baseline"
+            label = f"β = {beta}, target {target:g}" if beta else "baseline"
             panels[2].plot(mean.index, mean, style, color=colour, lw=1.1, label=label)
     panels[2].set(xlabel="ε", ylabel="accuracy under PGD")
     panels[0].legend(fontsize=6, frameon=False)

@@ -25,8 +25,8 @@ class Evidence:
         plans: The cells; those that are not finished, or failed, are left out.
 
     Attributes:
-        cells: One row for each cell: cell, model, width, data, form, epochs, adversarial, beta (strength of the spectral
-            penalty), seed, target, covariance, jacobian, and ``finished``, ``seconds``, ``code_revision``, ``hardware``.
+        cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, beta (strength of the
+            spectral penalty), seed, target, covariance, jacobian, and ``finished``, ``seconds``, ``code_revision``, ``hardware``.
         rows: Tidy results joined with these.
         missing: Cells asked for that are not finished.
     """
@@ -81,6 +81,7 @@ def _fields(plan: Plan) -> dict[str, Any]:
         "data": plan.images.data,
         "form": plan.training.spectral.form,
         "epochs": plan.training.epochs,
+        "jacobian_kind": plan.training.jacobian.kind,
         "adversarial": plan.training.adversarial.epsilon,
         "beta": member["strength"],
         **{name: member[name] for name in ("seed", "target", "covariance", "jacobian")},
