@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: help demo test slow lint bench docs clean
 
 help:
-	@echo "make demo    train a small network on the bundled digits, measure every layer, write demo/report.html"
+	@echo "make demo    train and attack eight small networks on the bundled digits, write demo/report.html"
 	@echo "make test    run the test suite (set EIGENCODE_DATA to include real MNIST and CIFAR-10)"
 	@echo "make slow    run the long tests too"
 	@echo "make lint    check format, style and types"
@@ -37,7 +37,7 @@ $(VENV)/.docs: $(VENV)/.package
 	@touch $@
 
 demo: $(VENV)/.package
-	$(BIN)/python examples/demo.py --out demo
+	$(BIN)/eigencode reproduce demo --store demo/store.sqlite --out demo
 
 # One thread for each of two processes: most tests are small.
 test: $(VENV)/.test

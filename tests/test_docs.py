@@ -1,5 +1,6 @@
 """Every command and every Python block of the README and the documentation runs."""
 
+import json
 import re
 import runpy
 import shlex
@@ -21,6 +22,7 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # Long commands run in a small size: the same words, fewer images. Those of what was measured are slow even so.
 SMALLER = {
+    "reproduce demo": "reproduce demo --smoke",
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
     "--epochs 60": "--epochs 1",
@@ -96,21 +98,32 @@ def test_commands(script, workplace, capsys):
         if missing:
             pytest.skip(f"needs real data: {', '.join(missing)} under EIGENCODE_DATA")
         if words[0] == "eigencode":
+            words, file = (words[: words.index(">")], words[words.index(">") + 1]) if ">" in words else (words, None)
+            capsys.readouterr()
             assert cli.main(words[1:]) == 0, capsys.readouterr().err
+            if file:
+                Path(file).write_text(capsys.readouterr().out)
         else:
             assert words[0] == "python", line
             done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
 
 
-def test_demo(tmp_path):
-    """What `make demo` runs: examples/demo.py."""
-    assert "examples/demo.py --out demo" in (ROOT / "Makefile").read_text()
-    script = ROOT / "examples" / "demo.py"
-    done = subprocess.run([sys.executable, script, "--out", tmp_path / "demo"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"Report: {tmp_path}/demo/report.html"
-    assert "noise 0.2" in (tmp_path / "demo" / "report.html").read_text()
+def test_demo(tmp_path, monkeypatch, capsys):
+    """What `make demo` runs, start to end."""
+    words = "reproduce demo --store demo/store.sqlite --out demo"
+    assert f"eigencode {words}" in (ROOT / "Makefile").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == 0
+    record = json.loads((tmp_path / "demo" / "record.json").read_text())
+    assert [claim["verdict"] for claim in record["claims"]] == ["holds", "holds", "holds"]
+    assert "8 of 8 cells are finished" in capsys.readouterr().err
+    assert cli.main(words.split()) == 0  # again: nothing is run, and the report is renewed
+    assert "(0 of them now" in capsys.readouterr().err
+    record.pop("study")
+    (tmp_path / "demo" / "record.json").write_text(json.dumps(record))
+    assert cli.main(words.split()) == 1
+    assert "already holds results" in capsys.readouterr().err
 
 
 def test_every_example_says_how_it_is_run():

@@ -12,7 +12,7 @@ import pandas as pd
 from eigencode.commands.study import chosen_study
 from eigencode.configuration import ReportConfig, ReproduceConfig
 from eigencode.errors import StudyError
-from eigencode.reports import print_rows, render_page, write_folder
+from eigencode.reports import check_folder, print_rows, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.judging import cells_table, figures_of, study_record
@@ -30,6 +30,7 @@ def write(config: ReportConfig | ReproduceConfig, study: Study, store: Store) ->
     Raises:
         StudyError: no cell is finished.
     """
+    folder = check(config, study)
     evidence = Evidence(store, study.cells())
     if evidence.cells.empty:
         raise StudyError(f"no cell of {study.name} is finished in {config.store}. Run it with: eigencode study run {config.name}")
@@ -42,7 +43,6 @@ def write(config: ReportConfig | ReproduceConfig, study: Study, store: Store) ->
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
         cells.to_csv(partial / "cells.csv", index=False)
 
-    folder = Path(config.out or f"reproductions/{study.name}")
     written = write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
@@ -52,3 +52,18 @@ def write(config: ReportConfig | ReproduceConfig, study: Study, store: Store) ->
     else:
         print_rows(cells, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
     print(f"Report: {written}", file=sys.stderr)
+
+
+def check(config: ReportConfig | ReproduceConfig, study: Study) -> Path:
+    """The report's folder, in which an earlier report of the same study is renewed.
+
+    Raises:
+        DataError: a folder that cannot be written, or that holds results of something else.
+    """
+    folder = Path(config.out or f"reproductions/{study.name}")
+    try:
+        earlier = json.loads((folder / "record.json").read_text(encoding="utf-8")).get("study")
+    except (OSError, ValueError, AttributeError):
+        earlier = None
+    check_folder(folder, overwrite=earlier == study.name)
+    return folder

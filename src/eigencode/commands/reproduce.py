@@ -11,6 +11,7 @@ from eigencode.studies import Store
 def run(config: ReproduceConfig) -> None:
     """Runs what is missing of a paper's study, then writes its report."""
     study, store = chosen_study(config), Store(config.store)
+    report.check(config, study)
     summary = run_chosen(config, study, store)
     if summary.finished:
         report.write(config, study, store)

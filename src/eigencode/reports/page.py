@@ -28,6 +28,8 @@ CONTENTS = (
     "images.safetensors",
     "members",
     "history.csv",
+    "results.parquet",
+    "cells.csv",
     "record.json",
     "report.html",
     "figures",

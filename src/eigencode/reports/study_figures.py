@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -244,7 +245,7 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
     if rows.empty:
         return None
     figure, panels = _panels(3)
-    betas = sorted(beta for beta in rows["beta"].unique() if beta > 0)[:2]
+    betas = sorted(float(beta) for beta in rows["beta"].unique() if beta > 0)[:2]
     for panel, beta in zip(panels, betas, strict=False):
         groups = list(rows[rows["beta"] == beta].groupby("target"))
         for (target, own), colour in zip(groups, _colours(len(groups)), strict=True):
@@ -254,21 +255,23 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
         panel.plot(base.index, base, "--", color="black", lw=1, label="baseline")
         panel.set(xlabel="epoch", ylabel="exponent α of training batches", title=f"β = {beta:g}")
     attacked = evidence.select("accuracy", perturbation="pgd", model="gerum_shallow_mlp", form="exponent")
-    for (beta, own), colour in zip(attacked.groupby("beta"), _BETA_COLOURS, strict=False):
-        for target, each in ((float(str(value)), part) for value, part in own.groupby("target")):
-            if beta and target not in (1.0, 3.0, 5.0):
-                continue
-            mean = each.groupby("strength")["value"].mean()
-            style = {1.0: ":", 3.0: "--"}.get(target, "-") if beta else "-"
-            label = f"β = {beta}, target {target:g}" if beta else "baseline"
-            panels[2].plot(mean.index, mean, style, color=colour, lw=1.1, label=label)
+    chosen = attacked[(attacked["beta"] == 0) | attacked["target"].isin([1.0, 3.0, 5.0])]
+    pairs = sorted({(float(row.beta), float(row.target)) for row in chosen.itertuples()})  # type: ignore[arg-type]
+    for weight, target in pairs:
+        own = chosen[(chosen["beta"] == weight) & (chosen["target"] == target)]
+        mean = own.groupby("strength")["value"].mean()
+        colour = _BETA_COLOURS[[0.0, *betas].index(weight)]
+        style = {1.0: ":", 3.0: "--"}.get(target, "-") if weight else "-"
+        panels[2].plot(
+            mean.index, mean, style, color=colour, lw=1.1, label=f"β = {weight}, target {target}" if weight else "baseline"
+        )
     panels[2].set(xlabel="ε", ylabel="accuracy under PGD")
     panels[0].legend(fontsize=6, frameon=False)
     panels[2].legend(fontsize=6, frameon=False)
     return figure
 
 
-def _gerum_spectra(evidence: Evidence) -> Figure | None:
+def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figure | None:
     """Gerum Fig. 1e: spectra of networks regularised to several targets."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "gerum_shallow_mlp")]
@@ -282,13 +285,15 @@ def _gerum_spectra(evidence: Evidence) -> Figure | None:
         values = values[values > 1e-12]
         label = f"target {row['target']:g}" if row["beta"] else "baseline"
         panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
-    panel.axvspan(6, 50, color="grey", alpha=0.12, lw=0)
+    panel.axvspan(*ranks, color="grey", alpha=0.12, lw=0)
     panel.set(xlabel="rank", ylabel="share of the variance", title="grey: ranks of the fit")
     panel.legend(fontsize=7, frameon=False)
     return figure
 
 
 _FIGURES: dict[str, Draw] = {
+    "demo.spectra": partial(_gerum_spectra, ranks=(2, 30)),
+    "demo.outcome": _gerum("gerum_shallow_mlp", 0.1),
     "gerum2022.fig1e": _gerum_spectra,
     "gerum2022.fig2": _gerum("gerum_shallow_mlp", 0.05),
     "gerum2022.fig2d": _gerum_learning,

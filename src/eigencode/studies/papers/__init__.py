@@ -11,7 +11,7 @@ from eigencode.studies.study import Block, Study
 
 SCALES = ("paper", "cpu", "quick")
 
-PAPERS = ("jiang2020", "gerum2022", "schaeffer2020")
+PAPERS = ("jiang2020", "gerum2022", "schaeffer2020", "demo")
 
 
 @dataclass(frozen=True)

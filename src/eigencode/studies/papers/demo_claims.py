@@ -1,0 +1,47 @@
+"""What the demonstration shows, as checks."""
+
+from __future__ import annotations
+
+from eigencode.studies.claims import Claim, Finding, NotTestedError, verdict
+from eigencode.studies.evidence import Evidence
+from eigencode.studies.papers.demo import EPSILON
+
+_REACHED = 0.2
+_PRICE = 0.05
+
+
+def _d1(evidence: Evidence) -> Finding:
+    rows = evidence.select("alpha", perturbation="training")
+    rows = rows[rows["beta"] > 0]
+    if rows.empty:
+        raise NotTestedError("regularised networks")
+    means = rows.groupby("target")["value"].agg(["mean", "std"])
+    found = ", ".join(f"{row['mean']:.2f} ± {row['std']:.2f} (target {target})" for target, row in means.iterrows())
+    reached = bool(((rows["value"] - rows["target"]).abs() < _REACHED).all())
+    return Finding(verdict(reached), f"α {found}", f"every network within {_REACHED:g} of its target")
+
+
+def _d2(evidence: Evidence) -> Finding:
+    rows = evidence.select("accuracy", perturbation="held_out")
+    base, regularised = rows[rows["beta"] == 0]["value"].mean(), rows[rows["beta"] > 0].groupby("target")["value"].mean()
+    if regularised.empty:
+        raise NotTestedError("regularised networks")
+    found = f"baseline {base:.3f}; " + ", ".join(f"{value:.3f} (target {target})" for target, value in regularised.items())
+    return Finding(verdict(bool((regularised > base - _PRICE).all())), found, f"no target costs more than {_PRICE:g}")
+
+
+def _d3(evidence: Evidence) -> Finding:
+    rows = evidence.select("accuracy", perturbation="pgd", strength=EPSILON)
+    means = rows[rows["beta"] > 0].groupby("target")["value"].mean()
+    if len(means) < 2:
+        raise NotTestedError("networks of two targets at least")
+    base = rows[rows["beta"] == 0]["value"].mean()
+    found = f"baseline {base:.3f}; " + ", ".join(f"{value:.3f} (target {target})" for target, value in means.items())
+    return Finding(verdict(bool(means.is_monotonic_increasing)), found, "accuracy under PGD grows from target to target")
+
+
+CLAIMS = (
+    Claim("D1", "spectra", "The penalty pulls the exponent to its target.", _d1),
+    Claim("D2", "outcome", "Accuracy hardly suffers.", _d2),
+    Claim("D3", "outcome", f"The steeper the code, the more robust to PGD at {EPSILON:g}.", _d3),
+)
