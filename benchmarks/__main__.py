@@ -16,6 +16,7 @@ BENCHMARKS = (
     "penalty_step",
     "stacked_training",
     "jacobian_step",
+    "studies",
 )
 
 for name in sys.argv[1:] or BENCHMARKS:

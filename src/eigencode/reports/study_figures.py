@@ -291,7 +291,79 @@ def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figu
     return figure
 
 
+def _under(*kinds: str) -> Draw:
+    """Schaeffer Figs 3 and 4: spectra of one network under each strength of perturbations."""
+
+    def make(evidence: Evidence) -> Figure | None:
+        spectra = evidence.spectra
+        spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["covariance"] == 0)]
+        spectra = spectra[(spectra["jacobian"] == 0) & (spectra["seed"] == spectra["seed"].min())]
+        if spectra["perturbation"].nunique() < 2:
+            return None
+        base = spectra[spectra["perturbation"] == "unperturbed"].iloc[0]
+        figure, panels = _panels(len(kinds), height=4.2)
+        for panel, kind in zip(panels, kinds, strict=True):
+            own = spectra[spectra["perturbation"] == kind].sort_values("strength")
+            for (_, row), colour in zip(own.iterrows(), _colours(len(own)), strict=True):
+                values = row["eigenvalues"][row["eigenvalues"] > row["eigenvalues"][0] * 1e-8]
+                panel.loglog(np.arange(1, len(values) + 1), values, color=colour, lw=1, label=f"{row['strength']:g}")
+            values = base["eigenvalues"][base["eigenvalues"] > base["eigenvalues"][0] * 1e-8]
+            panel.loglog(np.arange(1, len(values) + 1), values, "--", color="black", lw=1, label="unperturbed")
+            panel.axvspan(10, 316, color="grey", alpha=0.1, lw=0)
+            panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=kind)
+            panel.legend(fontsize=7, frameon=False)
+        return figure
+
+    return make
+
+
+def _penalised(evidence: Evidence) -> Figure | None:
+    """Schaeffer Fig. 7: spectra under covariance penalties, and accuracy under attack under Jacobian penalties."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["jacobian"] == 0)]
+    spectra = spectra[spectra["seed"] == spectra["seed"].min()].drop_duplicates("covariance").sort_values("covariance")
+    attacked = evidence.select("accuracy", perturbation="pgd", covariance=0.0)
+    if spectra.empty or attacked.empty:
+        return None
+    figure, panels = _panels(2, height=4.2)
+    for (_, row), colour in zip(spectra.iterrows(), _colours(len(spectra)), strict=True):
+        values = row["eigenvalues"][row["eigenvalues"] > row["eigenvalues"][0] * 1e-8]
+        panels[0].loglog(np.arange(1, len(values) + 1), values, color=colour, lw=1, label=f"c1 = {row['covariance']:g}")
+    panels[0].axvspan(10, 316, color="grey", alpha=0.1, lw=0)
+    panels[0].set(xlabel="rank", ylabel="eigenvalue (squared activation)")
+    strongest = attacked[attacked["strength"] == attacked["strength"].max()]
+    base = strongest[strongest["jacobian"] == 0]
+    for kind, own in strongest[strongest["jacobian"] > 0].groupby("jacobian_kind"):
+        over = pd.concat([base, own]).groupby("jacobian")["value"]
+        panels[1].errorbar(over.mean().index, over.mean(), yerr=over.std(), fmt="o-", ms=3, lw=1, capsize=2, label=str(kind))
+    panels[1].set(xlabel="c2", ylabel=f"accuracy under PGD, ε = {attacked['strength'].max():.3f}")
+    for panel in panels:
+        panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
+    """Schaeffer Fig. 8: accuracy under attack against the exponent, one dot for each network."""
+    attacked = evidence.select("accuracy", perturbation="pgd")
+    alpha = evidence.select("alpha", perturbation="unperturbed").set_index("cell")["value"]
+    if attacked.empty or alpha.empty:
+        return None
+    figure, (panel,) = _panels(1, height=4.0)
+    groups = list(attacked.groupby("strength"))
+    for (strength, own), colour in zip(groups, _colours(len(groups)), strict=True):
+        panel.plot(
+            own["cell"].map(alpha), own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}"
+        )
+    panel.set(xlabel="exponent α", ylabel="accuracy under PGD")
+    panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
 _FIGURES: dict[str, Draw] = {
+    "schaeffer2020.fig3": _under("gaussian", "pure_noise"),
+    "schaeffer2020.fig4": _under("pca", "zca"),
+    "schaeffer2020.fig7": _penalised,
+    "schaeffer2020.fig8": _robustness_against_alpha,
     "demo.spectra": partial(_gerum_spectra, ranks=(2, 30)),
     "demo.outcome": _gerum("gerum_shallow_mlp", 0.1),
     "gerum2022.fig1e": _gerum_spectra,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -74,11 +75,16 @@ def cells_table(evidence: Evidence) -> pd.DataFrame:
     ]
     if cells.empty:
         return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
-    grouped = cells.groupby(varied, dropna=False, sort=False)
+    cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))
+    grouped = cells.groupby(varied, dropna=False)
     table = grouped.agg(seeds=("seed", "count"), seconds=("seconds", "mean")).reset_index()
-    return table.rename(columns={"seconds": "seconds each"}).map(
-        lambda value: f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    return table.rename(columns={"seconds": "seconds each"}).map(_shown)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "–" if math.isnan(value) else f"{value:.4g}"
 
 
 def _machine(hardware: dict[str, Any]) -> str:

@@ -1,0 +1,223 @@
+"""Each check is given results in which its finding is plain, and results in which it is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from eigencode.spectra import Eigenspectrum, power_law_dimension
+from eigencode.studies import Evidence, Store, load
+from eigencode.studies.claims import interval, rank_correlation
+from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
+from eigencode.studies.running import ROW, CellRecord, SpectrumRecord
+from eigencode.studies.study import with_field
+
+
+def evidence(records, folder):
+    store = Store(folder / "store.sqlite")
+    store.save(records)
+    return Evidence(store, [record.plan for record in records])
+
+
+def judged(claims, name, found):
+    return next(claim for claim in claims if claim.name == name).judged(found).verdict
+
+
+def test_interval_is_students():
+    found = interval([1.0, 2.0, 3.0, np.nan])
+    assert (found.mean, found.count) == (2.0, 3)
+    assert found.low == pytest.approx(2 - 4.302653 / 3**0.5, rel=1e-6)
+    assert not found.above_zero
+    assert np.isnan(interval([1.0]).low)
+    assert rank_correlation(pd.DataFrame([[1, 2, 3], [2, 4, 9]])).mean == 1
+
+
+ACCURACIES = [0.978, 0.981, 0.980, 0.980, 0.979, 0.979, 0.979, 0.978]
+ALPHAS = [0.85, 0.98, 1.05, 1.10, 1.12, 1.15, 1.2, 1.25]
+EPSILONS = (0.1, 0.5, 1.0, 2.0, 3.0)
+
+
+def jiang(
+    seed, *, accuracies=ACCURACIES, alphas=ALPHAS, width=200, spread=0.001, bump=0.1, dimension=1.0, falls=True, waterfall=True
+):
+    """A network as the paper describes it, with some noise of its own."""
+    draw = np.random.default_rng([seed, width])
+    plan = with_field(with_field(load("jiang2020.fig6").blocks[0].plan, "member.seed", seed), "network.options.width", width)
+    rows, spectra = [], []
+    for layer, (accuracy, alpha) in enumerate(zip(accuracies, alphas, strict=True)):
+        name = f"layers.{layer}"
+        accuracy, alpha = accuracy + spread * draw.standard_normal() / 5, alpha + spread * draw.standard_normal()
+        first = accuracy - 0.05 if falls else accuracy + 0.01
+        rows += [(name, "held_out", 0.0, 1, "accuracy", first), (name, "held_out", 0.0, 60, "accuracy", accuracy)]
+        rows += [
+            (name, "unperturbed", 0.0, 60, "alpha", alpha),
+            (name, "unperturbed", 0.0, 60, "variance_first_ten", 0.93 + 0.04 * (layer > 1)),
+        ]
+        for kind in ("layer_gaussian", "layer_fgsm"):
+            for epsilon in (0.0, *EPSILONS):
+                weaker = alpha - 0.3 * epsilon / (1 + layer)
+                peak = bump if kind == "layer_fgsm" and epsilon == 0.1 else 0.0
+                read = accuracy - 0.3 * (alpha - weaker) + 0.5 * peak
+                rows.append((name, kind, epsilon, 60, "accuracy", read))
+                if epsilon:
+                    size = 35 if kind == "layer_gaussian" else 30
+                    rows.append((name, kind, epsilon, 60, "alpha", weaker + peak))
+                    rows.append((name, kind, epsilon, 60, "dimension", dimension * power_law_dimension(weaker + peak, size)))
+        ranks = torch.arange(1, 41, dtype=torch.float64)
+        values = ranks**-alpha * torch.where(ranks > 10, 10.0 ** -(0.1 * (layer + 1) if waterfall else 0.0), 1.0)
+        spectrum = Eigenspectrum.from_activations(torch.randn(50, 40), half_samples=0)
+        spectra.append(SpectrumRecord(name, "unperturbed", 0.0, replace(spectrum, eigenvalues=values)))
+    rows += [
+        (f"layers.{layer}", "stimuli", count, 60, "alpha_sd", 20 * spread * 100 / count)
+        for layer in range(8)
+        for count in (500, 2000)
+    ]
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW), spectra)
+
+
+def nets(count=6, **options):
+    return [jiang(seed, **options) for seed in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "verdict"),
+    [
+        ("J1", nets(), "holds"),
+        ("J1", nets(falls=False), "does not hold"),
+        ("J1", nets(accuracies=sorted(ACCURACIES)), "does not hold"),
+        ("J2", nets(), "holds"),
+        ("J2", nets(waterfall=False), "does not hold"),
+        ("J3", [*nets(), *nets(width=50, spread=0.02)], "holds"),
+        ("J3", [*nets(spread=0.02), *nets(width=50)], "does not hold"),
+        ("J3", nets(), "not tested"),
+        ("J4", nets(), "holds"),
+        ("J4", nets(alphas=ALPHAS[::-1]), "does not hold"),
+        ("J5", nets(), "holds"),
+        ("J5", nets(accuracies=ACCURACIES[::-1]), "does not hold"),
+        ("J5", nets(count=1), "not tested"),
+        ("J6", nets(), "holds"),
+        ("J7", nets(), "holds"),
+        ("J7", nets(spread=0.2), "does not hold"),
+        ("J8", nets(), "holds"),
+        ("J8", nets(bump=0.0), "does not hold"),
+        ("J9", nets(), "holds"),
+        ("J9", nets(dimension=2.0), "does not hold"),
+        ("J10", nets(), "holds"),
+        ("J10", nets(spread=0.1), "does not hold"),
+    ],
+)
+def test_jiang(name, records, verdict, tmp_path):
+    assert judged(jiang2020_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
+
+
+def gerum(seed, beta, target, *, weak_gain=0.004, slope=0.05, strong_first=True, baseline_alpha=1.5):
+    """A shallow MLP as the paper describes it."""
+    plan = load("gerum2022.fig2").blocks[0].plan
+    for name, value in (("seed", seed), ("strength", beta), ("target", target)):
+        plan = with_field(plan, f"member.{name}", value)
+    alpha = target if beta else baseline_alpha
+    accuracy = 0.940 + 0.0001 * seed
+    if beta == 0.1:
+        accuracy += weak_gain - 0.001 * abs(target - 3)
+    if beta == 1:
+        accuracy -= 0.005
+    rows = [("tanh1", "held_out", 0.0, 50, "accuracy", accuracy)]
+    quick = beta == 1 if strong_first else beta == 0.1
+    for epoch in range(1, 51):
+        reached = min(1.0, epoch / (5 if quick else 20))
+        rows.append(("tanh1", "training", 0.0, epoch, "alpha", baseline_alpha + reached * (alpha - baseline_alpha)))
+    for epsilon in (0.01, 0.03, 0.05, 0.1, 0.15):
+        for kind in ("fgsm", "pgd"):
+            value = 0.9 - 4 * epsilon + slope * (alpha - baseline_alpha) * (0.5 + beta)
+            rows.append(("", kind, epsilon, 50, "accuracy", value))
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW))
+
+
+def mlps(**options):
+    cells = [(0.0, 1.0), *((beta, target) for beta in (0.1, 1.0) for target in (0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0))]
+    return [gerum(seed, beta, target, **options) for seed in range(3) for beta, target in cells]
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "verdict"),
+    [
+        ("G1", mlps(), "holds"),
+        ("G1", mlps(weak_gain=-0.004), "does not hold"),
+        ("G1", mlps(weak_gain=0.02), "does not hold"),
+        ("G2", mlps(), "holds"),
+        ("G2", mlps(slope=-0.05), "does not hold"),
+        ("G3", mlps(), "holds"),
+        ("G3", mlps(strong_first=False), "does not hold"),
+        ("G4", mlps(), "holds"),
+        ("G4", mlps(slope=-0.05), "does not hold"),
+        ("G5", mlps(), "not tested"),
+        ("G8", mlps(), "holds"),
+        ("G8", mlps(baseline_alpha=2.4, slope=0.2), "does not hold"),
+    ],
+)
+def test_gerum(name, records, verdict, tmp_path):
+    assert judged(gerum2022_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
+
+
+def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.5, robust=0.3, conditions=()):
+    plan = load("schaeffer2020.fig7").blocks[0].plan
+    for name, value in (("member.seed", seed), ("member.covariance", covariance), ("member.jacobian", jacobian)):
+        plan = with_field(plan, name, value)
+    plan = with_field(plan, "training.jacobian.kind", kind)
+    rows = [
+        ("relu4", "unperturbed", 0.0, 5, "alpha", alpha + 0.01 * seed),
+        ("relu4", "unperturbed", 0.0, 5, "total_variance", alpha),
+    ]
+    rows += [("", "pgd", 8 / 255, 5, "accuracy", robust + 0.001 * seed)]
+    rows += [("relu4", name, strength, 5, "alpha", value) for name, strength, value in conditions]
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW))
+
+
+def grid(falling=True, follows=False):
+    cells = [(c1, c2, "column_sum") for c1 in (0.0, 0.01, 0.1) for c2 in (0.0, 0.5, 1.0, 3.0)]
+    cells += [(0.0, c2, kind) for kind in ("exact", "projected") for c2 in (0.5, 1.0, 3.0)]
+    draw = np.random.default_rng(0)
+    return [
+        schaeffer(
+            seed,
+            c1,
+            c2,
+            kind,
+            alpha=1.5 - (2 if falling else -2) * c1,
+            robust=0.3 + (0.05 * c2 + c1 if follows else 0.01 * draw.standard_normal()),
+        )
+        for seed in range(3)
+        for c1, c2, kind in cells
+    ]
+
+
+PAPERS_INPUTS = (
+    ("pca", 8, 1.21),
+    ("pca", 4, 1.20),
+    ("pca", 1, 1.20),
+    ("zca", 0.01, 1.51),
+    ("gaussian", 0.5, 1.2),
+    ("pure_noise", 0.5, 1.3),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "verdict"),
+    [
+        ("S1", grid(), "not tested"),
+        ("S2", [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)], "holds"),
+        ("S3", [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)], "holds"),
+        ("S3", [schaeffer(seed, alpha=1.5, conditions=PAPERS_INPUTS) for seed in range(3)], "does not hold"),
+        ("S3", grid(), "not tested"),
+        ("S6", grid(), "holds"),
+        ("S6", grid(falling=False), "does not hold"),
+        ("S7", grid(), "holds"),
+        ("S7", grid(follows=True), "does not hold"),
+        ("S8", grid(), "holds"),
+        ("S8", grid(follows=True), "does not hold"),
+    ],
+)
+def test_schaeffer(name, records, verdict, tmp_path):
+    assert judged(schaeffer2020_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
