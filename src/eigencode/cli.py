@@ -112,7 +112,8 @@ def _normalised(words: Sequence[str]) -> list[str]:
         following = words[position + 1] if position + 1 < len(words) else ""
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
-            word = f"--{flag.replace('-', '_')}{equals}{value}"
+            flag = flag.replace("-", "_")
+            word = f"--{flag}{equals}{value}"
             if flag in _SWITCHES and not equals and following not in ("true", "false"):
                 word += "=true"
         normalised.append(word)

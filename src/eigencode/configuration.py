@@ -338,7 +338,7 @@ class ReproduceConfig(StudyRun):
     """Measure a paper's claims again: run what is missing of its study, draw its figures, and judge each claim.
 
     Args:
-        out: Folder for the report. Default: reproductions/NAME.
+        out: Folder for the report. Default: reproductions/NAME-SCALE.
         json: Print the claims as JSON on stdout in place of the table.
     """
 
@@ -353,7 +353,7 @@ class ReportConfig(StudyChoice):
     """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
 
     Args:
-        out: Folder for the report. Default: reproductions/NAME.
+        out: Folder for the report. Default: reproductions/NAME-SCALE.
         json: Print the claims as JSON on stdout in place of the table.
     """
 

@@ -53,6 +53,7 @@ def jiang(
         rows += [(name, "held_out", 0.0, 1, "accuracy", first), (name, "held_out", 0.0, 60, "accuracy", accuracy)]
         rows += [
             (name, "unperturbed", 0.0, 60, "alpha", alpha),
+            (name, "unperturbed", 0.0, 60, "dimension", dimension * power_law_dimension(alpha, 32)),
             (name, "unperturbed", 0.0, 60, "variance_first_ten", 0.93 + 0.04 * (layer > 1)),
         ]
         for kind in ("layer_gaussian", "layer_fgsm"):
@@ -154,7 +155,8 @@ def mlps(**options):
         ("G4", mlps(slope=-0.05), "does not hold"),
         ("G5", mlps(), "not tested"),
         ("G8", mlps(), "holds"),
-        ("G8", mlps(baseline_alpha=2.4, slope=0.2), "does not hold"),
+        ("G8", mlps(baseline_alpha=2.1, slope=0.5), "does not hold"),
+        ("G8", mlps(baseline_alpha=2.5), "not tested"),
     ],
 )
 def test_gerum(name, records, verdict, tmp_path):
@@ -170,7 +172,8 @@ def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.
         ("relu4", "unperturbed", 0.0, 5, "alpha", alpha + 0.01 * seed),
         ("relu4", "unperturbed", 0.0, 5, "total_variance", alpha),
     ]
-    rows += [("", "pgd", 8 / 255, 5, "accuracy", robust + 0.001 * seed)]
+    rows += [("", "pgd", 4 / 255, 5, "accuracy", robust + 0.001 * seed), ("", "pgd", 8 / 255, 5, "accuracy", 0.0)]
+    rows.append(("relu4", "held_out", 0.0, 5, "accuracy", 0.6))
     rows += [("relu4", name, strength, 5, "alpha", value) for name, strength, value in conditions]
     return CellRecord(plan, pd.DataFrame(rows, columns=ROW))
 
@@ -186,7 +189,7 @@ def grid(falling=True, follows=False):
             c2,
             kind,
             alpha=1.5 - (2 if falling else -2) * c1,
-            robust=0.3 + (0.05 * c2 + c1 if follows else 0.01 * draw.standard_normal()),
+            robust=0.3 + (0.02 * c2 + 3 * c1 if follows else 0.01 * draw.standard_normal()),
         )
         for seed in range(3)
         for c1, c2, kind in cells

@@ -87,6 +87,22 @@ def test_what_is_there_is_replaced_only_when_asked(address):
     assert len(store.spectra()) == 2
 
 
+def test_a_failure_gives_way_to_a_result_and_never_the_other_way(address):
+    store = Store(address)
+    store.save([record(0, error="it diverged")])
+    store.save([record(0)])
+    assert store.finished() == {record(0).plan.identity: None}
+    store.save([record(0, error="it diverged")])
+    assert store.finished() == {record(0).plan.identity: None}
+
+
+def test_readers_wait_for_no_writer(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    store.save([record(0)])
+    with store._writing.begin():
+        assert len(Store(tmp_path / "store.sqlite").results()) == 1
+
+
 def test_two_writers_lose_nothing(address):
     def write(first):
         store = Store(address)

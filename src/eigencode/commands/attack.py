@@ -66,7 +66,7 @@ def run(config: AttackConfig) -> None:
     if config.out:
         check_folder(Path(config.out), overwrite=config.overwrite)
     images = load_images(config)
-    model = load_model(config.model, config, images).to(usable_device(config))
+    model = load_model(config.model, config, images).to(usable_device(config.device))
     results: dict[str, PerturbedSpectra] = {}
     baseline: Condition | None = None
     for name, perturbation in perturbations.items():

@@ -57,13 +57,13 @@ def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
     return {"layers": parse_layers(config.layers), **{name: getattr(config, name) for name in names}}
 
 
-def usable_device(config: NetworkAndImages) -> str:
+def usable_device(asked: str | None) -> str:
     """The device asked for, else CUDA where there is one.
 
     Raises:
         ModelError: it cannot be used here.
     """
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = asked or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -33,7 +33,7 @@ def run(config: ConstructConfig) -> None:
     folder = Path(config.out)
     check_folder(folder, overwrite=config.overwrite)
     images = load_images(config)
-    model = load_model(config.model, config, images).to(usable_device(config))
+    model = load_model(config.model, config, images).to(usable_device(config.device))
     with progress_bar("construct") as progress:
         made = construct(model, images, construction, batch_size=config.batch_size, progress=progress)
     record = {"title": f"{config.kind} set · {config.model} · {config.data}", **circumstances(asdict(config)), **made.record}

@@ -81,7 +81,7 @@ def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
 
 
 def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
-    device, images = usable_device(config), load_images(config)
+    device, images = usable_device(config.device), load_images(config)
     assert config.model is not None
     for spec in models.expand(config.model):
         model = load_model(spec, config, images)

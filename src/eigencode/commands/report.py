@@ -60,10 +60,11 @@ def check(config: ReportConfig | ReproduceConfig, study: Study) -> Path:
     Raises:
         DataError: a folder that cannot be written, or that holds results of something else.
     """
-    folder = Path(config.out or f"reproductions/{study.name}")
+    folder = Path(config.out or f"reproductions/{study.name}-{study.scale}")
     try:
-        earlier = json.loads((folder / "record.json").read_text(encoding="utf-8")).get("study")
-    except (OSError, ValueError, AttributeError):
-        earlier = None
-    check_folder(folder, overwrite=earlier == study.name)
+        earlier = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        is_mine = (earlier["study"], earlier["scale"]) == (study.name, study.scale)
+    except (OSError, ValueError, KeyError, TypeError):
+        is_mine = False
+    check_folder(folder, overwrite=is_mine)
     return folder

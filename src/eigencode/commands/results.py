@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from eigencode.configuration import ResultsConfig
 from eigencode.errors import UsageError
 from eigencode.reports import print_rows
 from eigencode.studies import Evidence, Store
+from eigencode.studies.files import split_words
 
 _SHOWN = 40
 
@@ -24,7 +24,7 @@ def run(config: ResultsConfig) -> None:
     study = chosen_study(config)
     rows = Evidence(Store(config.store), study.cells()).rows
     if not config.all_epochs:
-        rows = rows[rows["epoch"] == rows["epochs"]]
+        rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     table = grouped(filtered(rows, config.where), config.group)
     if config.export:
         _export(table, Path(config.export))
@@ -48,7 +48,7 @@ def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     Raises:
         UsageError: no such column, or no condition.
     """
-    for word in shlex.split(where):
+    for word in split_words(where, "--where"):
         name, equals, text = word.partition("=")
         if not equals or name not in rows:
             raise UsageError(f"--where takes column=value; got {word!r}. Columns are {', '.join(list[Any](rows))}.")

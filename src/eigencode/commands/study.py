@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from eigencode.commands.common import progress_bar
+from eigencode.commands.common import progress_bar, usable_device
 from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
 from eigencode.errors import StudyError, UsageError
 from eigencode.reports import print_rows
@@ -81,7 +81,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
                 retry=config.retry,
                 stack=config.stack,
                 data_root=config.data_root,
-                device=config.device,
+                device=usable_device(config.device),
                 states=states,
                 report=report,
                 ended=ended,

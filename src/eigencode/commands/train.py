@@ -47,7 +47,7 @@ def run(config: TrainConfig) -> None:
     for name, attack in attacks.items():
         for epsilon in epsilons:
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
-    device = usable_device(config)
+    device = usable_device(config.device)
     states = folder / STATES if folder else None
     if states and config.overwrite:
         remove_states(states)

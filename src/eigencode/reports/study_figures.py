@@ -372,7 +372,7 @@ _FIGURES: dict[str, Draw] = {
     "gerum2022.fig3a": _gerum("gerum_deep_mlp", 0.05),
     "gerum2022.fig3d": _gerum("gerum_cnn", 0.1),
     "gerum2022.fig3g": _gerum("gerum_cnn", 0.01, data=("cifar10",)),
-    "gerum2022.figs1": _gerum("gerum_shallow_mlp", 0.05, form="line"),
+    "gerum2022.line": _gerum("gerum_shallow_mlp", 0.05, form="line"),
     "jiang2020.fig2": _errors,
     "jiang2020.fig3": _spectra_of_layers,
     "jiang2020.fig4": _along_layers,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eigencode.studies.evidence import Evidence
+from eigencode.studies.evidence import Evidence, NotTestedError
 
 Verdict = Literal["holds", "does not hold", "not tested"]
 
@@ -30,10 +30,6 @@ class Finding:
     verdict: Verdict
     found: str
     test: str
-
-
-class NotTestedError(Exception):
-    """Results that a claim needs are not there."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,8 @@ class Claim:
             return self.check(evidence)
         except NotTestedError as missing:
             return Finding("not tested", f"needs {missing}", "")
+        except (KeyError, IndexError, ValueError) as missing:  # an unfinished study lacks some column or row
+            return Finding("not tested", f"needs more of its cells to be finished ({missing})", "")
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,26 @@ class Interval:
 
     @property
     def above_zero(self) -> bool:
-        """Whether the whole interval is above 0."""
-        return self.low > 0
+        """Whether the whole interval is above 0.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        return self._ends()[0] > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the whole interval is below 0.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        return self._ends()[1] < 0
+
+    def _ends(self) -> tuple[float, float]:
+        if self.count < 2:
+            raise NotTestedError("two networks at least")
+        return self.low, self.high
 
     def text(self, digits: int = 3, factor: float = 1.0) -> str:
         """Mean and interval in a few characters."""

@@ -73,7 +73,7 @@ class RayEngine:
         retries: Times that a task is started again when its worker dies.
 
     Raises:
-        StudyError: Ray is not installed, or the cluster cannot be reached.
+        StudyError: Ray is not installed, or, when it runs, the cluster cannot be reached.
     """
 
     def __init__(self, address: str | None = None, *, cpus: float = 1, gpus: float = 0, retries: int = 3) -> None:
@@ -81,18 +81,13 @@ class RayEngine:
             import ray
         except ImportError:
             raise StudyError("--engine ray needs Ray. Install it with: pip install 'eigencode[cluster]'") from None
-        self._ray, self._cpus, self._gpus, self._retries = ray, cpus, gpus, retries
-        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
-        try:
-            ray.init(log_to_driver=False, configure_logging=False, **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise StudyError(f"--address {address}: no Ray cluster can be reached there ({reason}). Check the address.") from None
+        self._ray, self._address, self._cpus, self._gpus, self._retries = ray, address, cpus, gpus, retries
 
     def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
         """See ``Engine``."""
         del report  # of tasks elsewhere nothing is known until they end
         ray = self._ray
+        self._start()
         remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(run_task)
         waiting = {remote.remote(task): task for task in tasks}
         try:
@@ -101,11 +96,22 @@ class RayEngine:
                 task = waiting.pop(ended)
                 try:
                     yield ray.get(ended)
+                except ray.exceptions.WorkerCrashedError:
+                    yield Done(task, failed_group(task.plans, f"the worker died {self._retries + 1} times"))
                 except ray.exceptions.RayError as error:
-                    reason = f"the worker died {self._retries + 1} times: {' '.join(str(error).split())[:200]}"
-                    yield Done(task, failed_group(task.plans, reason))
+                    yield Done(task, [], f"Ray: {' '.join(str(error).split())[:200]}")
         finally:
             ray.shutdown()
+
+    def _start(self) -> None:
+        options: dict[str, Any] = {"address": self._address} if self._address else {"include_dashboard": False}
+        try:
+            self._ray.init(log_to_driver=False, configure_logging=False, **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StudyError(
+                f"--address {self._address}: no Ray cluster can be reached there ({reason}). Check the address."
+            ) from None
 
 
 def run_task(task: Task, report: Report | None = None) -> Done:

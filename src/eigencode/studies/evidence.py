@@ -13,7 +13,6 @@ import pandas as pd
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan
 
-AFTER = ("unperturbed", "held_out", "training")
 _KEYS = ("cell", "layer", "perturbation", "strength", "epoch", "quantity", "value")
 
 
@@ -26,8 +25,9 @@ class Evidence:
 
     Attributes:
         cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, beta (strength of the
-            spectral penalty), seed, target, covariance, jacobian, and ``finished``, ``seconds``, ``code_revision``, ``hardware``.
-        rows: Tidy results joined with these.
+            spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
+            alone), every other field that varies by its dotted name, finished, seconds, code_revision, hardware.
+        rows: Tidy results joined with these; a network that was read in several cells is there once.
         missing: Cells asked for that are not finished.
     """
 
@@ -35,42 +35,86 @@ class Evidence:
         identities = [plan.identity for plan in plans]
         found = store.cells(identities)
         found = found[found["error"].isna()]
-        by_identity = {plan.identity: plan for plan in plans}
+        varied = _varied(plans)
         told = [
-            {"cell": row["id"], **_fields(by_identity[row["id"]]), **{name: row[name] for name in _ABOUT}}
-            for row in found.to_dict("records")
+            {"cell": row["id"], **varied[row["id"]], **{name: row[name] for name in _ABOUT}} for row in found.to_dict("records")
         ]
-        columns = ["cell", *_fields(Plan()), *_ABOUT]
+        columns = ["cell", *(next(iter(varied.values())) if varied else {}), *_ABOUT]
         self.cells = pd.DataFrame(told, columns=columns)
         self.missing = len(set(identities)) - len(found)
         self._store = store
         results = store.results(list(self.cells["cell"])) if told else pd.DataFrame(columns=list(_KEYS))
-        self.rows = results.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
+        rows = results.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
+        self.rows = rows.drop_duplicates(["network", *_KEYS[1:-1]], ignore_index=True)
 
     @cached_property
     def spectra(self) -> pd.DataFrame:
         """Spectra joined with the cells' fields."""
         found = self._store.spectra(list(self.cells["cell"]))
-        return found.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
+        found = found.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
+        return found.drop_duplicates(["network", "layer", "perturbation", "strength"], ignore_index=True)
 
     def select(self, quantity: str, **where: Any) -> pd.DataFrame:
         """Rows of a quantity whose columns equal ``where``; a list matches any of its values.
 
-        Of training and held-out rows the last epoch alone, unless ``epoch`` is given as None.
+        Of the last epoch alone, unless ``epoch`` is given as None.
         """
         rows = self.rows[self.rows["quantity"] == quantity]
         every_epoch = "epoch" in where and where.pop("epoch") is None
         for name, value in where.items():
             wanted = value if isinstance(value, (list, tuple, set)) else [value]
             rows = rows[rows[name].isin(list(wanted))]
-        return rows if every_epoch else rows[rows["epoch"] == rows["epochs"]]
+        return rows if every_epoch else rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
 
     def table(self, quantity: str, *, columns: str, index: str = "seed", **where: Any) -> pd.DataFrame:
-        """``select`` as a table, one row for each value of ``index``; rows with a missing value are left out."""
-        return self.select(quantity, **where).pivot_table(index=index, columns=columns, values="value").dropna()
+        """``select`` as a table, one row for each value of ``index``; rows with a missing value are left out.
+
+        Raises:
+            NotTestedError: networks that differ in something else share an entry.
+        """
+        rows = self.select(quantity, **where)
+        if rows.groupby([index, columns])["network"].nunique().max() > 1:
+            raise NotTestedError(f"networks that differ in {index} and {columns} alone; these differ in more")
+        return rows.pivot_table(index=index, columns=columns, values="value").dropna()
 
 
 _ABOUT = ("finished", "seconds", "code_revision", "hardware")
+
+
+class NotTestedError(Exception):
+    """Results that a claim needs are not there."""
+
+
+def _varied(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
+    """Identity -> named fields, and by their dotted names those others that are not the same in all plans."""
+    flat = {plan.identity: _flat(asdict(plan)) for plan in plans}
+    names = sorted({name for values in flat.values() for name in values})
+    others = [name for name in names if len({repr(values.get(name)) for values in flat.values()}) > 1]
+    others = [name for name in others if name not in _NAMED and not name.startswith("reading.")]
+    return {plan.identity: {**_fields(plan), **{name: flat[plan.identity].get(name) for name in others}} for plan in plans}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+_NAMED = (
+    "network.model",
+    "network.options.width",
+    "images.data",
+    "training.spectral.form",
+    "training.epochs",
+    "training.jacobian.kind",
+    "training.adversarial.epsilon",
+    "member.seed",
+    "member.target",
+    "member.strength",
+    "member.covariance",
+    "member.jacobian",
+)
 
 
 def _fields(plan: Plan) -> dict[str, Any]:
@@ -84,5 +128,6 @@ def _fields(plan: Plan) -> dict[str, Any]:
         "jacobian_kind": plan.training.jacobian.kind,
         "adversarial": plan.training.adversarial.epsilon,
         "beta": member["strength"],
+        "network": plan.network_identity,
         **{name: member[name] for name in ("seed", "target", "covariance", "jacobian")},
     }

@@ -49,11 +49,14 @@ def overridden(study: Study, words: str) -> Study:
         StudyError: no such field, or a value of the wrong type.
     """
     blocks = [dataclasses.asdict(block) for block in study.blocks]
-    for word in shlex.split(words):
+    for word in split_words(words, "--set"):
         name, equals, text = word.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
         if not equals:
             raise StudyError(f"--set takes field=value, such as training.epochs=3; got {word!r}.")
-        value = yaml.safe_load(text)
         for block in blocks:
             if name == "seeds":
                 block["seeds"] = list(range(value)) if isinstance(value, int) else _values(value)
@@ -65,14 +68,28 @@ def overridden(study: Study, words: str) -> Study:
     return _checked({**dataclasses.asdict(study), "blocks": blocks}, "--set")
 
 
+def split_words(text: str, option: str) -> list[str]:
+    """Words as a shell splits them.
+
+    Raises:
+        StudyError: a quotation that does not end.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise StudyError(f"{option}: {text!r} cannot be read ({str(error).lower()}).") from None
+
+
 def _values(value: Any) -> list[Any]:
     if isinstance(value, str):
         return [yaml.safe_load(part) for part in value.split(",")]
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _put(values: dict[str, Any], name: str, value: Any, *, free: bool = False) -> None:
+def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
     first, _, rest = name.partition(".")
+    if not isinstance(values, dict):
+        raise StudyError(f"--set: there is no field {name!r} within a value. Set the whole field.")
     if first not in values and not free:
         raise StudyError(f"--set: a study has no field {name!r} here; there are {', '.join(values)}.")
     if rest:

@@ -67,7 +67,7 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
-    cells = evidence.cells.drop(columns=["cell", "finished", "code_revision", "hardware"])
+    cells = evidence.cells.drop(columns=["cell", "network", "finished", "code_revision", "hardware"])
     varied = [
         name
         for name in cells

@@ -14,19 +14,20 @@ import torch
 from torch import nn
 
 from eigencode import datasets, models
-from eigencode.attacks import FGSM, PGD, by_name
+from eigencode.attacks import by_name
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
 from eigencode.measurement import collect, measure
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbed import perturbed_spectra
 from eigencode.spectra import Eigenspectrum, stimulus_curve
-from eigencode.studies.study import Perturbed, Plan
+from eigencode.studies.study import RESULT_VERSION, Perturbed, Plan
 from eigencode.training import Cell, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
-from eigencode.training.saving import remove_states
 
 TRAINING, HELD_OUT, UNPERTURBED, STIMULI = "training", "held_out", "unperturbed", "stimuli"
+
+STATE = "group.safetensors"
 
 ROW = ("layer", "perturbation", "strength", "epoch", "quantity", "value")
 
@@ -102,10 +103,15 @@ def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
     return [CellRecord(plan, pd.DataFrame(columns=ROW), error=reason) for plan in plans]
 
 
-def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None = None) -> int:
-    """Networks of this plan that are trained as one stack."""
+def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None) -> int:
+    """Networks of this plan that are trained as one stack; as many as are asked for, if any.
+
+    Raises:
+        TrainingError: fewer than 1 asked for.
+        EigencodeError: data or a network that is not there.
+    """
     group = _Group([plan], data_root=data_root, device=device, states=None, report=None)
-    return group_size(group.network(plan.member), group.images("train"), plan.training, device=group.device, asked=None)
+    return group_size(group.network(plan.member), group.images("train"), plan.training, device=group.device, asked=asked)
 
 
 class _Group:
@@ -114,6 +120,7 @@ class _Group:
     ) -> None:
         self.plans, self.plan, self.data_root, self.states, self.report = list(plans), plans[0], data_root, states, report
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.shape = self.images("test").shape
         self.components = cache(lambda: PrincipalComponents.fit(self.images("train")))
 
     def run(self) -> list[CellRecord]:
@@ -121,14 +128,14 @@ class _Group:
         started = time.perf_counter()
         training, held_out = self.images("train"), self.images("test")
         cells = [plan.member for plan in self.plans]
-        folder = self.states / _name(self.plans) if self.states else None
+        folder = states_of(self.plans, self.states)
         trained = train_group(
             self.network,
             training,
             settings=self.plan.training,
             cells=cells,
             held_out=held_out,
-            checkpoint=folder / "group.safetensors" if folder else None,
+            checkpoint=folder / STATE if folder else None,
             discard=True,
             progress=self._training_progress,
         )
@@ -145,8 +152,6 @@ class _Group:
             rows[cell].append(found)
             spectra[cell] += kept
         self._attack_stacks(trained, held_out, rows)
-        if folder:
-            remove_states(folder)
         seconds = (time.perf_counter() - started) / len(self.plans)
         return [
             CellRecord(
@@ -167,9 +172,9 @@ class _Group:
 
     def network(self, cell: Cell) -> nn.Module:
         """A network with the initial weights that its seed decides."""
-        told, shape = self.plan.network, self.images("test").shape
+        told = self.plan.network
         options: dict[str, Any] = dict(told.options)
-        return models.load(told.model, image_shape=shape, seed=cell.seed, **options).to(self.device)
+        return models.load(told.model, image_shape=self.shape, seed=cell.seed, **options).to(self.device)
 
     def _read(self, network: nn.Module, held_out: ImageSet) -> tuple[pd.DataFrame, list[SpectrumRecord]]:
         """Spectra of a network, unperturbed and under every perturbation that is read with spectra."""
@@ -187,7 +192,7 @@ class _Group:
             found = perturbed_spectra(
                 network,
                 subset,
-                by_name(told.kind, components=self.components, norm=told.norm, steps=told.steps, step_size=told.step_size),
+                self._perturbation(told),
                 strengths=told.strengths,
                 layers=reading.layers.split(","),
                 half_samples=0,
@@ -220,7 +225,7 @@ class _Group:
         for told in self.plan.reading.perturbations:
             if told.spectra or not cells:
                 continue
-            attack = _attack(told)
+            attack = self._perturbation(told)
             subset = held_out.subset(min(told.count or len(held_out), len(held_out)), seed=0)
             networks = [trained.networks[cell] for cell in cells]
             for epsilon in told.strengths:
@@ -229,6 +234,9 @@ class _Group:
                 for _, row in table.iterrows():
                     values = ("", told.kind, float(epsilon), self.plan.training.epochs, "accuracy", float(row["accuracy"]))
                     rows[cells[int(row["member"])]].append(pd.DataFrame([values], columns=ROW))
+
+    def _perturbation(self, told: Perturbed) -> Any:
+        return by_name(told.kind, components=self.components, norm=told.norm, steps=told.steps, step_size=told.step_size)
 
     def _training_progress(self, done: int, total: int, seen: dict[str, float]) -> None:
         del seen
@@ -239,15 +247,11 @@ class _Group:
             self.report(stage, done, total)
 
 
-def _attack(told: Perturbed) -> Any:
-    if told.kind == "fgsm":
-        return FGSM(norm=told.norm)
-    return PGD(norm=told.norm, steps=told.steps, step_size=told.step_size)
-
-
-def _name(plans: Sequence[Plan]) -> str:
-    """A name for a group of cells, the same whenever the same cells are grouped."""
-    return "-".join((plans[0].group, str(len(plans)), plans[0].identity))
+def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
+    """Folder for a group's unfinished training, the same whenever the same cells are grouped; it is of one result version."""
+    if states is None:
+        return None
+    return states.absolute() / "-".join((str(RESULT_VERSION), plans[0].group, str(len(plans)), plans[0].identity))
 
 
 def _numbers(spectrum: Eigenspectrum, ranks: Any) -> dict[str, float]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from eigencode import datasets, models
-from eigencode.errors import EigencodeError
+from eigencode.datasets import ImageSet
+from eigencode.errors import DataError, EigencodeError, ModelError
 from eigencode.studies.engines import Engine, Task
-from eigencode.studies.running import Report, stack_size
+from eigencode.studies.running import Report, stack_size, states_of
 from eigencode.studies.store import Store
-from eigencode.studies.study import Plan, Study, groups_of
+from eigencode.studies.study import Images, Plan, Study, groups_of
 
 _BACKWARD = 3
 """A training step is a forward pass and a backward pass of twice its arithmetic."""
@@ -97,8 +101,8 @@ def plan_groups(
     groups = []
     for plans in groups_of(study.cells()):
         try:
-            size = stack or stack_size(plans[0], data_root=data_root, device=device)
-        except EigencodeError:
+            size = stack_size(plans[0], data_root=data_root, device=device, asked=stack)
+        except (DataError, ModelError):
             size = 1  # the engine says why
         for start in range(0, len(plans), size):
             part = tuple(plans[start : start + size])
@@ -123,9 +127,7 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
 
 def _cost(plan: Plan, data_root: str | None) -> tuple[float, float]:
     """Operations and bytes for one cell."""
-    told = plan.images
-    training = datasets.load(told.data, split="train", count=told.train_count, root=data_root)
-    test = datasets.load(told.data, split="test", count=told.test_count, root=data_root)
+    training, test = (_images(plan.images, split, data_root) for split in ("train", "test"))
     options: dict[str, int | float] = dict(plan.network.options)
     network = models.load(plan.network.model, image_shape=test.shape, **options)  # type: ignore[arg-type]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -140,6 +142,12 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float]:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     units = test.inputs[0].numel() + parameters / max(1, test.inputs[0].numel())
     return forward * passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + training.inputs.nbytes
+
+
+@lru_cache(maxsize=4)
+def _images(told: Images, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
+    count = told.train_count if split == "train" else told.test_count
+    return datasets.load(told.data, split=split, count=count, root=data_root)
 
 
 def _products_per_second(order: int = 1000) -> float:
@@ -198,7 +206,10 @@ def run_study(
         if outcome.reason:
             summary.unstarted[outcome.reason] = summary.unstarted.get(outcome.reason, 0) + len(outcome.task.plans)
             continue
-        store.save(outcome.records, again=again or retry)
+        store.save(outcome.records, again=again)
+        folder = states_of(outcome.task.plans, states)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
         failures += sum(record.error is not None for record in outcome.records)
         summary.new += sum(record.error is None for record in outcome.records)
         done += len(outcome.records)

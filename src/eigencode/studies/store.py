@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -89,7 +89,8 @@ class Store:
             raise StudyError(f"--store {self.address} cannot be made ({error.strerror}). Name another file.") from None
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+        self._writing = self._engine.execution_options(writing=True)
         with self._reached():
             self._migrate()
 
@@ -101,13 +102,16 @@ class Store:
         """
         with self._reached(), self._engine.begin() as connection:
             rows = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error, _CELLS.c.result_version)).all()
-        others = sorted({row.result_version for row in rows} - {RESULT_VERSION})
+        self._check_versions(row.result_version for row in rows)
+        return {row.id: row.error for row in rows}
+
+    def _check_versions(self, versions_there: Iterable[int]) -> None:
+        others = sorted(set(versions_there) - {RESULT_VERSION})
         if others:
             raise StudyError(
                 f"--store {self.address} holds cells of result version {others[0]}; this eigencode makes version "
                 f"{RESULT_VERSION}, whose numbers differ. Use another store, or the eigencode that made it."
             )
-        return {row.id: row.error for row in rows}
 
     def save(self, records: Sequence[CellRecord], *, again: bool = False) -> None:
         """Writes cells in one transaction; those that another writer has finished meanwhile are left as they are.
@@ -129,7 +133,7 @@ class Store:
         with self._reached():
             for attempt in range(3):
                 try:
-                    with self._engine.begin() as connection:
+                    with self._writing.begin() as connection:
                         self._write(connection, records, about, again=again)
                     return
                 except IntegrityError:  # another writer was faster, between the look and the write
@@ -139,11 +143,11 @@ class Store:
 
     def _write(self, connection: sa.Connection, records: Sequence[CellRecord], about: dict[str, Any], *, again: bool) -> None:
         ids = [record.plan.identity for record in records]
-        there = set(connection.scalars(sa.select(_CELLS.c.id).where(_CELLS.c.id.in_(ids))))
-        if again and there:
-            for table, column in ((_SPECTRA, "cell"), (_RESULTS, "cell"), (_CELLS, "id")):
-                connection.execute(table.delete().where(table.c[column].in_(there)))
-            there = set()
+        found = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error).where(_CELLS.c.id.in_(ids))).all()
+        replaced = {row.id for row in found if again or row.error is not None}  # a failure gives way to any result
+        there = {row.id for row in found} - replaced
+        for table, column in ((_SPECTRA, "cell"), (_RESULTS, "cell"), (_CELLS, "id")):
+            connection.execute(table.delete().where(table.c[column].in_(replaced)))
         cells: list[dict[str, Any]] = []
         results: list[dict[str, Any]] = []
         spectra: list[dict[str, Any]] = []
@@ -165,22 +169,28 @@ class Store:
             spectra += [
                 {
                     "cell": identity,
-                    "layer": found.layer,
-                    "perturbation": found.perturbation,
-                    "strength": found.strength,
-                    "n_samples": found.spectrum.n_samples,
-                    "n_features": found.spectrum.n_features,
-                    "eigenvalues": np.asarray(found.spectrum.eigenvalues, dtype="<f8").tobytes(),
+                    "layer": each.layer,
+                    "perturbation": each.perturbation,
+                    "strength": each.strength,
+                    "n_samples": each.spectrum.n_samples,
+                    "n_features": each.spectrum.n_features,
+                    "eigenvalues": np.asarray(each.spectrum.eigenvalues, dtype="<f8").tobytes(),
                 }
-                for found in record.spectra
+                for each in record.spectra
             ]
         for table, rows in ((_CELLS, cells), (_RESULTS, results), (_SPECTRA, spectra)):
             if rows:
                 connection.execute(table.insert(), rows)
 
     def cells(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
-        """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values."""
-        return self._read(_CELLS, _CELLS.c.id, identities)
+        """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values.
+
+        Raises:
+            StudyError: cells of another result version are among them.
+        """
+        table = self._read(_CELLS, _CELLS.c.id, identities)
+        self._check_versions(table["result_version"])
+        return table
 
     def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
@@ -207,6 +217,9 @@ class Store:
         scripts = ScriptDirectory.from_config(config)
         known, newest = {script.revision for script in scripts.walk_revisions()}, scripts.get_current_head()
         with self._engine.begin() as connection:
+            if MigrationContext.configure(connection).get_current_revision() == newest:
+                return
+        with self._writing.begin() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7318401)")  # one process at a time
             present = MigrationContext.configure(connection).get_current_revision()
@@ -237,6 +250,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Writers wait for each other at once; readers wait for nobody."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
 
 
 def _reason(error: Exception) -> str:

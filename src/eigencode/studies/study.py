@@ -70,6 +70,13 @@ class Perturbed:
     step_size: float | None = None
     spectra: bool = True
 
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        if not self.strengths:
+            raise StudyError(f"{self.kind}: `strengths` must hold at least one strength.")
+        if not self.spectra and self.kind not in ("fgsm", "pgd"):
+            raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -107,6 +114,16 @@ class Plan:
     training: Settings = field(default_factory=Settings)
     member: Cell = field(default_factory=Cell)
     reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        """Refuses what studies do not know."""
+        if isinstance(self.member.target, Mapping) or isinstance(self.member.strength, Mapping):
+            raise StudyError("A study has one target and one strength for all penalised layers; got one for each layer.")
+
+    @property
+    def network_identity(self) -> str:
+        """Hash of everything but the reading: cells that have it in common are one network."""
+        return _hash({name: value for name, value in _told(self).items() if name != "reading"})
 
     @property
     def identity(self) -> str:

@@ -122,7 +122,7 @@ def train_group(
     except CheckpointError:
         if not discard or checkpoint is None:
             raise
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)
         return train_group(
             network_for,
             images,

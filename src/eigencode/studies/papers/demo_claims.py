@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from eigencode.studies.claims import Claim, Finding, NotTestedError, verdict
-from eigencode.studies.evidence import Evidence
+import pandas as pd
+
+from eigencode.studies.claims import Claim, Finding, verdict
+from eigencode.studies.evidence import Evidence, NotTestedError
 from eigencode.studies.papers.demo import EPSILON
 
 _REACHED = 0.2
@@ -24,7 +26,7 @@ def _d1(evidence: Evidence) -> Finding:
 def _d2(evidence: Evidence) -> Finding:
     rows = evidence.select("accuracy", perturbation="held_out")
     base, regularised = rows[rows["beta"] == 0]["value"].mean(), rows[rows["beta"] > 0].groupby("target")["value"].mean()
-    if regularised.empty:
+    if regularised.empty or pd.isna(base):
         raise NotTestedError("regularised networks")
     found = f"baseline {base:.3f}; " + ", ".join(f"{value:.3f} (target {target})" for target, value in regularised.items())
     return Finding(verdict(bool((regularised > base - _PRICE).all())), found, f"no target costs more than {_PRICE:g}")
@@ -37,7 +39,7 @@ def _d3(evidence: Evidence) -> Finding:
         raise NotTestedError("networks of two targets at least")
     base = rows[rows["beta"] == 0]["value"].mean()
     found = f"baseline {base:.3f}; " + ", ".join(f"{value:.3f} (target {target})" for target, value in means.items())
-    return Finding(verdict(bool(means.is_monotonic_increasing)), found, "accuracy under PGD grows from target to target")
+    return Finding(verdict(bool((means.diff().iloc[1:] > 0).all())), found, "accuracy under PGD grows from target to target")
 
 
 CLAIMS = (

@@ -14,7 +14,7 @@ FIGURES = {
     "fig3a": "Deep MLP on MNIST",
     "fig3d": "CNN on MNIST",
     "fig3g": "CNN on CIFAR-10",
-    "figs1": "Shallow MLP with the later form of the regulariser",
+    "line": "Shallow MLP with the later form of the regulariser",
 }
 
 SOURCES = {
@@ -22,10 +22,10 @@ SOURCES = {
     "images.data": "stated: MNIST and CIFAR-10, in [0, 1] (authors' code)",
     "training.epochs": "stated: 50, CNNs 200; chosen: 50 everywhere, as the figures show, and 10 for CIFAR-10 at scale cpu",
     "training.batch_size": "stated: 2500 for the shallow MLP; authors' code: 1500 for the deep MLP, 6000 for CNNs",
-    "training.spectral": "authors' code: ranks 6-50; chosen: 6-100 for the deep MLP, which fits; figs1: line, ranks 1-10",
+    "training.spectral": "authors' code: ranks 6-50; chosen: 6-100 for the deep MLP, which fits; line: line, ranks 1-10",
     "training.measure_every": "chosen: every ten epochs",
     "member.target": "stated: 0.6 to 5 (shallow) and 4; fewer at the scales cpu and quick",
-    "member.strength": "stated: 0, 0.1 and 1; figs1: 0, 1 and 10 (authors' later code)",
+    "member.strength": "stated: 0, 0.1 and 1; line: 0, 1 and 10 (authors' later code)",
     "reading.ranks": "as the penalty's",
     "reading.perturbations": "stated: FGSM and PGD, 40 steps of 0.01, clipped to [0, 1]; authors' code: strengths 0.01 to 0.19, "
     "sign of PGD's gradient; fewer strengths and 2000 images at scale cpu",
@@ -60,7 +60,7 @@ _PLANS = {
     "fig3a": _plan("gerum_deep_mlp", "mnist", 1500, ranks=(6, 100)),
     "fig3d": _plan("gerum_cnn", "mnist", 6000),
     "fig3g": _plan("gerum_cnn", "cifar10", 6000),
-    "figs1": _plan("gerum_shallow_mlp", "mnist", 2500, ranks=(1, 10), form="line"),
+    "line": _plan("gerum_shallow_mlp", "mnist", 2500, ranks=(1, 10), form="line"),
 }
 
 
@@ -84,5 +84,5 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         targets, seeds, plan = (1.0, 3.0), (0,), with_field(plan, "training.epochs", 10)
     attacks = tuple(Perturbed(kind, strengths, count=count, spectra=False) for kind in _ATTACKS)
     plan = with_field(plan, "reading.perturbations", attacks)
-    betas = (0.0, 1.0, 10.0) if figure == "figs1" else (0.0, 0.1, 1.0)
+    betas = (0.0, 1.0, 10.0) if figure == "line" else (0.0, 0.1, 1.0)
     return (Block(plan, {"member.strength": betas, "member.target": targets}, seeds),)
