@@ -23,6 +23,7 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Long commands run in a small size: the same words, fewer images. Those of what was measured are slow even so.
 SMALLER = {
     "reproduce demo": "reproduce demo --smoke",
+    "--scale paper --store": "--smoke --store",
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
     "--epochs 60": "--epochs 1",
@@ -49,7 +50,7 @@ def blocks(kind):
     for page in PAGES:
         for number, match in enumerate(BLOCK.finditer(page.read_text())):
             if match[1] == kind:
-                slow = [pytest.mark.slow] if page.parent.name == "measured" else []
+                slow = [pytest.mark.slow] if page.parent.name in ("measured", "reproductions") else []
                 yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{number}", marks=slow)
 
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -31,18 +32,20 @@ def postgresql(tmp_path_factory):
     if not binaries:
         pytest.skip("needs PostgreSQL: install Debian's package postgresql")
     folder = tmp_path_factory.mktemp("postgresql")
-    shutil.chown(folder, "postgres")
-    for parent in folder.parents:
-        if parent.owner() == "root" and parent != Path("/") and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    as_postgres = ["runuser", "-u", "postgres", "--"]
-    data, quiet = folder / "data", {"check": True, "capture_output": True}
-    subprocess.run([*as_postgres, binaries[-1] / "initdb", "-D", data, "-A", "trust", "--no-sync"], **quiet)
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-    server = [*as_postgres, binaries[-1] / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*server, "-l", folder / "log", "-o", options, "start"], check=True, stdout=subprocess.DEVNULL)
+    options = {"check": True, "stdout": subprocess.DEVNULL}
+    if os.geteuid() == 0:  # the server refuses to be run by root
+        shutil.chown(folder, "postgres")
+        for parent in folder.parents:
+            if parent.owner() == "root" and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        options |= {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": folder}
+    data = folder / "data"
+    subprocess.run([binaries[-1] / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **options)
+    settings = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+    server = [binaries[-1] / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*server, "-l", folder / "log", "-o", settings, "start"], **options)
     yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
-    subprocess.run([*server, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*server, "-m", "immediate", "stop"], **options)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -36,7 +36,7 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     plan = Plan(
         network=Network("gerum_shallow_mlp"),
         images=Images("digits"),
-        training=Settings(epochs=30, batch_size=150, spectral=SpectralSettings(ranks=RANKS), measure_every=10),
+        training=Settings(epochs=20, batch_size=150, spectral=SpectralSettings(ranks=RANKS), measure_every=10),
         member=Cell(learning_rate=1e-3, target=1.0),
         reading=Reading(ranks=RANKS, perturbations=attacks),
     )
