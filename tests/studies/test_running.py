@@ -245,7 +245,6 @@ def test_ray_gives_the_same(finished, tmp_path):
     pd.testing.assert_series_equal(table(store), table(other), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
 def test_a_ray_cluster_that_is_not_there():
     pytest.importorskip("ray")
     with pytest.raises(StudyError, match=r"--address 127\.0\.0\.1:1: no Ray cluster can be reached there"):

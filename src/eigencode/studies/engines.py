@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from eigencode.errors import DataError, ModelError, StudyError
 from eigencode.studies.running import CellRecord, Report, failed_group, run_group
 from eigencode.studies.study import Plan
 
-EngineName = Literal["local", "ray"]
+_PATIENCE = 5.0
+"""Seconds in which a cluster must answer."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,14 @@ class RayEngine:
             ray.shutdown()
 
     def _start(self) -> None:
+        if self._address and "://" not in self._address and ":" in self._address:
+            host, _, port = self._address.rpartition(":")
+            try:  # Ray itself tries for minutes
+                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            except (OSError, ValueError) as error:
+                raise StudyError(
+                    f"--address {self._address}: no Ray cluster can be reached there ({error}). Check the address."
+                ) from None
         options: dict[str, Any] = {"address": self._address} if self._address else {"include_dashboard": False}
         try:
             self._ray.init(log_to_driver=False, configure_logging=False, **options)
