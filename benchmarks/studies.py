@@ -62,6 +62,7 @@ def seconds(work):
 def main():
     folder = Path(tempfile.mkdtemp())
     study = Study("networks", "", (Block(PLAN, {}, tuple(range(NETWORKS))),))
+    run_group(study.cells()[:2])  # warming up
     stacked = seconds(lambda: run_study(study, Store(folder / "stacked.sqlite"), Local()))
     alone = seconds(lambda: run_study(study, Store(folder / "alone.sqlite"), Local(), stack=1))
     script = seconds(
