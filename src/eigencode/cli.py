@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn, get_type_hints
 
+import docstring_parser
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__
@@ -101,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explained(config: Any) -> dict[str, str]:
     """Name -> what the docstrings of a configuration class say about it."""
-    lines = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in reversed(config.__mro__))
-    return {name: text.strip() for name, text in re.findall(r"^    (\w+): (.*)$", lines, re.MULTILINE)}
+    told = (parameter for base in config.__mro__ for parameter in docstring_parser.parse(base.__doc__ or "").params)
+    return {parameter.arg_name: parameter.description or "" for parameter in told}
 
 
 def _normalised(words: Sequence[str]) -> list[str]:

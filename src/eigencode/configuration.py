@@ -334,8 +334,8 @@ class StudyConfig(StudyRun):
 
 
 @dataclass(frozen=True)
-class ReproduceConfig(StudyRun):
-    """Measure a paper's claims again: run what is missing of its study, draw its figures, and judge each claim.
+class ReportConfig(StudyChoice):
+    """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
 
     Args:
         out: Folder for the report. Default: reproductions/NAME-SCALE.
@@ -349,18 +349,8 @@ class ReproduceConfig(StudyRun):
 
 
 @dataclass(frozen=True)
-class ReportConfig(StudyChoice):
-    """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
-
-    Args:
-        out: Folder for the report. Default: reproductions/NAME-SCALE.
-        json: Print the claims as JSON on stdout in place of the table.
-    """
-
-    positionals: ClassVar[tuple[str, ...]] = ("name",)
-
-    out: str | None = None
-    json: bool = False
+class ReproduceConfig(ReportConfig, StudyRun):
+    """Measure a paper's claims again: run what is missing of its study, draw its figures, and judge each claim."""
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import errno
 import math
 import os
 import signal
@@ -318,7 +319,7 @@ class TestCheckpoints:
         good = path.read_bytes()
 
         def full(_descriptor):
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(TrainingError) as caught:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from eigencode.commands.study import chosen_study
-from eigencode.configuration import ReportConfig, ReproduceConfig
+from eigencode.configuration import ReportConfig
 from eigencode.errors import StudyError
 from eigencode.reports import check_folder, print_rows, render_page, write_folder
 from eigencode.reports.study_figures import draw
@@ -24,7 +24,7 @@ def run(config: ReportConfig) -> None:
     write(config, study, Store(config.store))
 
 
-def write(config: ReportConfig | ReproduceConfig, study: Study, store: Store) -> None:
+def write(config: ReportConfig, study: Study, store: Store) -> None:
     """Writes figures, claims, results and page; prints the claims.
 
     Raises:
@@ -54,7 +54,7 @@ def write(config: ReportConfig | ReproduceConfig, study: Study, store: Store) ->
     print(f"Report: {written}", file=sys.stderr)
 
 
-def check(config: ReportConfig | ReproduceConfig, study: Study) -> Path:
+def check(config: ReportConfig, study: Study) -> Path:
     """The report's folder, in which an earlier report of the same study is renewed.
 
     Raises:

@@ -218,12 +218,14 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
         alpha = evidence.select("alpha", perturbation="training", **where).set_index("cell")["value"]
         if alpha.empty:
             return None
-        figure, panels = _panels(3)
-        conditions: tuple[dict[str, Any], ...] = (
-            {"perturbation": "held_out"},
-            *({"perturbation": kind, "strength": epsilon} for kind in ("fgsm", "pgd")),
-        )
-        titles = ("accuracy", f"accuracy under FGSM, ε = {epsilon:g}", f"accuracy under PGD, ε = {epsilon:g}")
+        strengths = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)["strength"]
+        conditions: list[dict[str, Any]] = [{"perturbation": "held_out"}]
+        titles = ["accuracy"]
+        if not strengths.empty:
+            nearest = min(strengths, key=lambda strength: abs(strength - epsilon))  # a study may have been given other strengths
+            conditions += [{"perturbation": kind, "strength": nearest} for kind in ("fgsm", "pgd")]
+            titles += [f"accuracy under {kind}, ε = {nearest:g}" for kind in ("FGSM", "PGD")]
+        figure, panels = _panels(len(conditions))
         for panel, condition, title in zip(panels, conditions, titles, strict=True):
             rows = evidence.select("accuracy", **where, **condition)
             rows = rows.assign(alpha=rows["cell"].map(alpha))
@@ -244,8 +246,8 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
     rows = evidence.select("alpha", perturbation="training", model="gerum_shallow_mlp", form="exponent", epoch=None)
     if rows.empty:
         return None
-    figure, panels = _panels(3)
     betas = sorted(float(beta) for beta in rows["beta"].unique() if beta > 0)[:2]
+    figure, panels = _panels(len(betas) + 1)
     for panel, beta in zip(panels, betas, strict=False):
         groups = list(rows[rows["beta"] == beta].groupby("target"))
         for (target, own), colour in zip(groups, _colours(len(groups)), strict=True):
@@ -262,12 +264,12 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
         mean = own.groupby("strength")["value"].mean()
         colour = _BETA_COLOURS[[0.0, *betas].index(weight)]
         style = {1.0: ":", 3.0: "--"}.get(target, "-") if weight else "-"
-        panels[2].plot(
+        panels[-1].plot(
             mean.index, mean, style, color=colour, lw=1.1, label=f"β = {weight}, target {target}" if weight else "baseline"
         )
-    panels[2].set(xlabel="ε", ylabel="accuracy under PGD")
+    panels[-1].set(xlabel="ε", ylabel="accuracy under PGD")
     panels[0].legend(fontsize=6, frameon=False)
-    panels[2].legend(fontsize=6, frameon=False)
+    panels[-1].legend(fontsize=6, frameon=False)
     return figure
 
 

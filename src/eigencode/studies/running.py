@@ -145,7 +145,7 @@ class _Group:
         for number, (cell, network) in enumerate(trained.networks.items()):
             self._say("reading", number, len(trained.networks))
             try:
-                found, kept = self._read(network, held_out)
+                found, kept = self._read(network, held_out, epoch=_last_epoch(trained, cell))
             except EigencodeError as error:
                 errors[cell] = str(error)
                 continue
@@ -176,7 +176,7 @@ class _Group:
         options: dict[str, Any] = dict(told.options)
         return models.load(told.model, image_shape=self.shape, seed=cell.seed, **options).to(self.device)
 
-    def _read(self, network: nn.Module, held_out: ImageSet) -> tuple[pd.DataFrame, list[SpectrumRecord]]:
+    def _read(self, network: nn.Module, held_out: ImageSet, *, epoch: int) -> tuple[pd.DataFrame, list[SpectrumRecord]]:
         """Spectra of a network, unperturbed and under every perturbation that is read with spectra."""
         reading = self.plan.reading
         images = held_out.subset(min(reading.count, len(held_out)), seed=0)
@@ -217,7 +217,7 @@ class _Group:
             numbers = _numbers(record.spectrum, reading.ranks)
             rows += [(record.layer, record.perturbation, record.strength, name, value) for name, value in numbers.items()]
         table = pd.DataFrame(rows, columns=["layer", "perturbation", "strength", "quantity", "value"])
-        return table.assign(epoch=self.plan.training.epochs)[list(ROW)].dropna(subset="value"), kept
+        return table.assign(epoch=epoch)[list(ROW)].dropna(subset="value"), kept
 
     def _attack_stacks(self, trained: Trained, held_out: ImageSet, rows: dict[Cell, list[pd.DataFrame]]) -> None:
         """Accuracies of all networks under attacks whose images are not measured."""
@@ -232,8 +232,9 @@ class _Group:
                 self._say(f"{told.kind} {epsilon:g}", 0, 1)
                 table = robust_accuracies(networks, subset, attack, epsilons=[epsilon])
                 for _, row in table.iterrows():
-                    values = ("", told.kind, float(epsilon), self.plan.training.epochs, "accuracy", float(row["accuracy"]))
-                    rows[cells[int(row["member"])]].append(pd.DataFrame([values], columns=ROW))
+                    cell = cells[int(row["member"])]
+                    values = ("", told.kind, float(epsilon), _last_epoch(trained, cell), "accuracy", float(row["accuracy"]))
+                    rows[cell].append(pd.DataFrame([values], columns=ROW))
 
     def _perturbation(self, told: Perturbed) -> Any:
         return by_name(told.kind, components=self.components, norm=told.norm, steps=told.steps, step_size=told.step_size)
@@ -245,6 +246,11 @@ class _Group:
     def _say(self, stage: str, done: int, total: int) -> None:
         if self.report:
             self.report(stage, done, total)
+
+
+def _last_epoch(trained: Trained, cell: Cell) -> int:
+    """Of all layers together, where one is trained after the other."""
+    return int(trained.histories[cell]["epoch"].max())
 
 
 def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:

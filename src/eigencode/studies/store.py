@@ -41,21 +41,19 @@ _CELLS = sa.Table(
     sa.Column("versions", sa.JSON),
     sa.Column("hardware", sa.JSON),
 )
-_CONDITION = (("layer", sa.String), ("perturbation", sa.String), ("strength", sa.Float))
-_RESULTS = sa.Table(
-    "results",
-    _METADATA,
-    sa.Column("cell", sa.String),
-    *(sa.Column(name, kind) for name, kind in _CONDITION),
-    sa.Column("epoch", sa.Integer),
-    sa.Column("quantity", sa.String),
-    sa.Column("value", sa.Float),
+
+
+def _read_of_cells(name: str, *own: sa.Column[Any]) -> sa.Table:
+    """A table of what was read from cells: of which, at which layer, under what and how much of it."""
+    where = (sa.Column("cell", sa.String), sa.Column("layer", sa.String), sa.Column("perturbation", sa.String))
+    return sa.Table(name, _METADATA, *where, sa.Column("strength", sa.Float), *own)
+
+
+_RESULTS = _read_of_cells(
+    "results", sa.Column("epoch", sa.Integer), sa.Column("quantity", sa.String), sa.Column("value", sa.Float)
 )
-_SPECTRA = sa.Table(
+_SPECTRA = _read_of_cells(
     "spectra",
-    _METADATA,
-    sa.Column("cell", sa.String),
-    *(sa.Column(name, kind) for name, kind in _CONDITION),
     sa.Column("n_samples", sa.Integer),
     sa.Column("n_features", sa.Integer),
     sa.Column("eigenvalues", sa.LargeBinary),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -109,6 +110,7 @@ def train_group(
     Raises:
         TrainingError: see ``train``.
     """
+    again = partial(train_group, network_for, images, settings=settings, held_out=held_out, progress=progress)
     try:
         run = train(
             [network_for(cell) for cell in cells],
@@ -123,33 +125,14 @@ def train_group(
         if not discard or checkpoint is None:
             raise
         checkpoint.unlink(missing_ok=True)
-        return train_group(
-            network_for,
-            images,
-            settings=settings,
-            cells=cells,
-            held_out=held_out,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        return again(cells=cells, checkpoint=checkpoint)
     except DivergenceError as error:
         if len(cells) == 1:
             return Trained(failed={cells[0]: str(error)})
         trained = Trained()
         for number, cell in enumerate(cells):
             own = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-{number:03d}{checkpoint.suffix}")
-            trained.add(
-                train_group(
-                    network_for,
-                    images,
-                    settings=settings,
-                    cells=[cell],
-                    held_out=held_out,
-                    checkpoint=own,
-                    discard=discard,
-                    progress=progress,
-                )
-            )
+            trained.add(again(cells=[cell], checkpoint=own, discard=discard))
         return trained
     histories = {cell: run.history[run.history["member"] == number] for number, cell in enumerate(cells)}
     return Trained(dict(zip(cells, run.models, strict=True)), histories)

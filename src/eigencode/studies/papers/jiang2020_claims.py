@@ -41,8 +41,8 @@ def deep_layers(table: pd.DataFrame) -> list[Any]:
     return [layer for layer in list[Any](table) if layer >= DEEP]
 
 
-def best_layer(values: pd.Series) -> Any:
-    """Layer with the largest value."""
+def place_of_largest(values: pd.Series) -> Any:
+    """Layer or strength with the largest value."""
     return values.idxmax()
 
 
@@ -144,7 +144,7 @@ def _j5(evidence: Evidence) -> Finding:
     accuracy = _accuracies(evidence)
     up = interval(accuracy[2] - accuracy[1])
     down = interval(accuracy[2] - accuracy[accuracy.columns[-1]])
-    best = best_layer(accuracy.mean())
+    best = place_of_largest(accuracy.mean())
     found = (
         f"accuracy (%) {listed(accuracy.mean(), 2, 100)}; best at layer {best}; layer 2 minus 1 "
         f"{up.text(2, 100)}, minus the last {down.text(2, 100)} percentage points"
@@ -178,7 +178,7 @@ def _j6(evidence: Evidence) -> Finding:
     deeper = rank_correlation(needed(areas, "perturbed networks"))
     found = (
         f"largest rise between neighbouring ε: of mean accuracy {rises['accuracy'].max():.4f}, of mean α "
-        f"{rises['alpha'].max():.3f} (layer {best_layer(rises['alpha'])}); accuracy averaged over ε {listed(area, 3)} "
+        f"{rises['alpha'].max():.3f} (layer {place_of_largest(rises['alpha'])}); accuracy averaged over ε {listed(area, 3)} "
         f"at layers 1 to {area.index[-1]}; rank correlation with depth {deeper.text(2)}"
     )
     test = "no rise above 0.002 of mean accuracy or 0.01 of mean α; accuracy averaged over ε grows with depth"
@@ -212,8 +212,8 @@ def _j8(evidence: Evidence) -> Finding:
         mean = curves.groupby("strength").mean()
         weak = mean[(mean.index > 0) & (mean.index <= _WEAK)]
         gains = weak.max() - mean.loc[0.0]
-        layer = best_layer(gains)
-        epsilon = best_layer(weak[layer])
+        layer = place_of_largest(gains)
+        epsilon = place_of_largest(weak[layer])
         own = curves[layer].unstack("strength").dropna()
         return layer, epsilon, interval(own[epsilon] - own[0.0]), interval(own[epsilon] - own[own.columns.max()])
 

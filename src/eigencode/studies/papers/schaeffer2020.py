@@ -9,7 +9,7 @@ from __future__ import annotations
 from eigencode.studies.study import Block, Images, Network, Perturbed, Plan, Reading, with_field
 from eigencode.training.settings import Cell, JacobianSettings, Settings, SpectralSettings
 
-TITLE = "Fractal-like representations, penalties and adversarial robustness of a CIFAR-10 network"
+TITLE = "Towards unifying smooth neural codes with adversarially robust representations"
 
 FIGURES = {
     "fig3": "Gaussian noise on the images, and pure noise",

@@ -1,5 +1,7 @@
 """Cells, their tidy results and their spectra."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -23,23 +25,27 @@ def upgrade() -> None:
     )
     op.create_table(
         "results",
-        sa.Column("cell", sa.String(20), sa.ForeignKey("cells.id", ondelete="CASCADE"), nullable=False, index=True),
-        sa.Column("layer", sa.String(200), nullable=False),
-        sa.Column("perturbation", sa.String(100), nullable=False),
-        sa.Column("strength", sa.Float, nullable=False),
+        *_read_of_cells(),
         sa.Column("epoch", sa.Integer, nullable=False),
         sa.Column("quantity", sa.String(100), nullable=False),
         sa.Column("value", sa.Float, nullable=False),
     )
     op.create_table(
         "spectra",
+        *_read_of_cells(),
+        sa.Column("n_samples", sa.Integer, nullable=False),
+        sa.Column("n_features", sa.Integer, nullable=False),
+        sa.Column("eigenvalues", sa.LargeBinary, nullable=False),
+    )
+
+
+def _read_of_cells() -> tuple[sa.Column[Any], ...]:
+    """Columns of everything that was read from cells."""
+    return (
         sa.Column("cell", sa.String(20), sa.ForeignKey("cells.id", ondelete="CASCADE"), nullable=False, index=True),
         sa.Column("layer", sa.String(200), nullable=False),
         sa.Column("perturbation", sa.String(100), nullable=False),
         sa.Column("strength", sa.Float, nullable=False),
-        sa.Column("n_samples", sa.Integer, nullable=False),
-        sa.Column("n_features", sa.Integer, nullable=False),
-        sa.Column("eigenvalues", sa.LargeBinary, nullable=False),
     )
 
 
