@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from command_line import run
-from eigencode.studies import from_yaml, load, to_yaml
+from eigencode.studies import Store, from_yaml, load, to_yaml
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +117,23 @@ def test_results_are_filtered_grouped_and_exported(capsys, store, tmp_path):
 )
 def test_bad_input_is_one_sentence(capsys, words, status, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if words[0] in ("report", "results"):
+        Store("studies/store.sqlite")
     found, out, err = run(capsys, *words)
     assert (found, out) == (status, "")
     assert err.startswith("eigencode: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_looking_makes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "study", "plan", "demo")[0] == 0
+    for command in ("report", "results"):
+        status, _, err = run(capsys, command, "demo")
+        assert status == 1
+        assert "--store studies/store.sqlite does not exist: nothing has been run into it yet." in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_interrupt_says_what_is_kept(tmp_path):

@@ -11,8 +11,9 @@ from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
 from eigencode.studies.claims import interval, rank_correlation
 from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
-from eigencode.studies.running import ROW, CellRecord, SpectrumRecord
-from eigencode.studies.study import with_field
+from eigencode.studies.reading import ROW, SpectrumRecord
+from eigencode.studies.running import CellRecord
+from eigencode.studies.study import MADE, with_field
 
 
 def evidence(records, folder):
@@ -196,6 +197,24 @@ def grid(falling=True, follows=False):
     ]
 
 
+def on_sets(seed, alphas, *, budget=0.0, shift=0.0):
+    """A network read on the four data sets that networks make."""
+    record = schaeffer(seed, conditions=[(name, 0.0, alpha) for name, alpha in zip(MADE, alphas, strict=True)])
+    plan = with_field(record.plan, "training.adversarial.epsilon", budget)
+    ranks = torch.arange(1, 401, dtype=torch.float64)
+    spectra = [
+        SpectrumRecord("relu4", name, 0.0, Eigenspectrum(10 ** (shift * number) * ranks**-alpha, 3000, 400, 3000, "covariance"))
+        for number, (name, alpha) in enumerate(zip(MADE, alphas, strict=True))
+    ]
+    return replace(record, plan=plan, spectra=spectra)
+
+
+def imagenet(*alphas):
+    plans = load("schaeffer2020.fig2").cells()
+    rows = [[("fc", "unperturbed", 0.0, 0, "alpha", alpha)] for alpha in alphas]
+    return [CellRecord(plan, pd.DataFrame(own, columns=ROW)) for plan, own in zip(plans, rows, strict=False)]
+
+
 PAPERS_INPUTS = (
     ("pca", 8, 1.21),
     ("pca", 4, 1.20),
@@ -210,6 +229,16 @@ PAPERS_INPUTS = (
     ("name", "records", "verdict"),
     [
         ("S1", grid(), "not tested"),
+        ("S1", imagenet(*[1.4] * 11), "holds"),
+        ("S1", imagenet(*[1.4] * 10, 0.9), "does not hold"),
+        ("S1", imagenet(*[1.4] * 10), "not tested"),
+        ("S4", [on_sets(seed, [1.5] * 4) for seed in range(3)], "holds"),
+        ("S4", [on_sets(seed, [1.5] * 4, shift=0.2) for seed in range(3)], "does not hold"),
+        ("S4", [on_sets(seed, [0.9] * 4) for seed in range(3)], "does not hold"),
+        ("S4", grid(), "not tested"),
+        ("S5", [on_sets(seed, [4, 4.1, 4.2, 4], budget=budget) for seed in range(3) for budget in (0.0, 1.0)], "holds"),
+        ("S5", [on_sets(seed, [1.5] * 4, budget=budget) for seed in range(3) for budget in (0.0, 1.0)], "does not hold"),
+        ("S5", [on_sets(seed, [4.0] * 4) for seed in range(3)], "not tested"),
         ("S2", [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)], "holds"),
         ("S3", [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)], "holds"),
         ("S3", [schaeffer(seed, alpha=1.5, conditions=PAPERS_INPUTS) for seed in range(3)], "does not hold"),

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import os
 import random
 import signal
@@ -9,9 +10,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
 from eigencode import datasets, measure, models
 from eigencode.errors import StudyError
+from eigencode.reports.study_figures import draw
 from eigencode.studies import (
     Block,
     Evidence,
@@ -31,8 +34,11 @@ from eigencode.studies import (
 )
 from eigencode.studies import load as load_study
 from eigencode.studies.engines import Done
+from eigencode.studies.judging import claims_of, figures_of
+from eigencode.studies.papers import PAPERS
 from eigencode.studies.running import run_group
 from eigencode.studies.scheduling import estimated, plan_groups
+from eigencode.studies.study import MADE
 from eigencode.training import Cell, Settings, SpectralSettings, train
 
 JIANG = SpectralSettings(ranks="jiang")
@@ -61,8 +67,12 @@ class Counting(Local):
         self.given = []
 
     def run(self, tasks, report=None):
-        self.given += [len(task.plans) for task in tasks]
-        yield from super().run(tasks, report)
+        def noted():
+            for task in tasks:
+                self.given.append(len(task.plans))
+                yield task
+
+        yield from super().run(noted(), report)
 
 
 def table(store, study=STUDY):
@@ -164,11 +174,60 @@ def test_a_plan_says_what_would_run(finished, tmp_path):
     assert group.memory > 1e6
 
 
-def test_jiangs_study_in_a_small_size(tmp_path):
-    study, store = shrunk(load_study("jiang2020")), Store(tmp_path / "store.sqlite")
+READ = {
+    "jiang2020": {"layer_gaussian", "layer_fgsm", "stimuli"},
+    "gerum2022": {"fgsm", "pgd"},
+    "schaeffer2020": {"gaussian", "pure_noise", "pca", "zca", "pgd", *MADE},
+    "demo": {"fgsm", "pgd", "gaussian"},
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
+    study, store = shrunk(load_study(name)), Store(tmp_path / "store.sqlite")
+    summary = run_study(study, store, Local(), states=tmp_path / "states")
+    assert (summary.failed, summary.unstarted, summary.finished) == ({}, {}, len(study.cells()))
+    found = Evidence(store, study.cells())
+    assert set(found.rows["perturbation"]) == {"training", "held_out", "unperturbed"} | READ[name]
+    needing_files = {"schaeffer2020.fig2"}
+    for figure in figures_of(study):
+        assert (draw(figure, found) is None) == (figure in needing_files), figure
+    assert {claim.judged(found).verdict for claim in claims_of(study)} <= {"holds", "does not hold", "not tested"}
+
+
+def test_images_are_made_once_and_the_same_without_a_place_to_keep_them(tmp_path):
+    told = (Perturbed("robust", (0.5,), count=40, steps=5), Perturbed("random_target", (0.0,), count=40, steps=5))
+    study = overridden(Study("made", "", (Block(PLAN, {}, (0, 1)),)), "network.model=schaeffer_cnn")
+    (block,) = study.blocks
+    study = replace(study, blocks=(replace(block, plan=replace(block.plan, reading=Reading("relu4", "jiang", 100, told))),))
+    tables = []
+    for number, states in enumerate((None, tmp_path / "states")):
+        store = Store(tmp_path / f"{number}.sqlite")
+        assert run_study(study, store, Local(), stack=2, states=states).failed == {}
+        tables.append(table(store, study))
+    pd.testing.assert_series_equal(*tables, rtol=1e-6)
+    assert tables[0].xs("accuracy", level="quantity").xs("robust", level="perturbation").shape == (2,)
+    made = sorted((tmp_path / "states" / "made").rglob("*-*.safetensors"))
+    assert sorted(path.name.split("-")[0] for path in made) == ["random_target", "robust"]
+    before = [path.stat().st_mtime_ns for path in made]
+    run_study(study, Store(tmp_path / "1.sqlite"), Local(), again=True, states=tmp_path / "states")
+    assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_a_network_with_weights_is_read_and_not_trained(tmp_path):
+    network = models.load("gerum_cnn", image_shape=(1, 8, 8), seed=7)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
+    study, store = Study("read", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
     assert run_study(study, store, Local()).failed == {}
-    kinds = set(Evidence(store, study.cells()).rows["perturbation"])
-    assert kinds == {"training", "held_out", "unperturbed", "layer_gaussian", "layer_fgsm", "stimuli"}
+    values = table(store, study)[plan.identity]
+    held_out = datasets.load("digits", count=120).subset(100, seed=0)
+    assert set(values.index.get_level_values("perturbation")) == {"unperturbed", "gaussian", "pgd", "fgsm"}
+    expected = measure(network, held_out, half_samples=0)["tanh3"].fit("jiang").alpha
+    assert values["tanh3", "unperturbed", 0.0, 0, "alpha"] == pytest.approx(expected, rel=1e-6)
+    (group,) = estimated(plan_groups(study, None))
+    (trained,) = estimated(plan_groups(Study("x", "", (Block(PLAN),)), None))
+    assert group.seconds < trained.seconds
 
 
 def test_what_is_read_after_greedy_training_is_of_the_last_epoch(tmp_path):
@@ -247,6 +306,18 @@ def test_killed_at_any_moment_the_table_is_the_same(engine, kills, tmp_path):
     assert len(first) > 100
     pd.testing.assert_series_equal(first, second, rtol=0, atol=0)
     assert not list((tmp_path / "killed.states").iterdir())
+
+
+def test_two_processes_share_the_groups_of_a_study(tmp_path):
+    (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
+    words = [sys.executable, "-m", "eigencode.cli", "study", "run", str(tmp_path / "mine.yaml"), "--stack", "1", "--json"]
+    words += ["--store", str(tmp_path / "store.sqlite")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    summaries = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert [summary["finished"] for summary in summaries] == [6, 6]
+    assert sum(summary["new"] for summary in summaries) == 6
+    assert not list((tmp_path / "store.states").iterdir())
 
 
 @pytest.mark.slow

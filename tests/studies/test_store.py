@@ -13,7 +13,8 @@ import torch
 from eigencode.errors import StudyError
 from eigencode.spectra import Eigenspectrum
 from eigencode.studies import Plan, Store
-from eigencode.studies.running import ROW, CellRecord, SpectrumRecord
+from eigencode.studies.reading import ROW, SpectrumRecord
+from eigencode.studies.running import CellRecord
 from eigencode.studies.study import with_field
 
 

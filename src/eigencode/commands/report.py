@@ -21,7 +21,7 @@ from eigencode.studies.judging import cells_table, figures_of, study_record
 def run(config: ReportConfig) -> None:
     """Writes the report of what is finished."""
     study = chosen_study(config)
-    write(config, study, Store(config.store))
+    write(config, study, Store(config.store, make=False))
 
 
 def write(config: ReportConfig, study: Study, store: Store) -> None:

@@ -22,7 +22,7 @@ _SHOWN = 40
 def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
     study = chosen_study(config)
-    rows = Evidence(Store(config.store), study.cells()).rows
+    rows = Evidence(Store(config.store, make=False), study.cells()).rows
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     table = grouped(filtered(rows, config.where), config.group)

@@ -33,10 +33,10 @@ def run(config: StudyConfig) -> None:
     if config.action == "show":
         print(to_yaml(study), end="")
         return
-    store = Store(config.store)
     if config.action == "plan":
-        _plan(config, study, store)
+        _plan(config, study, Store(config.store) if Store.is_there(config.store) else None)
         return
+    store = Store(config.store)
     summary = run_chosen(config, study, store)
     if config.json:
         print(json.dumps(asdict(summary), indent=2))
@@ -128,13 +128,14 @@ def say(summary: Summary, config: StudyChoice) -> None:
         )
 
 
-def _plan(config: StudyConfig, study: Study, store: Store) -> None:
+def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root", "device")}
     groups = estimated(plan_groups(study, store, **settings), data_root=config.data_root)
     kinds: dict[str, list[Group]] = {}
     for group in groups:
         plan = group.plans[0]
-        kinds.setdefault(f"{plan.network.model} · {plan.images.data} · {plan.training.epochs} epochs", []).append(group)
+        trained = "not trained" if plan.network.weights else f"{plan.training.epochs} epochs"
+        kinds.setdefault(f"{plan.network.model} · {plan.images.data} · {trained}", []).append(group)
     rows = [
         {
             "networks": kind,

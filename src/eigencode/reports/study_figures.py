@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from eigencode.reports.figures import new_figure
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.evidence import Evidence
+from eigencode.studies.study import MADE
 
 Draw = Callable[[Evidence], Figure | None]
 
@@ -293,13 +294,33 @@ def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figu
     return figure
 
 
+def _spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
+    """One spectrum down to 1e-8 of its first eigenvalue."""
+    values = row["eigenvalues"]
+    values = values[values > values[0] * 1e-8]
+    panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=label, **style)
+
+
+def _finish(panel: Axes, title: str, ranks: tuple[int, int] = (10, 316)) -> None:
+    panel.axvspan(*ranks, color="grey", alpha=0.1, lw=0)
+    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=title)
+    panel.legend(fontsize=7, frameon=False)
+
+
+def _plain_spectra(evidence: Evidence) -> pd.DataFrame:
+    """Of networks without penalties, of the first seed."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["covariance"] == 0) & (spectra["jacobian"] == 0)]
+    chosen: pd.DataFrame = spectra[spectra["seed"] == spectra["seed"].min()]
+    return chosen
+
+
 def _under(*kinds: str) -> Draw:
     """Schaeffer Figs 3 and 4: spectra of one network under each strength of perturbations."""
 
     def make(evidence: Evidence) -> Figure | None:
-        spectra = evidence.spectra
-        spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["covariance"] == 0)]
-        spectra = spectra[(spectra["jacobian"] == 0) & (spectra["seed"] == spectra["seed"].min())]
+        spectra = _plain_spectra(evidence)
+        spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["adversarial"] == 0)]
         if spectra["perturbation"].nunique() < 2:
             return None
         base = spectra[spectra["perturbation"] == "unperturbed"].iloc[0]
@@ -307,40 +328,80 @@ def _under(*kinds: str) -> Draw:
         for panel, kind in zip(panels, kinds, strict=True):
             own = spectra[spectra["perturbation"] == kind].sort_values("strength")
             for (_, row), colour in zip(own.iterrows(), _colours(len(own)), strict=True):
-                values = row["eigenvalues"][row["eigenvalues"] > row["eigenvalues"][0] * 1e-8]
-                panel.loglog(np.arange(1, len(values) + 1), values, color=colour, lw=1, label=f"{row['strength']:g}")
-            values = base["eigenvalues"][base["eigenvalues"] > base["eigenvalues"][0] * 1e-8]
-            panel.loglog(np.arange(1, len(values) + 1), values, "--", color="black", lw=1, label="unperturbed")
-            panel.axvspan(10, 316, color="grey", alpha=0.1, lw=0)
-            panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=kind)
-            panel.legend(fontsize=7, frameon=False)
+                _spectrum(panel, row, f"{row['strength']:g}", color=colour)
+            _spectrum(panel, base, "unperturbed", color="black", ls="--")
+            _finish(panel, kind)
         return figure
 
     return make
 
 
+def _networks(evidence: Evidence) -> Figure | None:
+    """Schaeffer Fig. 2: spectra of the ImageNet networks."""
+    spectra = evidence.spectra
+    spectra = spectra[[str(model).startswith("torchvision:") for model in spectra["model"]]]
+    if spectra.empty:
+        return None
+    figure, (panel,) = _panels(1, height=4.2)
+    for (_, row), colour in zip(spectra.iterrows(), _colours(len(spectra)), strict=True):
+        _spectrum(panel, row, row["model"].removeprefix("torchvision:"), color=colour)
+    _finish(panel, "penultimate layer")
+    return figure
+
+
+def _made_sets(evidence: Evidence) -> Figure | None:
+    """Schaeffer Fig. 5: spectra on images that networks made."""
+    spectra = _plain_spectra(evidence)
+    own = spectra[spectra["perturbation"].isin(MADE) & (spectra["adversarial"] == 0)]
+    if own.empty:
+        return None
+    figure, (panel,) = _panels(1, height=4.2)
+    for (_, row), colour in zip(own.iterrows(), _colours(len(own)), strict=True):
+        _spectrum(panel, row, row["perturbation"].replace("_", " "), color=colour)
+    base = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["adversarial"] == 0)].iloc[0]
+    _spectrum(panel, base, "test images", color="black", ls="--")
+    _finish(panel, "network without penalties")
+    return figure
+
+
+def _adversarially_trained(evidence: Evidence) -> Figure | None:
+    """Schaeffer Fig. 6: the most robust network on the four sets, and all networks on the set of robust features."""
+    spectra = _plain_spectra(evidence)
+    spectra = spectra[spectra["perturbation"].isin(MADE)]
+    if spectra["adversarial"].nunique() < 2:
+        return None
+    most = spectra["adversarial"].max()
+    figure, panels = _panels(2, height=4.2)
+    own = spectra[spectra["adversarial"] == most]
+    for (_, row), colour in zip(own.iterrows(), _colours(len(own)), strict=True):
+        _spectrum(panels[0], row, row["perturbation"].replace("_", " "), color=colour)
+    _finish(panels[0], f"trained at l2 {most:g}")
+    robust = spectra[spectra["perturbation"] == "robust"].drop_duplicates("adversarial").sort_values("adversarial")
+    for (_, row), colour in zip(robust.iterrows(), _colours(len(robust)), strict=True):
+        _spectrum(panels[1], row, f"l2 {row['adversarial']:g}", color=colour)
+    _finish(panels[1], "on robust features")
+    return figure
+
+
 def _penalised(evidence: Evidence) -> Figure | None:
     """Schaeffer Fig. 7: spectra under covariance penalties, and accuracy under attack under Jacobian penalties."""
     spectra = evidence.spectra
-    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["jacobian"] == 0)]
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["jacobian"] == 0) & (spectra["adversarial"] == 0)]
     spectra = spectra[spectra["seed"] == spectra["seed"].min()].drop_duplicates("covariance").sort_values("covariance")
     attacked = evidence.select("accuracy", perturbation="pgd", covariance=0.0)
     if spectra.empty or attacked.empty:
         return None
     figure, panels = _panels(2, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), _colours(len(spectra)), strict=True):
-        values = row["eigenvalues"][row["eigenvalues"] > row["eigenvalues"][0] * 1e-8]
-        panels[0].loglog(np.arange(1, len(values) + 1), values, color=colour, lw=1, label=f"c1 = {row['covariance']:g}")
-    panels[0].axvspan(10, 316, color="grey", alpha=0.1, lw=0)
-    panels[0].set(xlabel="rank", ylabel="eigenvalue (squared activation)")
+        _spectrum(panels[0], row, f"c1 = {row['covariance']:g}", color=colour)
+    _finish(panels[0], "covariance penalties")
     strongest = attacked[attacked["strength"] == attacked["strength"].max()]
     base = strongest[strongest["jacobian"] == 0]
     for kind, own in strongest[strongest["jacobian"] > 0].groupby("jacobian_kind"):
         over = pd.concat([base, own]).groupby("jacobian")["value"]
         panels[1].errorbar(over.mean().index, over.mean(), yerr=over.std(), fmt="o-", ms=3, lw=1, capsize=2, label=str(kind))
     panels[1].set(xlabel="c2", ylabel=f"accuracy under PGD, ε = {attacked['strength'].max():.3f}")
-    for panel in panels:
-        panel.legend(fontsize=7, frameon=False)
+    panels[1].legend(fontsize=7, frameon=False)
     return figure
 
 
@@ -362,8 +423,11 @@ def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
 
 
 _FIGURES: dict[str, Draw] = {
+    "schaeffer2020.fig2": _networks,
     "schaeffer2020.fig3": _under("gaussian", "pure_noise"),
     "schaeffer2020.fig4": _under("pca", "zca"),
+    "schaeffer2020.fig5": _made_sets,
+    "schaeffer2020.fig6": _adversarially_trained,
     "schaeffer2020.fig7": _penalised,
     "schaeffer2020.fig8": _robustness_against_alpha,
     "demo.spectra": partial(_gerum_spectra, ranks=(2, 30)),
@@ -373,7 +437,7 @@ _FIGURES: dict[str, Draw] = {
     "gerum2022.fig2d": _gerum_learning,
     "gerum2022.fig3a": _gerum("gerum_deep_mlp", 0.05),
     "gerum2022.fig3d": _gerum("gerum_cnn", 0.1),
-    "gerum2022.fig3g": _gerum("gerum_cnn", 0.01, data=("cifar10",)),
+    "gerum2022.fig3g": _gerum("gerum_cnn", 0.01, data=("cifar10", "digits")),
     "gerum2022.line": _gerum("gerum_shallow_mlp", 0.05, form="line"),
     "jiang2020.fig2": _errors,
     "jiang2020.fig3": _spectra_of_layers,

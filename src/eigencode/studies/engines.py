@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from eigencode.errors import DataError, ModelError, StudyError
-from eigencode.studies.running import CellRecord, Report, failed_group, run_group
+from eigencode.studies.materials import Report
+from eigencode.studies.running import CellRecord, failed_group, run_group
 from eigencode.studies.study import Plan
 
 _PATIENCE = 5.0
@@ -51,7 +52,7 @@ class Done:
 class Engine(Protocol):
     """Runs tasks."""
 
-    def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
         """Yields each task as it ends."""
         ...
 
@@ -59,7 +60,7 @@ class Engine(Protocol):
 class Local:
     """One task after the other, in this process."""
 
-    def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
         """See ``Engine``."""
         for task in tasks:
             yield run_task(task, report)
@@ -85,7 +86,7 @@ class RayEngine:
             raise StudyError("--engine ray needs Ray. Install it with: pip install 'eigencode[cluster]'") from None
         self._ray, self._address, self._cpus, self._gpus, self._retries = ray, address, cpus, gpus, retries
 
-    def run(self, tasks: Sequence[Task], report: Report | None = None) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
         """See ``Engine``."""
         del report  # of tasks elsewhere nothing is known until they end
         ray = self._ray

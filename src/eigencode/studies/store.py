@@ -67,15 +67,18 @@ class Store:
     """Finished cells, their tidy results and spectra.
 
     Args:
-        address: Path of an SQLite file, made if missing, or a database URL such as postgresql+psycopg://user@host/name.
+        address: Path of an SQLite file, or a database URL such as postgresql+psycopg://user@host/name.
+        make: Make a file that is missing; else that is an error.
 
     Raises:
         StudyError: the database cannot be reached or is no store, or was written by a newer eigencode.
     """
 
-    def __init__(self, address: str | Path) -> None:
+    def __init__(self, address: str | Path, *, make: bool = True) -> None:
         self.address = str(address)
         url = self.address if "://" in self.address else f"sqlite:///{Path(self.address).absolute()}"
+        if not make and not self.is_there(address):
+            raise StudyError(f"--store {self.address} does not exist: nothing has been run into it yet. Check the path.")
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +94,11 @@ class Store:
         self._writing = self._engine.execution_options(writing=True)
         with self._reached():
             self._migrate()
+
+    @staticmethod
+    def is_there(address: str | Path) -> bool:
+        """Whether a file is there; a database elsewhere is taken to be."""
+        return "://" in str(address) or Path(address).exists()
 
     def finished(self) -> dict[str, str | None]:
         """Identity of every cell that is there -> why it failed, or None.

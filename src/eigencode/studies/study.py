@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from eigencode.errors import StudyError
 from eigencode.training.settings import Cell, Settings
@@ -17,7 +17,11 @@ RESULT_VERSION = 1
 
 _FEW = 50
 
-Kind = Literal["gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm"]
+Made = Literal["robust", "non_robust", "random_target", "deterministic_target"]
+MADE: tuple[Made, ...] = get_args(Made)
+"""Kinds of images that another network's features make (Ilyas et al. 2019)."""
+
+Kind = Literal["gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm", Made]
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,12 @@ class Network:
     Args:
         model: Name, as in ``models.load``.
         options: Of the papers' networks: width, depth, classifier_std of jiang_mlp.
+        weights: Trained weights, as in ``models.load``: such a network is read as it is, and not trained.
     """
 
     model: str = "gerum_shallow_mlp"
     options: dict[str, int | float] = field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,13 @@ class Images:
         data: Name, as in ``datasets.load``.
         train_count: Random subset of the training images. Default: all.
         test_count: Random subset of the test images. Default: all.
+        size: Height and width to which the images of a folder are brought. Default: as they are.
     """
 
     data: str = "digits"
     train_count: int | None = None
     test_count: int | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,12 @@ class Perturbed:
     """What is done to test images, or to the input of single layers, and what is read then.
 
     Args:
-        kind: Name of the perturbation or attack, as in ``eigencode attack``.
-        strengths: Its strengths.
+        kind: Name of the perturbation or attack, as in ``eigencode attack``; or of the images that take the place of the test
+            images, made from training images with the features of another network, as in ``eigencode construct``.
+        strengths: Its strengths; of images made by another network, the l2 budgets of that network's adversarial training.
         count: Test images. Default: as many as the reading's.
         norm: Norm of an attack's budget.
-        steps: Steps of pgd.
+        steps: Steps of pgd, or of making images.
         step_size: Length of a step of pgd, input units. Default: 0.01 for linf, 2.5 epsilon / steps for l2.
         spectra: Read spectra too; else accuracy alone, of all networks of a stack together (fgsm and pgd).
     """
@@ -221,7 +230,10 @@ def shrunk(study: Study) -> Study:
 def _shrunk(block: Block) -> Block:
     plan = block.plan
     told = plan.training
-    few = tuple(replace(each, strengths=_ends(each.strengths), count=_FEW, steps=3) for each in plan.reading.perturbations)
+    few = tuple(
+        replace(each, strengths=_ends(each.strengths), count=_FEW, steps=5 if each.kind in MADE else 3)
+        for each in plan.reading.perturbations
+    )
     stimuli = tuple(count for count in (_FEW, 2 * _FEW) if plan.reading.stimuli)
     smaller = replace(
         plan,

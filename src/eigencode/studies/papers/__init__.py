@@ -31,9 +31,10 @@ class Paper:
     sources: dict[str, str]
 
     def study(self, figure: str | None, scale: str) -> Study:
-        """Cells of a figure, or of all of them."""
-        blocks = _module(self.name).blocks
-        chosen: list[Block] = [block for name in ([figure] if figure else self.figures) for block in blocks(name, scale)]
+        """Cells of a figure, or of all that need no files of the user's."""
+        module = _module(self.name)
+        figures = [figure] if figure else [name for name in self.figures if name not in getattr(module, "NEED_FILES", {})]
+        chosen: list[Block] = [block for name in figures for block in module.blocks(name, scale)]
         distinct = [block for number, block in enumerate(chosen) if block not in chosen[:number]]
         name = f"{self.name}.{figure}" if figure else self.name
         return Study(name, self.figures[figure] if figure else self.title, tuple(distinct), scale, self.sources)

@@ -1,0 +1,162 @@
+"""Trained networks -> what a plan reads from them: tidy rows and spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from eigencode.attacks.outputs import predictions
+from eigencode.datasets import ImageSet
+from eigencode.errors import EigencodeError
+from eigencode.measurement import collect, measure
+from eigencode.perturbed import perturbed_spectra
+from eigencode.spectra import Eigenspectrum, stimulus_curve
+from eigencode.studies.materials import Materials
+from eigencode.studies.study import MADE, Perturbed
+from eigencode.training import robust_accuracies
+
+UNPERTURBED, STIMULI = "unperturbed", "stimuli"
+
+ROW = ("layer", "perturbation", "strength", "epoch", "quantity", "value")
+
+Row = tuple[str, str, float, str, float]
+"""Layer, perturbation, strength, quantity, value."""
+
+
+@dataclass(frozen=True)
+class SpectrumRecord:
+    """Eigenvalues of one layer under one condition.
+
+    Attributes:
+        layer: Layer.
+        perturbation: What was done; "unperturbed" for nothing.
+        strength: How much.
+        spectrum: Eigenspectrum.
+    """
+
+    layer: str
+    perturbation: str
+    strength: float
+    spectrum: Eigenspectrum
+
+
+def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[SpectrumRecord]]:
+    """Spectra of a network, unperturbed and under every perturbation that is read with spectra.
+
+    Raises:
+        EigencodeError: a layer, perturbation or data set that the network cannot be read with.
+    """
+    reading, test = materials.plan.reading, materials.test
+    layers = reading.layers.split(",")
+    images = _subset(test, reading.count)
+    kept = _spectra(network, images, layers, UNPERTURBED, 0.0)
+    rows: list[Row] = []
+    for told in reading.perturbations:
+        if not told.spectra:
+            continue
+        shown = images if told.count is None else _subset(test, told.count)
+        found = _made if told.kind in MADE else _perturbed
+        more_rows, more_spectra = found(network, materials, told, shown, layers)
+        rows += more_rows
+        kept += more_spectra
+    if reading.stimuli:
+        rows += _stimuli(network, materials, list(dict.fromkeys(record.layer for record in kept)))
+    for record in kept:
+        numbers = _numbers(record.spectrum, reading.ranks)
+        rows += [(record.layer, record.perturbation, record.strength, name, value) for name, value in numbers.items()]
+    return rows, kept
+
+
+def _perturbed(
+    network: nn.Module, materials: Materials, told: Perturbed, images: ImageSet, layers: list[str]
+) -> tuple[list[Row], list[SpectrumRecord]]:
+    perturbation = materials.perturbation(told)
+    found = perturbed_spectra(
+        network, images, perturbation, strengths=told.strengths, layers=layers, half_samples=0, probe=0, name=told.kind
+    )
+    rows: list[Row] = []
+    kept = []
+    for condition in found.conditions:
+        if condition.perturbation != UNPERTURBED:
+            kept += [
+                SpectrumRecord(layer, told.kind, condition.strength, spectrum) for layer, spectrum in condition.spectra.items()
+            ]
+        rows += [(layer, told.kind, condition.strength, "accuracy", accuracy) for layer, accuracy in condition.accuracy.items()]
+    return rows, kept
+
+
+def _made(
+    network: nn.Module, materials: Materials, told: Perturbed, _images: ImageSet, layers: list[str]
+) -> tuple[list[Row], list[SpectrumRecord]]:
+    rows: list[Row] = []
+    kept = []
+    for strength in told.strengths:
+        images = materials.made(told, strength)
+        kept += _spectra(network, images, layers, told.kind, strength)
+        right = predictions(network, images.inputs, batch_size=250) == images.labels
+        rows.append(("", told.kind, strength, "accuracy", float(right.double().mean())))
+    return rows, kept
+
+
+def _spectra(network: nn.Module, images: ImageSet, layers: list[str], name: str, strength: float) -> list[SpectrumRecord]:
+    found = measure(network, images, layers=layers, half_samples=0)
+    return [SpectrumRecord(layer, name, strength, spectrum) for layer, spectrum in found.items()]
+
+
+def _stimuli(network: nn.Module, materials: Materials, layers: list[str]) -> list[Row]:
+    """Mean exponent and its spread over random subsets of the test images, of several sizes."""
+    reading, rows = materials.plan.reading, []
+    for layer in layers:
+        curve = stimulus_curve(collect(network, materials.test, layer=layer), counts=reading.stimuli, ranks=reading.ranks)
+        for found in curve.to_dict("records"):
+            rows += [(layer, STIMULI, found["count"], name, found[name]) for name in ("alpha", "alpha_sd")]
+    return rows
+
+
+def attacked(networks: Mapping[Any, nn.Module], materials: Materials) -> dict[Any, list[Row]]:
+    """Accuracies of a stack of networks under attacks whose images are not measured.
+
+    Args:
+        networks: Networks by what names them.
+        materials: What they are shown.
+
+    Returns:
+        Rows of each.
+    """
+    rows: dict[Any, list[Row]] = {name: [] for name in networks}
+    for told in materials.plan.reading.perturbations:
+        if told.spectra or not networks:
+            continue
+        attack = materials.perturbation(told)
+        images = _subset(materials.test, told.count or len(materials.test))
+        for epsilon in told.strengths:
+            materials.say(f"{told.kind} {epsilon:g}", 0, 1)
+            table = robust_accuracies(list(networks.values()), images, attack, epsilons=[epsilon])
+            for name, accuracy in zip(networks, table.sort_values("member")["accuracy"], strict=True):
+                rows[name].append(("", told.kind, float(epsilon), "accuracy", float(accuracy)))
+    return rows
+
+
+def as_table(rows: Sequence[Row], epoch: int) -> pd.DataFrame:
+    """Rows read after an epoch, without values that could not be measured."""
+    table = pd.DataFrame(rows, columns=["layer", "perturbation", "strength", "quantity", "value"])
+    return table.assign(epoch=epoch)[list(ROW)].dropna(subset="value")
+
+
+def _subset(images: ImageSet, count: int) -> ImageSet:
+    return images.subset(min(count, len(images)), seed=0)
+
+
+def _numbers(spectrum: Eigenspectrum, ranks: Any) -> dict[str, float]:
+    """Exponent, its fit, and dimension; an exponent that cannot be fitted is left out."""
+    found = {"dimension": spectrum.dimension, "variance_first_ten": spectrum.variance_explained(10)}
+    found["total_variance"] = spectrum.total_variance
+    try:
+        fit = spectrum.fit(ranks)
+    except EigencodeError:
+        return found
+    return found | {"alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
