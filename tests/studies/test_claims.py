@@ -9,7 +9,7 @@ import torch
 
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
-from eigencode.studies.claims import interval, rank_correlation
+from eigencode.studies.claims import Published, interval, rank_correlation
 from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
 from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
@@ -33,6 +33,17 @@ def test_interval_is_students():
     assert not found.above_zero
     assert np.isnan(interval([1.0]).low)
     assert rank_correlation(pd.DataFrame([[1, 2, 3], [2, 4, 9]])).mean == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "values", "difference"),
+    [(0.93, 0.95, [0.96, 0.98], "+0.020"), (0.93, 0.95, [0.94], "+0.000"), (1.2, None, [1.0], "-0.200"), (1.2, None, [], "")],
+)
+def test_published_numbers_are_told_with_their_difference(low, high, values, difference):
+    told = Published("accuracy", "fig2", low, high, lambda _: pd.Series(values, dtype=float)).compared(None)
+    assert told["difference"] == difference
+    assert told["paper"] == (f"{low:g} to {high:g}" if high else f"{low:g}")
+    assert (told["here"] == "not measured") == (not values)
 
 
 ACCURACIES = [0.978, 0.981, 0.980, 0.980, 0.979, 0.979, 0.979, 0.978]

@@ -49,6 +49,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     elif record["claims"]:
         shown = pd.DataFrame(record["claims"])[["claim", "statement", "found", "verdict"]]
         print_rows(shown, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
+        if record["published"]:
+            print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
         print_rows(cells, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
     print(f"Report: {written}", file=sys.stderr)

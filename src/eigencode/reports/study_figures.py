@@ -211,6 +211,14 @@ def _stimuli(evidence: Evidence) -> Figure | None:
 _BETA_COLOURS = ("black", "tab:blue", "tab:red")
 
 
+def _against_alpha(panel: Axes, rows: pd.DataFrame) -> None:
+    """Accuracies against exponents (column alpha): dots for networks, lines for means over seeds, a colour for each strength."""
+    for (beta, own), colour in zip(rows.groupby("beta"), _BETA_COLOURS, strict=False):
+        panel.plot(own["alpha"], own["value"], "o", ms=3, color=colour, alpha=0.35, lw=0)
+        mean = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
+        panel.plot(mean["alpha"], mean["value"], "o-", ms=4, lw=1, color=colour, label=f"β = {beta:g}")
+
+
 def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "digits"), form: str = "exponent") -> Draw:
     """Gerum Figs 2a-c and 3: accuracy, clean and attacked, against the exponent of the last epoch's batches."""
 
@@ -229,17 +237,51 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
         figure, panels = _panels(len(conditions))
         for panel, condition, title in zip(panels, conditions, titles, strict=True):
             rows = evidence.select("accuracy", **where, **condition)
-            rows = rows.assign(alpha=rows["cell"].map(alpha))
-            for (beta, own), colour in zip(rows.groupby("beta"), _BETA_COLOURS, strict=False):
-                panel.plot(own["alpha"], own["value"], "o", ms=3, color=colour, alpha=0.35, lw=0)
-                mean = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
-                panel.plot(mean["alpha"], mean["value"], "o-", ms=4, lw=1, color=colour, label=f"β = {beta:g}")
+            _against_alpha(panel, rows.assign(alpha=rows["cell"].map(alpha)))
             panel.set(xlabel="exponent α of the last epoch's batches", ylabel=title)
         panels[0].legend(fontsize=7, frameon=False)
         panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
         return figure
 
     return make
+
+
+_NETWORKS = {
+    "deep MLP": {"model": "gerum_deep_mlp"},
+    "CNN, MNIST": {"model": "gerum_cnn", "data": "mnist"},
+    "CNN, CIFAR-10": {"model": "gerum_cnn", "data": "cifar10"},
+    "CNN, digits": {"model": "gerum_cnn", "data": "digits"},
+}
+
+
+def _gerum_every_strength(evidence: Evidence) -> Figure | None:
+    """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
+    alpha = evidence.select("alpha", perturbation="training").set_index("cell")["value"]
+    drawn = []
+    for name, where in _NETWORKS.items():
+        for kind in ("fgsm", "pgd"):
+            rows = evidence.select("accuracy", perturbation=kind, form="exponent", **where)
+            if not rows.empty:
+                drawn.append((f"{name}: {kind.upper()}", rows.assign(alpha=rows["cell"].map(alpha))))
+    if not drawn:
+        return None
+    strengths = [sorted(rows["strength"].unique()) for _, rows in drawn]
+    columns = min(5, max(len(each) for each in strengths))
+    figure = new_figure(2.4 * columns, 2.0 * len(drawn))
+    grid = figure.subplots(len(drawn), columns, squeeze=False)
+    for panels, (title, rows), own in zip(grid, drawn, strengths, strict=True):
+        chosen = [own[place] for place in np.unique(np.linspace(0, len(own) - 1, columns).round().astype(int))]
+        for panel, strength in zip(panels, chosen, strict=False):
+            _against_alpha(panel, rows[rows["strength"] == strength])
+            panel.set_title(f"ε = {strength:g}", fontsize=8)
+            panel.tick_params(labelsize=7)
+        for panel in panels[len(chosen) :]:
+            panel.remove()
+        panels[0].set_ylabel(title, fontsize=7)
+    for panel in grid[-1]:
+        panel.set_xlabel("exponent α", fontsize=7)
+    grid[0][0].legend(fontsize=6, frameon=False)
+    return figure
 
 
 def _gerum_learning(evidence: Evidence) -> Figure | None:
@@ -438,6 +480,7 @@ _FIGURES: dict[str, Draw] = {
     "gerum2022.fig3a": _gerum("gerum_deep_mlp", 0.05),
     "gerum2022.fig3d": _gerum("gerum_cnn", 0.1),
     "gerum2022.fig3g": _gerum("gerum_cnn", 0.01, data=("cifar10", "digits")),
+    "gerum2022.figS1": _gerum_every_strength,
     "gerum2022.line": _gerum("gerum_shallow_mlp", 0.05, form="line"),
     "jiang2020.fig2": _errors,
     "jiang2020.fig3": _spectra_of_layers,

@@ -59,6 +59,41 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A number that a paper states, beside which the same quantity is measured.
+
+    Attributes:
+        quantity: What it is, and of which networks.
+        figure: Figure whose cells are needed.
+        low: The number, or the lower end of the range that is stated.
+        high: Upper end; None for a single number.
+        measure: Results -> values of the quantity, one for each network; raises ``NotTestedError`` where results are missing.
+    """
+
+    quantity: str
+    figure: str
+    low: float
+    high: float | None
+    measure: Callable[[Evidence], pd.Series]
+
+    @property
+    def told(self) -> str:
+        """What the paper says."""
+        return f"{self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+
+    def compared(self, evidence: Evidence) -> dict[str, str]:
+        """The paper's number, what came out, and the difference of the mean, from the nearer end of a range."""
+        row = {"quantity": self.quantity, "figure": self.figure, "paper": self.told}
+        try:
+            found = interval(self.measure(evidence))
+        except (NotTestedError, KeyError, IndexError, ValueError):
+            return row | {"here": "not measured", "difference": ""}
+        nearest = min(max(found.mean, self.low), self.low if self.high is None else self.high)
+        digits = max(3, len(f"{self.low:g}".partition(".")[2]))
+        return row | {"here": f"{found.text(digits)}, n = {found.count}", "difference": f"{found.mean - nearest:+.{digits}f}"}
+
+
+@dataclass(frozen=True)
 class Interval:
     """Mean with a two-sided Student interval of level 0.95 over networks.
 

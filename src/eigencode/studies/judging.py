@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.records import circumstances
-from eigencode.studies.claims import Claim
+from eigencode.studies.claims import Claim, Published
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers import PAPERS, paper
 from eigencode.studies.study import Study
@@ -23,6 +23,15 @@ def claims_of(study: Study) -> tuple[Claim, ...]:
         return ()
     claims: Sequence[Claim] = import_module(f"eigencode.studies.papers.{name}_claims").CLAIMS
     return tuple(claim for claim in claims if not figure or claim.figure == figure)
+
+
+def published_of(study: Study) -> tuple[Published, ...]:
+    """Numbers stated by the paper that a study is of, or for its one figure."""
+    name, _, figure = study.name.partition(".")
+    if name not in PAPERS:
+        return ()
+    stated: Sequence[Published] = getattr(import_module(f"eigencode.studies.papers.{name}_claims"), "PUBLISHED", ())
+    return tuple(each for each in stated if not figure or each.figure == figure)
 
 
 def figures_of(study: Study) -> list[str]:
@@ -43,7 +52,8 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
 
     Returns:
         Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, hours, machines,
-        revisions, claims (claim, figure, statement, found, test, verdict), sources.
+        revisions, claims (claim, figure, statement, found, test, verdict), published (quantity, figure, paper, here,
+        difference), sources.
     """
     judged = [
         {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(claim.judged(evidence))}
@@ -61,6 +71,7 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),
         "claims": judged,
+        "published": [each.compared(evidence) for each in published_of(study)],
         "sources": dict(study.sources),
     }
 

@@ -14,6 +14,7 @@ FIGURES = {
     "fig3a": "Deep MLP on MNIST",
     "fig3d": "CNN on MNIST",
     "fig3g": "CNN on CIFAR-10",
+    "figS1": "Deep MLP and CNNs at every strength of the attacks",
     "line": "Shallow MLP with the later form of the regulariser",
 }
 
@@ -71,6 +72,8 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     seeds, five targets and 2 seeds of the others, 5 strengths, 2000 images, 10 epochs on CIFAR-10. "quick": 2 targets, 1 seed,
     10 epochs.
     """
+    if figure == "figS1":
+        return tuple(block for part in ("fig3a", "fig3d", "fig3g") for block in blocks(part, scale))
     plan, shallow = _PLANS[figure], figure in ("fig1e", "fig2", "fig2d")
     last = 50 if shallow else 40
     targets = tuple(number / 10 for number in range(6, last + 1, 2)) if scale == "paper" else TARGETS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
-from eigencode.studies.claims import Claim, Finding, interval, needed, verdict
+from eigencode.studies.claims import Claim, Finding, Published, interval, needed, verdict
 from eigencode.studies.evidence import Evidence, NotTestedError
 from eigencode.studies.papers.gerum2022 import EPSILONS
 
@@ -236,4 +237,44 @@ CLAIMS = (
         _g7,
     ),
     Claim("G8", "fig2", "A weakly regularised network whose target is the baseline's α is as robust as the baseline.", _g8),
+)
+
+
+def _baseline(model: str, data: str, kind: str | None = None) -> Callable[[Evidence], pd.Series]:
+    """Accuracy of each baseline; of one attacked, as a share of its clean accuracy."""
+
+    def measure(evidence: Evidence) -> pd.Series:
+        where: dict[str, Any] = {"model": model, "data": data, "form": "exponent", "beta": 0.0}
+        clean = evidence.select("accuracy", perturbation="held_out", **where).set_index("seed")["value"]
+        if clean.empty:
+            raise NotTestedError("baselines")
+        if kind is None:
+            return clean
+        epsilon = EPSILONS.get(data if model == "gerum_cnn" else model)
+        attacked = evidence.select("accuracy", perturbation=kind, strength=epsilon, **where).set_index("seed")["value"]
+        return (attacked / clean).dropna()
+
+    return measure
+
+
+_OF_FIGURE = {
+    "fig2": ("shallow MLP", "gerum_shallow_mlp", "mnist"),
+    "fig3a": ("deep MLP", "gerum_deep_mlp", "mnist"),
+    "fig3d": ("CNN on MNIST", "gerum_cnn", "mnist"),
+    "fig3g": ("CNN on CIFAR-10", "gerum_cnn", "cifar10"),
+}
+
+PUBLISHED = (
+    Published("accuracy of the baseline, shallow MLP", "fig2", 0.93, 0.95, _baseline("gerum_shallow_mlp", "mnist")),
+    *(
+        Published(
+            f"accuracy of the baseline under {kind.upper()} as a share of that without, {name}",
+            figure,
+            0.5,
+            None,
+            _baseline(model, data, kind),
+        )
+        for figure, (name, model, data) in _OF_FIGURE.items()
+        for kind in ("fgsm", "pgd")
+    ),
 )

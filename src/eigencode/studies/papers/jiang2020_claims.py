@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from eigencode.spectra.dimension import power_law_dimension
-from eigencode.studies.claims import Claim, Finding, Interval, interval, listed, needed, rank_correlation, verdict
+from eigencode.studies.claims import Claim, Finding, Interval, Published, interval, listed, needed, rank_correlation, verdict
 from eigencode.studies.evidence import Evidence, NotTestedError
 
 WIDTH = 200
@@ -285,4 +286,29 @@ CLAIMS = (
     Claim("J8", "fig7", "Under FGSM α and accuracy show a peak at weak ε, unlike under Gaussian noise.", _j8),
     Claim("J9", "fig8", "Measured D agrees roughly with D(α), N = 35 (Gaussian) and N = 30 (FGSM).", _j9),
     Claim("J10", "stimuli", "Fluctuations of α from the choice of stimuli are negligible for k ≥ 2000.", _j10),
+)
+
+
+def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
+    """Slope of accuracy against exponent under Gaussian noise, where the networks' mean exponent is below 1; of each network."""
+
+    def measure(evidence: Evidence) -> pd.Series:
+        accuracy, alpha = (_each_curve(evidence, "layer_gaussian", name)[layer].unstack("seed") for name in ("accuracy", "alpha"))
+        below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
+        return pd.Series({seed: stats.linregress(alpha[seed][below], accuracy[seed][below]).slope for seed in alpha})
+
+    return measure
+
+
+def _share(evidence: Evidence) -> pd.Series:
+    share = _table(evidence, "variance_first_ten", perturbation="unperturbed")
+    return share[deep_layers(share)].mean(axis=1)
+
+
+PUBLISHED = (
+    Published(f"share of the variance in ten components, layers {DEEP} and deeper", "fig3", 0.95, 1.0, _share),
+    *(
+        Published(f"slope of accuracy against α under Gaussian noise, layer {layer}", "fig6", slope, None, _slope(layer))
+        for layer, slope in _PAPERS_SLOPES.items()
+    ),
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eigencode.studies.claims import Claim, Finding, interval, verdict
+from eigencode.studies.claims import Claim, Finding, Published, interval, verdict
 from eigencode.studies.evidence import Evidence, NotTestedError
 from eigencode.studies.papers.schaeffer2020 import BUDGETS, NEED_FILES
 from eigencode.studies.study import MADE
@@ -209,4 +211,26 @@ CLAIMS = (
     Claim("S6", "fig7", "Covariance penalisation lowers α and the whole spectrum.", _s6),
     Claim("S7", "fig7", "Jacobian penalisation shows no relation with adversarial accuracy.", _s7),
     Claim("S8", "fig8", "Adversarial accuracy does not follow α.", _s8),
+)
+
+
+def _exponent(condition: str) -> Callable[[Evidence], pd.Series]:
+    return lambda evidence: _alphas(evidence)[condition]
+
+
+def _accuracy(evidence: Evidence) -> pd.Series:
+    rows = evidence.select("accuracy", perturbation="training", **_PLAIN)
+    if rows.empty:
+        raise NotTestedError("networks without penalties")
+    return rows.set_index("cell")["value"]
+
+
+_INPUTS = {"unperturbed 0": "test images", "zca 0.01": "whitened images"}
+
+PUBLISHED = (
+    *(
+        Published(f"α on {_INPUTS.get(name, name.replace('pca', 'principal components:'))}", "fig4", value, None, _exponent(name))
+        for name, value in _PAPERS.items()
+    ),
+    Published("accuracy without penalties (of which images is not said; here, of training)", "fig7", 0.92, None, _accuracy),
 )
