@@ -79,3 +79,23 @@ def test_every_network_takes_every_image(name, image_shape, generator):
     assert not model.training
     with torch.no_grad():
         assert model(torch.rand(2, *image_shape, generator=generator)).shape == (2, 7)
+
+
+def test_cifar_resnet50_reads_the_robustness_librarys_files(tmp_path, generator):
+    model = models.CifarResNet50()
+    names = set(dict(model.named_parameters()))
+    assert {
+        "conv1.weight",
+        "layer1.0.shortcut.0.weight",
+        "layer4.2.bn3.bias",
+        "layer2.0.shortcut.1.weight",
+        "linear.bias",
+    } <= names
+    assert sum(parameter.numel() for parameter in model.parameters()) == 23_520_842  # as the library's
+    stored = {f"module.model.{name}": value for name, value in model.state_dict().items()}
+    stored |= {"module.normalizer.new_mean": torch.zeros(3, 1, 1), "module.attacker.model.conv1.weight": torch.zeros(1)}
+    torch.save({"model": stored, "epoch": 1}, tmp_path / "cifar_nat.pt")
+    loaded = models.load("cifar_resnet50", weights=tmp_path / "cifar_nat.pt", seed=5)
+    images = torch.rand(2, 3, 32, 32, generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), model.eval()(images))

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from eigencode import datasets, measure, models
@@ -36,6 +37,7 @@ from eigencode.studies import load as load_study
 from eigencode.studies.engines import Done
 from eigencode.studies.judging import claims_of, figures_of
 from eigencode.studies.papers import PAPERS
+from eigencode.studies.papers.schaeffer2020 import RELEASED
 from eigencode.studies.running import run_group
 from eigencode.studies.scheduling import estimated, plan_groups
 from eigencode.studies.study import MADE
@@ -212,6 +214,34 @@ def test_images_are_made_once_and_the_same_without_a_place_to_keep_them(tmp_path
     before = [path.stat().st_mtime_ns for path in made]
     run_study(study, Store(tmp_path / "1.sqlite"), Local(), again=True, states=tmp_path / "states")
     assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw_images = torch.Generator().manual_seed(0)
+    for name in RELEASED.values():
+        folder = tmp_path / "release_datasets" / name
+        folder.mkdir(parents=True)
+        torch.save([torch.rand(6, 3, 32, 32, generator=draw_images) for _ in range(2)], folder / "CIFAR_ims")
+        torch.save([torch.arange(6) for _ in range(2)], folder / "CIFAR_lab")
+    images = torch.rand(60, 3, 32, 32, generator=draw_images)
+    save_file({"inputs": images, "labels": torch.arange(60) % 10}, "images.safetensors")
+    weights = models.load("cifar_resnet50", seed=1).state_dict()
+    for name in ("nat", "l2_0_25", "l2_0_5", "l2_1_0"):
+        torch.save({"model": {f"module.model.{key}": value for key, value in weights.items()}}, f"cifar_{name}.pt")
+    words = "images.data=tensors:images.safetensors training.epochs=1 training.batch_size=30 reading.ranks=jiang reading.count=12"
+    study, store = overridden(load_study("schaeffer2020.released"), words), Store("store.sqlite")
+    summary = run_study(study, store, Local())
+    assert (summary.finished, summary.failed, summary.unstarted) == (7, {}, {})
+    found = Evidence(store, study.cells())
+    alpha = found.select("alpha", perturbation="robust", model="cifar_resnet50")
+    assert set(alpha["network.weights"]) == {"cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt"}
+    assert alpha["value"].nunique() == 1  # one network by four names
+    judged = {claim.name: claim.judged(found) for claim in claims_of(study)}
+    assert set(judged) == {"S4", "S5"}
+    assert judged["S5"].found.startswith("the Robustness library's ResNet-50s")
+    assert judged["S4"].verdict != "not tested"
+    assert draw("schaeffer2020.released", found) is not None
 
 
 def test_a_network_with_weights_is_read_and_not_trained(tmp_path):

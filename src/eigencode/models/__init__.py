@@ -4,6 +4,7 @@ from eigencode.models.checkpoints import load_weights, read_state_dict
 from eigencode.models.loading import GROUPS, expand, load, normalize_inputs
 from eigencode.models.papers import (
     PAPER_MODELS,
+    CifarResNet50,
     JiangNetwork,
     gerum_cnn,
     gerum_deep_mlp,
@@ -14,6 +15,7 @@ from eigencode.models.papers import (
 __all__ = [
     "GROUPS",
     "PAPER_MODELS",
+    "CifarResNet50",
     "JiangNetwork",
     "expand",
     "gerum_cnn",

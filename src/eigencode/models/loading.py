@@ -99,8 +99,8 @@ def load(
     """A network in evaluation mode whose inputs are images in [0, 1].
 
     Args:
-        spec: One of the papers' ("gerum_shallow_mlp", "gerum_deep_mlp", "gerum_cnn", "schaeffer_cnn", "jiang_mlp"),
-            "torchvision:NAME", "timm:NAME", "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY".
+        spec: One of the papers' ("gerum_shallow_mlp", "gerum_deep_mlp", "gerum_cnn", "schaeffer_cnn", "cifar_resnet50",
+            "jiang_mlp"), "torchvision:NAME", "timm:NAME", "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY".
         weights: Checkpoint file; for torchvision and timm also their own weights by name ("DEFAULT"). Default: random.
         image_shape: Channels, height and width, for the papers' networks and factories that take it.
         classes: Number of classes, likewise; for torchvision and timm default 1000.

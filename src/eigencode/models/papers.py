@@ -157,10 +157,78 @@ class JiangNetwork(nn.Module):
         return scores
 
 
+class _Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        wide = _EXPANSION * width
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, wide, 1, bias=False), nn.BatchNorm2d(wide)
+        self.relu1, self.relu2, self.relu3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.shortcut = nn.Sequential()
+        if stride > 1 or channels != wide:
+            self.shortcut.extend([nn.Conv2d(channels, wide, 1, stride, bias=False), nn.BatchNorm2d(wide)])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        code = self.relu1(self.bn1(self.conv1(inputs)))
+        code = self.relu2(self.bn2(self.conv2(code)))
+        summed: Tensor = self.relu3(self.bn3(self.conv3(code)) + self.shortcut(inputs))
+        return summed
+
+
+_EXPANSION = 4
+
+
+class CifarResNet50(nn.Module):
+    """ResNet-50 for small images: a 3x3 first convolution, no first pooling, normalisation of [0, 1] images inside.
+
+    Its parameters are named as in the releases of the Robustness library, whose files ``load_weights`` reads.
+
+    Args:
+        image_shape: Channels, height and width.
+        classes: Number of classes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, image_shape: ImageShape = (3, 32, 32), classes: int = 10) -> None:
+        super().__init__()
+        channels = 64
+        self.conv1, self.bn1 = nn.Conv2d(image_shape[0], channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        for number, blocks in enumerate((3, 4, 6, 3), 1):
+            width, layer = 32 * 2**number, nn.Sequential()
+            for block in range(blocks):
+                layer.append(_Bottleneck(channels, width, 2 if number > 1 and not block else 1))
+                channels = _EXPANSION * width
+            self.add_module(f"layer{number}", layer)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.linear = nn.Linear(channels, classes)
+        coloured = image_shape[0] == len(_CIFAR_MEAN)
+        for name, values in (("mean", _CIFAR_MEAN), ("std", _CIFAR_STD)):
+            own = values if coloured else (sum(values) / len(values),)
+            self.register_buffer(name, torch.tensor(own).view(-1, 1, 1), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scores, shape (n, classes)."""
+        code = self.relu(self.bn1(self.conv1((inputs - self.mean) / self.std)))
+        for number in range(1, 5):
+            code = self.get_submodule(f"layer{number}")(code)
+        scores: Tensor = self.linear(self.flatten(self.pool(code)))
+        return scores
+
+
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+"""Of CIFAR-10's channels, as the Robustness library has them."""
+
 PAPER_MODELS: dict[str, Callable[..., nn.Module]] = {
     "gerum_shallow_mlp": gerum_shallow_mlp,
     "gerum_deep_mlp": gerum_deep_mlp,
     "gerum_cnn": gerum_cnn,
     "schaeffer_cnn": schaeffer_cnn,
+    "cifar_resnet50": CifarResNet50,
     "jiang_mlp": JiangNetwork,
 }

@@ -410,17 +410,19 @@ def _adversarially_trained(evidence: Evidence) -> Figure | None:
     """Schaeffer Fig. 6: the most robust network on the four sets, and all networks on the set of robust features."""
     spectra = _plain_spectra(evidence)
     spectra = spectra[spectra["perturbation"].isin(MADE)]
-    if spectra["adversarial"].nunique() < 2:
+    library = spectra[spectra["model"] == "cifar_resnet50"]
+    spectra = spectra if library.empty else library
+    names = "l2 " + spectra["adversarial"].map("{:g}".format) if library.empty else library["network.weights"]
+    groups = [own for _, own in spectra.assign(name=names).groupby("network", sort=False)]
+    if len(groups) < 2:
         return None
-    most = spectra["adversarial"].max()
     figure, panels = _panels(2, height=4.2)
-    own = spectra[spectra["adversarial"] == most]
-    for (_, row), colour in zip(own.iterrows(), _colours(len(own)), strict=True):
+    for (_, row), colour in zip(groups[-1].iterrows(), _colours(len(groups[-1])), strict=True):
         _spectrum(panels[0], row, row["perturbation"].replace("_", " "), color=colour)
-    _finish(panels[0], f"trained at l2 {most:g}")
-    robust = spectra[spectra["perturbation"] == "robust"].drop_duplicates("adversarial").sort_values("adversarial")
-    for (_, row), colour in zip(robust.iterrows(), _colours(len(robust)), strict=True):
-        _spectrum(panels[1], row, f"l2 {row['adversarial']:g}", color=colour)
+    _finish(panels[0], str(groups[-1]["name"].iloc[0]))
+    for own, colour in zip(groups, _colours(len(groups)), strict=True):
+        for _, row in own[own["perturbation"] == "robust"].iterrows():
+            _spectrum(panels[1], row, row["name"], color=colour)
     _finish(panels[1], "on robust features")
     return figure
 
@@ -470,6 +472,7 @@ _FIGURES: dict[str, Draw] = {
     "schaeffer2020.fig4": _under("pca", "zca"),
     "schaeffer2020.fig5": _made_sets,
     "schaeffer2020.fig6": _adversarially_trained,
+    "schaeffer2020.released": _adversarially_trained,
     "schaeffer2020.fig7": _penalised,
     "schaeffer2020.fig8": _robustness_against_alpha,
     "demo.spectra": partial(_gerum_spectra, ranks=(2, 30)),

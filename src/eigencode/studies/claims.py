@@ -41,12 +41,14 @@ class Claim:
         figure: Figure whose cells are needed.
         statement: What the paper says.
         check: Results -> Finding; raises ``NotTestedError`` where results are missing.
+        also: Other figures whose cells it can be checked with.
     """
 
     name: str
     figure: str
     statement: str
     check: Callable[[Evidence], Finding]
+    also: tuple[str, ...] = ()
 
     def judged(self, evidence: Evidence) -> Finding:
         """The finding, or why there is none."""

@@ -22,7 +22,7 @@ def claims_of(study: Study) -> tuple[Claim, ...]:
     if name not in PAPERS:
         return ()
     claims: Sequence[Claim] = import_module(f"eigencode.studies.papers.{name}_claims").CLAIMS
-    return tuple(claim for claim in claims if not figure or claim.figure == figure)
+    return tuple(claim for claim in claims if not figure or figure in (claim.figure, *claim.also))
 
 
 def published_of(study: Study) -> tuple[Published, ...]:

@@ -95,7 +95,7 @@ class Materials:
         return PrincipalComponents.fit(self.training)
 
     def made(self, told: Perturbed, strength: float) -> ImageSet:
-        """Images that another network makes from training images (Ilyas et al. 2019).
+        """Images that another network makes from training images (Ilyas et al. 2019), or a data set that was made so.
 
         That network is the plan's, with another seed and without penalties, trained adversarially with ``strength`` as its l2
         budget. What was made once is kept beside unfinished training.
@@ -103,6 +103,9 @@ class Materials:
         Raises:
             TrainingError: the other network cannot be trained.
         """
+        if told.data:
+            released = datasets.load(told.data, root=self._data_root)
+            return released.subset(min(told.count or _MADE_FROM, len(released)), seed=0)
         source = _source(self.plan, strength)
         count = min(told.count or _MADE_FROM, len(self.training))
         construction = Construction(told.kind, steps=told.steps)  # type: ignore[arg-type]

@@ -69,6 +69,7 @@ class Perturbed:
         steps: Steps of pgd, or of making images.
         step_size: Length of a step of pgd, input units. Default: 0.01 for linf, 2.5 epsilon / steps for l2.
         spectra: Read spectra too; else accuracy alone, of all networks of a stack together (fgsm and pgd).
+        data: Data set that is shown in place of images that would be made, as in ``datasets.load``.
     """
 
     kind: Kind
@@ -78,6 +79,7 @@ class Perturbed:
     steps: int = 40
     step_size: float | None = None
     spectra: bool = True
+    data: str | None = None
 
     def __post_init__(self) -> None:
         """Checks what types cannot."""
@@ -85,6 +87,8 @@ class Perturbed:
             raise StudyError(f"{self.kind}: `strengths` must hold at least one strength.")
         if not self.spectra and self.kind not in ("fgsm", "pgd"):
             raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
+        if self.data and self.kind not in MADE:
+            raise StudyError(f"{self.kind}: `data` takes the place of images that are made: of {', '.join(MADE)}.")
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 The paper's ImageNet networks (Fig. 2) are read where their images are: ``eigencode reproduce schaeffer2020.fig2 --set
 images.data=image_folder:PATH``, with torchvision's weights. In place of the four data sets of Ilyas et al. and the networks of
 the Robustness library (Figs 5 and 6), which are downloads, stand images that this network makes and networks trained
-adversarially here.
+adversarially here; the released ones are read by ``eigencode reproduce schaeffer2020.released``.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from eigencode.studies.study import Block, Images, Network, Perturbed, Plan, Reading, with_field
 from eigencode.training.settings import Cell, JacobianSettings, Settings, SpectralSettings
@@ -19,17 +21,22 @@ FIGURES = {
     "fig4": "Images projected on their principal components, and whitened",
     "fig5": "Images made of robust and of non-robust features",
     "fig6": "Networks trained adversarially, on the same images",
+    "released": "Figs 5 and 6 with the released data sets and networks",
     "fig7": "Covariance and Jacobian penalties: spectra and accuracy",
     "fig8": "Accuracy under attack against the exponent",
 }
 
-NEED_FILES = {"fig2": "the images of ImageNet: eigencode reproduce schaeffer2020.fig2 --set images.data=image_folder:PATH"}
+NEED_FILES = {
+    "fig2": "the images of ImageNet: eigencode reproduce schaeffer2020.fig2 --set images.data=image_folder:PATH",
+    "released": "the folder release_datasets of Ilyas et al. and the files cifar_nat.pt, cifar_l2_0_25.pt, cifar_l2_0_5.pt and "
+    "cifar_l2_1_0.pt of the Robustness library in this folder: eigencode reproduce schaeffer2020.released",
+}
 """Figures that are made from files of the user's, and by their name alone."""
 
 SOURCES = {
     "network.model": "stated: section 7.2, conv 6 5x5, pool, conv 16 5x5, pool, 400-2000-1000-10, ReLU; Fig. 6: a ResNet-50 of "
     "the Robustness library, here the same network; Fig. 2: eleven networks of five families, of which these are chosen",
-    "network.weights": "stated: torchvision's (Fig. 2)",
+    "network.weights": "stated: torchvision's (Fig. 2); the Robustness library's (Fig. 6, released)",
     "images.data": "stated: CIFAR-10; ImageNet (Fig. 2)",
     "images.size": "chosen: 224 (Fig. 2)",
     "training.adversarial.epsilon": "stated: l2 budgets 0, 0.25, 0.5, 1 (Fig. 6); chosen: 7 steps, as that library's examples",
@@ -54,8 +61,7 @@ _NOISE = (0.05, 0.1, 0.2, 0.5)
 _COMPONENTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _PGD = Perturbed("pgd", (2 / 255, 4 / 255, 8 / 255), count=3000, steps=20, step_size=1 / 255, spectra=False)
 
-BUDGETS = (0.0, 0.25, 0.5, 1.0)
-"""Of adversarial training, l2."""
+_BUDGETS = (0.0, 0.25, 0.5, 1.0)
 _ROBUST_BUDGET = 0.5
 
 
@@ -76,6 +82,12 @@ PLAN = Plan(
     member=Cell(learning_rate=1e-3),
     reading=Reading(ranks=(10, 316)),
 )
+
+RELEASED = {"robust": "d_robust_CIFAR", "non_robust": "d_non_robust_CIFAR", "random_target": "drand_CIFAR"}
+RELEASED["deterministic_target"] = "ddet_CIFAR"
+"""Folders of Ilyas et al.'s release."""
+
+_RELEASED_WEIGHTS = ("cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt")
 
 _INPUTS = (
     Perturbed("gaussian", _NOISE),
@@ -107,8 +119,13 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     seeds = (0,) if scale == "quick" else (0, 1, 2)
     sets = _made({"paper": 1000, "cpu": 200, "quick": 50}[scale])
     if figure == "fig6":
-        budgets = BUDGETS if scale != "quick" else (0.0, 1.0)
+        budgets = _BUDGETS if scale != "quick" else (0.0, 1.0)
         return (Block(with_field(plan, "reading.perturbations", sets), {"training.adversarial.epsilon": budgets}, seeds),)
+    if figure == "released":
+        sets = tuple(replace(told, data=f"ilyas:release_datasets/{RELEASED[told.kind]}") for told in sets)
+        trained = with_field(plan, "reading.perturbations", sets)
+        library = replace(IMAGENET, network=Network("cifar_resnet50"), images=Images("cifar10"), reading=trained.reading)
+        return (Block(trained, {}, seeds), Block(library, {"network.weights": _RELEASED_WEIGHTS}))
     if figure in ("fig3", "fig4", "fig5"):  # read together: the network is trained once
         return (Block(with_field(plan, "reading.perturbations", (*_INPUTS, *sets)), {}, seeds),)
     plan = with_field(plan, "reading.perturbations", (_PGD,))
