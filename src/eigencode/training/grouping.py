@@ -55,9 +55,9 @@ def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device
     batch = min(settings.batch_size, len(images))
     if device == "cpu":
         return _MOST_ON_CPU if parameters * batch < _SMALL_STEP else 1
-    free, _ = torch.cuda.mem_get_info(device)
+    _, whole = torch.cuda.mem_get_info(device)  # not what is free: a run that is started again groups as before
     each = 4 * _COPIES * (parameters + batch * images.inputs[0].numel() * 10)
-    return max(1, int(_MEMORY_SHARE * free / each))
+    return max(1, int(_MEMORY_SHARE * whole / each))
 
 
 @dataclass
