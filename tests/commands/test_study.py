@@ -64,6 +64,11 @@ def test_report_has_claims_figures_and_data(capsys, store):
     page = (store / "report" / "report.html").read_text()
     assert "smoke" in page
     assert "chosen: 200" in page
+    lines = (store / "report" / "report.md").read_text().splitlines()
+    claims = [line for line in lines if line.startswith("| J")]
+    assert [line.split()[1] for line in claims] == [claim["claim"] for claim in record["claims"]]
+    assert {line.replace("\\|", "").count("|") for line in claims} == {5}
+    assert [row["paper"] for row in record["published"]] == ["0.95 to 1", "0.56", "0.86", "1.04"]
     assert len(pd.read_parquet(store / "report" / "results.parquet")) > 1000
     status, out, _ = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", store / "five", "--json"))
     assert [claim["claim"] for claim in json.loads(out)["claims"]] == ["J4", "J5"]

@@ -12,7 +12,7 @@ import pandas as pd
 from eigencode.commands.study import chosen_study
 from eigencode.configuration import ReportConfig
 from eigencode.errors import StudyError
-from eigencode.reports import check_folder, print_rows, render_page, write_folder
+from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.judging import cells_table, figures_of, study_record
@@ -42,6 +42,7 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
         cells.to_csv(partial / "cells.csv", index=False)
+        (partial / "report.md").write_text(render_markdown("study", record=record), encoding="utf-8")
 
     written = write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)
     if config.json:

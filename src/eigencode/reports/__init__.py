@@ -1,7 +1,7 @@
 """Figures, tables and pages of what was measured."""
 
 from eigencode.reports.figures import plot_along_layers, plot_spectra, plot_spectrum
-from eigencode.reports.page import check_folder, render_page, write_folder, write_report
+from eigencode.reports.page import check_folder, render_markdown, render_page, write_folder, write_report
 from eigencode.reports.perturbed_figures import (
     plot_accuracy_against_alpha,
     plot_examples,
@@ -24,6 +24,7 @@ __all__ = [
     "plot_spectrum",
     "print_rows",
     "print_table",
+    "render_markdown",
     "render_page",
     "rounded",
     "write_folder",

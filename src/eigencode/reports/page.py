@@ -177,6 +177,23 @@ def render_page(template: str, *, figures: Mapping[str, Figure], **content: Any)
     return environment.get_template(f"{template}.html.j2").render(figures=sources, **content)
 
 
+def render_markdown(template: str, **content: Any) -> str:
+    """Tables as Markdown, to be pasted elsewhere.
+
+    Args:
+        template: Name of the template.
+        content: What the template shows.
+
+    Returns:
+        Markdown.
+    """
+    environment = Environment(
+        loader=PackageLoader("eigencode.reports"), autoescape=False, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
+    return environment.get_template(f"{template}.md.j2").render(**content)
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")

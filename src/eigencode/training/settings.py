@@ -181,6 +181,8 @@ class Settings:
             raise TrainingError(f"`adversarial.steps` must be at least 1; got {self.adversarial.steps}.")
         if self.adversarial.epsilon < 0:
             raise TrainingError(f"`adversarial.epsilon` must be at least 0; got {self.adversarial.epsilon}.")
+        if self.optimizer == "adam" and self.momentum:
+            raise TrainingError(f'`momentum` is of optimizer "sgd"; got {self.momentum:g} with "adam". Leave one of them out.')
         if self.rule != "backpropagation" and (self.optimizer != "sgd" or self.momentum or self.weight_decay):
             raise TrainingError(
                 f'`rule` {self.rule!r} takes plain stochastic gradient descent; got optimizer "{self.optimizer}", momentum '
