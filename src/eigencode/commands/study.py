@@ -16,9 +16,10 @@ from eigencode.errors import StudyError, UsageError
 from eigencode.reports import print_rows
 from eigencode.studies import Local, RayEngine, Store, Study, from_yaml, load, overridden, paper, plan_groups, run_study, shrunk
 from eigencode.studies.engines import Engine
+from eigencode.studies.estimating import estimated
 from eigencode.studies.files import to_yaml
 from eigencode.studies.papers import PAPERS
-from eigencode.studies.scheduling import Group, Summary, estimated
+from eigencode.studies.scheduling import Group, Summary
 
 
 def run(config: StudyConfig) -> None:
@@ -121,7 +122,7 @@ def say(summary: Summary, config: StudyChoice) -> None:
         print(f"{count} failed: {reason}", file=sys.stderr)
     for reason, count in summary.unstarted.items():
         print(f"{count} could not start: {reason}", file=sys.stderr)
-    if reasons or summary.unstarted:
+    if summary.finished < summary.cells:
         remedy = " Cells that failed are run again with --retry." if reasons else ""
         raise StudyError(
             f"{summary.cells - summary.finished} of {summary.cells} cells are missing, for the reasons above.{remedy}"

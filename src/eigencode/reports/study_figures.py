@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from eigencode.reports.figures import new_figure
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.evidence import Evidence
+from eigencode.studies.papers.schaeffer2020 import LIBRARYS
 from eigencode.studies.study import MADE
 
 Draw = Callable[[Evidence], Figure | None]
@@ -406,23 +407,28 @@ def _made_sets(evidence: Evidence) -> Figure | None:
     return figure
 
 
+def _budget(trained: str) -> float:
+    """Budget of adversarial training: of "l2 0.25", or of the Robustness library's file cifar_l2_0_25.pt; 0 for cifar_nat.pt."""
+    number = trained.removesuffix(".pt").replace("l2_", "l2 ").rpartition("l2 ")[2].replace("_", ".")
+    return float(number) if number.replace(".", "").isdigit() else 0.0
+
+
 def _adversarially_trained(evidence: Evidence) -> Figure | None:
     """Schaeffer Fig. 6: the most robust network on the four sets, and all networks on the set of robust features."""
     spectra = _plain_spectra(evidence)
     spectra = spectra[spectra["perturbation"].isin(MADE)]
-    library = spectra[spectra["model"] == "cifar_resnet50"]
-    spectra = spectra if library.empty else library
-    names = "l2 " + spectra["adversarial"].map("{:g}".format) if library.empty else library["network.weights"]
-    groups = [own for _, own in spectra.assign(name=names).groupby("network", sort=False)]
+    library = spectra[spectra["model"] == LIBRARYS]
+    spectra = (spectra if library.empty else library).sort_values(["adversarial", "trained"])
+    groups = sorted((own for _, own in spectra.groupby("network")), key=lambda own: _budget(own["trained"].iloc[0]))
     if len(groups) < 2:
         return None
     figure, panels = _panels(2, height=4.2)
     for (_, row), colour in zip(groups[-1].iterrows(), _colours(len(groups[-1])), strict=True):
         _spectrum(panels[0], row, row["perturbation"].replace("_", " "), color=colour)
-    _finish(panels[0], str(groups[-1]["name"].iloc[0]))
+    _finish(panels[0], f"trained: {groups[-1]['trained'].iloc[0]}")
     for own, colour in zip(groups, _colours(len(groups)), strict=True):
         for _, row in own[own["perturbation"] == "robust"].iterrows():
-            _spectrum(panels[1], row, row["name"], color=colour)
+            _spectrum(panels[1], row, row["trained"], color=colour)
     _finish(panels[1], "on robust features")
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from eigencode.studies.study import Plan
 
 _PATIENCE = 5.0
 """Seconds in which a cluster must answer."""
+
+
+_AHEAD = 2
+"""Tasks that a cluster is given for each that it has room for: some wait there, so that it grows if it can; the others are left
+to other processes."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,18 @@ class RayEngine:
     def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
         """See ``Engine``."""
         del report  # of tasks elsewhere nothing is known until they end
+        given = iter(tasks)
+        first = next(given, None)
+        if first is None:
+            return
         ray = self._ray
         self._start()
         remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(run_task)
-        waiting = {remote.remote(task): task for task in tasks}
+        waiting: dict[Any, Task] = {remote.remote(first): first}
         try:
             while waiting:
+                for task in itertools.islice(given, max(0, _AHEAD * self._at_once() - len(waiting))):
+                    waiting[remote.remote(task)] = task
                 (ended,), _ = ray.wait(list(waiting), num_returns=1)
                 task = waiting.pop(ended)
                 try:
@@ -105,6 +117,12 @@ class RayEngine:
                     yield Done(task, [], f"Ray: {' '.join(str(error).split())[:200]}")
         finally:
             ray.shutdown()
+
+    def _at_once(self) -> int:
+        """Tasks that the cluster has room for, as it is now."""
+        there = self._ray.cluster_resources()
+        wanted = {"CPU": self._cpus, "GPU": self._gpus}
+        return max(1, int(min(there.get(name, 0) / amount for name, amount in wanted.items() if amount)))
 
     def _start(self) -> None:
         if self._address and "://" not in self._address and ":" in self._address:

@@ -24,7 +24,8 @@ class Evidence:
         plans: The cells; those that are not finished, or failed, are left out.
 
     Attributes:
-        cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, beta (strength of the
+        cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, trained (norm and
+            budget of adversarial training, or the file of weights), beta (strength of the
             spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
             alone), every other field that varies by its dotted name, finished, seconds, code_revision, hardware.
         rows: Tidy results joined with these; a network that was read in several cells is there once.
@@ -109,6 +110,7 @@ _NAMED = (
     "training.epochs",
     "training.jacobian.kind",
     "training.adversarial.epsilon",
+    "network.weights",
     "member.seed",
     "member.target",
     "member.strength",
@@ -124,9 +126,10 @@ def _fields(plan: Plan) -> dict[str, Any]:
         "width": plan.network.options.get("width", np.nan),
         "data": plan.images.data,
         "form": plan.training.spectral.form,
-        "epochs": plan.training.epochs,
+        "epochs": 0 if plan.network.weights else plan.training.epochs,
         "jacobian_kind": plan.training.jacobian.kind,
         "adversarial": plan.training.adversarial.epsilon,
+        "trained": plan.network.weights or f"{plan.training.adversarial.norm} {plan.training.adversarial.epsilon:g}",
         "beta": member["strength"],
         "network": plan.network_identity,
         **{name: member[name] for name in ("seed", "target", "covariance", "jacobian")},

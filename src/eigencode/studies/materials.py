@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -29,7 +30,7 @@ Report = Callable[[str, int, int], None]
 SOURCE_SEED = 1000
 """Seed of networks with whose features images are made; no shipped study reads a network of this seed."""
 
-_MADE_FROM = 3000
+MADE_FROM = 3000
 """Images that are made where a plan does not say how many."""
 
 
@@ -88,7 +89,7 @@ class Materials:
     def perturbation(self, told: Perturbed) -> Any:
         """A perturbation or attack."""
         components = lambda: self._components  # noqa: E731 - fitted only if it is asked for
-        return by_name(told.kind, components=components, norm=told.norm, steps=told.steps, step_size=told.step_size)
+        return by_name(told.kind, components=components, norm=told.norm, steps=told.n_steps, step_size=told.step_size)
 
     @cached_property
     def _components(self) -> PrincipalComponents:
@@ -104,22 +105,43 @@ class Materials:
             TrainingError: the other network cannot be trained.
         """
         if told.data:
-            released = datasets.load(told.data, root=self._data_root)
-            return released.subset(min(told.count or _MADE_FROM, len(released)), seed=0)
-        source = _source(self.plan, strength)
-        count = min(told.count or _MADE_FROM, len(self.training))
-        construction = Construction(told.kind, steps=told.steps)  # type: ignore[arg-type]
+            found = self.released[told.data]
+            return found.subset(min(told.count or MADE_FROM, len(found)), seed=0)
+        source = source_of(self.plan, strength)
+        count = min(told.count or MADE_FROM, len(self.training))
+        construction = Construction(told.kind, steps=told.n_steps)  # type: ignore[arg-type]
         if self._states is None:
             return self._make(source, construction, count, None).images
         folder = self._states.absolute() / "made" / f"{RESULT_VERSION}-{source.network_identity}"
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([count, asdict(construction)], sort_keys=True)
+        text = json.dumps([self._digest, count, asdict(construction)], sort_keys=True)
         path = folder / f"{told.kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.safetensors"
         with FileLock(folder / "lock"):  # several processes may need the same images
             if not path.exists():
-                self._make(source, construction, count, folder).save(path.with_suffix(".partial"))
-                path.with_suffix(".partial").replace(path)
+                partial = path.with_suffix(".partial")
+                self._make(source, construction, count, folder).save(partial)
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+                partial.replace(path)
         return datasets.load(f"tensors:{path}")
+
+    @cached_property
+    def released(self) -> dict[str, ImageSet]:
+        """Data sets that the plan names in place of images that would be made.
+
+        Raises:
+            DataError: one is not there.
+        """
+        named = {told.data for told in self.plan.reading.perturbations if told.data}
+        return {name: datasets.load(name, root=self._data_root) for name in sorted(named)}
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the training images, so that images made from others are not taken for theirs."""
+        digest = hashlib.sha256()
+        for tensor in (self.training.inputs, self.training.labels):
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
 
     def _make(self, source: Plan, construction: Construction, count: int, folder: Path | None) -> ConstructedSet:
         name = source.network_identity
@@ -140,7 +162,7 @@ class Materials:
             self._report(stage, done, total)
 
 
-def _source(plan: Plan, budget: float) -> Plan:
+def source_of(plan: Plan, budget: float) -> Plan:
     """The plan of a network that makes images: trained alone, as nothing but the budget of its attacks says."""
     attacked = replace(plan.training.adversarial, epsilon=budget, norm="l2")
     training = replace(plan.training, adversarial=attacked, spectral=SpectralSettings(layers=""), jacobian=JacobianSettings())

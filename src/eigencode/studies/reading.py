@@ -58,9 +58,11 @@ def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[Spec
     for told in reading.perturbations:
         if not told.spectra:
             continue
-        shown = images if told.count is None else _subset(test, told.count)
-        found = _made if told.kind in MADE else _perturbed
-        more_rows, more_spectra = found(network, materials, told, shown, layers)
+        if told.kind in MADE:
+            more_rows, more_spectra = _made(network, materials, told, layers)
+        else:
+            shown = images if told.count is None else _subset(test, told.count)
+            more_rows, more_spectra = _perturbed(network, materials, told, shown, layers)
         rows += more_rows
         kept += more_spectra
     if reading.stimuli:
@@ -89,9 +91,7 @@ def _perturbed(
     return rows, kept
 
 
-def _made(
-    network: nn.Module, materials: Materials, told: Perturbed, _images: ImageSet, layers: list[str]
-) -> tuple[list[Row], list[SpectrumRecord]]:
+def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: list[str]) -> tuple[list[Row], list[SpectrumRecord]]:
     rows: list[Row] = []
     kept = []
     for strength in told.strengths:

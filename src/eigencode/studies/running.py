@@ -65,6 +65,7 @@ def run_group(
     started = time.perf_counter()
     materials = Materials(plans[0], data_root=data_root, device=device, states=states, report=report)
     cells = [plan.member for plan in plans]
+    _ = materials.released, materials.test  # what is not there is told before hours of training
     if plans[0].network.weights:
         trained = Trained({cell: materials.network(cell) for cell in cells})
     else:
@@ -104,6 +105,8 @@ def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None =
         TrainingError: fewer than 1 asked for.
         EigencodeError: data or a network that is not there.
     """
+    if plan.network.weights:
+        return asked or 1  # nothing is trained
     materials = Materials(plan, data_root=data_root, device=device)
     network = materials.network(plan.member)
     return group_size(network, materials.training, plan.training, device=materials.device, asked=asked)

@@ -98,7 +98,8 @@ class Store:
     @staticmethod
     def is_there(address: str | Path) -> bool:
         """Whether a file is there; a database elsewhere is taken to be."""
-        return "://" in str(address) or Path(address).exists()
+        place = str(address).removeprefix("sqlite:///")
+        return "://" in place or Path(place).exists()
 
     def finished(self) -> dict[str, str | None]:
         """Identity of every cell that is there -> why it failed, or None.
@@ -110,6 +111,11 @@ class Store:
             rows = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error, _CELLS.c.result_version)).all()
         self._check_versions(row.result_version for row in rows)
         return {row.id: row.error for row in rows}
+
+    def stamps(self) -> dict[str, str]:
+        """Identity of every cell that is there, failed ones too -> when it was stored."""
+        with self._reached(), self._engine.begin() as connection:
+            return {row.id: row.finished for row in connection.execute(sa.select(_CELLS.c.id, _CELLS.c.finished))}
 
     def _check_versions(self, versions_there: Iterable[int]) -> None:
         others = sorted(set(versions_there) - {RESULT_VERSION})
@@ -131,7 +137,7 @@ class Store:
         """
         about = {
             "result_version": RESULT_VERSION,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
             "code_revision": code_revision(),
             "versions": versions(),
             "hardware": hardware(),

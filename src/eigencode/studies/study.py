@@ -31,7 +31,8 @@ class Network:
     Args:
         model: Name, as in ``models.load``.
         options: Of the papers' networks: width, depth, classifier_std of jiang_mlp.
-        weights: Trained weights, as in ``models.load``: such a network is read as it is, and not trained.
+        weights: Trained weights, as in ``models.load``: such a network is read as it is, and not trained. The name of the file
+            is part of a cell's identity, its contents are not.
     """
 
     model: str = "gerum_shallow_mlp"
@@ -66,7 +67,7 @@ class Perturbed:
         strengths: Its strengths; of images made by another network, the l2 budgets of that network's adversarial training.
         count: Test images. Default: as many as the reading's.
         norm: Norm of an attack's budget.
-        steps: Steps of pgd, or of making images.
+        steps: Steps of pgd, or of making images. Default: 40; for images 1000, and 100 towards targets.
         step_size: Length of a step of pgd, input units. Default: 0.01 for linf, 2.5 epsilon / steps for l2.
         spectra: Read spectra too; else accuracy alone, of all networks of a stack together (fgsm and pgd).
         data: Data set that is shown in place of images that would be made, as in ``datasets.load``.
@@ -76,7 +77,7 @@ class Perturbed:
     strengths: tuple[float, ...]
     count: int | None = None
     norm: Literal["linf", "l2"] = "linf"
-    steps: int = 40
+    steps: int | None = None
     step_size: float | None = None
     spectra: bool = True
     data: str | None = None
@@ -89,6 +90,15 @@ class Perturbed:
             raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
         if self.data and self.kind not in MADE:
             raise StudyError(f"{self.kind}: `data` takes the place of images that are made: of {', '.join(MADE)}.")
+        if self.kind in MADE and (self.norm != "linf" or self.step_size is not None):
+            raise StudyError(f"{self.kind}: images are made within l2, with steps of 0.1; leave out `norm` and `step_size`.")
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of pgd, or of making images."""
+        return self.steps or {"robust": 1000, "non_robust": 1000, "random_target": 100, "deterministic_target": 100}.get(
+            self.kind, 40
+        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,8 @@ class Plan:
         """Refuses what studies do not know."""
         if isinstance(self.member.target, Mapping) or isinstance(self.member.strength, Mapping):
             raise StudyError("A study has one target and one strength for all penalised layers; got one for each layer.")
+        if self.network.weights and any(told.kind in MADE and not told.data for told in self.reading.perturbations):
+            raise StudyError("Images cannot be made for a network with `weights`, which is not trained. Name their `data`.")
 
     @property
     def network_identity(self) -> str:
@@ -191,7 +203,7 @@ class Block:
                 plan = with_field(plan, name, value)
             if plan.member.strength == 0:
                 plan = with_field(plan, "member.target", self.plan.member.target)
-            for seed in self.seeds:
+            for seed in (0,) if plan.network.weights else self.seeds:  # nothing is random about a network with its weights
                 yield with_field(plan, "member.seed", seed)
 
 
@@ -238,10 +250,12 @@ def _shrunk(block: Block) -> Block:
         replace(each, strengths=_ends(each.strengths), count=_FEW, steps=5 if each.kind in MADE else 3)
         for each in plan.reading.perturbations
     )
+    own = ":" in plan.images.data or plan.network.weights or any(each.data for each in few)  # files that are to be used
+    data = plan.images.data if own else "digits"
     stimuli = tuple(count for count in (_FEW, 2 * _FEW) if plan.reading.stimuli)
     smaller = replace(
         plan,
-        images=Images(plan.images.data if ":" in plan.images.data else "digits", train_count=8 * _FEW, test_count=8 * _FEW),
+        images=replace(plan.images, data=data, train_count=8 * _FEW, test_count=8 * _FEW),
         training=replace(told, epochs=min(told.epochs, 2), batch_size=min(told.batch_size, 4 * _FEW), measure_every=1),
         reading=replace(plan.reading, count=8 * _FEW, perturbations=few, stimuli=stimuli),
     )

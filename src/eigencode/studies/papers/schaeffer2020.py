@@ -38,6 +38,8 @@ SOURCES = {
     "the Robustness library, here the same network; Fig. 2: eleven networks of five families, of which these are chosen",
     "network.weights": "stated: torchvision's (Fig. 2); the Robustness library's (Fig. 6, released)",
     "images.data": "stated: CIFAR-10; ImageNet (Fig. 2)",
+    "images.test_count": "stated: 3000 random images (Fig. 2)",
+    "images.train_count": "as many (Fig. 2, of which nothing is trained)",
     "images.size": "chosen: 224 (Fig. 2)",
     "training.adversarial.epsilon": "stated: l2 budgets 0, 0.25, 0.5, 1 (Fig. 6); chosen: 7 steps, as that library's examples",
     "training.epochs": "chosen: 20, at scale cpu 5; the paper names an accuracy of 92 % alone",
@@ -83,9 +85,16 @@ PLAN = Plan(
     reading=Reading(ranks=(10, 316)),
 )
 
-RELEASED = {"robust": "d_robust_CIFAR", "non_robust": "d_non_robust_CIFAR", "random_target": "drand_CIFAR"}
-RELEASED["deterministic_target"] = "ddet_CIFAR"
+RELEASED = {
+    "robust": "d_robust_CIFAR",
+    "non_robust": "d_non_robust_CIFAR",
+    "random_target": "drand_CIFAR",
+    "deterministic_target": "ddet_CIFAR",
+}
 """Folders of Ilyas et al.'s release."""
+
+LIBRARYS = "cifar_resnet50"
+"""The network of the Robustness library, whose weights are a release."""
 
 _RELEASED_WEIGHTS = ("cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt")
 
@@ -98,7 +107,7 @@ _INPUTS = (
 
 IMAGENET = Plan(
     network=Network("torchvision:resnet50", weights="DEFAULT"),
-    images=Images("image_folder:imagenet", size=224),
+    images=Images("image_folder:imagenet", train_count=3000, test_count=3000, size=224),
     reading=Reading(ranks=(10, 316)),
 )
 
@@ -124,7 +133,7 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     if figure == "released":
         sets = tuple(replace(told, data=f"ilyas:release_datasets/{RELEASED[told.kind]}") for told in sets)
         trained = with_field(plan, "reading.perturbations", sets)
-        library = replace(IMAGENET, network=Network("cifar_resnet50"), images=Images("cifar10"), reading=trained.reading)
+        library = replace(IMAGENET, network=Network(LIBRARYS), images=Images("cifar10"), reading=trained.reading)
         return (Block(trained, {}, seeds), Block(library, {"network.weights": _RELEASED_WEIGHTS}))
     if figure in ("fig3", "fig4", "fig5"):  # read together: the network is trained once
         return (Block(with_field(plan, "reading.perturbations", (*_INPUTS, *sets)), {}, seeds),)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from eigencode.studies.claims import Claim, Finding, Published, interval, verdict
 from eigencode.studies.evidence import Evidence, NotTestedError
-from eigencode.studies.papers.schaeffer2020 import NEED_FILES
+from eigencode.studies.papers.schaeffer2020 import LIBRARYS, NEED_FILES
 from eigencode.studies.study import MADE
 
 _SIMILAR = 0.1
@@ -26,9 +26,6 @@ _PAPERS = {"unperturbed 0": 1.03, "pca 8": 1.21, "pca 4": 1.20, "pca 1": 1.20, "
 
 _SAME = 0.1
 """Mean distance of two spectra over the ranks of the fit, in decades, up to which they are called the same."""
-
-_LIBRARYS = "cifar_resnet50"
-"""The network of the Robustness library, whose weights are a release."""
 
 _NEAR_FOUR = (3.0, 5.0)
 
@@ -99,20 +96,14 @@ def _sets(evidence: Evidence, **where: Any) -> pd.DataFrame:
     rows = evidence.select("alpha", perturbation=list(MADE), **where)
     if set(rows["perturbation"]) != set(MADE):
         raise NotTestedError("networks read on all four data sets")
-    rows = rows.assign(trained=_training_of(rows))
     return rows.pivot_table(index=["trained", "seed"], columns="perturbation", values="value").dropna()[list(MADE)]
-
-
-def _training_of(rows: pd.DataFrame) -> pd.Series:
-    """How networks were trained, in a few characters: the budget of attacks, or the file that their weights are from."""
-    told = "l2 " + rows["adversarial"].map("{:g}".format)
-    return rows["network.weights"].fillna(told) if "network.weights" in rows else told
 
 
 def _s4(evidence: Evidence) -> Finding:
     table = _sets(evidence, **_PLAIN)
     spectra = evidence.spectra
-    spectra = spectra[spectra["perturbation"].isin(MADE) & (spectra["adversarial"] == 0) & (spectra["model"] == _PLAIN["model"])]
+    plain = evidence.select("alpha", perturbation=list(MADE), **_PLAIN)["network"]
+    spectra = spectra[spectra["perturbation"].isin(MADE) & spectra["network"].isin(plain)]
     apart = []
     for _, own in spectra.groupby("network"):
         logs = [np.log10(np.maximum(values[9:316], values[0] * np.finfo(float).eps)) for values in own["eigenvalues"]]
@@ -126,8 +117,8 @@ def _s4(evidence: Evidence) -> Finding:
 
 
 def _s5(evidence: Evidence) -> Finding:
-    released = bool((evidence.cells["model"] == _LIBRARYS).any())
-    table = _sets(evidence, model=_LIBRARYS if released else _PLAIN["model"], covariance=0.0, jacobian=0.0)
+    released = bool((evidence.cells["model"] == LIBRARYS).any())
+    table = _sets(evidence, model=LIBRARYS if released else _PLAIN["model"], covariance=0.0, jacobian=0.0)
     if table.index.get_level_values("trained").nunique() < 2:
         raise NotTestedError("networks trained adversarially, read on all four data sets")
     means = table.groupby("trained").mean()
@@ -162,8 +153,8 @@ def _robust(evidence: Evidence) -> pd.DataFrame:
 
     The strength is that where the mean is nearest to half of the clean accuracy: networks that all fail or all stand say nothing.
     """
-    rows = evidence.select("accuracy", perturbation="pgd", model="schaeffer_cnn")
-    clean = evidence.select("accuracy", perturbation="held_out", model="schaeffer_cnn")["value"].mean()
+    rows = evidence.select("accuracy", perturbation="pgd", model="schaeffer_cnn", adversarial=0.0)
+    clean = evidence.select("accuracy", perturbation="held_out", network=list(rows["network"]))["value"].mean()
     if rows.empty or pd.isna(clean):
         raise NotTestedError("networks attacked by PGD")
     means = rows.groupby("strength")["value"].mean()
@@ -233,7 +224,7 @@ def _accuracy(evidence: Evidence) -> pd.Series:
     rows = evidence.select("accuracy", perturbation="training", **_PLAIN)
     if rows.empty:
         raise NotTestedError("networks without penalties")
-    return rows.set_index("cell")["value"]
+    return rows.groupby("seed")["value"].mean()  # one network may be there twice, with penalties of another kind and no weight
 
 
 _INPUTS = {"unperturbed 0": "test images", "zca 0.01": "whitened images"}
