@@ -15,7 +15,7 @@ from eigencode.errors import StudyError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.studies import Evidence, Store, Study
-from eigencode.studies.judging import cells_table, figures_of, study_record
+from eigencode.studies.judging import cells_table, figures_of, results_table, study_record
 
 
 def run(config: ReportConfig) -> None:
@@ -37,7 +37,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     record = study_record(study, evidence, configuration=asdict(config))
     figures = {name: figure for name in figures_of(study) if (figure := draw(name, evidence)) is not None}
     cells = cells_table(evidence)
-    page = render_page("study", record=record, figures=figures, rows=cells)
+    results = results_table(evidence)
+    page = render_page("study", record=record, figures=figures, rows=cells, results=results)
 
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
@@ -53,7 +54,7 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
         if record["published"]:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
-        print_rows(cells, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
+        print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
     print(f"Report: {written}", file=sys.stderr)
 
 

@@ -18,6 +18,8 @@ from eigencode.studies.files import split_words
 
 _SHOWN = 40
 
+_VALUES = 12
+
 
 def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
@@ -25,21 +27,26 @@ def run(config: ResultsConfig) -> None:
     rows = Evidence(Store(config.store, make=False), study.cells()).rows
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
-    table = grouped(filtered(rows, config.where), config.group)
+    rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))  # a network without the penalty has no target
+    rows = filtered(rows, config.where)
+    table = grouped(rows, config.group)
     if config.export:
         _export(table, Path(config.export))
     if config.json:
         values: list[dict[Any, Any]] = json.loads(table.to_json(orient="records"))
         print(json.dumps(values, indent=2))
         return
+    if pooled := averaged_over(rows, config.group):
+        print(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.", file=sys.stderr)
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
     shown = (
         table.drop(columns=constant).head(_SHOWN).map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
     )
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
     print_rows(shown, title=f"{study.name}: {len(table)} rows{more}")
-    if constant and len(table):
-        print(", ".join(f"{name} {table[name].iloc[0]}" for name in constant), file=sys.stderr)
+    told = [name for name in constant if pd.notna(table[name].iloc[0])]
+    if told:
+        print("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in told), file=sys.stderr)
 
 
 def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -56,12 +63,30 @@ def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
         column = rows[name]
         if pd.api.types.is_numeric_dtype(column):
             try:
-                rows = rows[column.isin([float(value) for value in wanted])]
+                chosen = rows[column.isin([float(value) for value in wanted])]
             except ValueError:
                 raise UsageError(f"--where: {name} is a number; got {text!r}.") from None
         else:
-            rows = rows[column.isin(wanted)]
+            chosen = rows[column.isin(wanted)]
+        if chosen.empty and len(rows):
+            there = ", ".join(str(value) for value in sorted(column.dropna().unique())[:_VALUES])
+            raise UsageError(f"--where: no row has {name} {text!r}. There are {there}.")
+        rows = chosen
     return rows
+
+
+def averaged_over(rows: pd.DataFrame, group: str) -> str:
+    """Columns that rows of one group differ in, beside networks' seeds, with their numbers of values; empty if there are none."""
+    names = [*_names(group), "quantity"]
+    if not _names(group) or rows.empty:
+        return ""
+    others = [name for name in rows if name not in (*names, "seed", "cell", "network", "value", "epoch")]
+    numbers = rows.groupby(list(dict.fromkeys(names)), dropna=False)[others].nunique(dropna=False).max()
+    return ", ".join(f"{name} ({count} values)" for name, count in numbers.items() if count > 1)
+
+
+def _names(group: str) -> list[str]:
+    return [name.strip() for name in group.split(",") if name.strip()]
 
 
 def grouped(rows: pd.DataFrame, group: str) -> pd.DataFrame:
@@ -70,7 +95,7 @@ def grouped(rows: pd.DataFrame, group: str) -> pd.DataFrame:
     Raises:
         UsageError: no such column.
     """
-    names = [name.strip() for name in group.split(",") if name.strip()]
+    names = _names(group)
     if not names:
         return rows
     unknown = [name for name in names if name not in rows]

@@ -154,6 +154,9 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     size = f"{cells} cells in {len(groups)} groups, {missing} to run"
     title = f"{study.name} ({study.scale}): {size}, about {_duration(seconds)} on this machine"
     _print(pd.DataFrame(rows), title, as_json=config.json)
+    for reason in dict.fromkeys(group.reason for group in groups if group.reason):
+        count = sum(len(group.missing) for group in groups if group.reason == reason)
+        print(f"{count} cannot start: {reason}", file=sys.stderr)
 
 
 def _duration(seconds: float) -> str:

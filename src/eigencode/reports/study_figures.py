@@ -24,7 +24,7 @@ _WIDTH = 200
 
 
 def draw(name: str, evidence: Evidence) -> Figure | None:
-    """The figure of a study, such as jiang2020.fig5; None where there is no drawing of it, or no results.
+    """The figure of a study, such as jiang2020.fig5; of a study of a user's own, its spectra; None without results.
 
     Args:
         name: Paper and figure.
@@ -33,8 +33,8 @@ def draw(name: str, evidence: Evidence) -> Figure | None:
     Returns:
         Figure.
     """
-    maker = _FIGURES.get(name)
-    return maker(evidence) if maker and not evidence.rows.empty else None
+    maker = _FIGURES.get(name, _own_spectra)
+    return None if evidence.rows.empty else maker(evidence)
 
 
 def _colours(count: int) -> Any:
@@ -471,6 +471,28 @@ def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
     panel.legend(fontsize=7, frameon=False)
     return figure
 
+
+_MOST_SPECTRA = 12
+
+
+def _own_spectra(evidence: Evidence) -> Figure | None:
+    """Spectra of the last layer read from the first networks of any study, of one seed."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["seed"] == spectra["seed"].min())]
+    if spectra.empty:
+        return None
+    layer = spectra["layer"].iloc[-1]
+    spectra = spectra[spectra["layer"] == layer].sort_values(["beta", "target", "adversarial"])[:_MOST_SPECTRA]
+    varied = [name for name in (*_TOLD, *(name for name in spectra if "." in name)) if spectra[name].nunique() > 1]
+    figure, (panel,) = _panels(1, height=4.2)
+    for (_, row), colour in zip(spectra.iterrows(), _colours(len(spectra)), strict=True):
+        _spectrum(panel, row, ", ".join(f"{name} {row[name]}" for name in varied) or row["model"], color=colour)
+    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=f"{layer}, one seed")
+    panel.legend(fontsize=6, frameon=False)
+    return figure
+
+
+_TOLD = ("model", "data", "form", "epochs", "trained", "beta", "target", "covariance", "jacobian")
 
 _FIGURES: dict[str, Draw] = {
     "schaeffer2020.fig2": _networks,

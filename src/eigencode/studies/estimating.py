@@ -28,6 +28,10 @@ _SHARE_OF_PEAK = 0.4
 """Of a matrix product's speed that trainings of small networks reached."""
 
 
+_A_STEP, _A_PASS = 0.004, 0.05
+"""Seconds that a step and a pass over test images took at least, with a slow processor."""
+
+
 def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[Group]:
     """Groups with a rough time on one CPU process of this machine, and memory: arithmetic over measured speed."""
     speed = _SHARE_OF_PEAK * _products_per_second()
@@ -40,10 +44,12 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
             found.append(group)
             continue
         passes *= len(group.missing)
+        seconds = 0.0
         if group.missing:
             passes += _making(group.plans[0], made, data_root)
+            seconds = _overhead(group, data_root)
         memory *= min(group.stack, len(group.plans))
-        found.append(replace(group, seconds=forward * passes / speed, memory=memory))
+        found.append(replace(group, seconds=seconds + forward * passes / speed, memory=memory))
     return found
 
 
@@ -65,6 +71,16 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     units = test.inputs[0].numel() + parameters / max(1, test.inputs[0].numel())
     return counter.get_total_flops(), passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + held
+
+
+def _overhead(group: Group, data_root: str | None) -> float:
+    """Seconds that a group costs however small its networks are: for each step of a stack, and each pass over test images."""
+    plan = group.plans[0]
+    steps = 0
+    if not plan.network.weights:
+        steps = plan.training.epochs * math.ceil(len(_images(plan.images, "train", data_root)) / plan.training.batch_size)
+    read = 1 + sum(len(told.strengths) for told in plan.reading.perturbations)
+    return _A_STEP * steps + len(group.missing) * (_A_PASS * read + _A_PASS * plan.training.epochs)
 
 
 def _training_passes(plan: Plan, data_root: str | None) -> float:

@@ -55,7 +55,7 @@ def overridden(study: Study, words: str) -> Study:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             equals = ""
-        if not equals:
+        if not equals or not text:
             raise StudyError(f"--set takes field=value, such as training.epochs=3; got {word!r}.")
         for block in blocks:
             if name == "seeds":
@@ -65,7 +65,9 @@ def overridden(study: Study, words: str) -> Study:
             else:
                 _put(block["plan"], name, value)
                 block["grid"].pop(name, None)
-    return _checked({**dataclasses.asdict(study), "blocks": blocks}, "--set")
+    changed = _checked({**dataclasses.asdict(study), "blocks": blocks}, "--set")
+    changed.cells()  # refuses a grid without any
+    return changed
 
 
 def split_words(text: str, option: str) -> list[str]:

@@ -35,10 +35,10 @@ def published_of(study: Study) -> tuple[Published, ...]:
 
 
 def figures_of(study: Study) -> list[str]:
-    """Names of the figures that a study has, such as jiang2020.fig5."""
+    """Names of the figures that a study has, such as jiang2020.fig5; of a user's own, spectra."""
     name, _, figure = study.name.partition(".")
     if name not in PAPERS:
-        return []
+        return ["spectra"]
     return [f"{name}.{each}" for each in ([figure] if figure else paper(name).figures)]
 
 
@@ -78,18 +78,37 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
-    cells = evidence.cells.drop(columns=["cell", "network", "finished", "code_revision", "hardware"])
-    varied = [
-        name
-        for name in cells
-        if name not in ("seed", "seconds") and (cells[name].nunique() > 1 or name in ("model", "data", "epochs"))
-    ]
+    cells, varied = evidence.cells, _varied(evidence.cells)
     if cells.empty:
         return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
     cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))
     grouped = cells.groupby(varied, dropna=False)
     table = grouped.agg(seeds=("seed", "count"), seconds=("seconds", "mean")).reset_index()
     return table.rename(columns={"seconds": "seconds each"}).map(_shown)
+
+
+def results_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each kind of cell and layer: accuracy, exponent and dimension on test images, mean ± standard deviation."""
+    told = {"accuracy": ("held_out", "accuracy"), "α": ("unperturbed", "alpha"), "dimension": ("unperturbed", "dimension")}
+    varied = [name for name in _varied(evidence.cells) if name not in ("model", "data", "epochs")]
+    parts = []
+    for column, (perturbation, quantity) in told.items():
+        rows = evidence.select(quantity, perturbation=perturbation)
+        rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
+        over = rows.groupby([*varied, "layer"], dropna=False)["value"]
+        parts.append(
+            (over.mean().map("{:.3f}".format) + over.std().map(lambda sd: "" if math.isnan(sd) else f" ± {sd:.3f}")).rename(
+                column
+            )
+        )
+    return pd.concat(parts, axis=1).fillna("–").reset_index().map(_shown)
+
+
+def _varied(cells: pd.DataFrame) -> list[str]:
+    """Columns that tell kinds of cells apart, and those that every table names."""
+    left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
+    names = [str(name) for name in cells if name not in left_out]
+    return [name for name in names if cells[name].nunique() > 1 or name in ("model", "data", "epochs")]
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from eigencode.errors import EigencodeError
+from eigencode.activations import select_layers, trace
+from eigencode.errors import ActivationError, EigencodeError
 from eigencode.studies.materials import Materials, Report
 from eigencode.studies.reading import ROW, SpectrumRecord, as_table, attacked, read
 from eigencode.studies.study import RESULT_VERSION, Plan
@@ -65,7 +66,12 @@ def run_group(
     started = time.perf_counter()
     materials = Materials(plans[0], data_root=data_root, device=device, states=states, report=report)
     cells = [plan.member for plan in plans]
-    _ = materials.released, materials.test  # what is not there is told before hours of training
+    try:  # what cannot be read is told before hours of training
+        _ = materials.released
+        layers = materials.plan.reading.layers.split(",")
+        select_layers(trace(materials.network(cells[0]), materials.test.inputs[:2].to(materials.device)), layers)
+    except ActivationError as error:
+        return failed_group(plans, str(error))
     if plans[0].network.weights:
         trained = Trained({cell: materials.network(cell) for cell in cells})
     else:

@@ -33,6 +33,7 @@ class Group:
         stack: Networks that a stack may have here.
         seconds: Estimated time for the missing ones on this machine; NaN where it cannot be estimated.
         memory: Estimated bytes.
+        reason: Why the group cannot start here, if it cannot: data or a network that is not there.
     """
 
     plans: tuple[Plan, ...]
@@ -40,6 +41,7 @@ class Group:
     stack: int
     seconds: float = math.nan
     memory: float = math.nan
+    reason: str | None = None
 
 
 @dataclass
@@ -91,13 +93,14 @@ def plan_groups(
     kept = {} if again else {identity: error for identity, error in there.items() if not (retry and error)}
     groups = []
     for plans in groups_of(study.cells()):
+        reason = None
         try:
             size = stack_size(plans[0], data_root=data_root, device=device, asked=stack)
-        except (DataError, ModelError):
-            size = 1  # the engine says why
+        except (DataError, ModelError) as error:
+            size, reason = 1, str(error)
         for start in range(0, len(plans), size):
             part = tuple(plans[start : start + size])
-            groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size))
+            groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason))
     return groups
 
 

@@ -92,7 +92,7 @@ class Store:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
         self._writing = self._engine.execution_options(writing=True)
-        with self._reached():
+        with self._reached("Name another file or database."):
             self._migrate()
 
     @staticmethod
@@ -242,17 +242,18 @@ class Store:
                 )
             if present == newest:
                 return
-            if present is None and sa.inspect(connection).has_table("cells"):
+            there = sa.inspect(connection).get_table_names() if present is None else []
+            if "cells" in there or (there and self._engine.dialect.name == "sqlite"):
                 raise StudyError(f"--store {self.address} is a database of something else. Use another.")
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _reached(self, otherwise: str = "What was finished before is unharmed.") -> Iterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
-            raise StudyError(f"--store {self.address}: {_reason(error)}. What was finished before is unharmed.") from None
+            raise StudyError(f"--store {self.address}: {_reason(error)}. {otherwise}") from None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

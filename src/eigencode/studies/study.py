@@ -84,6 +84,8 @@ class Perturbed:
 
     def __post_init__(self) -> None:
         """Checks what types cannot."""
+        if self.count is not None and self.count < 1:
+            raise StudyError(f"{self.kind}: `count` must be at least 1; got {self.count}.")
         if not self.strengths:
             raise StudyError(f"{self.kind}: `strengths` must hold at least one strength.")
         if not self.spectra and self.kind not in ("fgsm", "pgd"):
@@ -118,6 +120,11 @@ class Reading:
     count: int = 3000
     perturbations: tuple[Perturbed, ...] = ()
     stimuli: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        if self.count < 1:
+            raise StudyError(f"reading: `count` must be at least 1; got {self.count}.")
 
 
 @dataclass(frozen=True)
