@@ -99,6 +99,39 @@ def test_results_are_filtered_grouped_and_exported(capsys, store, tmp_path):
     assert pd.read_parquet(tmp_path / "all.parquet")["epoch"].nunique() == 2
 
 
+def test_results_say_what_they_average_over(capsys, store):
+    chosen = ["--where", "quantity=alpha perturbation=unperturbed"]
+    _, _, err = run(capsys, *smoke(store, "results", "jiang2020", *chosen, "--group", "layer"))
+    assert "Averaged over width (3 values): name them in --group" in err
+    _, _, err = run(capsys, *smoke(store, "results", "jiang2020", *chosen, "--group", "layer,width"))
+    assert "Averaged" not in err
+    status, _, err = run(capsys, *smoke(store, "results", "jiang2020", "--where", "quantity=alhpa"))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "no row has quantity 'alhpa'. There are accuracy, alpha," in err
+
+
+def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = "training.epochs=2 seeds=2 images.train_count=200 reading.perturbations=[] grid.member.target=1,2"
+    _, out, _ = run(capsys, "study", "show", "demo", "--set", words)
+    (tmp_path / "mine.yaml").write_text(out.replace("name: demo", "name: mine"))
+    assert run(capsys, "study", "run", "mine.yaml", "--store", "mine.sqlite")[0] == 0
+    status, out, _ = run(capsys, "report", "mine.yaml", "--store", "mine.sqlite", "--out", "mine")
+    assert status == 0
+    assert out.count("±") == 9  # accuracy, exponent and dimension of a baseline and two targets
+    assert (tmp_path / "mine" / "figures" / "spectra.png").exists()
+    status, *_ = run(capsys, "results", "mine.yaml", "--store", "mine.sqlite", "--group", "target", "--export", "mine.csv")
+    assert status == 0
+    assert pd.read_csv("mine.csv").groupby("target", dropna=False)["count"].sum().shape == (3,)  # the baseline has no target
+
+
+def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, "study", "plan", "demo", "--set", "images.data=cifar100")
+    assert status == 0
+    assert err.startswith("8 cannot start: load: no data set is called 'cifar100'.")
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
@@ -108,6 +141,7 @@ def test_results_are_filtered_grouped_and_exported(capsys, store, tmp_path):
         (["study", "run", "mine.yaml"], 1, "mine.yaml cannot be read (No such file or directory). Check the path."),
         (["study", "run", "jiang2020.fig6", "--set", "training.epoch=3"], 1, "--set: a study has no field 'epoch' here"),
         (["study", "run", "jiang2020.fig6", "--set", "seeds=0"], 1, "the grid has no cells"),
+        (["study", "show", "demo", "--set", "grid.member.target="], 1, "--set takes field=value"),
         (["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"], 2, "--address 10.0.0.1:1 is of a Ray cluster."),
         (["study", "plan", "jiang2020.fig6", "--store", "nosuch://x"], 1, "Give a file or a database URL."),
         (

@@ -247,6 +247,14 @@ def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
     assert draw("schaeffer2020.released", found) is not None
 
 
+def test_a_layer_that_does_not_exist_is_told_before_training(tmp_path):
+    plan = replace(PLAN, reading=replace(PLAN.reading, layers="nosuch"))
+    seen = []
+    (record,) = run_group([plan], report=lambda *words: seen.append(words))
+    assert record.error.startswith("`layers`: no layer is called 'nosuch'")
+    assert seen == []
+
+
 def test_a_released_data_set_that_is_not_there_is_told_before_training(tmp_path):
     told = (Perturbed("robust", (0.5,), data="ilyas:nowhere"),)
     plan = replace(PLAN, reading=replace(PLAN.reading, perturbations=told))

@@ -161,7 +161,7 @@ def test_a_newer_schema_is_refused(address):
         ("postgresql+psycopg://localhost:1/x", "connection refused|Connection refused"),
         ("nosuch://x", "Give a file or a database URL"),
         ("/proc/nowhere/store.sqlite", "cannot be made"),
-        (__file__, "file is not a database"),
+        (__file__, r"file is not a database\. Name another file or database\."),
     ],
 )
 def test_databases_that_cannot_be_reached(address, message):
@@ -169,7 +169,15 @@ def test_databases_that_cannot_be_reached(address, message):
         Store(address)
 
 
-def test_another_database_is_left_alone(tmp_path):
-    execute(str(tmp_path / "other.sqlite"), "CREATE TABLE cells (cell TEXT)")
+@pytest.mark.parametrize("table", ["cells", "letters"])
+def test_another_database_is_left_alone(table, tmp_path):
+    execute(str(tmp_path / "other.sqlite"), f"CREATE TABLE {table} (cell TEXT)")
     with pytest.raises(StudyError, match="is a database of something else"):
         Store(tmp_path / "other.sqlite")
+
+
+def test_a_store_that_is_only_read_is_not_made(tmp_path):
+    for address in (tmp_path / "no.sqlite", f"sqlite:///{tmp_path / 'no.sqlite'}"):
+        with pytest.raises(StudyError, match="does not exist: nothing has been run into it yet"):
+            Store(address, make=False)
+    assert not list(tmp_path.iterdir())
