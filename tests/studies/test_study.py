@@ -81,7 +81,7 @@ def test_fields_are_overridden_in_every_block():
     ("words", "message"),
     [
         ("training.epoch=3", "--set: a study has no field 'epoch' here; there are epochs, batch_size"),
-        ("training.epochs=many", "Expected a <class 'int'>. Got value: many"),
+        ("training.epochs=many", "plan.training.epochs: Expected a whole number. Got value: many"),
         ("epochs", "--set takes field=value, such as training.epochs=3; got 'epochs'."),
         ("grid.member.targe=1", "A study has no field 'targe' here. There are seed, learning_rate, target"),
         ("training.epochs=0", "`epochs` must be at least 1; got 0."),
@@ -105,7 +105,9 @@ def test_wrong_files_are_refused(tmp_path):
     for text, message in (
         ("a: [", "is no YAML file"),
         ("3", "holds no study"),
-        (to_yaml(study()).replace("train_count", "train_cuont"), "train_cuont"),
+        (to_yaml(study()).replace("train_count", "train_cuont"), "images.train_cuont: a study has no such field"),
+        (to_yaml(study()).replace("kind: fgsm", "kind: fgms"), r"kind: Expected a value among 'gaussian', .*Got value: fgms"),
+        (to_yaml(study()).replace("- 2.0", "- two"), r"blocks\[0\]\.grid\.member\.target: .*Given value: two"),
     ):
         path.write_text(text)
         with pytest.raises(StudyError, match=message):
@@ -161,3 +163,10 @@ def test_shrunk_keeps_the_shape_of_a_study():
     assert Settings().epochs > max(cell.training.epochs for cell in small.cells())
     own = Study("x", "x", (Block(Plan(network=Network("gerum_cnn")), {}, (3,)),))
     assert shrunk(own).cells()[0].network.model == "gerum_cnn"
+
+
+def test_a_number_of_seeds_in_a_file(tmp_path):
+    text = to_yaml(replace(study(), blocks=(Block(Plan(), {}, (0, 1, 2)),)))
+    (tmp_path / "mine.yaml").write_text(text.replace("seeds:\n  - 0\n  - 1\n  - 2\n", "seeds: 3\n"))
+    assert "seeds: 3" in (tmp_path / "mine.yaml").read_text()
+    assert from_yaml(tmp_path / "mine.yaml").blocks[0].seeds == (0, 1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from eigencode.errors import StudyError
 from eigencode.studies.study import Study, with_field
+
+_LONGEST = 500
 
 
 def to_yaml(study: Study) -> str:
@@ -34,6 +37,9 @@ def from_yaml(path: Path) -> Study:
         raise StudyError(f"{path} is no YAML file. Write one with: eigencode study show NAME") from None
     if not isinstance(given, dict):
         raise StudyError(f"{path} holds no study. Write one with: eigencode study show NAME")
+    for block in given.get("blocks") or []:
+        if isinstance(block, dict) and isinstance(block.get("seeds"), int):
+            block["seeds"] = list(range(block["seeds"]))
     return _checked(given, str(path))
 
 
@@ -101,19 +107,37 @@ def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
 
 
 def _checked(given: dict[str, Any], source: str) -> Study:
+    study = _parsed(given, source)
+    for number, block in enumerate(study.blocks):
+        for name, values in block.grid.items():
+            for value in values:
+                with_field(block.plan, name, value)  # a field of that name
+                plan = _plain(dataclasses.asdict(block.plan))
+                _put(plan, name, _plain(value), free=True)
+                _parsed({"name": study.name, "title": "", "blocks": [{"plan": plan}]}, f"{source}: blocks[{number}].grid.{name}")
+    return study
+
+
+def _parsed(given: dict[str, Any], source: str) -> Study:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Study)
     try:
-        read = parser.instantiate(parser.parse_object(_plain(given)))
-        study = Study(**vars(read))
-        for block in study.blocks:
-            for name, values in block.grid.items():
-                for value in values:
-                    with_field(block.plan, name, value)
+        return Study(**vars(parser.instantiate(parser.parse_object(_plain(given)))))
     except (ArgumentError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{source}: {reason[:300]}") from None
-    return study
+        raise StudyError(f"{source}: {_in_words(str(error))}") from None
+
+
+def _in_words(error: str) -> str:
+    """What jsonargparse says of a value, without Python's words: the field, what was expected, and what was given."""
+    text = re.sub(r"Problem with given class_path '[^']*':", "", " ".join(error.split()))
+    place = ".".join(re.findall(r'Parser key "([^"]+)":', text))
+    text = re.sub(r'Parser key "[^"]+":\s*', "", text).strip()
+    if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
+        place, text = f"{place}.{unknown[1]}.{unknown[2]}", "a study has no such field. See its fields with: eigencode study show"
+    for python, word in (("<class 'int'>", "whole number"), ("<class 'float'>", "number"), ("<class 'tuple'>", "list")):
+        text = text.replace(python, word)
+    text = re.sub(r"typing.Literal\[([^\]]*)\]", r"value among \1", text)
+    return f"{place}: {text}"[:_LONGEST]
 
 
 def _plain(value: Any) -> Any:
