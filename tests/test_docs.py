@@ -24,6 +24,7 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
     "reproduce demo": "reproduce demo --smoke",
     "--scale paper --store": "--smoke --store",
+    "--set training.epochs=5 --store": "--smoke --store",
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
     "--epochs 60": "--epochs 1",
