@@ -1,6 +1,4 @@
 import gc
-import subprocess
-import sys
 import weakref
 
 import pytest
@@ -12,6 +10,7 @@ import eigencode as ec
 from eigencode.errors import ActivationError, DataError, EigencodeError, ModelError, SpectrumError
 from eigencode.measurement import collect, measure, parse_bytes, summary_row
 from oracles import spectra as oracle
+from processes import torchrun
 
 SAME = 1e-10  # float64 eigenvalues, relative to the largest
 
@@ -286,20 +285,8 @@ dist.destroy_process_group()
 
 
 def test_processes_share_the_images(tmp_path):
-    from spectra.test_accumulator import _one_thread
-
     (tmp_path / "worker.py").write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(tmp_path / "worker.py"),
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
-    assert done.returncode == 0, done.stderr
+    torchrun(tmp_path / "worker.py", tmp_path)
     model = ec.models.load("gerum_deep_mlp", image_shape=(1, 8, 8)).double()
     alone = measure(model, ec.datasets.load("digits").inputs.double(), layers="all")
     lines = [line.split() for path in tmp_path.glob("*.txt") for line in path.read_text().splitlines()]

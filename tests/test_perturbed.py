@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import ActivationError, AttackError, DataError, EigencodeError
 from eigencode.perturbations import GaussianNoise, PrincipalComponents, PureNoise
 from eigencode.perturbed import perturbed_spectra
+from processes import torchrun
 
 
 def accuracy(model, inputs, labels):
@@ -138,17 +137,13 @@ dist.destroy_process_group()
 
 
 def test_processes_agree_on_the_accuracy(tmp_path):
-    from spectra.test_accumulator import _one_thread
-
     (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
-    assert done.returncode == 0, done.stderr
+    told = torchrun(tmp_path / "worker.py")
     images = ec.datasets.load("digits", count=100)
     model = ec.models.load("jiang_mlp", image_shape=images.shape)
     for family, layers in ((GaussianNoise, "layers.0"), (LayerAttack("gaussian"), "layers.1")):
         alone = perturbed_spectra(model, images, family, strengths=[0.3], layers=layers)
-        assert done.stdout.count(str([condition.accuracy for condition in alone.conditions])) == 2
+        assert told.count(str([condition.accuracy for condition in alone.conditions])) == 2
 
 
 def test_a_failure_inside_a_strength_loses_no_other(trained_cnn, digits):

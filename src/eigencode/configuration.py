@@ -16,8 +16,9 @@ class NetworkAndImages:
     """A network, its images, and where to run.
 
     Args:
-        model: Network: a paper's (gerum_shallow_mlp, gerum_deep_mlp, gerum_cnn, schaeffer_cnn, jiang_mlp), torchvision:NAME,
-            timm:NAME, file:PATH.py:FACTORY, module:PACKAGE.MODULE:FACTORY, or (measure) schaeffer2020 for that paper's eleven.
+        model: Network: a paper's (gerum_shallow_mlp, gerum_deep_mlp, gerum_cnn, schaeffer_cnn, cifar_resnet50, jiang_mlp),
+            torchvision:NAME, timm:NAME, file:PATH.py:FACTORY, module:PACKAGE.MODULE:FACTORY, or (measure) schaeffer2020 for
+            that paper's eleven.
         weights: Checkpoint file (.safetensors, .pt), or for torchvision and timm the name of their own (DEFAULT).
         data: Images: digits, mnist, fashion_mnist, cifar10, image_folder:PATH, tensors:PATH or ilyas:PATH.
         split: Part of the data set.

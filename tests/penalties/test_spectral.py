@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ from eigencode import datasets, models
 from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties import SpectralPenalty, Tracking
 from oracles import penalties as oracle
+from processes import torchrun
 
 SAME = 1e-9  # float64 decompositions of well separated eigenvalues
 ALPHA_ERROR, COSINE = 2e-3, 0.99  # what the tracked solver promises along a training, for targets up to 3
@@ -320,8 +319,7 @@ dist.destroy_process_group()
 def test_two_processes_give_the_gradient_of_one(solver, tmp_path):
     script = tmp_path / "distributed.py"
     script.write_text(_DISTRIBUTED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent)
+    torchrun(script, tmp_path, folder=Path(__file__).parent)
     ranks = (2, 8) if solver == "dense" else (6, 40)
     penalty = SpectralPenalty(2.0, ranks=ranks, solver=solver)
     for step in range(2):

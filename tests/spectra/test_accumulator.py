@@ -1,7 +1,4 @@
-import subprocess
-import sys
 from itertools import pairwise, permutations
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +9,7 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
 from eigencode.spectra.sketch import sketch_error
 from oracles import spectra as oracle
+from processes import torchrun
 
 SAME = 1e-10  # relative to the largest eigenvalue: what float64 sums and solvers guarantee, with room to spare
 
@@ -215,17 +213,7 @@ dist.destroy_process_group()
 def test_any_number_of_processes_gives_the_same(processes, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
-        str(script),
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_one_thread())
-    assert done.returncode == 0, done.stderr
+    torchrun(script, tmp_path, processes=processes)
     lines = [line.split() for path in tmp_path.glob("*.txt") for line in path.read_text().splitlines()]
     assert len(lines) == 2 * processes
     for shape in ((60, 200), (3000, 20)):
@@ -235,12 +223,6 @@ def test_any_number_of_processes_gives_the_same(processes, tmp_path):
             if line[0] == str(shape[0]):
                 assert line[2] == str(shape[0])
                 assert_same(torch.tensor([float.fromhex(v) for v in line[3:]], dtype=torch.float64), expected)
-
-
-def _one_thread():
-    import os
-
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 
 
 class TestErrors:
