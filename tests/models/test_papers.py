@@ -83,14 +83,14 @@ def test_every_network_takes_every_image(name, image_shape, generator):
 
 def test_cifar_resnet50_reads_the_robustness_librarys_files(tmp_path, generator):
     model = models.CifarResNet50()
-    names = set(dict(model.named_parameters()))
-    assert {
-        "conv1.weight",
-        "layer1.0.shortcut.0.weight",
-        "layer4.2.bn3.bias",
-        "layer2.0.shortcut.1.weight",
-        "linear.bias",
-    } <= names
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = {"conv1.weight", "linear.weight", "linear.bias", *(f"bn1.{name}" for name in norm)}
+    for layer, blocks in enumerate((3, 4, 6, 3), 1):
+        for block in range(blocks):
+            names |= {f"layer{layer}.{block}.conv{number}.weight" for number in (1, 2, 3)}
+            names |= {f"layer{layer}.{block}.bn{number}.{name}" for number in (1, 2, 3) for name in norm}
+        names |= {f"layer{layer}.0.shortcut.0.weight", *(f"layer{layer}.0.shortcut.1.{name}" for name in norm)}
+    assert set(model.state_dict()) == names
     assert sum(parameter.numel() for parameter in model.parameters()) == 23_520_842  # as the library's
     stored = {f"module.model.{name}": value for name, value in model.state_dict().items()}
     stored |= {"module.normalizer.new_mean": torch.zeros(3, 1, 1), "module.attacker.model.conv1.weight": torch.zeros(1)}
