@@ -116,6 +116,9 @@ def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):
     _, out, _ = run(capsys, "study", "show", "demo", "--set", words)
     (tmp_path / "mine.yaml").write_text(out.replace("name: demo", "name: mine"))
     assert run(capsys, "study", "run", "mine.yaml", "--store", "mine.sqlite")[0] == 0
+    beyond = ["--set", "reading.ranks=[2,600]"]
+    _, _, err = run(capsys, "study", "run", "mine.yaml", "--store", "mine.sqlite", *beyond)
+    assert "6 have no exponent at tanh1: `reading.ranks` reach beyond its dimensions." in err
     status, out, _ = run(capsys, "report", "mine.yaml", "--store", "mine.sqlite", "--out", "mine")
     assert status == 0
     assert out.count("±") == 9  # accuracy, exponent and dimension of a baseline and two targets

@@ -255,6 +255,14 @@ def test_a_layer_that_does_not_exist_is_told_before_training(tmp_path):
     assert seen == []
 
 
+def test_a_window_beyond_the_data_is_told(tmp_path):
+    plan = replace(PLAN, reading=Reading("tanh1,tanh3", (90, 200), 100))
+    summary = run_study(Study("x", "", (Block(plan),)), Store(tmp_path / "s.sqlite"), Local())
+    assert (summary.finished, summary.without_exponent) == (1, {"tanh1": 1, "tanh3": 1})
+    fitting = replace(plan, reading=replace(plan.reading, ranks="jiang"))
+    assert run_study(Study("x", "", (Block(fitting),)), Store(tmp_path / "s.sqlite"), Local()).without_exponent == {}
+
+
 def test_a_released_data_set_that_is_not_there_is_told_before_training(tmp_path):
     told = (Perturbed("robust", (0.5,), data="ilyas:nowhere"),)
     plan = replace(PLAN, reading=replace(PLAN.reading, perturbations=told))

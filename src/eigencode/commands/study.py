@@ -115,6 +115,10 @@ def say(summary: Summary, config: StudyChoice) -> None:
     """
     text = f"{summary.finished} of {summary.cells} cells are finished ({summary.new} of them now, {summary.seconds:.0f} s)"
     print(f"{text}, in {config.store}.", file=sys.stderr)
+    for layer, count in summary.without_exponent.items():
+        print(
+            f"{count} have no exponent at {layer}: `reading.ranks` reach beyond its dimensions. Choose others.", file=sys.stderr
+        )
     reasons: dict[str, int] = {}
     for reason in summary.failed.values():
         reasons[reason] = reasons.get(reason, 0) + 1

@@ -12,7 +12,7 @@ import pandas as pd
 from eigencode.activations import select_layers, trace
 from eigencode.errors import ActivationError, EigencodeError
 from eigencode.studies.materials import Materials, Report
-from eigencode.studies.reading import ROW, SpectrumRecord, as_table, attacked, read
+from eigencode.studies.reading import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
 from eigencode.studies.study import RESULT_VERSION, Plan
 from eigencode.training import Cell
 from eigencode.training.grouping import Trained, group_size
@@ -102,6 +102,13 @@ def run_group(
 def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
     """Records of cells that all failed for one reason."""
     return [CellRecord(plan, _nothing(), error=reason) for plan in plans]
+
+
+def without_exponent(record: CellRecord) -> list[str]:
+    """Layers whose spectrum of test images has too few ranks for the fit."""
+    fitted = record.rows[(record.rows["perturbation"] == UNPERTURBED) & (record.rows["quantity"] == "alpha")]
+    measured = [each.layer for each in record.spectra if each.perturbation == UNPERTURBED]
+    return [layer for layer in measured if layer not in set(fitted["layer"])]
 
 
 def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None) -> int:

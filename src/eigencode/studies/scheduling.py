@@ -11,7 +11,7 @@ from pathlib import Path
 from eigencode.errors import DataError, ModelError
 from eigencode.studies.engines import Engine, Task
 from eigencode.studies.materials import Report
-from eigencode.studies.running import stack_size
+from eigencode.studies.running import stack_size, without_exponent
 from eigencode.studies.sharing import FreeTasks
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan, Study, groups_of
@@ -54,6 +54,7 @@ class Summary:
         new: Cells that this run finished.
         failed: Identity -> why, of cells in the store with an error.
         unstarted: Reasons why groups could not start -> cells concerned.
+        without_exponent: Layer -> new cells whose spectrum of test images does not reach the ranks of the fit there.
         seconds: Seconds of this run.
     """
 
@@ -62,6 +63,7 @@ class Summary:
     new: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     unstarted: dict[str, int] = field(default_factory=dict)
+    without_exponent: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -159,6 +161,8 @@ def run_study(
                     store.save(outcome.records, again=again)
                     failures = sum(record.error is not None for record in outcome.records)
                     summary.new += len(outcome.records) - failures
+                    for layer in (layer for record in outcome.records for layer in without_exponent(record)):
+                        summary.without_exponent[layer] = summary.without_exponent.get(layer, 0) + 1
                     progress["done"] += len(outcome.records)
                     progress["failed"] += failures
                 free.release(outcome.task, keep=bool(outcome.reason))
