@@ -59,7 +59,7 @@ class Engine(Protocol):
     """Runs tasks."""
 
     def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
-        """Yields each task as it ends."""
+        """Yields each task as it ends; a task is locked from when it is taken, so take no more than will soon be run."""
         ...
 
 

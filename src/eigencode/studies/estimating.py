@@ -17,7 +17,7 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
 from eigencode.studies.materials import MADE_FROM, source_of
 from eigencode.studies.scheduling import Group
-from eigencode.studies.study import MADE, Images, Perturbed, Plan
+from eigencode.studies.study import MADE, Images, Plan
 
 _BACKWARD = 3
 """A training step is a forward pass and a backward pass of twice its arithmetic."""
@@ -107,15 +107,11 @@ def _making(plan: Plan, made: set[str], data_root: str | None) -> float:
             source = source_of(plan, strength)
             if source.identity not in made:
                 passes += _training_passes(source, data_root)
-            images = f"{source.identity} {_made_as(told)}"
+            images = f"{source.identity} {told.kind} {told.count} {told.n_steps}"
             if images not in made:
                 passes += _BACKWARD * told.n_steps * (told.count or MADE_FROM)
             made |= {source.identity, images}
     return passes
-
-
-def _made_as(told: Perturbed) -> str:
-    return f"{told.kind} {told.count} {told.n_steps}"
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,41 @@
+"""What drawings of studies share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eigencode.reports.figures import new_figure
+from eigencode.studies.evidence import Evidence
+
+Draw = Callable[[Evidence], Figure | None]
+
+
+def colours(count: int) -> Any:
+    """As many colours, from dark to light."""
+    return colormaps["viridis"](np.linspace(0, 0.92, max(count, 1)))
+
+
+def panels_of(columns: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side; the height in inches."""
+    figure = new_figure(4.2 * columns, height)
+    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
+
+
+def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
+    """One spectrum down to 1e-8 of its first eigenvalue."""
+    values = row["eigenvalues"]
+    values = values[values > values[0] * 1e-8]
+    panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=label, **style)
+
+
+def finish(panel: Axes, title: str, ranks: tuple[int, int] = (10, 316)) -> None:
+    """Labels a panel of spectra and marks the ranks of the fit."""
+    panel.axvspan(*ranks, color="grey", alpha=0.1, lw=0)
+    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=title)
+    panel.legend(fontsize=7, frameon=False)

@@ -1,0 +1,186 @@
+"""Figures of Jiang, Zhou & Huang 2020."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from eigencode.reports.study_figures.drawing import Draw, colours, panels_of, spectrum
+from eigencode.spectra.dimension import power_law_dimension
+from eigencode.studies.evidence import Evidence
+
+_WIDTH = 200
+
+
+def _layer_number(layer: str) -> int:
+    return int(layer.split(".")[1]) + 1
+
+
+def _by_layer(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(number=rows["layer"].map(_layer_number)).sort_values("number")
+
+
+def _errors(evidence: Evidence) -> Figure | None:
+    """Jiang Fig. 2: training (lines) and test error (symbols) over epochs."""
+    figure, (panel,) = panels_of(1, height=4.2)
+    rows = _by_layer(evidence.select("accuracy", width=_WIDTH, epoch=None, perturbation=["training", "held_out"]))
+    groups = list(rows.groupby("number"))
+    for (number, own), colour in zip(groups, colours(len(groups)), strict=True):
+        for condition, style in (("training", "-"), ("held_out", "o")):
+            mean = 1 - own[own["perturbation"] == condition].groupby("epoch")["value"].mean()
+            label = f"layer {number}" if style == "-" else None
+            panel.plot(mean.index, mean, style, color=colour, ms=2.5, lw=1, label=label)
+    panel.set(xlabel="epoch", ylabel="error rate", yscale="log", title="lines: training, symbols: test")
+    panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _spectra_of_layers(evidence: Evidence) -> Figure | None:
+    """Jiang Fig. 3: spectra of all layers of one network."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["width"] == _WIDTH)]
+    if spectra.empty:
+        return None
+    spectra = _by_layer(spectra[spectra["seed"] == spectra["seed"].min()])
+    figure, (panel,) = panels_of(1, height=4.2)
+    for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
+        spectrum(panel, row, f"layer {row['number']}", color=colour)
+    panel.axvline(10, color="grey", ls=":", lw=0.8)
+    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title="dotted: last rank of the fit")
+    panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _along_layers(evidence: Evidence) -> Figure | None:
+    """Jiang Fig. 4: accuracy and exponent along the layers, for each width."""
+    figure, panels = panels_of(2)
+    for panel, (quantity, condition, title) in zip(
+        panels, (("accuracy", "held_out", "test accuracy"), ("alpha", "unperturbed", "exponent α")), strict=True
+    ):
+        rows = _by_layer(evidence.select(quantity, perturbation=condition))
+        groups = list(rows.groupby("width"))
+        for (width, own), colour in zip(groups, colours(len(groups)), strict=True):
+            over = own.groupby("number")["value"]
+            panel.errorbar(
+                over.mean().index,
+                over.mean(),
+                yerr=over.std(),
+                color=colour,
+                capsize=2,
+                marker="o",
+                ms=3,
+                lw=1,
+                label=f"N = {width:g}",
+            )
+        panel.set(xlabel="layer", ylabel=title)
+    panels[0].legend(fontsize=7, frameon=False)
+    panels[1].axhline(1, color="grey", ls=":", lw=0.8)
+    panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
+    return figure
+
+
+def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
+    """Jiang Fig. 5: exponent against accuracy, with standard errors."""
+    accuracy = _by_layer(evidence.select("accuracy", perturbation="held_out", width=_WIDTH)).groupby("number")["value"]
+    alpha = _by_layer(evidence.select("alpha", perturbation="unperturbed", width=_WIDTH)).groupby("number")["value"]
+    figure, (panel,) = panels_of(1, height=4.0)
+    panel.errorbar(accuracy.mean(), alpha.mean(), xerr=accuracy.sem(), yerr=alpha.sem(), fmt="o-", ms=4, lw=1, capsize=2)
+    for number in alpha.mean().index:
+        panel.annotate(
+            str(number), (accuracy.mean()[number], alpha.mean()[number]), xytext=(4, 4), textcoords="offset points", fontsize=8
+        )
+    panel.axhline(1, color="grey", ls=":", lw=0.8)
+    panel.set(xlabel="test accuracy", ylabel="exponent α", title=f"{accuracy.count().max()} networks; numbers are layers")
+    return figure
+
+
+def _attacked(kind: str) -> Draw:
+    """Jiang Figs 6 and 7: accuracy and exponent against strength, and against each other."""
+
+    def make(evidence: Evidence) -> Figure | None:
+        curves = {}
+        for quantity in ("accuracy", "alpha"):
+            rows = _by_layer(evidence.select(quantity, perturbation=kind, width=_WIDTH))
+            curves[quantity] = rows.pivot_table(index="strength", columns="number", values="value", aggfunc=["mean", "std"])
+        if any(curve.empty for curve in curves.values()):
+            return None
+        figure, panels = panels_of(3)
+        layers = list(curves["alpha"]["mean"].columns)
+        for number, colour in zip(layers, colours(len(layers)), strict=True):
+            for panel, quantity in zip(panels[:2], ("accuracy", "alpha"), strict=True):
+                mean, spread = (curves[quantity][part][number].dropna() for part in ("mean", "std"))
+                panel.plot(mean.index, mean, color=colour, lw=1.1, label=f"layer {number}")
+                panel.fill_between(
+                    spread.index, mean[spread.index] - spread, mean[spread.index] + spread, color=colour, alpha=0.15, lw=0
+                )
+            both = pd.concat([curves[quantity]["mean"][number] for quantity in ("alpha", "accuracy")], axis=1).dropna()
+            panels[2].plot(both.iloc[:, 0], both.iloc[:, 1], "o-", color=colour, ms=2.5, lw=0.8)
+        panels[0].set(xlabel="ε", ylabel="test accuracy")
+        panels[1].set(xlabel="ε", ylabel="exponent α")
+        panels[2].set(xlabel="exponent α", ylabel="test accuracy")
+        panels[0].legend(fontsize=6, frameon=False)
+        panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
+        return figure
+
+    return make
+
+
+def _dimensions(evidence: Evidence) -> Figure | None:
+    """Jiang Fig. 8 b, c: dimension against exponent, with Eq. (5)."""
+    figure, panels = panels_of(2, height=4.0)
+    for panel, (kind, size) in zip(panels, (("layer_gaussian", 35), ("layer_fgsm", 30)), strict=True):
+        grid = np.linspace(0.1, 2.2, 60)
+        panel.plot(
+            grid, [power_law_dimension(value, size) for value in grid], "--", color="green", lw=1, label=f"Eq. (5), N = {size}"
+        )
+        for strength, colour in zip((0.0, 0.5, 3.0), colours(3), strict=True):
+            condition = kind if strength else "unperturbed"
+            pair = [
+                _by_layer(evidence.select(quantity, perturbation=condition, strength=strength, width=_WIDTH)).groupby("number")[
+                    "value"
+                ]
+                for quantity in ("alpha", "dimension")
+            ]
+            alpha, dimension = pair
+            panel.errorbar(
+                alpha.mean(),
+                dimension.mean(),
+                xerr=alpha.std(),
+                yerr=dimension.std(),
+                fmt="o",
+                ms=3.5,
+                lw=0.8,
+                color=colour,
+                label=f"ε = {strength:g}",
+            )
+        panel.set(xlabel="exponent α", ylabel="dimension D", title=kind.removeprefix("layer_"))
+        panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _stimuli(evidence: Evidence) -> Figure | None:
+    """Spread of the exponent over random subsets of the test images."""
+    rows = _by_layer(evidence.select("alpha_sd", perturbation="stimuli"))
+    if rows.empty:
+        return None
+    figure, (panel,) = panels_of(1)
+    groups = list(rows.groupby("number"))
+    for (number, own), colour in zip(groups, colours(len(groups)), strict=True):
+        mean = own.groupby("strength")["value"].mean()
+        panel.plot(mean.index, mean, "o-", color=colour, ms=3, lw=1, label=f"layer {number}")
+    panel.set(xlabel="number of images k", ylabel="standard deviation of α", yscale="log")
+    panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
+FIGURES: dict[str, Draw] = {
+    "fig2": _errors,
+    "fig3": _spectra_of_layers,
+    "fig4": _along_layers,
+    "fig5": _alpha_against_accuracy,
+    "fig6": _attacked("layer_gaussian"),
+    "fig7": _attacked("layer_fgsm"),
+    "fig8": _dimensions,
+    "stimuli": _stimuli,
+}

@@ -1,0 +1,29 @@
+"""The figure of a study of a user's own."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from eigencode.reports.study_figures.drawing import colours, panels_of, spectrum
+from eigencode.studies.evidence import Evidence
+
+_MOST_SPECTRA = 12
+
+_TOLD = ("model", "data", "form", "epochs", "trained", "beta", "target", "covariance", "jacobian")
+
+
+def spectra_of_networks(evidence: Evidence) -> Figure | None:
+    """Spectra of the last layer read from the first networks of any study, of one seed."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["seed"] == spectra["seed"].min())]
+    if spectra.empty:
+        return None
+    layer = spectra["layer"].iloc[-1]
+    spectra = spectra[spectra["layer"] == layer].sort_values(["beta", "target", "adversarial"])[:_MOST_SPECTRA]
+    varied = [name for name in (*_TOLD, *(name for name in spectra if "." in name)) if spectra[name].nunique() > 1]
+    figure, (panel,) = panels_of(1, height=4.2)
+    for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
+        spectrum(panel, row, ", ".join(f"{name} {row[name]}" for name in varied) or row["model"], color=colour)
+    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=f"{layer}, one seed")
+    panel.legend(fontsize=6, frameon=False)
+    return figure
