@@ -335,7 +335,18 @@ class StudyConfig(StudyRun):
 
 
 @dataclass(frozen=True)
-class ReportConfig(StudyChoice):
+class StudyReading(StudyChoice):
+    """How finished cells are read.
+
+    Args:
+        ranks: Fit the kept spectra again over other ranks than the study's: two, such as 10-100, or a window's name.
+    """
+
+    ranks: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportConfig(StudyReading):
     """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
 
     Args:
@@ -355,7 +366,7 @@ class ReproduceConfig(ReportConfig, StudyRun):
 
 
 @dataclass(frozen=True)
-class ResultsConfig(StudyChoice):
+class ResultsConfig(StudyReading):
     """Results of finished cells: filter them, average them, export them.
 
     Args:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+import sys
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +38,17 @@ def hardware() -> dict[str, Any]:
     """Processor, cores and GPUs of this machine."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+def in_use(device: str) -> str:
+    """What this process uses: threads and the most memory so far, or memory of the GPU now."""
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
+        return f"{device}, {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB"
+    unit = 1 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    threads = torch.get_num_threads()
+    return f"{threads} {'thread' if threads == 1 else 'threads'}, {peak / 2**30:.1f} GiB"
 
 
 @cache

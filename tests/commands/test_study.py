@@ -99,6 +99,29 @@ def test_results_are_filtered_grouped_and_exported(capsys, store, tmp_path):
     assert pd.read_parquet(tmp_path / "all.parquet")["epoch"].nunique() == 2
 
 
+def test_kept_spectra_are_fitted_over_other_ranks(capsys, store, tmp_path):
+    chosen = ["--where", "quantity=alpha perturbation=unperturbed layer=layers.0", "--json"]
+    found = {}
+    for ranks in ("1-10", "2-8", "jiang"):
+        status, out, _ = run(capsys, *smoke(store, "results", "jiang2020.fig5", *chosen, "--ranks", ranks))
+        assert status == 0
+        found[ranks] = [row["value"] for row in json.loads(out)]
+    status, out, _ = run(capsys, *smoke(store, "results", "jiang2020.fig5", *chosen))
+    kept = [row["value"] for row in json.loads(out)]
+    assert found["1-10"] == found["jiang"] == pytest.approx(kept, rel=1e-12)
+    assert found["2-8"] != pytest.approx(kept, rel=1e-3)
+    words = ["--ranks", "2-8", "--out", tmp_path / "report"]
+    assert run(capsys, *smoke(store, "report", "jiang2020.fig5", *words))[0] == 0
+    record = json.loads((tmp_path / "report" / "record.json").read_text())
+    assert record["ranks"] == [2, 8]
+    assert "Exponents over ranks 2-8, fitted to the kept spectra" in (tmp_path / "report" / "report.md").read_text()
+    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", tmp_path / "report"))
+    assert (status, err.count("\n")) == (1, 1)  # another report than this one's
+    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--ranks", "300-900"))
+    assert (status, err.count("\n")) == (1, 1)
+    assert "no spectrum of the finished cells reaches these ranks" in err
+
+
 def test_results_say_what_they_average_over(capsys, store):
     chosen = ["--where", "quantity=alpha perturbation=unperturbed"]
     _, _, err = run(capsys, *smoke(store, "results", "jiang2020", *chosen, "--group", "layer"))

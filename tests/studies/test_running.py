@@ -198,6 +198,11 @@ def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
     for figure in figures_of(study):
         assert (draw(figure, found) is None) == (figure in needing_files), figure
     assert all(claim.judged(found).found for claim in claims_of(study))
+    steeper = Evidence(store, study.cells(), ranks=(2, 5))
+    no_spectrum = {"gerum2022.fig2d", "jiang2020.stimuli"}
+    for figure in figures_of(study):
+        assert (draw(figure, steeper) is None) == (figure in needing_files | no_spectrum), figure
+    assert all(claim.judged(steeper).found for claim in claims_of(study))
 
 
 def test_images_are_made_once_and_the_same_without_a_place_to_keep_them(tmp_path):

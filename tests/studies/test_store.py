@@ -76,6 +76,7 @@ def test_a_cell_comes_back_as_it_was(address):
     (spectrum,) = again.spectra([saved.plan.identity]).to_dict("records")
     assert np.array_equal(spectrum["eigenvalues"], saved.spectra[0].spectrum.eigenvalues.numpy())
     assert (spectrum["n_samples"], spectrum["n_features"]) == (30, 5)
+    assert spectrum["floor"] == saved.spectra[0].spectrum.floor > 0
     (cell,) = again.cells([saved.plan.identity]).to_dict("records")
     assert (cell["seed"], cell["seconds"], cell["versions"]["torch"]) == (3, 2.0, torch.__version__)
     assert cell["plan"]["member"]["seed"] == 3
@@ -148,10 +149,21 @@ def test_cells_of_another_result_version_are_refused(address):
         store.finished()
 
 
+def test_an_older_schema_is_brought_up_to_date(address):
+    saved = record(3)
+    Store(address).save([saved])
+    execute(address, "ALTER TABLE spectra DROP COLUMN floor", "UPDATE alembic_version SET version_num = '0001'")
+    store = Store(address)
+    store.save([record(4)])
+    spectra = store.spectra().sort_values("floor", na_position="first")
+    assert spectra["floor"].isna().tolist() == [True, False]
+    assert np.array_equal(spectra["eigenvalues"].iloc[0], saved.spectra[0].spectrum.eigenvalues.numpy())
+
+
 def test_a_newer_schema_is_refused(address):
     Store(address)
     execute(address, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StudyError, match=r"has schema 9999, of a newer eigencode; this one knows 0001"):
+    with pytest.raises(StudyError, match=r"has schema 9999, of a newer eigencode; this one knows 0002"):
         Store(address)
 
 

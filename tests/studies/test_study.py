@@ -89,6 +89,8 @@ def test_fields_are_overridden_in_every_block():
         ("training.epochs.x=3", "there is no field 'x' within a value"),
         ("'training.epochs=3", "no closing quotation"),
         ("'member.target={a: 1}'", "A study has one target and one strength for all penalised layers"),
+        ("seeds=[4,1,4]", "seeds: 4 is there twice, and would be one network."),
+        ("grid.member.target=1,2,1", "member.target: 1 is there twice"),
         ("member.strength=-1", "`strength` is the weight of a penalty and must be at least 0; got -1.0."),
     ],
 )

@@ -20,9 +20,9 @@ from eigencode.commands.common import (
     measuring_settings,
     network_title,
     parse_ranks,
-    progress_bar,
     usable_device,
 )
+from eigencode.commands.progress import progress_bar
 from eigencode.configuration import AttackConfig
 from eigencode.errors import AttackError, SpectrumError, UsageError
 from eigencode.perturbations import PrincipalComponents

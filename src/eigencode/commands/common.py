@@ -1,11 +1,9 @@
-"""What several commands need: the device, images, the network, a progress bar."""
+"""What several commands need: the device, images, the network."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,13 +14,6 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import ModelError, SpectrumError, UsageError
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
-
-
-class ProgressBar(Protocol):
-    """Shows a stage, how much of it is done, how much there is, and a note."""
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Shows where a stage is."""
 
 
 def parse_ranks(text: str) -> Ranks:
@@ -86,23 +77,3 @@ def load_images(config: NetworkAndImages, *, split: str | None = None, count: in
 def load_model(spec: str, config: NetworkAndImages, images: ImageSet) -> nn.Module:
     """The network of the configuration for images of this shape."""
     return models.load(spec, weights=config.weights, image_shape=images.shape, classes=config.classes, seed=config.seed)
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[ProgressBar]:
-    """Progress on stderr with the time left, and a note if one is given; nothing where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int, note: str = "") -> None:
-            described = f"{title}: {stage}  {note}".rstrip()
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(described, total=total or None)
-            bar.update(tasks[stage], completed=done, total=total or None, description=described)
-
-        yield report

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from eigencode.attacks import ConstructedSet, Construction, construct
-from eigencode.commands.common import load_images, load_model, progress_bar, usable_device
+from eigencode.commands.common import load_images, load_model, usable_device
+from eigencode.commands.progress import progress_bar
 from eigencode.configuration import ConstructConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, UsageError

@@ -18,9 +18,9 @@ from eigencode.commands.common import (
     measuring_settings,
     network_title,
     parse_ranks,
-    progress_bar,
     usable_device,
 )
+from eigencode.commands.progress import progress_bar
 from eigencode.configuration import MeasureConfig
 from eigencode.datasets import load_recording
 from eigencode.errors import SpectrumError, UsageError

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study
 from eigencode.configuration import ReportConfig
 from eigencode.errors import StudyError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
+from eigencode.spectra import resolve_window
+from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.judging import cells_table, figures_of, results_table, study_record
 
@@ -31,7 +34,7 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
         StudyError: no cell is finished.
     """
     folder = check(config, study)
-    evidence = Evidence(store, study.cells())
+    evidence = Evidence(store, study.cells(), ranks=_ranks(config))
     if evidence.cells.empty:
         raise StudyError(f"no cell of {study.name} is finished in {config.store}. Run it with: eigencode study run {config.name}")
     record = study_record(study, evidence, configuration=asdict(config))
@@ -58,16 +61,22 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     print(f"Report: {written}", file=sys.stderr)
 
 
+def _ranks(config: ReportConfig) -> Ranks | None:
+    return parse_ranks(config.ranks) if config.ranks else None
+
+
 def check(config: ReportConfig, study: Study) -> Path:
     """The report's folder, in which an earlier report of the same study is renewed.
 
     Raises:
         DataError: a folder that cannot be written, or that holds results of something else.
     """
-    folder = Path(config.out or f"reproductions/{study.name}-{study.scale}")
+    ranks = resolve_window(ranks)[0] if (ranks := _ranks(config)) else None
+    words = [study.name, study.scale, *(["ranks", *map(str, ranks)] if ranks else [])]
+    folder = Path(config.out or f"reproductions/{'-'.join(words)}")
     try:
         earlier = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        is_mine = (earlier["study"], earlier["scale"]) == (study.name, study.scale)
+        is_mine = (earlier["study"], earlier["scale"], earlier["ranks"]) == (study.name, study.scale, ranks and list(ranks))
     except (OSError, ValueError, KeyError, TypeError):
         is_mine = False
     check_folder(folder, overwrite=is_mine)

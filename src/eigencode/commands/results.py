@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study
 from eigencode.configuration import ResultsConfig
 from eigencode.errors import UsageError
@@ -24,7 +25,8 @@ _VALUES = 12
 def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
     study = chosen_study(config)
-    rows = Evidence(Store(config.store, make=False), study.cells()).rows
+    ranks = parse_ranks(config.ranks) if config.ranks else None
+    rows = Evidence(Store(config.store, make=False), study.cells(), ranks=ranks).rows
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))  # a network without the penalty has no target

@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from eigencode.commands.common import progress_bar, usable_device
+from eigencode.commands.common import usable_device
+from eigencode.commands.progress import duration, progress_bar
 from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
 from eigencode.errors import StudyError, UsageError
+from eigencode.provenance import in_use
 from eigencode.reports import print_rows
 from eigencode.studies import Local, RayEngine, Store, Study, from_yaml, load, overridden, paper, plan_groups, run_study, shrunk
 from eigencode.studies.engines import Engine
@@ -62,7 +64,7 @@ def chosen_study(config: StudyChoice) -> Study:
 
 def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
     """Runs what is missing, with cells done, failed and time left in one view."""
-    states = states_folder(config.store)
+    states, device = states_folder(config.store), usable_device(config.device)
     with progress_bar(study.name) as show:
         counted = {"done": 0, "failed": 0, "all": 0}
 
@@ -71,7 +73,10 @@ def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
             show("cells", done, total, f"{failed} failed" if failed else "")
 
         def report(stage: str, done: int, total: int) -> None:
-            show("this group", done, total, stage)
+            if config.engine == "ray":
+                show("cluster", done, total, stage)
+            else:
+                show("this group", done, total, f"{stage}, {in_use(device)}")
 
         try:
             return run_study(
@@ -82,7 +87,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
                 retry=config.retry,
                 stack=config.stack,
                 data_root=config.data_root,
-                device=usable_device(config.device),
+                device=device,
                 states=states,
                 report=report,
                 ended=ended,
@@ -148,7 +153,7 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
             "to run": sum(len(group.missing) for group in own),
             "groups": len(own),
             "stack": own[0].stack,
-            "about": _duration(sum(group.seconds for group in own)),
+            "about": duration(sum(group.seconds for group in own)),
             "memory": "?" if own[0].memory != own[0].memory else f"{max(group.memory for group in own) / 2**20:.0f} MiB",
         }
         for kind, own in kinds.items()
@@ -156,20 +161,11 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     seconds = sum(group.seconds for group in groups)
     cells, missing = (sum(len(getattr(group, name)) for group in groups) for name in ("plans", "missing"))
     size = f"{cells} cells in {len(groups)} groups, {missing} to run"
-    title = f"{study.name} ({study.scale}): {size}, about {_duration(seconds)} on this machine"
+    title = f"{study.name} ({study.scale}): {size}, about {duration(seconds)} on this machine"
     _print(pd.DataFrame(rows), title, as_json=config.json)
     for reason in dict.fromkeys(group.reason for group in groups if group.reason):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         print(f"{count} cannot start: {reason}", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    if seconds != seconds:
-        return "?"
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.1f} s"
 
 
 def _print(table: pd.DataFrame, title: str, *, as_json: bool) -> None:

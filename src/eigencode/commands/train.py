@@ -19,7 +19,8 @@ from torch import nn
 from eigencode import models
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
-from eigencode.commands.common import ProgressBar, load_images, network_title, parse_ranks, progress_bar, usable_device
+from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
+from eigencode.commands.progress import ProgressBar, progress_bar
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, TrainingError, UsageError

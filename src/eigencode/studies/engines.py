@@ -17,6 +17,8 @@ from eigencode.studies.study import Plan
 _PATIENCE = 5.0
 """Seconds in which a cluster must answer."""
 
+_LOOK = 2.0
+"""Seconds between two looks at what a cluster is using."""
 
 _AHEAD = 2
 """Tasks that a cluster is given for each that it has room for: some wait there, so that it grows if it can; the others are left
@@ -94,7 +96,6 @@ class RayEngine:
 
     def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
         """See ``Engine``."""
-        del report  # of tasks elsewhere nothing is known until they end
         given = iter(tasks)
         first = next(given, None)
         if first is None:
@@ -107,7 +108,10 @@ class RayEngine:
             while waiting:
                 for task in itertools.islice(given, max(0, _AHEAD * self._at_once() - len(waiting))):
                     waiting[remote.remote(task)] = task
-                (ended,), _ = ray.wait(list(waiting), num_returns=1)
+                while not (ready := ray.wait(list(waiting), num_returns=1, timeout=_LOOK)[0]):
+                    if report:  # of tasks elsewhere nothing is known until they end
+                        report(self._in_use(), 0, 0)
+                (ended,) = ready
                 task = waiting.pop(ended)
                 try:
                     yield ray.get(ended)
@@ -123,6 +127,14 @@ class RayEngine:
         there = self._ray.cluster_resources()
         wanted = {"CPU": self._cpus, "GPU": self._gpus}
         return max(1, int(min(there.get(name, 0) / amount for name, amount in wanted.items() if amount)))
+
+    def _in_use(self) -> str:
+        """Cores and GPUs at work, of those there are."""
+        there, free = self._ray.cluster_resources(), self._ray.available_resources()
+        names = {"CPU": "cores", "GPU": "GPUs"}
+        return ", ".join(
+            f"{there[key] - free.get(key, 0):g} of {there[key]:g} {name}" for key, name in names.items() if key in there
+        )
 
     def _start(self) -> None:
         if self._address and "://" not in self._address and ":" in self._address:

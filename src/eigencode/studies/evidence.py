@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eigencode.spectra import resolve_window
+from eigencode.spectra.power_law import Ranks
+from eigencode.studies.refitting import refitted
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan
 
@@ -22,8 +25,12 @@ class Evidence:
     Args:
         store: Where they are.
         plans: The cells; those that are not finished, or failed, are left out.
+        ranks: Window over which kept spectra are fitted again (see ``refitted``). Default: the numbers of the study.
 
     Attributes:
+        ranks: First and last rank of that window; None for the study's.
+        coded_on: Condition whose exponents networks are compared by where the paper takes those of the last epoch's batches:
+            "training"; "unperturbed", the test images, where spectra are fitted again, since those of batches are not kept.
         cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, trained (norm and
             budget of adversarial training, or the file of weights), beta (strength of the
             spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
@@ -32,7 +39,7 @@ class Evidence:
         missing: Cells asked for that are not finished.
     """
 
-    def __init__(self, store: Store, plans: Sequence[Plan]) -> None:
+    def __init__(self, store: Store, plans: Sequence[Plan], *, ranks: Ranks | None = None) -> None:
         identities = [plan.identity for plan in plans]
         found = store.cells(identities)
         found = found[found["error"].isna()]
@@ -44,7 +51,11 @@ class Evidence:
         self.cells = pd.DataFrame(told, columns=columns)
         self.missing = len(set(identities)) - len(found)
         self._store = store
+        self.ranks = None if ranks is None else resolve_window(ranks)[0]
+        self.coded_on = "training" if ranks is None else "unperturbed"
         results = store.results(list(self.cells["cell"])) if told else pd.DataFrame(columns=list(_KEYS))
+        if ranks is not None and told:
+            results = refitted(results, store.spectra(list(self.cells["cell"])), ranks)
         rows = results.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
         self.rows = rows.drop_duplicates(["network", *_KEYS[1:-1]], ignore_index=True)
 

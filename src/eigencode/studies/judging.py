@@ -51,7 +51,8 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
         configuration: What the command was told.
 
     Returns:
-        Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, hours, machines,
+        Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, ranks (where spectra
+        were fitted again), hours, machines,
         revisions, claims (claim, figure, statement, found, test, verdict), published (quantity, figure, paper, here,
         difference), sources.
     """
@@ -67,6 +68,7 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
         "scale": study.scale,
         "cells": len(cells),
         "missing": evidence.missing,
+        "ranks": list(evidence.ranks) if evidence.ranks else None,
         "hours": float(cells["seconds"].sum()) / 3600,
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),

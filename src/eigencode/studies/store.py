@@ -56,6 +56,7 @@ _SPECTRA = _read_of_cells(
     "spectra",
     sa.Column("n_samples", sa.Integer),
     sa.Column("n_features", sa.Integer),
+    sa.Column("floor", sa.Float),
     sa.Column("eigenvalues", sa.LargeBinary),
 )
 _BUSY_SECONDS = 60
@@ -186,6 +187,7 @@ class Store:
                     "strength": each.strength,
                     "n_samples": each.spectrum.n_samples,
                     "n_features": each.spectrum.n_features,
+                    "floor": each.spectrum.floor,
                     "eigenvalues": np.asarray(each.spectrum.eigenvalues, dtype="<f8").tobytes(),
                 }
                 for each in record.spectra
@@ -209,7 +211,7 @@ class Store:
         return self._read(_RESULTS, _RESULTS.c.cell, identities)
 
     def spectra(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
-        """Spectra: cell, layer, perturbation, strength, n_samples, n_features, eigenvalues (arrays, largest first)."""
+        """Spectra: cell, layer, perturbation, strength, n_samples, n_features, floor, eigenvalues (arrays, largest first)."""
         table = self._read(_SPECTRA, _SPECTRA.c.cell, identities)
         table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
         return table

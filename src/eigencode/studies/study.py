@@ -196,11 +196,21 @@ class Block:
         plan: What all cells share.
         grid: Dotted name of a field, such as member.target, to its values.
         seeds: Seeds of each cell.
+
+    Raises:
+        StudyError: a value or seed is there twice.
     """
 
     plan: Plan
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        """Refuses what would count one network as two."""
+        for name, values in {"seeds": self.seeds, **self.grid}.items():
+            twice = [value for place, value in enumerate(values) if value in values[:place]]
+            if twice:
+                raise StudyError(f"{name}: {twice[0]!r} is there twice, and would be one network. Give each value once.")
 
     def cells(self) -> Iterator[Plan]:
         """All cells; at strength 0 the target plays no part, and is set to that of the plan."""

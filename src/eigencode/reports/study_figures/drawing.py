@@ -34,8 +34,8 @@ def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
     panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=label, **style)
 
 
-def finish(panel: Axes, title: str, ranks: tuple[int, int] = (10, 316)) -> None:
+def finish(panel: Axes, title: str, ranks: tuple[int, int] | None) -> None:
     """Labels a panel of spectra and marks the ranks of the fit."""
-    panel.axvspan(*ranks, color="grey", alpha=0.1, lw=0)
+    panel.axvspan(*(ranks or (10, 316)), color="grey", alpha=0.1, lw=0)
     panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=title)
     panel.legend(fontsize=7, frameon=False)

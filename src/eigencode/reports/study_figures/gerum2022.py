@@ -16,6 +16,8 @@ from eigencode.studies.evidence import Evidence
 
 _BETA_COLOURS = ("black", "tab:blue", "tab:red")
 
+_ALPHA = {"training": "exponent α of the last epoch's batches", "unperturbed": "exponent α on test images"}
+
 
 def _against_alpha(panel: Axes, rows: pd.DataFrame) -> None:
     """Accuracies against exponents (column alpha): dots for networks, lines for means over seeds, a colour for each strength."""
@@ -30,7 +32,7 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
 
     def make(evidence: Evidence) -> Figure | None:
         where = {"model": model, "data": list(data), "form": form}
-        alpha = evidence.select("alpha", perturbation="training", **where).set_index("cell")["value"]
+        alpha = evidence.select("alpha", perturbation=evidence.coded_on, **where).set_index("cell")["value"]
         if alpha.empty:
             return None
         strengths = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)["strength"]
@@ -44,7 +46,7 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
         for panel, condition, title in zip(panels, conditions, titles, strict=True):
             rows = evidence.select("accuracy", **where, **condition)
             _against_alpha(panel, rows.assign(alpha=rows["cell"].map(alpha)))
-            panel.set(xlabel="exponent α of the last epoch's batches", ylabel=title)
+            panel.set(xlabel=_ALPHA[evidence.coded_on], ylabel=title)
         panels[0].legend(fontsize=7, frameon=False)
         panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
         return figure
@@ -62,7 +64,7 @@ _NETWORKS = {
 
 def _gerum_every_strength(evidence: Evidence) -> Figure | None:
     """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
-    alpha = evidence.select("alpha", perturbation="training").set_index("cell")["value"]
+    alpha = evidence.select("alpha", perturbation=evidence.coded_on).set_index("cell")["value"]
     drawn = []
     for name, where in _NETWORKS.items():
         for kind in ("fgsm", "pgd"):
@@ -136,7 +138,7 @@ def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figu
         values = values[values > 1e-12]
         label = f"target {row['target']:g}" if row["beta"] else "baseline"
         panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
-    panel.axvspan(*ranks, color="grey", alpha=0.12, lw=0)
+    panel.axvspan(*(evidence.ranks or ranks), color="grey", alpha=0.12, lw=0)
     panel.set(xlabel="rank", ylabel="share of the variance", title="grey: ranks of the fit")
     panel.legend(fontsize=7, frameon=False)
     return figure

@@ -13,14 +13,15 @@ _PRICE = 0.05
 
 
 def _d1(evidence: Evidence) -> Finding:
-    rows = evidence.select("alpha", perturbation="training")
+    rows = evidence.select("alpha", perturbation=evidence.coded_on)
     rows = rows[rows["beta"] > 0]
     if rows.empty:
         raise NotTestedError("regularised networks")
     means = rows.groupby("target")["value"].agg(["mean", "std"])
     found = ", ".join(f"{row['mean']:.2f} ± {row['std']:.2f} (target {target})" for target, row in means.iterrows())
     reached = bool(((rows["value"] - rows["target"]).abs() < _REACHED).all())
-    return Finding(verdict(reached), f"α {found}", f"every network within {_REACHED:g} of its target")
+    test = f"every network within {_REACHED:g} of its target"
+    return Finding(verdict(reached), f"α, mean ± standard deviation over seeds: {found}", test)
 
 
 def _d2(evidence: Evidence) -> Finding:

@@ -39,7 +39,8 @@ def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str =
     where = {"model": model, "data": data, "form": form}
     if evidence.select("accuracy", **where).empty:
         raise NotTestedError(f"networks {model} on {data}")
-    parts = [evidence.select(name, perturbation=condition, **where).assign(column=column) for name, condition, column in _COLUMNS]
+    clean = (("alpha", evidence.coded_on), ("accuracy", "held_out"))
+    parts = [evidence.select(name, perturbation=condition, **where).assign(column=name) for name, condition in clean]
     attacked = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)
     parts.append(attacked.assign(column=attacked["perturbation"] + " " + attacked["strength"].map("{:g}".format)))
     rows = pd.concat(parts)
@@ -51,9 +52,6 @@ def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str =
             f"networks {model} on {data}: a baseline, weak and strong ones of the same targets, two seeds of each"
         )
     return table
-
-
-_COLUMNS = (("alpha", "training", "alpha"), ("accuracy", "held_out", "accuracy"))
 
 
 def _against_baseline(table: pd.DataFrame, beta: float, quantity: str, targets: Any = None) -> pd.DataFrame:

@@ -1,0 +1,54 @@
+"""Kept spectra -> exponents over other ranks than the study's, with nothing trained or measured again."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from eigencode.errors import SpectrumError, StudyError
+from eigencode.spectra import fit_power_law, resolve_window
+from eigencode.spectra.eigenvalues import numerical_floor, numerical_rank
+from eigencode.spectra.power_law import Ranks
+
+_FITTED = ("alpha", "alpha_sd", "r2", "stderr")
+_WHERE = ["cell", "layer", "perturbation", "strength"]
+
+
+def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> pd.DataFrame:
+    """Results with the exponents that the kept spectra have over other ranks.
+
+    Exponents of which no spectrum is kept (over training, of subsets of the stimuli) are left out: they are over other ranks.
+
+    Args:
+        results: Tidy results, as of ``Store.results``.
+        spectra: Spectra, as of ``Store.spectra``.
+        ranks: Window of the fits.
+
+    Returns:
+        Results.
+
+    Raises:
+        StudyError: no spectrum has these ranks above rounding error.
+        SpectrumError: no such window.
+    """
+    window, weights = resolve_window(ranks)
+    found = []
+    for row in spectra.to_dict("records"):
+        values = torch.from_numpy(row["eigenvalues"].copy())
+        floor = row["floor"]
+        if pd.isna(floor):
+            floor = numerical_floor(float(values[0]), n_samples=row["n_samples"], n_features=row["n_features"])
+        rank = numerical_rank(values, floor=floor, n_samples=row["n_samples"])
+        try:
+            fit = fit_power_law(values, ranks=window, weights=weights, rank=rank)
+        except SpectrumError:
+            continue
+        numbers = {"alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
+        found += [{name: row[name] for name in _WHERE} | {"quantity": name, "value": value} for name, value in numbers.items()]
+    if not found:
+        raise StudyError(
+            f"--ranks {window[0]}-{window[1]}: no spectrum of the finished cells reaches these ranks. Choose others."
+        )
+    last = results.groupby("cell")["epoch"].max().rename("epoch")
+    fits = pd.DataFrame(found).merge(last, on="cell")
+    return pd.concat([results[~results["quantity"].isin(_FITTED)], fits[list(results)]], ignore_index=True)

@@ -1,0 +1,65 @@
+"""Kept spectra fitted over other ranks."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from eigencode.errors import StudyError
+from eigencode.spectra import fit_power_law
+from eigencode.studies.refitting import refitted
+
+VALUES = torch.arange(1, 101, dtype=torch.float64) ** -1.5
+VALUES[50:] *= 0.3
+WHERE = {"layer": "tanh1", "perturbation": "unperturbed", "strength": 0.0}
+
+
+def results(*more):
+    rows = [(0, "unperturbed", "alpha", 9.0), (5, "training", "alpha", 8.0), (5, "unperturbed", "dimension", 3.0), *more]
+    table = pd.DataFrame(rows, columns=["epoch", "perturbation", "quantity", "value"])
+    return table.assign(cell="a", layer="tanh1", strength=0.0)
+
+
+def spectra(values=VALUES, floor=1e-12):
+    return pd.DataFrame(
+        [{"cell": "a", **WHERE, "n_samples": 300, "n_features": 100, "floor": floor, "eigenvalues": values.numpy()}]
+    )
+
+
+def test_exponents_are_those_of_the_spectra():
+    found = refitted(results(), spectra(), (5, 40)).set_index("quantity")
+    fit = fit_power_law(VALUES, ranks=(5, 40))
+    assert found["value"].to_dict() == {"dimension": 3.0, "alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
+    assert found["value"]["alpha"] == pytest.approx(1.5)
+    assert set(found["epoch"]) == {5}
+    assert set(found["perturbation"]) == {"unperturbed"}
+
+
+def test_a_named_window_brings_its_weights():
+    long = torch.arange(1, 801, dtype=torch.float64) ** -1.2
+    long[100:] *= 0.5
+    table = spectra(long).assign(n_samples=2000, n_features=800)
+    found = refitted(results(), table, "stringer").set_index("quantity")["value"]
+    assert found["alpha"] == fit_power_law(long, ranks="stringer").alpha
+    assert found["alpha"] != fit_power_law(long, ranks=(11, 500)).alpha
+
+
+@pytest.mark.parametrize("floor", [float(VALUES[59]), math.nan])
+def test_ranks_below_the_floor_are_not_fitted(floor):
+    """A spectrum kept without its floor has that of the eigen-decomposition."""
+    values = VALUES.clone()
+    if math.isnan(floor):
+        values[60:] = 1e-15
+    refitted(results(), spectra(values, floor), (5, 59))
+    with pytest.raises(StudyError, match=r"--ranks 5-61: no spectrum of the finished cells reaches these ranks"):
+        refitted(results(), spectra(values, floor), (5, 61))
+
+
+def test_a_spectrum_that_reaches_the_ranks_does_not_need_the_others():
+    both = pd.concat([spectra(), spectra(VALUES[:20]).assign(perturbation="pca")], ignore_index=True)
+    found = refitted(results((5, "pca", "alpha", 7.0)), both, (5, 40))
+    alpha = found[found["quantity"] == "alpha"]
+    assert list(alpha["perturbation"]) == ["unperturbed"]
+    assert np.isfinite(alpha["value"]).all()
