@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from eigencode import datasets, models
@@ -19,8 +20,11 @@ from eigencode.studies.materials import MADE_FROM, source_of
 from eigencode.studies.scheduling import Group
 from eigencode.studies.study import MADE, Images, Plan
 
-_BACKWARD = 3
-"""A training step is a forward pass and a backward pass of twice its arithmetic."""
+_ATTACKED = 2
+"""Forward passes' worth of arithmetic of a step of an attack: the gradient is that of the input alone."""
+
+_DOUBLE = 3
+"""The same of a gradient that is differentiated again for the weights."""
 
 _CLASSES = 10
 
@@ -37,12 +41,17 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
     speed = _SHARE_OF_PEAK * _products_per_second()
     found = []
     made: set[str] = set()
+    costs: dict[str, tuple[float, float, float]] = {}
     for group in groups:
+        plan = group.plans[0]
+        kind = repr((plan.network, plan.images, plan.training, plan.reading, plan.member.jacobian > 0))
         try:
-            forward, passes, memory = _cost(group.plans[0], data_root)
+            if kind not in costs:
+                costs[kind] = _cost(plan, data_root)
         except EigencodeError:
             found.append(group)
             continue
+        forward, passes, memory = costs[kind]
         passes *= len(group.missing)
         seconds = 0.0
         if group.missing:
@@ -56,10 +65,7 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
 def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     """Operations of a forward pass of one image, number of such passes, and bytes, for one cell."""
     test = _images(plan.images, "test", data_root)
-    options: dict[str, int | float] = dict(plan.network.options)
-    network = models.load(plan.network.model, image_shape=test.shape, **options)  # type: ignore[arg-type]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(test.inputs[:1])
+    network = _network(plan, data_root)
     passes, held = _training_passes(plan, data_root), 0
     if not plan.network.weights:
         held = _images(plan.images, "train", data_root).inputs.nbytes
@@ -67,10 +73,26 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
         images = min(perturbed.count or (plan.reading.count if perturbed.spectra else len(test)), len(test))
         steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
         sites = len(plan.reading.layers.split(",")) if perturbed.kind.startswith("layer_") else 1
-        passes += len(perturbed.strengths) * images * sites * (1 + _BACKWARD * steps)
+        passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     units = test.inputs[0].numel() + parameters / max(1, test.inputs[0].numel())
-    return counter.get_total_flops(), passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + held
+    return _operations(plan, data_root)[0], passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + held
+
+
+def _network(plan: Plan, data_root: str | None) -> nn.Module:
+    options: dict[str, int | float] = dict(plan.network.options)
+    shape = _images(plan.images, "test", data_root).shape
+    return models.load(plan.network.model, image_shape=shape, **options)  # type: ignore[arg-type]
+
+
+def _operations(plan: Plan, data_root: str | None) -> tuple[float, float]:
+    """Operations for one image: of a forward pass, and of one with the gradient of the weights."""
+    network, image = _network(plan, data_root), _images(plan.images, "test", data_root).inputs[:1]
+    with FlopCounterMode(display=False) as forward:
+        output = network(image)
+    with FlopCounterMode(display=False) as backward:
+        output.sum().backward()
+    return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
 
 
 def _overhead(group: Group, data_root: str | None) -> float:
@@ -88,12 +110,13 @@ def _training_passes(plan: Plan, data_root: str | None) -> float:
     if plan.network.weights:
         return 0.0
     training, test = (_images(plan.images, split, data_root) for split in ("train", "test"))
-    told, each = plan.training, float(_BACKWARD)
+    forward, step = _operations(plan, data_root)
+    told, each = plan.training, step / forward
     if told.adversarial.epsilon:
-        each += _BACKWARD * told.adversarial.steps
+        each += _ATTACKED * told.adversarial.steps
     if plan.member.jacobian:  # differentiated twice
         rows = {"exact": _CLASSES, "projected": told.jacobian.projections}.get(told.jacobian.kind, 1)
-        each += _BACKWARD * (1 + rows)
+        each += _DOUBLE * (1 + rows)
     return told.epochs * (each * len(training) + len(test))
 
 
@@ -109,7 +132,7 @@ def _making(plan: Plan, made: set[str], data_root: str | None) -> float:
                 passes += _training_passes(source, data_root)
             images = f"{source.identity} {told.kind} {told.count} {told.n_steps}"
             if images not in made:
-                passes += _BACKWARD * told.n_steps * (told.count or MADE_FROM)
+                passes += _ATTACKED * told.n_steps * (told.count or MADE_FROM)
             made |= {source.identity, images}
     return passes
 
