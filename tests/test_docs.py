@@ -24,7 +24,8 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
     "reproduce demo": "reproduce demo --smoke",
     "--scale paper --store": "--smoke --store",
-    "--set training.epochs=5 --store": "--smoke --store",
+    "--scale cpu --store": "--smoke --store",
+    "--ranks 10-100": "--ranks 2-5",
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
     "--epochs 60": "--epochs 1",

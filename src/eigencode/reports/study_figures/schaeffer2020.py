@@ -11,6 +11,14 @@ from eigencode.studies.papers.schaeffer2020 import LIBRARYS
 from eigencode.studies.study import MADE
 
 
+_TITLES = {
+    "gaussian": "images with Gaussian noise, by its standard deviation",
+    "pure_noise": "noise alone, by its standard deviation",
+    "pca": "images on their first principal components",
+    "zca": "whitened images, by what is added to the variances",
+}
+
+
 def _plain_spectra(evidence: Evidence) -> pd.DataFrame:
     """Of networks without penalties, of the first seed."""
     spectra = evidence.spectra
@@ -34,7 +42,7 @@ def _under(*kinds: str) -> Draw:
             for (_, row), colour in zip(own.iterrows(), colours(len(own)), strict=True):
                 spectrum(panel, row, f"{row['strength']:g}", color=colour)
             spectrum(panel, base, "unperturbed", color="black", ls="--")
-            finish(panel, kind, evidence.ranks)
+            finish(panel, _TITLES[kind], evidence.ranks)
         return figure
 
     return make
