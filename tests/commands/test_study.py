@@ -110,16 +110,22 @@ def test_kept_spectra_are_fitted_over_other_ranks(capsys, store, tmp_path):
     kept = [row["value"] for row in json.loads(out)]
     assert found["1-10"] == found["jiang"] == pytest.approx(kept, rel=1e-12)
     assert found["2-8"] != pytest.approx(kept, rel=1e-3)
-    words = ["--ranks", "2-8", "--out", tmp_path / "report"]
+    words = ["--ranks", "2-8", "--windows", "jiang,3-9", "--out", tmp_path / "report"]
     assert run(capsys, *smoke(store, "report", "jiang2020.fig5", *words))[0] == 0
     record = json.loads((tmp_path / "report" / "record.json").read_text())
     assert record["ranks"] == [2, 8]
+    assert [list(row) for row in record["windows"]] == [["claim", "here", "1-10", "3-9"]] * 2
+    original = json.loads((store / "report" / "record.json").read_text())["claims"]
+    assert {row["claim"]: row["1-10"] for row in record["windows"]} == {
+        claim["claim"]: claim["verdict"] for claim in original if claim["claim"] in ("J4", "J5")
+    }
+    assert "| claim | here | 1-10 | 3-9 |" in (tmp_path / "report" / "report.md").read_text()
     assert "Exponents over ranks 2-8, fitted to the kept spectra" in (tmp_path / "report" / "report.md").read_text()
     status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", tmp_path / "report"))
     assert (status, err.count("\n")) == (1, 1)  # another report than this one's
     status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--ranks", "300-900"))
     assert (status, err.count("\n")) == (1, 1)
-    assert "no spectrum of the finished cells reaches these ranks" in err
+    assert "no spectrum of the finished cells reaches so far" in err
 
 
 def test_results_say_what_they_average_over(capsys, store):

@@ -53,7 +53,7 @@ def test_ranks_below_the_floor_are_not_fitted(floor):
     if math.isnan(floor):
         values[60:] = 1e-15
     refitted(results(), spectra(values, floor), (5, 59))
-    with pytest.raises(StudyError, match=r"--ranks 5-61: no spectrum of the finished cells reaches these ranks"):
+    with pytest.raises(StudyError, match=r"ranks 5-61: no spectrum of the finished cells reaches so far"):
         refitted(results(), spectra(values, floor), (5, 61))
 
 

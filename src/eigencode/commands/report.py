@@ -12,13 +12,13 @@ import pandas as pd
 from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study
 from eigencode.configuration import ReportConfig
-from eigencode.errors import StudyError
+from eigencode.errors import StudyError, UsageError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study
-from eigencode.studies.judging import cells_table, figures_of, results_table, study_record
+from eigencode.studies.judging import cells_table, claims_of, figures_of, results_table, study_record
 
 
 def run(config: ReportConfig) -> None:
@@ -37,7 +37,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     evidence = Evidence(store, study.cells(), ranks=_ranks(config))
     if evidence.cells.empty:
         raise StudyError(f"no cell of {study.name} is finished in {config.store}. Run it with: eigencode study run {config.name}")
-    record = study_record(study, evidence, configuration=asdict(config))
+    windows = {ranks: Evidence(store, study.cells(), ranks=ranks) for ranks in _windows(config, study)}
+    record = study_record(study, evidence, configuration=asdict(config), windows=windows)
     figures = {name: figure for name in figures_of(study) if (figure := draw(name, evidence)) is not None}
     cells = cells_table(evidence)
     results = results_table(evidence)
@@ -54,6 +55,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     elif record["claims"]:
         shown = pd.DataFrame(record["claims"])[["claim", "statement", "found", "verdict"]]
         print_rows(shown, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
+        if record["windows"]:
+            print_rows(pd.DataFrame(record["windows"]), title="Would another window say the same?")
         if record["published"]:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
@@ -65,12 +68,21 @@ def _ranks(config: ReportConfig) -> Ranks | None:
     return parse_ranks(config.ranks) if config.ranks else None
 
 
+def _windows(config: ReportConfig, study: Study) -> list[Ranks]:
+    windows = [parse_ranks(text) for text in config.windows.split(",") if text.strip()]
+    if windows and not claims_of(study):
+        raise UsageError(f"--windows judges the claims of a paper; {study.name} has none. Leave it out.")
+    return windows
+
+
 def check(config: ReportConfig, study: Study) -> Path:
     """The report's folder, in which an earlier report of the same study is renewed.
 
     Raises:
+        UsageError: windows that are none, or for a study without claims.
         DataError: a folder that cannot be written, or that holds results of something else.
     """
+    _windows(config, study)
     ranks = resolve_window(ranks)[0] if (ranks := _ranks(config)) else None
     words = [study.name, study.scale, *(["ranks", *map(str, ranks)] if ranks else [])]
     folder = Path(config.out or f"reproductions/{'-'.join(words)}")

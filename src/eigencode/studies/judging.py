@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 import pandas as pd
 
 from eigencode.records import circumstances
+from eigencode.spectra import resolve_window
+from eigencode.spectra.power_law import Ranks
 from eigencode.studies.claims import Claim, Published
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers import PAPERS, paper
@@ -42,19 +44,22 @@ def figures_of(study: Study) -> list[str]:
     return [f"{name}.{each}" for each in ([figure] if figure else paper(name).figures)]
 
 
-def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, Any]) -> dict[str, Any]:
+def study_record(
+    study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Mapping[Ranks, Evidence] | None = None
+) -> dict[str, Any]:
     """Record of a study as JSON values.
 
     Args:
         study: Study.
         evidence: Results of its finished cells.
         configuration: What the command was told.
+        windows: The same, with the spectra fitted over other windows.
 
     Returns:
         Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, ranks (where spectra
         were fitted again), hours, machines,
         revisions, claims (claim, figure, statement, found, test, verdict), published (quantity, figure, paper, here,
-        difference), sources.
+        difference), windows (claim, verdict here and over each of the other windows), sources.
     """
     judged = [
         {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(claim.judged(evidence))}
@@ -73,9 +78,24 @@ def study_record(study: Study, evidence: Evidence, *, configuration: dict[str, A
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),
         "claims": judged,
+        "windows": _over_windows(study, judged, windows or {}),
         "published": [each.compared(evidence) for each in published_of(study)],
         "sources": dict(study.sources),
     }
+
+
+def _over_windows(study: Study, judged: list[dict[str, Any]], windows: Mapping[Ranks, Evidence]) -> list[dict[str, str]]:
+    """One row for each claim: its verdict in this report, and over each of the other windows."""
+    if not windows:
+        return []
+    verdicts = {
+        "{}-{}".format(*resolve_window(ranks)[0]): {claim.name: claim.judged(other).verdict for claim in claims_of(study)}
+        for ranks, other in windows.items()
+    }
+    return [
+        {"claim": row["claim"], "here": row["verdict"]} | {name: own[row["claim"]] for name, own in verdicts.items()}
+        for row in judged
+    ]
 
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:

@@ -46,9 +46,7 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> pd.D
         numbers = {"alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
         found += [{name: row[name] for name in _WHERE} | {"quantity": name, "value": value} for name, value in numbers.items()]
     if not found:
-        raise StudyError(
-            f"--ranks {window[0]}-{window[1]}: no spectrum of the finished cells reaches these ranks. Choose others."
-        )
+        raise StudyError(f"ranks {window[0]}-{window[1]}: no spectrum of the finished cells reaches so far. Choose others.")
     last = results.groupby("cell")["epoch"].max().rename("epoch")
     fits = pd.DataFrame(found).merge(last, on="cell")
     return pd.concat([results[~results["quantity"].isin(_FITTED)], fits[list(results)]], ignore_index=True)

@@ -10,7 +10,6 @@ from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers.schaeffer2020 import LIBRARYS
 from eigencode.studies.study import MADE
 
-
 _TITLES = {
     "gaussian": "images with Gaussian noise, by its standard deviation",
     "pure_noise": "noise alone, by its standard deviation",
