@@ -350,8 +350,8 @@ class ReportConfig(StudyReading):
     """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
 
     Args:
-        windows: Judge each claim over other windows of ranks beside it, such as 3-30,10-50,10-100.
-        out: Folder for the report. Default: reproductions/NAME-SCALE.
+        windows: Judge claims over other windows of ranks too, such as 3-30,10-50,10-100.
+        out: Folder for the report. Default: reproductions/NAME-SCALE, and the ranks if they are given.
         json: Print the claims as JSON on stdout in place of the table.
     """
 

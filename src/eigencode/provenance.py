@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from functools import cache, partial
@@ -45,10 +44,14 @@ def in_use(device: str) -> str:
     if device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(device)
         return f"{device}, {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB"
-    unit = 1 if sys.platform == "darwin" else 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     threads = torch.get_num_threads()
-    return f"{threads} {'thread' if threads == 1 else 'threads'}, {peak / 2**30:.1f} GiB"
+    told = f"{threads} {'thread' if threads == 1 else 'threads'}"
+    if sys.platform == "win32":
+        return told
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return f"{told}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
 
 
 @cache

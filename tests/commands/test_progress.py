@@ -40,6 +40,17 @@ class TestLeft:
         assert stages.update_stage("this group", 9, 10, "training").left == 1
         assert math.isnan(stages.update_stage("this group", 0, 10, "reading").left)
 
+    def test_what_is_overdue_may_end_any_moment(self, clock):
+        stages = progress.Stages()
+        stages.update_stage("cells", 0, 4)
+        clock.now += 10
+        stages.update_stage("cells", 1, 4)
+        clock.now += 300
+        assert stages["cells"].left == 20
+        stages.update_stage("cells", 3, 4)
+        clock.now += 9000
+        assert math.isnan(stages["cells"].left)
+
     def test_nothing_left(self, clock):
         stages = progress.Stages()
         stages.update_stage("cells", 0, 2, "")

@@ -110,22 +110,33 @@ def test_kept_spectra_are_fitted_over_other_ranks(capsys, store, tmp_path):
     kept = [row["value"] for row in json.loads(out)]
     assert found["1-10"] == found["jiang"] == pytest.approx(kept, rel=1e-12)
     assert found["2-8"] != pytest.approx(kept, rel=1e-3)
-    words = ["--ranks", "2-8", "--windows", "jiang,3-9", "--out", tmp_path / "report"]
+    words = ["--ranks", "2-8", "--windows", "jiang,3-9,300-900", "--out", tmp_path / "report"]
     assert run(capsys, *smoke(store, "report", "jiang2020.fig5", *words))[0] == 0
     record = json.loads((tmp_path / "report" / "record.json").read_text())
-    assert record["ranks"] == [2, 8]
-    assert [list(row) for row in record["windows"]] == [["claim", "here", "1-10", "3-9"]] * 2
-    original = json.loads((store / "report" / "record.json").read_text())["claims"]
-    assert {row["claim"]: row["1-10"] for row in record["windows"]} == {
-        claim["claim"]: claim["verdict"] for claim in original if claim["claim"] in ("J4", "J5")
-    }
-    assert "| claim | here | 1-10 | 3-9 |" in (tmp_path / "report" / "report.md").read_text()
-    assert "Exponents over ranks 2-8, fitted to the kept spectra" in (tmp_path / "report" / "report.md").read_text()
-    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", tmp_path / "report"))
-    assert (status, err.count("\n")) == (1, 1)  # another report than this one's
-    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--ranks", "300-900"))
-    assert (status, err.count("\n")) == (1, 1)
-    assert "no spectrum of the finished cells reaches so far" in err
+    assert record["ranks"] == "2-8"
+    rows = pd.DataFrame(record["windows"])
+    assert set(rows["claim"]) == {"J4"}  # the other claim of this figure needs no exponent
+    assert rows["ranks"].tolist() == ["2-8", "1-10", "3-9", "300-900"]
+    (original,) = [each for each in json.loads((store / "report" / "record.json").read_text())["claims"] if each["claim"] == "J4"]
+    assert rows.set_index("ranks").loc["1-10", ["found", "verdict"]].tolist() == [original["found"], original["verdict"]]
+    assert rows["verdict"].iloc[3] == "not tested"
+    assert "no spectrum of the finished cells reaches so far" in rows["found"].iloc[3]
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Exponents over ranks 2-8, fitted to the kept spectra" in text
+    assert "\n\n## Findings" in text
+    assert "| J4 | 3-9 |" in text
+    for others in ([], ["--ranks", "3-8"]):
+        status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", *others, "--out", tmp_path / "report"))
+        assert (status, err.count("\n")) == (1, 1)
+        assert "holds the report over other ranks. Name another folder." in err
+    assert run(capsys, *smoke(store, "report", "jiang2020.fig5", *words))[0] == 0
+    for wrong, message in (
+        (["--ranks", "300-900"], "no spectrum of the finished cells reaches so far"),
+        (["--windows", "3"], "--windows takes windows such as 3-30,10-50; got '3'"),
+    ):
+        status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", *wrong, "--out", tmp_path / "other"))
+        assert (status > 0, err.count("\n")) == (True, 1)
+        assert message in err
 
 
 def test_results_say_what_they_average_over(capsys, store):

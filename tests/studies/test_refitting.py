@@ -9,7 +9,7 @@ import torch
 
 from eigencode.errors import StudyError
 from eigencode.spectra import fit_power_law
-from eigencode.studies.refitting import refitted
+from eigencode.studies.refitting import refitted, window_name
 
 VALUES = torch.arange(1, 101, dtype=torch.float64) ** -1.5
 VALUES[50:] *= 0.3
@@ -29,7 +29,7 @@ def spectra(values=VALUES, floor=1e-12):
 
 
 def test_exponents_are_those_of_the_spectra():
-    found = refitted(results(), spectra(), (5, 40)).set_index("quantity")
+    found = refitted(results(), spectra(), (5, 40))[0].set_index("quantity")
     fit = fit_power_law(VALUES, ranks=(5, 40))
     assert found["value"].to_dict() == {"dimension": 3.0, "alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
     assert found["value"]["alpha"] == pytest.approx(1.5)
@@ -41,7 +41,7 @@ def test_a_named_window_brings_its_weights():
     long = torch.arange(1, 801, dtype=torch.float64) ** -1.2
     long[100:] *= 0.5
     table = spectra(long).assign(n_samples=2000, n_features=800)
-    found = refitted(results(), table, "stringer").set_index("quantity")["value"]
+    found = refitted(results(), table, "stringer")[0].set_index("quantity")["value"]
     assert found["alpha"] == fit_power_law(long, ranks="stringer").alpha
     assert found["alpha"] != fit_power_law(long, ranks=(11, 500)).alpha
 
@@ -59,7 +59,21 @@ def test_ranks_below_the_floor_are_not_fitted(floor):
 
 def test_a_spectrum_that_reaches_the_ranks_does_not_need_the_others():
     both = pd.concat([spectra(), spectra(VALUES[:20]).assign(perturbation="pca")], ignore_index=True)
-    found = refitted(results((5, "pca", "alpha", 7.0)), both, (5, 40))
+    found, unreached = refitted(results((5, "pca", "alpha", 7.0)), both, (5, 40))
+    assert unreached == 1
     alpha = found[found["quantity"] == "alpha"]
     assert list(alpha["perturbation"]) == ["unperturbed"]
     assert np.isfinite(alpha["value"]).all()
+
+
+def test_without_spectra_there_is_nothing_to_fit():
+    with pytest.raises(StudyError, match=r"ranks 5-40: the finished cells have no kept spectrum\."):
+        refitted(results(), spectra().head(0), (5, 40))
+
+
+def test_a_window_is_named_with_its_weights():
+    assert [window_name(ranks) for ranks in ("gerum", (11, 500), "stringer")] == [
+        "6-50",
+        "11-500",
+        "11-500, weights inverse_rank",
+    ]

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from eigencode import datasets, measure, models
 from eigencode.errors import StudyError
 from eigencode.reports.study_figures import draw
+from eigencode.spectra import fit_power_law
 from eigencode.studies import (
     Block,
     Evidence,
@@ -35,11 +36,13 @@ from eigencode.studies import (
     to_yaml,
 )
 from eigencode.studies import load as load_study
+from eigencode.studies.claims import Claim, Finding, Published
 from eigencode.studies.engines import Done, Task
 from eigencode.studies.estimating import estimated
 from eigencode.studies.judging import claims_of, figures_of
 from eigencode.studies.papers import PAPERS
 from eigencode.studies.papers.schaeffer2020 import RELEASED
+from eigencode.studies.refitting import refitted
 from eigencode.studies.running import failed_group, run_group, states_of
 from eigencode.studies.scheduling import plan_groups
 from eigencode.studies.sharing import FreeTasks
@@ -179,6 +182,42 @@ def test_a_plan_says_what_would_run(finished, tmp_path):
     assert group.memory > 1e6
 
 
+def test_kept_spectra_give_the_numbers_of_the_study(finished):
+    found = Evidence(finished, STUDY.cells())
+    assert found.over("jiang") is found  # as it was read
+    spectra = finished.spectra()
+    refitted_rows, unreached = refitted(finished.results(), spectra, "jiang")
+    keys = ["cell", "layer", "perturbation", "strength", "quantity"]
+    before, after = (
+        rows[rows["quantity"].isin(["alpha", "r2", "stderr"])].set_index(keys)["value"]
+        for rows in (finished.results(), refitted_rows)
+    )
+    assert unreached == 0
+    assert len(after) == 3 * len(spectra)
+    pd.testing.assert_series_equal(after, before[after.index], rtol=1e-10)
+    other = found.over((2, 7))
+    assert (other.ranks, other.window, other.coded_on) == ((2, 7), "2-7", "unperturbed")
+    assert (found.ranks, found.window, found.coded_on) == (None, None, "training")
+    assert set(other.select("alpha")["perturbation"]) == set(spectra["perturbation"])
+    one = spectra.iloc[5]
+    (row,) = other.select("alpha", **{name: one[name] for name in keys[:-1]}).to_dict("records")
+    assert row["value"] == fit_power_law(torch.from_numpy(one["eigenvalues"].copy()), ranks=(2, 7)).alpha
+
+
+def test_a_claim_is_judged_over_the_ranks_it_may_be(finished):
+    found = Evidence(finished, STUDY.cells())
+    holds = lambda evidence: Finding("holds", f"{len(evidence.rows)} rows", "")  # noqa: E731
+    verdicts = [
+        Claim("X", "fig", "", holds, window=window).judged(evidence).verdict
+        for window in ("any", "own", "none")
+        for evidence in (found, found.over((2, 7)))
+    ]
+    assert verdicts == ["holds", "holds", "holds", "not tested", "holds", "holds"]
+    stated = Published("α", "fig", 1.0, None, lambda evidence: evidence.select("alpha")["value"], exponents=True)
+    assert stated.compared(found)["here"] != "of other ranks"
+    assert stated.compared(found.over((2, 7)))["here"] == "of other ranks"
+
+
 READ = {
     "jiang2020": {"layer_gaussian", "layer_fgsm", "stimuli"},
     "gerum2022": {"fgsm", "pgd"},
@@ -198,7 +237,7 @@ def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
     for figure in figures_of(study):
         assert (draw(figure, found) is None) == (figure in needing_files), figure
     assert all(claim.judged(found).found for claim in claims_of(study))
-    steeper = Evidence(store, study.cells(), ranks=(2, 5))
+    steeper = found.over((2, 5))
     no_spectrum = {"gerum2022.fig2d", "jiang2020.stimuli"}
     for figure in figures_of(study):
         assert (draw(figure, steeper) is None) == (figure in needing_files | no_spectrum), figure

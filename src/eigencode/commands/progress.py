@@ -43,17 +43,19 @@ class Stage:
 
     @property
     def left(self) -> float:
-        """Seconds left at the pace so far; NaN before anything was done."""
+        """Seconds left at the pace so far; NaN before anything was done, or when the last is overdue."""
         if self.total <= self.done or self.done <= self.first:
-            return float("nan")
+            return math.nan
         pace = (self.changed - self.started) / (self.done - self.first)
-        return max(pace * (self.total - self.done) - (time.monotonic() - self.changed), 0.0)
+        others = pace * (self.total - self.done - 1)  # the one that is being done may be overdue
+        seconds = max(others + pace - (time.monotonic() - self.changed), others)
+        return seconds if seconds > 0 else math.nan
 
 
 class Stages(dict[str, Stage]):
     """Stages by name."""
 
-    def update_stage(self, name: str, done: int, total: int, note: str) -> Stage:
+    def update_stage(self, name: str, done: int, total: int, note: str = "") -> Stage:
         """The stage as it is now; one that starts over or has another size is a new one."""
         known = self.get(name)
         if known is None or done < known.done or total != known.total:
@@ -90,11 +92,13 @@ def progress_bar(title: str) -> Iterator[ProgressBar]:
         stages, tasks = Stages(), dict[str, TaskID]()
 
         def report(stage: str, done: int, total: int, note: str = "") -> None:
-            now = stages.update_stage(stage, done, total, note)
+            stages.update_stage(stage, done, total, note)
             if stage not in tasks:
                 tasks[stage] = bar.add_task("", total=total or None, left="")
             described = f"{title}: {stage}  {note}".rstrip()
-            bar.update(tasks[stage], completed=done, total=total or None, description=described, left=_left(now))
+            bar.update(tasks[stage], completed=done, total=total or None, description=described)
+            for name, task in tasks.items():
+                bar.update(task, left=_left(stages[name]))
 
         yield report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +13,13 @@ import pandas as pd
 from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study
 from eigencode.configuration import ReportConfig
-from eigencode.errors import StudyError, UsageError
+from eigencode.errors import DataError, StudyError, UsageError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
-from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.judging import cells_table, claims_of, figures_of, results_table, study_record
+from eigencode.studies.refitting import window_name
 
 
 def run(config: ReportConfig) -> None:
@@ -34,11 +35,12 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
         StudyError: no cell is finished.
     """
     folder = check(config, study)
-    evidence = Evidence(store, study.cells(), ranks=_ranks(config))
+    evidence = Evidence(store, study.cells())
     if evidence.cells.empty:
         raise StudyError(f"no cell of {study.name} is finished in {config.store}. Run it with: eigencode study run {config.name}")
-    windows = {ranks: Evidence(store, study.cells(), ranks=ranks) for ranks in _windows(config, study)}
-    record = study_record(study, evidence, configuration=asdict(config), windows=windows)
+    if ranks := _ranks(config):
+        evidence = evidence.over(ranks)
+    record = study_record(study, evidence, configuration=asdict(config), windows=_windows(config, study))
     figures = {name: figure for name in figures_of(study) if (figure := draw(name, evidence)) is not None}
     cells = cells_table(evidence)
     results = results_table(evidence)
@@ -69,7 +71,10 @@ def _ranks(config: ReportConfig) -> Ranks | None:
 
 
 def _windows(config: ReportConfig, study: Study) -> list[Ranks]:
-    windows = [parse_ranks(text) for text in config.windows.split(",") if text.strip()]
+    try:
+        windows = [parse_ranks(text) for text in config.windows.split(",") if text.strip()]
+    except UsageError as error:
+        raise UsageError(f"--windows takes windows such as 3-30,10-50; got {config.windows!r} ({error})") from None
     if windows and not claims_of(study):
         raise UsageError(f"--windows judges the claims of a paper; {study.name} has none. Leave it out.")
     return windows
@@ -83,13 +88,22 @@ def check(config: ReportConfig, study: Study) -> Path:
         DataError: a folder that cannot be written, or that holds results of something else.
     """
     _windows(config, study)
-    ranks = resolve_window(ranks)[0] if (ranks := _ranks(config)) else None
-    words = [study.name, study.scale, *(["ranks", *map(str, ranks)] if ranks else [])]
+    ranks = _name_of(config.ranks)
+    words = [study.name, study.scale, *(["ranks", *re.findall(r"[\w-]+", ranks)] if ranks else [])]
     folder = Path(config.out or f"reproductions/{'-'.join(words)}")
     try:
         earlier = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        is_mine = (earlier["study"], earlier["scale"], earlier["ranks"]) == (study.name, study.scale, ranks and list(ranks))
-    except (OSError, ValueError, KeyError, TypeError):
-        is_mine = False
+        is_mine = (earlier["study"], earlier["scale"]) == (study.name, study.scale)
+        same = _name_of(earlier["configuration"].get("ranks")) == ranks
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_mine = same = False
+    if is_mine and not same:
+        raise DataError(f"--out: {folder} holds the report over other ranks. Name another folder.")
+    if not is_mine and (folder / "record.json").exists():
+        raise DataError(f"--out: {folder} holds results of something else. Name another folder.")
     check_folder(folder, overwrite=is_mine)
     return folder
+
+
+def _name_of(ranks: str | None) -> str | None:
+    return window_name(parse_ranks(ranks)) if ranks else None

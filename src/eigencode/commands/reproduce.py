@@ -13,6 +13,8 @@ def run(config: ReproduceConfig) -> None:
     study, store = chosen_study(config), Store(config.store)
     report.check(config, study)
     summary = run_chosen(config, study, store)
-    if summary.finished:
-        report.write(config, study, store)
-    say(summary, config)
+    try:
+        if summary.finished:
+            report.write(config, study, store)
+    finally:
+        say(summary, config)

@@ -26,7 +26,8 @@ def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
     study = chosen_study(config)
     ranks = parse_ranks(config.ranks) if config.ranks else None
-    rows = Evidence(Store(config.store, make=False), study.cells(), ranks=ranks).rows
+    evidence = Evidence(Store(config.store, make=False), study.cells())
+    rows = evidence.over(ranks).rows if ranks and len(evidence.cells) else evidence.rows
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))  # a network without the penalty has no target

@@ -42,6 +42,8 @@ class Claim:
         statement: What the paper says.
         check: Results -> Finding; raises ``NotTestedError`` where results are missing.
         also: Other figures whose cells it can be checked with.
+        window: Whose exponents it needs: of "any" ranks; of the study's "own", since it compares them with numbers that were
+            found over these, or needs exponents of which no spectra are kept; or "none".
     """
 
     name: str
@@ -49,9 +51,12 @@ class Claim:
     statement: str
     check: Callable[[Evidence], Finding]
     also: tuple[str, ...] = ()
+    window: Literal["any", "own", "none"] = "any"
 
     def judged(self, evidence: Evidence) -> Finding:
         """The finding, or why there is none."""
+        if evidence.ranks and self.window == "own":
+            return Finding("not tested", "needs exponents over the study's own ranks", "")
         try:
             return self.check(evidence)
         except NotTestedError as missing:
@@ -70,6 +75,7 @@ class Published:
         low: The number, or the lower end of the range that is stated.
         high: Upper end; None for a single number.
         measure: Results -> values of the quantity, one for each network; raises ``NotTestedError`` where results are missing.
+        exponents: Whether it is made of exponents, which are the paper's over the study's own ranks alone.
     """
 
     quantity: str
@@ -77,6 +83,7 @@ class Published:
     low: float
     high: float | None
     measure: Callable[[Evidence], pd.Series]
+    exponents: bool = False
 
     @property
     def told(self) -> str:
@@ -86,6 +93,8 @@ class Published:
     def compared(self, evidence: Evidence) -> dict[str, str]:
         """The paper's number, what came out, and the difference of the mean, from the nearer end of a range."""
         row = {"quantity": self.quantity, "figure": self.figure, "paper": self.told}
+        if evidence.ranks and self.exponents:
+            return row | {"here": "of other ranks", "difference": ""}
         try:
             found = interval(self.measure(evidence))
         except (NotTestedError, KeyError, IndexError, ValueError):

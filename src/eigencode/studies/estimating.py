@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from eigencode import datasets, models
@@ -41,17 +40,13 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
     speed = _SHARE_OF_PEAK * _products_per_second()
     found = []
     made: set[str] = set()
-    costs: dict[str, tuple[float, float, float]] = {}
     for group in groups:
         plan = group.plans[0]
-        kind = repr((plan.network, plan.images, plan.training, plan.reading, plan.member.jacobian > 0))
         try:
-            if kind not in costs:
-                costs[kind] = _cost(plan, data_root)
+            forward, passes, memory = _cost(plan, data_root)
         except EigencodeError:
             found.append(group)
             continue
-        forward, passes, memory = costs[kind]
         passes *= len(group.missing)
         seconds = 0.0
         if group.missing:
@@ -65,7 +60,7 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
 def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     """Operations of a forward pass of one image, number of such passes, and bytes, for one cell."""
     test = _images(plan.images, "test", data_root)
-    network = _network(plan, data_root)
+    arithmetic = _arithmetic(plan, data_root)
     passes, held = _training_passes(plan, data_root), 0
     if not plan.network.weights:
         held = _images(plan.images, "train", data_root).inputs.nbytes
@@ -74,25 +69,39 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
         steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
         sites = len(plan.reading.layers.split(",")) if perturbed.kind.startswith("layer_") else 1
         passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = arithmetic.parameters
     units = test.inputs[0].numel() + parameters / max(1, test.inputs[0].numel())
-    return _operations(plan, data_root)[0], passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + held
+    return arithmetic.forward, passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + held
 
 
-def _network(plan: Plan, data_root: str | None) -> nn.Module:
-    options: dict[str, int | float] = dict(plan.network.options)
-    shape = _images(plan.images, "test", data_root).shape
-    return models.load(plan.network.model, image_shape=shape, **options)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class _Arithmetic:
+    """Operations for one image: of a forward pass, and of one with the gradient of the weights; and the number of weights."""
+
+    forward: float
+    step: float
+    parameters: int
 
 
-def _operations(plan: Plan, data_root: str | None) -> tuple[float, float]:
-    """Operations for one image: of a forward pass, and of one with the gradient of the weights."""
-    network, image = _network(plan, data_root), _images(plan.images, "test", data_root).inputs[:1]
-    with FlopCounterMode(display=False) as forward:
-        output = network(image)
+def _arithmetic(plan: Plan, data_root: str | None) -> _Arithmetic:
+    """Of a network that is trained; of one that is not, a step is a forward pass."""
+    told = plan.network
+    return _counted(told.model, tuple(sorted(told.options.items())), told.weights is None, plan.images, data_root)
+
+
+@lru_cache(maxsize=32)
+def _counted(
+    model: str, options: tuple[tuple[str, int | float], ...], trained: bool, images: Images, data_root: str | None
+) -> _Arithmetic:
+    test = _images(images, "test", data_root)
+    network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
+    with torch.set_grad_enabled(trained), FlopCounterMode(display=False) as forward:
+        output = network(test.inputs[:1])
     with FlopCounterMode(display=False) as backward:
-        output.sum().backward()
-    return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
+        if trained:
+            output.sum().backward()
+    both = forward.get_total_flops() + backward.get_total_flops()
+    return _Arithmetic(forward.get_total_flops(), both, sum(parameter.numel() for parameter in network.parameters()))
 
 
 def _overhead(group: Group, data_root: str | None) -> float:
@@ -110,8 +119,8 @@ def _training_passes(plan: Plan, data_root: str | None) -> float:
     if plan.network.weights:
         return 0.0
     training, test = (_images(plan.images, split, data_root) for split in ("train", "test"))
-    forward, step = _operations(plan, data_root)
-    told, each = plan.training, step / forward
+    arithmetic = _arithmetic(plan, data_root)
+    told, each = plan.training, arithmetic.step / arithmetic.forward
     if told.adversarial.epsilon:
         each += _ATTACKED * told.adversarial.steps
     if plan.member.jacobian:  # differentiated twice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -12,7 +13,7 @@ import pandas as pd
 
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
-from eigencode.studies.refitting import refitted
+from eigencode.studies.refitting import refitted, window_name
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan
 
@@ -25,21 +26,21 @@ class Evidence:
     Args:
         store: Where they are.
         plans: The cells; those that are not finished, or failed, are left out.
-        ranks: Window over which kept spectra are fitted again (see ``refitted``). Default: the numbers of the study.
 
     Attributes:
-        ranks: First and last rank of that window; None for the study's.
-        coded_on: Condition whose exponents networks are compared by where the paper takes those of the last epoch's batches:
-            "training"; "unperturbed", the test images, where spectra are fitted again, since those of batches are not kept.
         cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, trained (norm and
             budget of adversarial training, or the file of weights), beta (strength of the
             spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
             alone), every other field that varies by its dotted name, finished, seconds, code_revision, hardware.
         rows: Tidy results joined with these; a network that was read in several cells is there once.
         missing: Cells asked for that are not finished.
+        ranks: First and last rank over which spectra were fitted again (see ``over``); None for the study's.
+        window: The same in words, with the number of spectra that do not reach so far; None for the study's.
+        coded_on: Condition whose exponents networks are compared by where the paper takes those of the last epoch's batches:
+            "training"; "unperturbed", the test images, where spectra are fitted again, since those of batches are not kept.
     """
 
-    def __init__(self, store: Store, plans: Sequence[Plan], *, ranks: Ranks | None = None) -> None:
+    def __init__(self, store: Store, plans: Sequence[Plan]) -> None:
         identities = [plan.identity for plan in plans]
         found = store.cells(identities)
         found = found[found["error"].isna()]
@@ -50,21 +51,52 @@ class Evidence:
         columns = ["cell", *(next(iter(varied.values())) if varied else {}), *_ABOUT]
         self.cells = pd.DataFrame(told, columns=columns)
         self.missing = len(set(identities)) - len(found)
+        self.ranks: tuple[int, int] | None = None
+        self.window: str | None = None
+        self.coded_on = "training"
+        self._as_read = self
         self._store = store
-        self.ranks = None if ranks is None else resolve_window(ranks)[0]
-        self.coded_on = "training" if ranks is None else "unperturbed"
-        results = store.results(list(self.cells["cell"])) if told else pd.DataFrame(columns=list(_KEYS))
-        if ranks is not None and told:
-            results = refitted(results, store.spectra(list(self.cells["cell"])), ranks)
-        rows = results.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
-        self.rows = rows.drop_duplicates(["network", *_KEYS[1:-1]], ignore_index=True)
+        self._own = {resolve_window(plan.reading.ranks) for plan in plans}
+        self._results = store.results(list(self.cells["cell"])) if told else pd.DataFrame(columns=list(_KEYS))
+        self.rows = self._joined(self._results, _KEYS[1:-1])
+
+    def over(self, ranks: Ranks) -> Evidence:
+        """The same cells with the exponents that their kept spectra have over other ranks (see ``refitted``).
+
+        Args:
+            ranks: Window of the fits.
+
+        Returns:
+            Evidence; as it was read, if all cells were read over that window.
+
+        Raises:
+            StudyError: no spectrum has these ranks above rounding error.
+        """
+        window, weights = resolve_window(ranks)
+        if self._own == {(window, weights)}:
+            return self._as_read
+        results, unreached = refitted(self._results, self._kept, ranks)
+        other = copy.copy(self)
+        other.rows = other._joined(results, _KEYS[1:-1])
+        other.ranks, other.coded_on = window, "unperturbed"
+        other.window = window_name(ranks)
+        if unreached:
+            other.window += f" ({unreached} of {len(self._kept)} spectra do not reach rank {window[1]})"
+        return other
+
+    def _joined(self, table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+        """With the cells' fields; a network that was read in several cells is there once."""
+        joined = table.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
+        return joined.drop_duplicates(["network", *keys], ignore_index=True)
+
+    @cached_property
+    def _kept(self) -> pd.DataFrame:
+        return self._store.spectra(list(self.cells["cell"]))
 
     @cached_property
     def spectra(self) -> pd.DataFrame:
         """Spectra joined with the cells' fields."""
-        found = self._store.spectra(list(self.cells["cell"]))
-        found = found.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
-        return found.drop_duplicates(["network", "layer", "perturbation", "strength"], ignore_index=True)
+        return self._joined(self._kept, ("layer", "perturbation", "strength"))
 
     def select(self, quantity: str, **where: Any) -> pd.DataFrame:
         """Rows of a quantity whose columns equal ``where``; a list matches any of its values.

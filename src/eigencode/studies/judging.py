@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import pandas as pd
 
+from eigencode.errors import StudyError
 from eigencode.records import circumstances
-from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
-from eigencode.studies.claims import Claim, Published
+from eigencode.studies.claims import Claim, Finding, Published
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers import PAPERS, paper
+from eigencode.studies.refitting import window_name
 from eigencode.studies.study import Study
 
 
@@ -45,7 +46,7 @@ def figures_of(study: Study) -> list[str]:
 
 
 def study_record(
-    study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Mapping[Ranks, Evidence] | None = None
+    study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Sequence[Ranks] = ()
 ) -> dict[str, Any]:
     """Record of a study as JSON values.
 
@@ -53,13 +54,13 @@ def study_record(
         study: Study.
         evidence: Results of its finished cells.
         configuration: What the command was told.
-        windows: The same, with the spectra fitted over other windows.
+        windows: Windows of ranks over which claims are judged too.
 
     Returns:
         Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, ranks (where spectra
         were fitted again), hours, machines,
         revisions, claims (claim, figure, statement, found, test, verdict), published (quantity, figure, paper, here,
-        difference), windows (claim, verdict here and over each of the other windows), sources.
+        difference), windows (claim, ranks, found, verdict), sources.
     """
     judged = [
         {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(claim.judged(evidence))}
@@ -73,29 +74,36 @@ def study_record(
         "scale": study.scale,
         "cells": len(cells),
         "missing": evidence.missing,
-        "ranks": list(evidence.ranks) if evidence.ranks else None,
+        "ranks": evidence.window,
         "hours": float(cells["seconds"].sum()) / 3600,
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),
         "claims": judged,
-        "windows": _over_windows(study, judged, windows or {}),
+        "windows": _over_windows(study, evidence, windows),
         "published": [each.compared(evidence) for each in published_of(study)],
         "sources": dict(study.sources),
     }
 
 
-def _over_windows(study: Study, judged: list[dict[str, Any]], windows: Mapping[Ranks, Evidence]) -> list[dict[str, str]]:
-    """One row for each claim: its verdict in this report, and over each of the other windows."""
-    if not windows:
-        return []
-    verdicts = {
-        "{}-{}".format(*resolve_window(ranks)[0]): {claim.name: claim.judged(other).verdict for claim in claims_of(study)}
-        for ranks, other in windows.items()
-    }
-    return [
-        {"claim": row["claim"], "here": row["verdict"]} | {name: own[row["claim"]] for name, own in verdicts.items()}
-        for row in judged
-    ]
+def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) -> list[dict[str, str]]:
+    """Rows for each claim that exponents of any ranks can answer: what came out here, and over each of the other windows."""
+    others: list[tuple[str, Evidence | StudyError]] = [(evidence.window or "the study's", evidence)]
+    for ranks in windows:
+        try:
+            other = evidence.over(ranks)
+            others.append((other.window or window_name(ranks), other))
+        except StudyError as error:
+            others.append((window_name(ranks), error))
+    rows = []
+    for claim in claims_of(study) if windows else ():
+        if claim.window == "any":
+            for name, other_or_error in others:
+                if isinstance(other_or_error, StudyError):
+                    finding = Finding("not tested", str(other_or_error), "")
+                else:
+                    finding = claim.judged(other_or_error)
+                rows.append({"claim": claim.name, "ranks": name, "found": finding.found, "verdict": finding.verdict})
+    return rows
 
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:

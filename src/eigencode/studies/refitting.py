@@ -14,7 +14,13 @@ _FITTED = ("alpha", "alpha_sd", "r2", "stderr")
 _WHERE = ["cell", "layer", "perturbation", "strength"]
 
 
-def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> pd.DataFrame:
+def window_name(ranks: Ranks) -> str:
+    """Such as 2-8; with the weights where they are not equal."""
+    (first, last), weights = resolve_window(ranks)
+    return f"{first}-{last}" + ("" if weights == "equal" else f", weights {weights}")
+
+
+def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> tuple[pd.DataFrame, int]:
     """Results with the exponents that the kept spectra have over other ranks.
 
     Exponents of which no spectrum is kept (over training, of subsets of the stimuli) are left out: they are over other ranks.
@@ -25,14 +31,14 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> pd.D
         ranks: Window of the fits.
 
     Returns:
-        Results.
+        Results, and the number of spectra that do not have these ranks above rounding error.
 
     Raises:
         StudyError: no spectrum has these ranks above rounding error.
         SpectrumError: no such window.
     """
     window, weights = resolve_window(ranks)
-    found = []
+    found, unreached = [], 0
     for row in spectra.to_dict("records"):
         values = torch.from_numpy(row["eigenvalues"].copy())
         floor = row["floor"]
@@ -42,11 +48,13 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> pd.D
         try:
             fit = fit_power_law(values, ranks=window, weights=weights, rank=rank)
         except SpectrumError:
+            unreached += 1
             continue
         numbers = {"alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
         found += [{name: row[name] for name in _WHERE} | {"quantity": name, "value": value} for name, value in numbers.items()]
     if not found:
-        raise StudyError(f"ranks {window[0]}-{window[1]}: no spectrum of the finished cells reaches so far. Choose others.")
+        why = "no spectrum of the finished cells reaches so far" if len(spectra) else "the finished cells have no kept spectrum"
+        raise StudyError(f"ranks {window_name(ranks)}: {why}. Choose others.")
     last = results.groupby("cell")["epoch"].max().rename("epoch")
     fits = pd.DataFrame(found).merge(last, on="cell")
-    return pd.concat([results[~results["quantity"].isin(_FITTED)], fits[list(results)]], ignore_index=True)
+    return pd.concat([results[~results["quantity"].isin(_FITTED)], fits[list(results)]], ignore_index=True), unreached

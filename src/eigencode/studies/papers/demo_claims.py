@@ -44,7 +44,7 @@ def _d3(evidence: Evidence) -> Finding:
 
 
 CLAIMS = (
-    Claim("D1", "spectra", "The penalty pulls the exponent to its target.", _d1),
-    Claim("D2", "outcome", "Accuracy hardly suffers.", _d2),
-    Claim("D3", "outcome", f"The steeper the code, the more robust to PGD at {EPSILON:g}.", _d3),
+    Claim("D1", "spectra", "The penalty pulls the exponent to its target.", _d1, window="own"),
+    Claim("D2", "outcome", "Accuracy hardly suffers.", _d2, window="none"),
+    Claim("D3", "outcome", f"The steeper the code, the more robust to PGD at {EPSILON:g}.", _d3, window="none"),
 )
