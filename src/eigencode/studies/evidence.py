@@ -35,7 +35,8 @@ class Evidence:
         rows: Tidy results joined with these; a network that was read in several cells is there once.
         missing: Cells asked for that are not finished.
         ranks: First and last rank over which spectra were fitted again (see ``over``); None for the study's.
-        window: The same in words, with the number of spectra that do not reach so far; None for the study's.
+        studied: The ranks over which the study read them, in words.
+        window: Those of ``ranks`` in words, with the number of spectra that do not reach so far; None for the study's.
         coded_on: Condition whose exponents networks are compared by where the paper takes those of the last epoch's batches:
             "training"; "unperturbed", the test images, where spectra are fitted again, since those of batches are not kept.
     """
@@ -57,6 +58,7 @@ class Evidence:
         self._as_read = self
         self._store = store
         self._own = {resolve_window(plan.reading.ranks) for plan in plans}
+        self.studied = " or ".join(sorted({window_name(plan.reading.ranks) for plan in plans}))
         self._results = store.results(list(self.cells["cell"])) if told else pd.DataFrame(columns=list(_KEYS))
         self.rows = self._joined(self._results, _KEYS[1:-1])
 

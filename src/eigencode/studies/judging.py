@@ -87,7 +87,7 @@ def study_record(
 
 def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) -> list[dict[str, str]]:
     """Rows for each claim that exponents of any ranks can answer: what came out here, and over each of the other windows."""
-    others: list[tuple[str, Evidence | StudyError]] = [(evidence.window or "the study's", evidence)]
+    others: list[tuple[str, Evidence | StudyError]] = [(evidence.window or f"{evidence.studied}, the study's", evidence)]
     for ranks in windows:
         try:
             other = evidence.over(ranks)
