@@ -1,6 +1,7 @@
 """Each check is given results in which its finding is plain, and results in which it is not."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,9 @@ def test_interval_is_students():
     [(0.93, 0.95, [0.96, 0.98], "+0.020"), (0.93, 0.95, [0.94], "+0.000"), (1.2, None, [1.0], "-0.200"), (1.2, None, [], "")],
 )
 def test_published_numbers_are_told_with_their_difference(low, high, values, difference):
-    told = Published("accuracy", "fig2", low, high, lambda _: pd.Series(values, dtype=float)).compared(None)
+    told = Published("accuracy", "fig2", low, high, lambda _: pd.Series(values, dtype=float)).compared(
+        SimpleNamespace(ranks=None)
+    )
     assert told["difference"] == difference
     assert told["paper"] == (f"{low:g} to {high:g}" if high else f"{low:g}")
     assert (told["here"] == "not measured") == (not values)

@@ -64,7 +64,7 @@ def _s2(evidence: Evidence) -> Finding:
     found += "; pure noise minus noisy images " + ", ".join(f"{name[11:]}: {more.text(2)}" for name, more in steeper.items())
     moved = any(abs(change.mean) > _SIMILAR for change in changes.values())
     steepest = all(more.above_zero for more in steeper.values())
-    test = f"some noise changes α by more than {_SIMILAR:g}; pure noise is steeper than noisy images, by an interval above 0 (CIFAR-10 alone)"
+    test = f"some noise changes α by more than {_SIMILAR:g}; pure noise clearly steeper than noisy images (CIFAR-10 alone)"
     return Finding(verdict(moved, steepest), found, test)
 
 
