@@ -130,7 +130,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
     record.pop("study")
     (tmp_path / "demo" / "record.json").write_text(json.dumps(record))
     assert cli.main(words.split()) == 1
-    assert "already holds results" in capsys.readouterr().err
+    assert "holds results of something else" in capsys.readouterr().err
 
 
 def test_every_example_says_how_it_is_run():
