@@ -13,7 +13,7 @@ _PRICE = 0.05
 
 
 def _d1(evidence: Evidence) -> Finding:
-    rows = evidence.select("alpha", perturbation=evidence.coded_on)
+    rows = evidence.select("alpha", perturbation="training")
     rows = rows[rows["beta"] > 0]
     if rows.empty:
         raise NotTestedError("regularised networks")
