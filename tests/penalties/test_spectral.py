@@ -12,7 +12,7 @@ from processes import torchrun
 SAME = 1e-9  # float64 decompositions of well separated eigenvalues
 ALPHA_ERROR, COSINE = 2e-3, 0.99  # what the tracked solver promises along a training, for targets up to 3
 FORMS = [("exponent", (2, 8)), ("line", (1, 7)), ("nassar", (3, 9))]
-SHAPES = [(60, 12), (12, 60)]  # covariance and Gram matrix
+SHAPES = [(60, 12), (12, 60), (900, 600), (600, 900)]  # covariance and Gram matrix; the larger ones are solved for a part alone
 
 
 def code_with(eigenvalues, n_samples=40, seed=0):

@@ -31,6 +31,10 @@ _NEGLIGIBLE = 1e-8
 _FULL_DECOMPOSITION = 4
 """All eigenvectors are computed at once when more than one in this many is wanted."""
 
+_WORTH_SCIPY = 512
+"""Up to this order all are computed at once too: SciPy's threads and PyTorch's wait for each other by keeping the cores busy,
+which takes longer than the decomposition itself."""
+
 
 @dataclass(frozen=True)
 class Leading:
@@ -121,7 +125,7 @@ def _completed(rows: Float[Tensor, "count f"]) -> Float[Tensor, "count f"]:
 def _leading_of(matrix: Float[Tensor, "k k"], count: int) -> tuple[Float[Tensor, " count"], Float[Tensor, "count k"]]:
     """Largest eigenvalues, not negative, and their eigenvectors as rows; the matrix is used up."""
     order = len(matrix)
-    if matrix.device.type == "cpu" and _FULL_DECOMPOSITION * count < order:  # on the CPU some are cheaper than all
+    if matrix.device.type == "cpu" and order > max(_WORTH_SCIPY, _FULL_DECOMPOSITION * count):  # some are cheaper than all
         wanted = (order - count, order - 1)
         own = matrix.T.numpy()  # LAPACK's order of memory: solved in place, without a copy
         values, columns = scipy.linalg.eigh(own, subset_by_index=wanted, driver="evr", check_finite=False, overwrite_a=True)
