@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -152,7 +153,12 @@ def test_results_say_what_they_average_over(capsys, store):
 
 def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    code = (
+        "from eigencode import models\ndef make(image_shape): return models.load('gerum_shallow_mlp', image_shape=image_shape)\n"
+    )
+    (tmp_path / "net.py").write_text(code)
     words = "training.epochs=2 seeds=2 images.train_count=200 reading.perturbations=[] grid.member.target=1,2"
+    words += " network.model=file:net.py:make"
     _, out, _ = run(capsys, "study", "show", "demo", "--set", words)
     (tmp_path / "mine.yaml").write_text(out.replace("name: demo", "name: mine"))
     assert run(capsys, "study", "run", "mine.yaml", "--store", "mine.sqlite")[0] == 0
@@ -166,6 +172,13 @@ def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):
     status, *_ = run(capsys, "results", "mine.yaml", "--store", "mine.sqlite", "--group", "target", "--export", "mine.csv")
     assert status == 0
     assert pd.read_csv("mine.csv").groupby("target", dropna=False)["count"].sum().shape == (3,)  # the baseline has no target
+    later = time.time() + 5
+    os.utime("net.py", (later, later))
+    for command in (["study", "plan"], ["study", "run"], ["report"]):
+        _, _, err = run(
+            capsys, *command, "mine.yaml", "--store", "mine.sqlite", *(["--out", "mine"] if command == ["report"] else [])
+        )
+        assert "net.py was changed after 6 of the cells were finished. Run them again with --again." in err
 
 
 def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):

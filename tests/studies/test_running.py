@@ -346,6 +346,20 @@ def test_a_network_with_weights_is_read_and_not_trained(tmp_path):
     assert group.seconds < trained.seconds
 
 
+def test_files_changed_after_cells_were_finished_are_told(tmp_path):
+    weights, code = tmp_path / "weights.safetensors", tmp_path / "mine.py"
+    save_file(models.load("gerum_cnn", image_shape=(1, 8, 8)).state_dict(), weights)
+    code.write_text("from eigencode import models\ndef make(): return models.load('gerum_cnn', image_shape=(1, 8, 8))")
+    plan = replace(PLAN, network=Network(f"file:{code}:make", weights=str(weights)), reading=Reading(ranks="jiang", count=100))
+    study, store = Study("read", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
+    assert plan.files == [weights, code]
+    assert run_study(study, store, Local()).outdated == {}
+    later = time.time() + 5
+    os.utime(weights, (later, later))
+    summary = run_study(study, store, Local())
+    assert (summary.new, summary.outdated) == (0, {str(weights): 1})
+
+
 def test_what_is_read_after_greedy_training_is_of_the_last_epoch(tmp_path):
     plan = (
         overridden(STUDY, "network.model=jiang_mlp training.rule=greedy training.optimizer=sgd member.strength=0").blocks[0].plan
@@ -433,6 +447,7 @@ def test_two_processes_share_the_groups_of_a_study(tmp_path):
     summaries = [json.loads(process.communicate(timeout=300)[0]) for process in both]
     assert [summary["finished"] for summary in summaries] == [6, 6]
     assert sum(summary["new"] for summary in summaries) == 6
+    assert min(summary["new"] for summary in summaries) > 0
     assert not list((tmp_path / "store.states").iterdir())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from eigencode.commands.common import parse_ranks
-from eigencode.commands.study import chosen_study
+from eigencode.commands.study import chosen_study, say_outdated
 from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, StudyError, UsageError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
@@ -20,12 +20,14 @@ from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.judging import cells_table, claims_of, figures_of, results_table, study_record
 from eigencode.studies.refitting import window_name
+from eigencode.studies.scheduling import outdated
 
 
 def run(config: ReportConfig) -> None:
     """Writes the report of what is finished."""
-    study = chosen_study(config)
-    write(config, study, Store(config.store, make=False))
+    study, store = chosen_study(config), Store(config.store, make=False)
+    write(config, study, store)
+    say_outdated(outdated(study.cells(), store.stamps()))
 
 
 def write(config: ReportConfig, study: Study, store: Store) -> None:

@@ -21,7 +21,7 @@ from eigencode.studies.engines import Engine
 from eigencode.studies.estimating import estimated
 from eigencode.studies.files import to_yaml
 from eigencode.studies.papers import PAPERS
-from eigencode.studies.scheduling import Group, Summary
+from eigencode.studies.scheduling import Group, Summary, outdated
 
 
 def run(config: StudyConfig) -> None:
@@ -120,6 +120,7 @@ def say(summary: Summary, config: StudyChoice) -> None:
     """
     text = f"{summary.finished} of {summary.cells} cells are finished ({summary.new} of them now, {summary.seconds:.0f} s)"
     print(f"{text}, in {config.store}.", file=sys.stderr)
+    say_outdated(summary.outdated)
     for layer, count in summary.without_exponent.items():
         print(
             f"{count} have no exponent at {layer}: `reading.ranks` reach beyond its dimensions. Choose others.", file=sys.stderr
@@ -136,6 +137,12 @@ def say(summary: Summary, config: StudyChoice) -> None:
         raise StudyError(
             f"{summary.cells - summary.finished} of {summary.cells} cells are missing, for the reasons above.{remedy}"
         )
+
+
+def say_outdated(files: dict[str, int]) -> None:
+    """Which files are newer than cells that name them, on stderr."""
+    for path, count in files.items():
+        print(f"{path} was changed after {count} of the cells were finished. Run them again with --again.", file=sys.stderr)
 
 
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
@@ -166,6 +173,7 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     for reason in dict.fromkeys(group.reason for group in groups if group.reason):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         print(f"{count} cannot start: {reason}", file=sys.stderr)
+    say_outdated(outdated(study.cells(), store.stamps()) if store else {})
 
 
 def _print(table: pd.DataFrame, title: str, *, as_json: bool) -> None:

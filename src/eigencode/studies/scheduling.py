@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from eigencode.errors import DataError, ModelError
@@ -54,6 +56,7 @@ class Summary:
         new: Cells that this run finished.
         failed: Identity -> why, of cells in the store with an error.
         unstarted: Reasons why groups could not start -> cells concerned.
+        outdated: File -> cells that were finished before it was last changed.
         without_exponent: Layer -> new cells whose spectrum of test images does not reach the ranks of the fit there.
         seconds: Seconds of this run.
     """
@@ -63,6 +66,7 @@ class Summary:
     new: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     unstarted: dict[str, int] = field(default_factory=dict)
+    outdated: dict[str, int] = field(default_factory=dict)
     without_exponent: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -104,6 +108,27 @@ def plan_groups(
             part = tuple(plans[start : start + size])
             groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason))
     return groups
+
+
+def outdated(plans: Iterable[Plan], finished: Mapping[str, str]) -> dict[str, int]:
+    """Files that were changed after cells that name them were finished: what is kept of those cells may not be of these files.
+
+    Args:
+        plans: Cells.
+        finished: Identity -> when it was stored, as in ``Store.stamps``.
+
+    Returns:
+        File -> cells concerned.
+    """
+    found: Counter[str] = Counter()
+    changed: dict[Path, datetime] = {}
+    for plan in plans:
+        for path in plan.files if plan.identity in finished else ():
+            if path not in changed:
+                changed[path] = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            if changed[path] > datetime.fromisoformat(finished[plan.identity]):
+                found[str(path)] += 1
+    return dict(found)
 
 
 def run_study(
@@ -179,5 +204,6 @@ def run_study(
     there = store.finished()
     summary.failed = {identity: error for identity in identities if (error := there.get(identity))}
     summary.finished = sum(identity in there and there[identity] is None for identity in identities)
+    summary.outdated = outdated(study.cells(), store.stamps())
     summary.seconds = time.perf_counter() - started
     return summary

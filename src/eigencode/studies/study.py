@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from eigencode.errors import StudyError
@@ -32,7 +33,7 @@ class Network:
         model: Name, as in ``models.load``.
         options: Of the papers' networks: width, depth, classifier_std of jiang_mlp.
         weights: Trained weights, as in ``models.load``: such a network is read as it is, and not trained. The name of the file
-            is part of a cell's identity, its contents are not.
+            is part of a cell's identity, its contents are not (see ``outdated``).
     """
 
     model: str = "gerum_shallow_mlp"
@@ -151,6 +152,14 @@ class Plan:
             raise StudyError("A study has one target and one strength for all penalised layers; got one for each layer.")
         if self.network.weights and any(told.kind in MADE and not told.data for told in self.reading.perturbations):
             raise StudyError("Images cannot be made for a network with `weights`, which is not trained. Name their `data`.")
+
+    @property
+    def files(self) -> list[Path]:
+        """Files and folders that are named: weights, a network's own code, images; those that are there."""
+        code = self.network.model.removeprefix("file:").rpartition(":")[0] if self.network.model.startswith("file:") else None
+        data = [self.images.data, *(told.data for told in self.reading.perturbations)]
+        named = [self.network.weights, code, *(name.partition(":")[2] for name in data if name)]
+        return [path for name in dict.fromkeys(named) if name and (path := Path(name)).exists()]
 
     @property
     def network_identity(self) -> str:
