@@ -27,8 +27,6 @@ SMALLER = {
     "--scale cpu --store": "--smoke --store",
     "--windows 1-20,3-10,2-20,5-20": "--windows 1-20,3-10",
     "--windows 6-30,10-50,2-20,6-100": "--windows 2-5,3-8",
-    '--scale cpu --set "seeds=2 grid.member.target=1,2,3,5"': "--smoke",
-    "--scale cpu --set seeds=1": "--smoke",
     "--windows 3-30,10-50,10-100,10-200": "--windows 2-5,3-8",
     "--count 3000": "--count 100",
     "--ranks schaeffer": "--ranks jiang",
