@@ -261,6 +261,8 @@ PAPERS_INPUTS = (
         ("S6", grid(falling=False), "does not hold"),
         ("S7", grid(), "holds"),
         ("S7", grid(follows=True), "does not hold"),
+        ("S7", [record for record in grid(follows=True) if record.plan.training.jacobian.kind == "column_sum"], "does not hold"),
+        ("S7", [record for record in grid() if record.plan.member.jacobian == 0], "not tested"),
         ("S8", grid(), "holds"),
         ("S8", grid(follows=True), "does not hold"),
     ],

@@ -186,6 +186,9 @@ def _s7(evidence: Evidence) -> Finding:
     parts, sizes = [f"PGD with ε = {table['strength'].iloc[0]:.3f}"], {}
     for kind in ("column_sum", "exact", "projected"):
         own = plain[(plain["jacobian_kind"] == kind) | (plain["jacobian"] == 0)]
+        if kind != "column_sum" and (own["jacobian"] == 0).all():
+            parts.append(f"{kind}: no networks")
+            continue
         sizes[kind], chance = _correlation(own["jacobian"], own["value"])
         means = own.groupby("jacobian")["value"].mean()
         shown = ", ".join(f"{value:.3f} (c2 = {c})" for c, value in means.items())
