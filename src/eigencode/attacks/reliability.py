@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.stats import binom
+from scipy.special import bdtrc
 from torch import Tensor
 
 
@@ -112,9 +112,9 @@ def gradient_flags(attacked: Attacked) -> list[str]:
 def fewer(correct: Tensor, other: Tensor) -> bool:
     """Whether ``correct`` has fewer hits than ``other`` on the same images by more than chance (McNemar's exact test, 1 %)."""
     lost, won = int((other & ~correct).sum()), int((correct & ~other).sum())
-    return lost > won and float(binom.sf(lost - 1, lost + won, 0.5)) < _CHANCE
+    return lost > won and float(bdtrc(lost - 1, lost + won, 0.5)) < _CHANCE
 
 
 def above_chance(correct: Tensor, classes: int) -> bool:
     """Whether the accuracy exceeds 1 / classes by more than chance (one-sided, 1 %)."""
-    return float(binom.sf(int(correct.sum()) - 1, len(correct), 1 / classes)) < _CHANCE
+    return float(bdtrc(int(correct.sum()) - 1, len(correct), 1 / classes)) < _CHANCE

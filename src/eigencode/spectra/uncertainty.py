@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 from eigencode.errors import SpectrumError
@@ -104,7 +104,7 @@ def alpha_interval(
     plain = power_law_line(half_samples, ranks=window, weights=weights)[0]
     correction = (halves - plain) / math.sqrt(2)
     stderr, drift_stderr, drift = float((plain + correction).std()), float(correction.std()), float(alpha - halves.mean())
-    noise = float(norm.ppf((1 + level) / 2)) * stderr
+    noise = float(ndtri((1 + level) / 2)) * stderr
     low, high = alpha - noise - max(0.0, drift_stderr - drift), alpha + noise + max(0.0, drift_stderr + drift)
     return AlphaInterval(alpha, low, high, stderr, drift, level, window)
 
