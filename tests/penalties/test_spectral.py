@@ -6,6 +6,7 @@ import torch
 from eigencode import datasets, models
 from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties import SpectralPenalty, Tracking
+from eigencode.penalties.leading import _improved
 from oracles import penalties as oracle
 from processes import torchrun
 
@@ -131,6 +132,41 @@ def test_a_block_that_fails_grows(generator):
     assert sizes[-1] > sizes[0]
     assert solvers[0] == "dense"
     assert solvers[-1] == "tracked"
+
+
+def test_a_block_that_needs_several_expansions_keeps_what_they_found():
+    penalty = SpectralPenalty(1.0, ranks=(6, 50), tracking=Tracking(tolerance=3e-3))
+    first, second = drifting(2)
+    penalty(first)
+    size = len(penalty.state_dict()["block.0"])
+    penalty(second)
+    assert penalty.last.solver == ("tracked",)
+    beyond_the_first = int(penalty.last.expansions) - 1
+    assert beyond_the_first > 0
+    assert len(penalty.state_dict()["block.0"]) == size + beyond_the_first * Tracking().expansion
+
+
+@pytest.mark.parametrize("small", [0.5, 0.1])
+def test_the_residual_improves_a_pair_as_a_power_iteration_does(small):
+    """In the plane of eigenvalues 1 and small, by hand: the error of the vector shrinks by small, that of the value by its square."""
+    angle = torch.tensor(0.1, dtype=torch.float64)
+    row, across = torch.stack([angle.cos(), angle.sin()]), torch.stack([-angle.sin(), angle.cos()])
+    covariance = torch.diag(torch.tensor([1.0, small], dtype=torch.float64))
+    value, outside = row @ covariance @ row, (across @ covariance @ row) * across
+    relative = outside.norm() / value
+    better, larger = _improved(*(tensor[None, None] for tensor in (row, value, outside, relative)))
+    assert float(better[0, 0, 1] / better[0, 0, 0]) == pytest.approx(small * float(angle.tan()), rel=1e-12)
+    assert float(better[0, 0, 0] * row[0]) == pytest.approx(1.0, abs=2 * (1 - float(value)))
+    assert 1 - float(larger) < 1.1 * small * (1 - float(value))
+
+
+def test_a_residual_as_large_as_its_value_improves_nothing():
+    row, outside = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1e-3]]])
+    for value in (0.0, 1e-3):
+        values = torch.tensor([[value]], dtype=torch.float64)
+        better, larger = _improved(row, values, outside, torch.tensor([[1.0]], dtype=torch.float64))
+        assert torch.equal(better, row)
+        assert torch.equal(larger, values)
 
 
 def test_more_expansions_reduce_the_residual():

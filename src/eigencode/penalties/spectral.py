@@ -191,8 +191,8 @@ class SpectralPenalty:
     def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
         """Eigenpairs of each member: tracked where its block has a size that pays, else, or if that fails, dense.
 
-        A member whose block fails gets one of twice the size for the next call: the steeper the window, the more eigenvalues
-        crowd below it.
+        A member whose block fails gets one of twice the size for the next call, one that needs several expansions keeps what
+        they found: the steeper the window, the more eigenvalues crowd below it.
         """
         members, _, n_features = activations.shape
         count, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
@@ -216,7 +216,7 @@ class SpectralPenalty:
                 reduce=reduce,
             )
             for position, number in enumerate(chosen.tolist()):
-                parts[number], self._blocks[number] = found.member(position), blocks[position]
+                parts[number], self._blocks[number] = found.member(position), blocks[position][:largest]
         for number in range(members):
             attempt = parts.get(number)
             if attempt is not None and bool(attempt.residual <= self.tracking.tolerance):

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from eigencode.errors import StudyError
 from eigencode.training.settings import Cell, Settings
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
 
 _FEW = 50
