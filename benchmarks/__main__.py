@@ -1,7 +1,9 @@
-"""Runs the benchmarks named on the command line, or all of them."""
+"""Runs the benchmarks named on the command line, or all of them, both sides of each with memory kept as in a command."""
 
 import sys
 from importlib import import_module
+
+from eigencode import keep_freed_memory
 
 BENCHMARKS = (
     "start_up",
@@ -15,9 +17,11 @@ BENCHMARKS = (
     "components_against_sklearn",
     "penalty_step",
     "stacked_training",
+    "kept_memory",
     "jacobian_step",
     "studies",
 )
 
+keep_freed_memory()
 for name in sys.argv[1:] or BENCHMARKS:
     import_module(f"benchmarks.{name}").main()

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from eigencode import attacks, datasets, models, penalties, perturbations, reports, spectra, training
+    from eigencode._allocator import keep_freed_memory
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
     from eigencode.errors import EigencodeError
@@ -38,6 +39,7 @@ _HOME = {
     "collect": "measurement",
     "cvpca": "spectra",
     "fit_power_law": "spectra",
+    "keep_freed_memory": "_allocator",
     "load_spectra": "spectra",
     "measure": "measurement",
     "perturbed_spectra": "perturbed",
@@ -60,6 +62,7 @@ __all__ = [
     "cvpca",
     "datasets",
     "fit_power_law",
+    "keep_freed_memory",
     "load_spectra",
     "measure",
     "models",

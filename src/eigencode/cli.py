@@ -12,6 +12,7 @@ import docstring_parser
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__
+from eigencode._allocator import keep_freed_memory
 from eigencode.configuration import (
     AttackConfig,
     ConstructConfig,
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     config_class, module = _COMMANDS[options.command]
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
+    keep_freed_memory()
     try:
         import_module(module).run(config_class(**values))
     except UsageError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from eigencode._allocator import keep_freed_memory
 from eigencode.errors import DataError, ModelError, StudyError
 from eigencode.studies.materials import Report
 from eigencode.studies.running import CellRecord, failed_group, run_group
@@ -102,7 +103,7 @@ class RayEngine:
             return
         ray = self._ray
         self._start()
-        remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(run_task)
+        remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(_run_in_worker)
         waiting: dict[Any, Task] = {remote.remote(first): first}
         try:
             while waiting:
@@ -153,6 +154,12 @@ class RayEngine:
             raise StudyError(
                 f"--address {self._address}: no Ray cluster can be reached there ({reason}). Check the address."
             ) from None
+
+
+def _run_in_worker(task: Task) -> Done:
+    """Runs a task in a process that is the cluster's, and not the caller's."""
+    keep_freed_memory()
+    return run_task(task)
 
 
 def run_task(task: Task, report: Report | None = None) -> Done:

@@ -1,0 +1,41 @@
+"""What becomes of memory that was freed: the one place that speaks to the C library's allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+"""Numbers of mallopt's parameters, from glibc's malloc.h."""
+
+_LARGEST = 2**31 - 1
+
+_TOLD = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+"""Environment variables by which the user may have decided already."""
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep the large blocks of memory that it frees, for the next tensors.
+
+    By default glibc asks the system for each block of more than some megabytes and gives it back when it is freed; the system
+    clears every page of the next one anew, which takes longer than a convolution over the same memory. The process then holds its
+    peak memory until it ends, and the peak is higher, by up to a half, since blocks of different sizes do not fit into each
+    other's place. Every command of ``eigencode`` does this, unless MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_ is set; in a
+    process of your own it is for you to decide, before the first large tensor. Only memory of the CPU is concerned.
+
+    Returns:
+        Whether freed memory is kept: glibc (Linux) can be told so, other C libraries are left as they are.
+
+    Source: mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
+
+    Example:
+        >>> import eigencode as ec
+        >>> kept = ec.keep_freed_memory()
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None or any(name in os.environ for name in _TOLD):
+        return False
+    # older versions of glibc have a limit to the threshold, but not to the number of blocks
+    from_heap = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_MAX, 0)
+    return bool(mallopt(_TRIM_THRESHOLD, -1) and from_heap)

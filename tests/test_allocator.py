@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from eigencode import cli
+
+FAULTS = """
+import resource, sys
+import eigencode as ec
+kept = sys.argv[1] == "kept" and ec.keep_freed_memory()
+import torch
+
+def tensors(count):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(count):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+tensors(20)
+print(int(kept), tensors(10))
+"""
+
+PAGES = 2**24 * 4 // 4096
+"""Of one tensor."""
+
+
+def faults(kept, **environment):
+    told = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | environment
+    done = subprocess.run([sys.executable, "-c", FAULTS, kept], capture_output=True, text=True, check=True, env=told)
+    return map(int, done.stdout.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told")
+def test_freed_memory_is_used_again_without_clearing_its_pages():
+    understood, few = faults("kept")
+    _, many = faults("given back")
+    assert understood
+    assert many > 9 * PAGES
+    assert few < PAGES
+
+
+def test_whoever_has_set_the_allocator_is_left_alone():
+    understood, many = faults("kept", MALLOC_TRIM_THRESHOLD_="131072")
+    assert not understood
+    assert many > 9 * PAGES
+
+
+def test_every_command_keeps_freed_memory(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: calls.append("kept"))
+    assert cli.main(["doctor"]) == 0
+    assert calls == ["kept"]
+    assert capsys.readouterr().out
