@@ -233,6 +233,21 @@ def test_attacks_on_a_stack_equal_those_on_each_network(attack, trained_pair, te
         assert mine == pytest.approx([point.accuracy for point in curve.points], abs=0.006)  # one image on the boundary
 
 
+def test_images_that_are_wrong_from_the_start_are_not_attacked(trained_pair, test_digits):
+    seen = []
+
+    class Counting(FGSM):
+        def __call__(self, model, inputs, labels, **options):
+            seen.append(len(inputs))
+            return super().__call__(model, inputs, labels, **options)
+
+    right = [network(test_digits.inputs).argmax(dim=1) == test_digits.labels for network in trained_pair]
+    robust_accuracies(trained_pair[:1], test_digits, Counting(), epsilons=[0.1])
+    robust_accuracies(trained_pair, test_digits, Counting(), epsilons=[0.1])
+    assert seen == [int(right[0].sum()), 2 * int((right[0] | right[1]).sum())]
+    assert seen[0] < len(test_digits)
+
+
 @pytest.fixture(scope="session")
 def trained_pair(training_digits):
     made = [models.load("gerum_shallow_mlp", image_shape=(1, 8, 8), seed=seed) for seed in (0, 1)]

@@ -27,7 +27,7 @@ def robust_accuracies(
     """Accuracy of each network of an ensemble for each budget of an attack.
 
     An image counts as correct if it is classified correctly before and after the attack, as in ``robustness_curve``, which also
-    raises reliability flags, one network at a time.
+    raises reliability flags, one network at a time. Images that no network classifies correctly are not attacked.
 
     Args:
         models: Networks of one architecture, on one device.
@@ -57,10 +57,16 @@ def robust_accuracies(
                 labels = images.labels[batch].to(device).repeat(len(models))
                 with torch.no_grad():
                     scores = scores_of(network, inputs)
-                    check_labels(labels, scores)
-                found = attack(network, inputs, labels, epsilon=epsilon, indices=batch.repeat(len(models)))
+                check_labels(labels, scores)
+                right = scores.argmax(dim=1) == labels
+                at_stake = right.view(len(models), -1).any(dim=0).cpu()
+                if not bool(at_stake.any()):
+                    continue
+                chosen = at_stake.repeat(len(models)).to(device)
+                inputs, labels, right = inputs[chosen], labels[chosen], right[chosen]
+                found = attack(network, inputs, labels, epsilon=epsilon, indices=batch[at_stake].repeat(len(models)))
                 with torch.no_grad():
-                    stands = (scores.argmax(dim=1) == labels) & (scores_of(network, found.images).argmax(dim=1) == labels)
+                    stands = right & (scores_of(network, found.images).argmax(dim=1) == labels)
                 correct += stands.view(len(models), -1).sum(dim=1).cpu()
             rows += [
                 {"member": member, "epsilon": float(epsilon), "accuracy": int(count) / len(images)}
