@@ -31,7 +31,7 @@ def papers_way(ranks):
     return penalty
 
 
-def stepper(images, penalty, *, units=2000, batch=BATCH, members=1):
+def stepper(images, penalty, *, units=2000, batch=BATCH):
     """A function that takes one step of a one-layer tanh network, and the network's code at that step."""
     torch.manual_seed(0)
     shape = images.shape

@@ -1,8 +1,8 @@
 """Networks trained as one stack against a plain loop over networks: wall time for each network's step.
 
 Local errors, depth 8, width 200, batch 200, 20 networks, against nn.Linear and autograd, one network after the other, with the
-share of the machine's matrix-product peak; then the papers' networks by back-propagation, large and small. A turn is a few steps,
-which find the caches as training does.
+share of the machine's matrix-product peak; then the papers' networks by back-propagation, large and small; then stacks of 1 to 50
+networks against the plain loop over as many. A turn is a few steps, which find the caches as training does.
 """
 
 import statistics
@@ -19,13 +19,14 @@ from eigencode.training.networks import members_of
 
 DEPTH, WIDTH, BATCH, MEMBERS, INPUTS, CLASSES = 8, 200, 200, 20, 784, 10
 ROUNDS, STEPS = 12, 4
+FEW_ROUNDS, SIZES = 4, (1, 2, 5, 10, 20, 50)
 
 
-def local_errors():
-    inputs, labels = torch.rand(MEMBERS, BATCH, INPUTS), torch.randint(0, CLASSES, (MEMBERS, BATCH))
-    stacked = LocalErrors([JiangNetwork() for _ in range(MEMBERS)])
-    rates = torch.full((MEMBERS,), 0.01)
-    networks = [JiangNetwork() for _ in range(MEMBERS)]
+def local_errors(members=MEMBERS):
+    inputs, labels = torch.rand(members, BATCH, INPUTS), torch.randint(0, CLASSES, (members, BATCH))
+    stacked = LocalErrors([JiangNetwork() for _ in range(members)])
+    rates = torch.full((members,), 0.01)
+    networks = [JiangNetwork() for _ in range(members)]
     optimizers = [torch.optim.SGD(network.layers.parameters(), lr=0.01) for network in networks]
 
     def together():
@@ -42,7 +43,7 @@ def local_errors():
             optimizer.step()
 
     arithmetic = 2 * 2 * BATCH * (INPUTS * WIDTH + (DEPTH - 1) * WIDTH**2) + 2 * 2 * DEPTH * BATCH * WIDTH * CLASSES
-    return together, one_by_one, MEMBERS, arithmetic
+    return together, one_by_one, members, arithmetic
 
 
 def back_propagation(name, shape, batch, members):
@@ -78,19 +79,30 @@ def main():
     }
     results = {}
     for case, (together, one_by_one, members, arithmetic) in cases.items():
-        taken, peaks = {"stacked": [], "plain loop": []}, []
-        for _ in range(ROUNDS):
-            peaks.append(products_per_second(repeats=3))
-            for name, step in (("stacked", together), ("plain loop", one_by_one)):
-                taken[name].append(clock(lambda step=step: [step() for _ in range(STEPS)])[2] / STEPS / members)
-        medians = {key: statistics.median(values) for key, values in taken.items()}
+        medians, peak = seconds_per_network(together, one_by_one, members, ROUNDS)
         results[case] = {
             "stacked_seconds_per_network": medians["stacked"],
             "plain_seconds_per_network": medians["plain loop"],
             "times_faster": medians["plain loop"] / medians["stacked"],
         }
         if arithmetic:
-            peak = statistics.median(peaks)
             results[case] |= {f"{key}_share_of_peak": arithmetic / seconds / peak for key, seconds in medians.items()}
             results[case]["peak_of_a_matrix_product_per_second"] = peak
+    for size in SIZES:
+        for case, (together, one_by_one, members, _) in {
+            "local errors, 8 x 200, batch 200": local_errors(size),
+            "gerum_cnn, digits size, batch 20": back_propagation("gerum_cnn", (1, 8, 8), 20, size),
+        }.items():
+            medians, _ = seconds_per_network(together, one_by_one, members, FEW_ROUNDS)
+            results.setdefault(f"{case}: times faster by networks", {})[size] = medians["plain loop"] / medians["stacked"]
     write("stacked_training", results)
+
+
+def seconds_per_network(together, one_by_one, members, rounds):
+    """Median seconds of a network's step in a stack and in a plain loop, and what the machine can do at best."""
+    taken, peaks = {"stacked": [], "plain loop": []}, []
+    for _ in range(rounds):
+        peaks.append(products_per_second(repeats=3))
+        for name, step in (("stacked", together), ("plain loop", one_by_one)):
+            taken[name].append(clock(lambda step=step: [step() for _ in range(STEPS)])[2] / STEPS / members)
+    return {key: statistics.median(values) for key, values in taken.items()}, statistics.median(peaks)
