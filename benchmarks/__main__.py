@@ -1,4 +1,4 @@
-"""Runs the benchmarks named on the command line, or all of them, both sides of each with memory kept as in a command."""
+"""Runs the benchmarks named on the command line, or all of them; this process keeps freed memory, as commands do."""
 
 import sys
 from importlib import import_module

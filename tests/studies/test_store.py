@@ -144,7 +144,7 @@ def test_cells_of_another_result_version_are_refused(address):
     store.save([record(0)])
     execute(address, "UPDATE cells SET result_version = 99")
     with pytest.raises(
-        StudyError, match=r"holds cells of result version 99; this eigencode makes version 1, whose numbers differ"
+        StudyError, match=r"holds cells of result version 99; this eigencode makes version 2, whose numbers differ"
     ):
         store.finished()
 

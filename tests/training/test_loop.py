@@ -224,7 +224,7 @@ def test_adversarial_training_helps_against_its_attack(training_digits, test_dig
     assert accuracy[1] > accuracy[0] + 0.1
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(norm="l2", steps=5)])
+@pytest.mark.parametrize("attack", [FGSM(), PGD(norm="l2", steps=5), PGD(steps=5, start="random")])
 def test_attacks_on_a_stack_equal_those_on_each_network(attack, trained_pair, test_digits):
     table = robust_accuracies(trained_pair, test_digits, attack, epsilons=[0.05, 0.2], batch_size=70)
     for number, network in enumerate(trained_pair):

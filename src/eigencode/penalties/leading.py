@@ -41,10 +41,11 @@ class Leading:
     """Leading eigenpairs of the covariance of each member's activations.
 
     Attributes:
-        eigenvalues: Largest first, shape (members, k), float64, squared activation units.
-        vectors: Eigenvectors as rows, shape (members, k, f), in the activations' type.
-        projections: Centred activations along the eigenvectors, shape (members, k, n).
-        residual: Largest relative residual that is left, as the solver measures it, shape (members,); 0 if solved densely.
+        eigenvalues: Largest first (up to the residual), shape (members, k), float64, squared activation units.
+        vectors: Eigenvectors as rows, shape (members, k, f), in the activations' type. The tracked solver's are those after a
+            last power iteration, and not quite of unit length.
+        projections: Centred activations along the eigenvectors, the tracked solver's before that iteration, (members, k, n).
+        residual: Relative change of the penalty's gradient by the last power iteration, shape (members,); 0 if solved densely.
         expansions: Expansions of the tracked block, shape (members,); 0 if solved densely.
     """
 
@@ -144,9 +145,10 @@ class Tracking:
     that are largest, and solves the small problem in the widened space (Rayleigh-Ritz), in float64 and from the projected
     activations themselves, never from a product of the data with itself. The residual left is then measured; while it exceeds
     the tolerance the block is widened again. What was measured is a power iteration of the leading rows, and so improves them.
+    A step that needed several expansions leaves a block with as many rows more as ``expansion`` says for each beyond the first.
 
     Args:
-        oversampling: Rows kept beyond the last rank, at most twice as many as that, and a quarter of it if that is more:
+        oversampling: Rows kept beyond the last rank at first, at most twice as many as that, and a quarter of it if that is more:
             eigenvalues below a steep window crowd at its edge, and the edge counts most.
         pool: Rows beyond the last rank whose residuals are followed too.
         expansion: Rows added to the block at each expansion; half of the last rank if that is more.
@@ -176,7 +178,7 @@ def tracked(
     weigh: Callable[[Tensor, Tensor], Tensor],
     total: int,
     reduce: Reduce = no_reduction,
-) -> tuple[Leading, list[Float[Tensor, "rows f"]]]:
+) -> list[tuple[Leading, Float[Tensor, "rows f"]]]:
     """Leading eigenpairs by Rayleigh-Ritz in a block of the step before, widened by its residuals.
 
     Args:
@@ -189,8 +191,8 @@ def tracked(
         reduce: Sum over processes.
 
     Returns:
-        Leading, and each member's block for the next step, with more rows where one expansion was not enough. Members whose
-        ``residual`` exceeds the tolerance have not converged.
+        For each member its eigenpairs, and its block for the next step, with more rows where one expansion was not enough.
+        Where ``residual`` exceeds the tolerance the solver has not converged.
     """
     members, size, _ = block.shape
     pool = min(last + settings.pool, size)
@@ -207,16 +209,16 @@ def tracked(
         pull = slope * values[:, :last]
         weights = slope * pull
         residual = ((weights * relative[:, :last] ** 2).sum(dim=1) / weights.sum(dim=1).clamp_min(_TINY)).sqrt()
-        closed = (residual <= settings.tolerance) | (expansions == settings.max_expansions)
+        closed = (residual <= settings.tolerance) | (expansions >= settings.max_expansions)
         if bool(closed.any()):
             better, larger = _improved(basis[:, :last], values[:, :last], outside[:, :last], relative[:, :last])
             counts = torch.full_like(residual, expansions)
             for position in closed.nonzero()[:, 0].tolist():
                 pairs = Leading(larger, better, codes[:, :last], residual, counts).member(position)
-                found[int(open_[position])] = pairs, basis[position]
+                kept = basis[position].clone() if expansions < 2 else _completed(basis[position])
+                found[int(open_[position])] = pairs, kept
         if len(found) == members:
-            leading, blocks = zip(*(found[number] for number in range(members)), strict=True)
-            return Leading.joined(leading), list(blocks)
+            return [found[number] for number in range(members)]
         still = (~closed).nonzero()[:, 0]
         open_, data, basis, codes, values, outside, pull = _members(still, open_, data, basis, codes, values, outside, pull)
         shares = torch.ones_like(values[:, : outside.shape[1]])
@@ -238,14 +240,14 @@ def _members(chosen: Tensor, *parts: Tensor) -> list[Tensor]:
 def _improved(rows: Tensor, values: Tensor, outside: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
     """Ritz vectors and values after one power iteration, of which the residuals are the part beyond the block.
 
-    A vector becomes C v / lambda and its value |C v|^2 / lambda, whose error is that of v times the ratio of the variances that
-    it mixes. Not normalised: with the projection of v the product, which is the gradient, has the right length. Where the
-    residual is as large as the value, neither says anything, and v stays.
+    A vector becomes C v / lambda and its value |C v|^2 / lambda, whose errors are those of before times the ratio of the
+    variances that v mixes. Not normalised: with the projection of v the product, which is the gradient, has the right length.
+    Where the residual is as large as the value, neither says anything, and v stays.
     """
     sound = (relative < 1) & (values > 0)
     step = torch.where(sound, 1 / torch.where(sound, values, 1.0), 0.0)
     larger = values * (1 + torch.where(sound, relative, 0.0) ** 2)
-    return torch.addcmul(rows, outside, step[:, :, None].to(rows.dtype)), larger.sort(dim=1, descending=True).values
+    return torch.addcmul(rows, outside, step[:, :, None].to(rows.dtype)), larger
 
 
 def _residuals(data: Tensor, basis: Tensor, codes: Tensor, values: Tensor, total: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
@@ -283,7 +285,8 @@ def _finite(products: Tensor) -> Tensor:
 
 def _directions(residuals: Tensor, basis: Tensor, count: int) -> Tensor:
     """The orthonormal directions, across the basis, that hold most of the residuals; zero where there are no more."""
-    ascending, vectors = torch.linalg.eigh(residuals @ residuals.mT)  # which directions are best is no question of rounding
+    exact = residuals.to(torch.float64)  # rounding would give small directions a wrong length
+    ascending, vectors = torch.linalg.eigh(exact @ exact.mT)
     sizes, vectors = ascending.flip(1)[:, :count], vectors.flip(2)[:, :, :count]
     scale = torch.where(sizes > _NEGLIGIBLE * sizes[:, :1], sizes.clamp_min(_TINY).rsqrt(), 0.0)
     directions = (vectors * scale[:, None]).mT.to(residuals.dtype) @ residuals

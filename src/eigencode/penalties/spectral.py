@@ -24,6 +24,9 @@ Degenerate = Literal["raise", "skip"]
 _DENSE_ORDER = 2
 """The dense solver is used where the smaller of samples and units is below this many blocks: it costs less there."""
 
+_GROWN_ORDER = 4
+"""A block grows by what expansions found up to this part of it: larger ones are no cheaper than the dense solver."""
+
 
 @dataclass(frozen=True)
 class PenaltyStep:
@@ -32,7 +35,7 @@ class PenaltyStep:
     Attributes:
         alpha: Exponent of this batch over the penalty's ranks, shape (members,); NaN where skipped.
         eigenvalues: Up to the last rank, shape (members, last), squared activation units; NaN where skipped.
-        residual: Relative change of the gradient by one power iteration, shape (members,); 0 for the dense solver.
+        residual: Relative change of the gradient by the last power iteration, shape (members,); 0 for the dense solver.
         expansions: Expansions of the tracked block, shape (members,).
         solver: Solver whose result was used, for each member; "skipped" for none.
     """
@@ -206,7 +209,7 @@ class SpectralPenalty:
         for size in dict.fromkeys(filter(None, sizes)):
             chosen = torch.tensor([number for number in range(members) if sizes[number] == size], device=activations.device)
             carried = [block for block, own in zip(self._blocks, sizes, strict=True) if own == size and block is not None]
-            found, blocks = tracked(
+            found = tracked(
                 activations if len(chosen) == members else activations[chosen],
                 torch.stack(carried).to(activations.device),
                 last=count,
@@ -215,8 +218,9 @@ class SpectralPenalty:
                 total=total,
                 reduce=reduce,
             )
-            for position, number in enumerate(chosen.tolist()):
-                parts[number], self._blocks[number] = found.member(position), blocks[position][:largest]
+            room = max(size, min(total, n_features) // _GROWN_ORDER)
+            for number, (pairs, block) in zip(chosen.tolist(), found, strict=True):
+                parts[number], self._blocks[number] = pairs, block[:room]
         for number in range(members):
             attempt = parts.get(number)
             if attempt is not None and bool(attempt.residual <= self.tracking.tolerance):
