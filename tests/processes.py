@@ -8,12 +8,19 @@ from pathlib import Path
 
 from filelock import FileLock
 
+_LEAVE = """
+import os, sys
+sys.stdout.flush()
+os._exit(0)  # at once: gloo's threads may hold Python objects, and abort the process when the interpreter ends before they do
+"""
+
 
 def torchrun(script, *arguments, processes=2, folder=None):
-    """Standard output of a script run in several processes, of one thread each.
+    """Standard output of a script run in several processes, of one thread each, that leave at its end.
 
     One such run at a time: two that begin together may choose the same port.
     """
+    Path(script).write_text(Path(script).read_text() + _LEAVE)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with FileLock(Path(tempfile.gettempdir()) / f"torchrun-{os.getuid()}.lock"):
