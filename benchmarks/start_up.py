@@ -19,8 +19,8 @@ def best(*command):
 def main():
     python = sys.executable
     results = {
-        "help_seconds": best(python, "-m", "eigencode.cli", "--help"),
-        "measure_help_seconds": best(python, "-m", "eigencode.cli", "measure", "--help"),
+        "help_seconds": best(python, "-m", "eigencode", "--help"),
+        "measure_help_seconds": best(python, "-m", "eigencode", "measure", "--help"),
         "import_seconds": best(python, "-c", "import eigencode"),
         "import_measure_seconds": best(python, "-c", "import eigencode; eigencode.measure"),
         "import_torch_seconds": best(python, "-c", "import torch"),

@@ -19,7 +19,7 @@ def run(capsys, *words):
 def command(*words, **options):
     """The command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "eigencode.cli", *map(str, words)],
+        [sys.executable, "-m", "eigencode", *map(str, words)],
         capture_output=True,
         text=True,
         timeout=120,

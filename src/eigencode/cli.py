@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explained(config: Any) -> dict[str, str]:
-    """Name -> what the docstrings of a configuration class say about it."""
-    told = (parameter for base in config.__mro__ for parameter in docstring_parser.parse(base.__doc__ or "").params)
+    """Name -> what the docstrings of a configuration class say about it, or else those of its parents."""
+    told = (parameter for base in reversed(config.__mro__) for parameter in docstring_parser.parse(base.__doc__ or "").params)
     return {parameter.arg_name: parameter.description or "" for parameter in told}
 
 
@@ -132,7 +132,3 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "results": (ResultsConfig, "eigencode.commands.results"),
     "doctor": (DoctorConfig, "eigencode.commands.doctor"),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -319,18 +319,22 @@ class StudyRun(StudyChoice):
 
 @dataclass(frozen=True)
 class StudyConfig(StudyRun):
-    """List, show, plan or run studies: networks trained over a grid, each measured and attacked, kept in a store.
+    """List, show, plan, run or merge studies: networks trained over a grid, each measured and attacked, kept in a store.
 
     Finished cells are never run twice; a run that was killed goes on when the command is given again.
 
     Args:
-        action: list the shipped studies; show one as YAML; plan: say what would run and about how long; or run it.
+        action: list the shipped studies; show one as YAML; plan: say what would run and about how long; run it; or
+            merge into --store what another store has.
+        name: Study: jiang2020, gerum2022, schaeffer2020 (all figures), one figure such as jiang2020.fig5, or a YAML file; for
+            merge the other store, an SQLite file or a database URL.
         json: Print JSON on stdout in place of tables.
     """
 
     positionals: ClassVar[tuple[str, ...]] = ("action", "name")
 
-    action: Literal["list", "show", "plan", "run"] = "list"
+    action: Literal["list", "show", "plan", "run", "merge"] = "list"
+    name: str | None = None
     json: bool = False
 
 

@@ -155,7 +155,7 @@ def test_a_device_that_is_not_there(capsys):
 
 
 def test_interrupt_leaves_nothing(tmp_path):
-    words = [sys.executable, "-m", "eigencode.cli", "measure", "--model", "torchvision:resnet101", "--data", "tensors:x.npz"]
+    words = [sys.executable, "-m", "eigencode", "measure", "--model", "torchvision:resnet101", "--data", "tensors:x.npz"]
     np.savez(
         tmp_path / "x.npz",
         inputs=np.zeros((4000, 3, 64, 64), np.float32) + np.random.default_rng(0).random((4000, 1, 1, 1), np.float32),

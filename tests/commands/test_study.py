@@ -199,6 +199,8 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
         (["study", "run", "jiang2020.fig6", "--set", "seeds=0"], 1, "the grid has no cells"),
         (["study", "show", "demo", "--set", "grid.member.target="], 1, "--set takes field=value"),
         (["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"], 2, "--address 10.0.0.1:1 is of a Ray cluster."),
+        (["study", "merge"], 2, "name the store to copy from, such as: eigencode study merge theirs.sqlite"),
+        (["study", "merge", "no.sqlite"], 1, "the store no.sqlite does not exist: nothing has been run into it yet."),
         (["study", "plan", "jiang2020.fig6", "--store", "nosuch://x"], 1, "Give a file or a database URL."),
         (
             ["report", "jiang2020.fig6"],
@@ -227,8 +229,21 @@ def test_looking_makes_nothing(capsys, tmp_path, monkeypatch):
     for command in ("report", "results"):
         status, _, err = run(capsys, command, "demo")
         assert status == 1
-        assert "--store studies/store.sqlite does not exist: nothing has been run into it yet." in err
+        assert "the store studies/store.sqlite does not exist: nothing has been run into it yet." in err
     assert not list(tmp_path.iterdir())
+
+
+def test_merge(capsys, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "merge", store / "store.sqlite", "--store", "mine.sqlite"]
+    count = len(Store(store / "store.sqlite").finished())
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (0, "")
+    assert err.startswith(f"{count} cells of {store / 'store.sqlite'} were copied into mine.sqlite, which has {count} now.")
+    status, out, _ = run(capsys, *words, "--json")
+    assert json.loads(out) == {"copied": 0, "cells": count}
+    status, _, err = run(capsys, "study", "run", "jiang2020", "--smoke", "--store", "mine.sqlite")
+    assert (status, "(0 of them now," in err) == (0, True)
 
 
 def test_interrupt_says_what_is_kept(tmp_path):
@@ -236,7 +251,7 @@ def test_interrupt_says_what_is_kept(tmp_path):
     (tmp_path / "mine.yaml").write_text(to_yaml(study))
     words = ["study", "run", "mine.yaml", "--set", "images.data=digits images.test_count=200 training.epochs=2000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "eigencode.cli", *words],
+        [sys.executable, "-m", "eigencode", *words],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     words = [*TRAIN, "--epochs", 10, "--penalty.strength", 0.1, "--measure_every", 10]
     assert command(*words, "--out", tmp_path / "whole").returncode == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "eigencode.cli", *map(str, words), "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE
+        [sys.executable, "-m", "eigencode", *map(str, words), "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE
     )
     states = tmp_path / "killed" / "states"
     for _ in range(600):

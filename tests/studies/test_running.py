@@ -398,7 +398,7 @@ def test_killed_at_any_moment_the_table_is_the_same(engine, kills, tmp_path):
     words = [
         sys.executable,
         "-m",
-        "eigencode.cli",
+        "eigencode",
         "study",
         "run",
         str(tmp_path / "mine.yaml"),
@@ -440,7 +440,7 @@ def test_killed_at_any_moment_the_table_is_the_same(engine, kills, tmp_path):
 
 def test_two_processes_share_the_groups_of_a_study(tmp_path):
     (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
-    words = [sys.executable, "-m", "eigencode.cli", "study", "run", str(tmp_path / "mine.yaml"), "--stack", "1", "--json"]
+    words = [sys.executable, "-m", "eigencode", "study", "run", str(tmp_path / "mine.yaml"), "--stack", "1", "--json"]
     words += ["--store", str(tmp_path / "store.sqlite")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]

@@ -101,6 +101,35 @@ def test_a_failure_gives_way_to_a_result_and_never_the_other_way(address):
     assert store.finished() == {record(0).plan.identity: None}
 
 
+def test_stores_are_merged(address, tmp_path):
+    store, other = Store(address), Store(tmp_path / "other.sqlite")
+    store.save([record(0, value=1.0), record(1, error="it diverged"), record(2, value=1.0)])
+    other.save([record(1), record(2, error="it diverged"), record(3), record(4, error="it diverged")])
+    execute(other.address, "UPDATE cells SET finished = 'long ago', code_revision = 'theirs'")
+    assert store.merge(other) == 3
+    identities = [record(seed).plan.identity for seed in range(5)]
+    assert [store.finished()[identity] for identity in identities] == [None, None, None, None, "it diverged"]
+    assert sorted(store.results()["value"]) == [1.0, 1.0, 1.5, 1.5, 1.5]
+    for read in (store.cells, store.results, store.spectra):
+        copied, theirs = (
+            table.to_dict("records") for table in (read([identities[3]]), getattr(other, read.__name__)([identities[3]]))
+        )
+        assert str(copied) == str(theirs)
+    assert store.cells([identities[3]])["code_revision"].tolist() == ["theirs"]
+    assert store.merge(other) == 0
+    assert len(store.results()) == 5
+    assert len(other.finished()) == 4
+
+
+def test_other_numbers_are_not_merged(address, tmp_path):
+    store, other = Store(address), Store(tmp_path / "other.sqlite")
+    other.save([record(0)])
+    execute(other.address, "UPDATE cells SET result_version = 1")
+    with pytest.raises(StudyError, match=r"other\.sqlite holds cells of result version 1"):
+        store.merge(other)
+    assert store.finished() == {}
+
+
 def test_readers_wait_for_no_writer(tmp_path):
     store = Store(tmp_path / "store.sqlite")
     store.save([record(0)])

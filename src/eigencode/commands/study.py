@@ -25,12 +25,15 @@ from eigencode.studies.scheduling import Group, Summary, outdated
 
 
 def run(config: StudyConfig) -> None:
-    """Lists, shows, plans or runs."""
+    """Lists, shows, plans, runs or merges."""
     if config.action == "list":
         listed = [
             {"study": f"{name}.{figure}", "what": title} for name in PAPERS for figure, title in paper(name).figures.items()
         ]
         _print(pd.DataFrame(listed), "Studies that come with eigencode", as_json=config.json)
+        return
+    if config.action == "merge":
+        _merge(config)
         return
     study = chosen_study(config)
     if config.action == "show":
@@ -143,6 +146,17 @@ def say_outdated(files: dict[str, int]) -> None:
     """Which files are newer than cells that name them, on stderr."""
     for path, count in files.items():
         print(f"{path} was changed after {count} of the cells were finished. Run them again with --again.", file=sys.stderr)
+
+
+def _merge(config: StudyConfig) -> None:
+    if config.name is None:
+        raise UsageError("name the store to copy from, such as: eigencode study merge theirs.sqlite --store mine.sqlite")
+    other = Store(config.name, make=False)
+    store = Store(config.store)
+    copied, now = store.merge(other), len(store.finished())
+    if config.json:
+        print(json.dumps({"copied": copied, "cells": now}))
+    print(f"{copied} cells of {other.address} were copied into {store.address}, which has {now} now.", file=sys.stderr)
 
 
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:

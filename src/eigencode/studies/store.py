@@ -59,6 +59,10 @@ _SPECTRA = _read_of_cells(
     sa.Column("floor", sa.Float),
     sa.Column("eigenvalues", sa.LargeBinary),
 )
+_OWNER = {_CELLS: _CELLS.c.id, _RESULTS: _RESULTS.c.cell, _SPECTRA: _SPECTRA.c.cell}
+"""Table -> its column with the cell that a row is of."""
+
+_Rows = dict[sa.Table, list[dict[str, Any]]]
 _BUSY_SECONDS = 60
 _MANY = 400
 """Identities asked for at once: databases limit the number of parameters."""
@@ -79,16 +83,16 @@ class Store:
         self.address = str(address)
         url = self.address if "://" in self.address else f"sqlite:///{Path(self.address).absolute()}"
         if not make and not self.is_there(address):
-            raise StudyError(f"--store {self.address} does not exist: nothing has been run into it yet. Check the path.")
+            raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
             self._engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
         except (URLError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StudyError(f"--store {self.address}: {_reason(error)}. Give a file or a database URL.") from None
+            raise StudyError(f"the store {self.address}: {_reason(error)}. Give a file or a database URL.") from None
         except OSError as error:
-            raise StudyError(f"--store {self.address} cannot be made ({error.strerror}). Name another file.") from None
+            raise StudyError(f"the store {self.address} cannot be made ({error.strerror}). Name another file.") from None
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
@@ -122,7 +126,7 @@ class Store:
         others = sorted(set(versions_there) - {RESULT_VERSION})
         if others:
             raise StudyError(
-                f"--store {self.address} holds cells of result version {others[0]}; this eigencode makes version "
+                f"the store {self.address} holds cells of result version {others[0]}; this eigencode makes version "
                 f"{RESULT_VERSION}, whose numbers differ. Use another store, or the eigencode that made it."
             )
 
@@ -143,58 +147,38 @@ class Store:
             "versions": versions(),
             "hardware": hardware(),
         }
+        self._insert(_rows_of(records, about), again=again)
+
+    def merge(self, other: Store) -> int:
+        """Copies the cells of another store that are not here, as they are there; one that failed here gives way to a result.
+
+        Args:
+            other: Store, which stays as it is.
+
+        Returns:
+            Number of cells copied.
+
+        Raises:
+            StudyError: cells of another result version are in one of them, or they cannot be written. What was copied stays.
+        """
+        here, there = self.finished(), other.finished()
+        wanted = [cell for cell, error in there.items() if cell not in here or (here[cell] is not None and error is None)]
+        for at in range(0, len(wanted), _MANY):
+            some = wanted[at : at + _MANY]
+            self._insert({table: other._rows(table, some) for table in _OWNER})
+        return len(wanted)
+
+    def _insert(self, rows: _Rows, *, again: bool = False) -> None:
         with self._reached():
             for attempt in range(3):
                 try:
                     with self._writing.begin() as connection:
-                        self._write(connection, records, about, again=again)
+                        _write(connection, rows, again=again)
                     return
                 except IntegrityError:  # another writer was faster, between the look and the write
                     if attempt == 2:
                         raise
                     time.sleep(0.1)
-
-    def _write(self, connection: sa.Connection, records: Sequence[CellRecord], about: dict[str, Any], *, again: bool) -> None:
-        ids = [record.plan.identity for record in records]
-        found = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error).where(_CELLS.c.id.in_(ids))).all()
-        replaced = {row.id for row in found if again or row.error is not None}  # a failure gives way to any result
-        there = {row.id for row in found} - replaced
-        for table, column in ((_SPECTRA, "cell"), (_RESULTS, "cell"), (_CELLS, "id")):
-            connection.execute(table.delete().where(table.c[column].in_(replaced)))
-        cells: list[dict[str, Any]] = []
-        results: list[dict[str, Any]] = []
-        spectra: list[dict[str, Any]] = []
-        for identity, record in zip(ids, records, strict=True):
-            if identity in there:
-                continue
-            plan = record.plan
-            own = {
-                "id": identity,
-                "plan": asdict(plan),
-                "seed": plan.member.seed,
-                "error": record.error,
-                "seconds": record.seconds,
-            }
-            cells.append(own | about)
-            results += [
-                {"cell": identity, **{str(key): value for key, value in row.items()}} for row in record.rows.to_dict("records")
-            ]
-            spectra += [
-                {
-                    "cell": identity,
-                    "layer": each.layer,
-                    "perturbation": each.perturbation,
-                    "strength": each.strength,
-                    "n_samples": each.spectrum.n_samples,
-                    "n_features": each.spectrum.n_features,
-                    "floor": each.spectrum.floor,
-                    "eigenvalues": np.asarray(each.spectrum.eigenvalues, dtype="<f8").tobytes(),
-                }
-                for each in record.spectra
-            ]
-        for table, rows in ((_CELLS, cells), (_RESULTS, results), (_SPECTRA, spectra)):
-            if rows:
-                connection.execute(table.insert(), rows)
 
     def cells(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values.
@@ -202,28 +186,30 @@ class Store:
         Raises:
             StudyError: cells of another result version are among them.
         """
-        table = self._read(_CELLS, _CELLS.c.id, identities)
+        table = self._read(_CELLS, identities)
         self._check_versions(table["result_version"])
         return table
 
     def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
-        return self._read(_RESULTS, _RESULTS.c.cell, identities)
+        return self._read(_RESULTS, identities)
 
     def spectra(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Spectra: cell, layer, perturbation, strength, n_samples, n_features, floor, eigenvalues (arrays, largest first)."""
-        table = self._read(_SPECTRA, _SPECTRA.c.cell, identities)
+        table = self._read(_SPECTRA, identities)
         table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
         return table
 
-    def _read(self, table: sa.Table, column: sa.ColumnElement[str], identities: Sequence[str] | None) -> pd.DataFrame:
+    def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
+        return pd.DataFrame(self._rows(table, identities), columns=[str(column.name) for column in table.columns])
+
+    def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[dict[str, Any]]:
         queries = [sa.select(table)]
         if identities is not None:
-            wanted = list(identities)
+            column, wanted = _OWNER[table], list(identities)
             queries = [sa.select(table).where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
         with self._reached(), self._engine.begin() as connection:
-            rows = [row for query in queries for row in connection.execute(query).mappings()]
-        return pd.DataFrame(rows, columns=[str(column.name) for column in table.columns])
+            return [dict(row) for query in queries for row in connection.execute(query).mappings()]
 
     def _migrate(self) -> None:
         config = Config()
@@ -239,14 +225,14 @@ class Store:
             present = MigrationContext.configure(connection).get_current_revision()
             if present is not None and present not in known:
                 raise StudyError(
-                    f"--store {self.address} has schema {present}, of a newer eigencode; this one knows {newest}. Update "
+                    f"the store {self.address} has schema {present}, of a newer eigencode; this one knows {newest}. Update "
                     "eigencode, or use another store."
                 )
             if present == newest:
                 return
             there = sa.inspect(connection).get_table_names() if present is None else []
             if "cells" in there or (there and self._engine.dialect.name == "sqlite"):
-                raise StudyError(f"--store {self.address} is a database of something else. Use another.")
+                raise StudyError(f"the store {self.address} is a database of something else. Use another.")
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
 
@@ -255,7 +241,47 @@ class Store:
         try:
             yield
         except SQLAlchemyError as error:
-            raise StudyError(f"--store {self.address}: {_reason(error)}. {otherwise}") from None
+            raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
+
+
+def _rows_of(records: Sequence[CellRecord], about: dict[str, Any]) -> _Rows:
+    """Cells as rows of each table; `about` is what holds for all of them."""
+    rows: _Rows = {table: [] for table in _OWNER}
+    for record in records:
+        plan, identity = record.plan, record.plan.identity
+        cell = {"id": identity, "plan": asdict(plan), "seed": plan.member.seed, "error": record.error, "seconds": record.seconds}
+        rows[_CELLS].append(cell | about)
+        rows[_RESULTS] += [
+            {"cell": identity, **{str(key): value for key, value in row.items()}} for row in record.rows.to_dict("records")
+        ]
+        rows[_SPECTRA] += [
+            {
+                "cell": identity,
+                "layer": each.layer,
+                "perturbation": each.perturbation,
+                "strength": each.strength,
+                "n_samples": each.spectrum.n_samples,
+                "n_features": each.spectrum.n_features,
+                "floor": each.spectrum.floor,
+                "eigenvalues": np.asarray(each.spectrum.eigenvalues, dtype="<f8").tobytes(),
+            }
+            for each in record.spectra
+        ]
+    return rows
+
+
+def _write(connection: sa.Connection, rows: _Rows, *, again: bool) -> None:
+    """Writes cells that are not there; those that are give way if they failed, or if asked."""
+    ids = [cell["id"] for cell in rows[_CELLS]]
+    found = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error).where(_CELLS.c.id.in_(ids))).all()
+    replaced = {row.id for row in found if again or row.error is not None}
+    kept = {row.id for row in found} - replaced
+    for table in reversed(_OWNER):
+        connection.execute(table.delete().where(_OWNER[table].in_(replaced)))
+    for table, column in _OWNER.items():
+        new = [row for row in rows[table] if row[column.name] not in kept]
+        if new:
+            connection.execute(table.insert(), new)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
