@@ -46,7 +46,7 @@ from eigencode.studies.refitting import refitted
 from eigencode.studies.running import failed_group, run_group, states_of
 from eigencode.studies.scheduling import plan_groups
 from eigencode.studies.sharing import FreeTasks
-from eigencode.studies.study import MADE
+from eigencode.studies.study import MADE, with_field
 from eigencode.training import Cell, Settings, SpectralSettings, train
 
 JIANG = SpectralSettings(ranks="jiang")
@@ -180,6 +180,17 @@ def test_a_plan_says_what_would_run(finished, tmp_path):
     assert len(group.missing) == 4
     assert 0.01 < group.seconds < 60
     assert group.memory > 1e6
+
+
+def test_the_estimate_of_memory_counts_what_a_step_keeps():
+    plan = Plan(network=Network("gerum_shallow_mlp"), images=Images("digits"))
+    memory = {}
+    for batch in (100, 300):
+        study = Study("x", "", (Block(with_field(plan, "training.batch_size", batch), {}, (0, 1)),))
+        memory |= {(batch, stack): estimated(plan_groups(study, None, stack=stack))[0].memory for stack in (1, 2)}
+    weights, kept = 64 * 2000 + 2000 + 2000 * 10 + 10, 4 * (64 + 2000)
+    assert memory[300, 1] - memory[100, 1] == 2 * 200 * kept
+    assert memory[100, 2] - memory[100, 1] == 6 * 4 * weights + 2 * 100 * kept
 
 
 def test_kept_spectra_give_the_numbers_of_the_study(finished):

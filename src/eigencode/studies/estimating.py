@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from eigencode import datasets, models
@@ -30,6 +31,14 @@ _CLASSES = 10
 _SHARE_OF_PEAK = 0.4
 """Of a matrix product's speed that trainings of small networks reached."""
 
+_COPIES_OF_WEIGHTS = 6
+"""Weights, their gradients, Adam's two averages, and what updating them takes."""
+
+_WITH_GRADIENTS = 2
+"""What a step keeps, and gradients of the same size."""
+
+_PROCESS = 400 * 2**20
+"""Bytes that Python and PyTorch take alone."""
 
 _A_STEP, _A_PASS = 0.004, 0.05
 """Seconds that a step and a pass over test images took at least, with a slow processor."""
@@ -52,7 +61,7 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
         if group.missing:
             passes += _making(group.plans[0], made, data_root)
             seconds = _overhead(group, data_root)
-        memory *= min(group.stack, len(group.plans))
+        memory = _held(plan, data_root) + memory * min(group.stack, len(group.plans))
         found.append(replace(group, seconds=seconds + forward * passes / speed, memory=memory))
     return found
 
@@ -61,26 +70,30 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     """Operations of a forward pass of one image, number of such passes, and bytes, for one cell."""
     test = _images(plan.images, "test", data_root)
     arithmetic = _arithmetic(plan, data_root)
-    passes, held = _training_passes(plan, data_root), 0
-    if not plan.network.weights:
-        held = _images(plan.images, "train", data_root).inputs.nbytes
+    passes = _training_passes(plan, data_root)
     for perturbed in plan.reading.perturbations:
         images = min(perturbed.count or (plan.reading.count if perturbed.spectra else len(test)), len(test))
         steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
         sites = len(plan.reading.layers.split(",")) if perturbed.kind.startswith("layer_") else 1
         passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
-    parameters = arithmetic.parameters
-    units = test.inputs[0].numel() + parameters / max(1, test.inputs[0].numel())
-    return arithmetic.forward, passes, 4 * (6 * parameters + 6 * plan.training.batch_size * units) + held
+    memory = 4 * _COPIES_OF_WEIGHTS * arithmetic.parameters + _WITH_GRADIENTS * plan.training.batch_size * arithmetic.kept
+    return arithmetic.forward, passes, memory
+
+
+def _held(plan: Plan, data_root: str | None) -> int:
+    """Bytes of the process and of its images, however many networks there are."""
+    splits: tuple[Literal["train", "test"], ...] = ("test",) if plan.network.weights else ("train", "test")
+    return _PROCESS + sum(_images(plan.images, split, data_root).inputs.nbytes for split in splits)
 
 
 @dataclass(frozen=True)
 class _Arithmetic:
-    """Operations for one image: of a forward pass, and of one with the gradient of the weights; and the number of weights."""
+    """Operations for one image, of a forward pass and of one with the weights' gradient; bytes kept for it; number of weights."""
 
     forward: float
     step: float
     parameters: int
+    kept: int
 
 
 def _arithmetic(plan: Plan, data_root: str | None) -> _Arithmetic:
@@ -95,13 +108,22 @@ def _counted(
 ) -> _Arithmetic:
     test = _images(images, "test", data_root)
     network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
-    with torch.set_grad_enabled(trained), FlopCounterMode(display=False) as forward:
-        output = network(test.inputs[:1])
+    storages: dict[int, torch.Tensor] = {}
+
+    def keep(saved: torch.Tensor) -> torch.Tensor:
+        storages[saved.untyped_storage().data_ptr()] = saved
+        return saved
+
+    watched = saved_tensors_hooks(keep, lambda saved: saved)
+    with torch.set_grad_enabled(trained), watched, FlopCounterMode(display=False) as forward:
+        output = network(test.inputs[:1].clone())  # on its own, not a view of all images
     with FlopCounterMode(display=False) as backward:
         if trained:
             output.sum().backward()
     both = forward.get_total_flops() + backward.get_total_flops()
-    return _Arithmetic(forward.get_total_flops(), both, sum(parameter.numel() for parameter in network.parameters()))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept = sum(tensor.untyped_storage().nbytes() for place, tensor in storages.items() if place not in weights)
+    return _Arithmetic(forward.get_total_flops(), both, sum(parameter.numel() for parameter in network.parameters()), kept)
 
 
 def _overhead(group: Group, data_root: str | None) -> float:
