@@ -148,14 +148,30 @@ class TestStimulusCurve:
         assert table["count"].tolist() == [100, 300, 1500]
         error = (table["alpha"] - 0.5).abs()
         assert error.is_monotonic_decreasing
-        assert table["alpha_sd"].is_monotonic_decreasing
-        assert table["alpha_sd"].iloc[-1] == 0
+        assert table["alpha_stderr"].iloc[:-1].is_monotonic_decreasing
+        assert table["alpha_stderr"].isna().tolist() == [False, False, True]
         assert ((table["alpha_population"] - 0.5).abs() < error).all()
 
     def test_all_images_is_the_plain_fit(self, power_law_code):
         code = power_law_code(1.0, 200, 90)
         table = stimulus_curve(code, counts=[200], ranks="gerum")
         assert table["alpha"].iloc[0] == pytest.approx(spectrum(code).fit("gerum").alpha, rel=1e-9)
+
+    def test_the_standard_error_is_that_of_fresh_images(self):
+        generator = torch.Generator().manual_seed(0)
+        scales = torch.arange(1, 61, dtype=torch.float64) ** -0.5
+
+        def code(count):
+            return torch.randn(count, 60, generator=generator, dtype=torch.float64) * scales
+
+        fresh = np.std([spectrum(code(400)).fit((1, 20)).alpha for _ in range(200)], ddof=1)
+        curves = [stimulus_curve(code(600), counts=[400], ranks=(1, 20), repeats=20) for _ in range(20)]
+        found = np.sqrt(np.mean([curve["alpha_stderr"].iloc[0] ** 2 for curve in curves]))
+        assert found == pytest.approx(fresh, rel=0.15)  # their plain spread is 0.58 of it
+
+    def test_one_subset_has_no_spread(self, power_law_code):
+        with pytest.raises(SpectrumError, match="`repeats` must be at least 2, for a standard error; got 1"):
+            stimulus_curve(power_law_code(1.0, 200, 90), counts=[100], ranks="gerum", repeats=1)
 
     def test_counts_outside(self, power_law_code):
         with pytest.raises(SpectrumError) as caught:

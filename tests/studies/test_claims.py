@@ -86,7 +86,7 @@ def jiang(
         spectrum = Eigenspectrum.from_activations(torch.randn(50, 40), half_samples=0)
         spectra.append(SpectrumRecord(name, "unperturbed", 0.0, replace(spectrum, eigenvalues=values)))
     rows += [
-        (f"layers.{layer}", "stimuli", count, 60, "alpha_sd", 20 * spread * 100 / count)
+        (f"layers.{layer}", "stimuli", count, 60, "alpha_stderr", 20 * spread * 100 / count)
         for layer in range(8)
         for count in (500, 2000)
     ]

@@ -123,17 +123,20 @@ def stimulus_curve(
         activations: Shape (n_images, ...), any float dtype; flattened into units.
         counts: Numbers of images to try, each at most n_images.
         ranks: Window of the fit.
-        repeats: Random subsets (without replacement) for each count; one where the count is n_images.
+        repeats: Random subsets (without replacement) for each count, 2 at least; one where the count is n_images.
         seed: Seed of the subsets.
 
     Returns:
-        Table with columns count, alpha (mean of the plain fit), alpha_sd (over subsets), alpha_population (mean of the
-        corrected exponent), population_sd.
+        Table with columns count, alpha (mean of the plain fit over subsets), alpha_stderr (standard error of the fit to count
+        images), alpha_population (mean of the corrected exponent), population_stderr. Subsets of the same images overlap, and
+        agree more than as many fresh images would: the standard error is their standard deviation over
+        sqrt(1 - count / n_images), as of a delete-d jackknife; NaN where the count is n_images.
 
     Raises:
-        SpectrumError: a count exceeds the images there are, or is too small for the window.
+        SpectrumError: a count exceeds the images there are, or is too small for the window; fewer than 2 repeats.
 
-    Source: Jiang et al. 2020, section III.B (k >= 2000 images suffice).
+    Source: Jiang et al. 2020, section III.B (k >= 2000 images suffice); standard errors: Shao and Wu, A general theory for
+    jackknife variance estimation (1989).
     """
     window, weights = resolve_window(ranks)
     rows = activations.flatten(1)
@@ -142,6 +145,8 @@ def stimulus_curve(
             f"stimulus_curve: `counts` must lie between {window[1] + 2} (for ranks {window}) and {len(rows)}, the images given; "
             f"got {list(counts)}. Change the counts or the window."
         )
+    if repeats < 2:
+        raise SpectrumError(f"stimulus_curve: `repeats` must be at least 2, for a standard error; got {repeats}.")
     gram = gram_of_rows([rows])
     generator = torch.Generator().manual_seed(seed)
     table = []
@@ -157,9 +162,14 @@ def stimulus_curve(
             {
                 "count": count,
                 "alpha": float(np.mean(plain)),
-                "alpha_sd": float(np.std(plain)),
+                "alpha_stderr": _stderr_of_subsets(plain, count, len(rows)),
                 "alpha_population": float(np.mean(corrected)),
-                "population_sd": float(np.std(corrected)),
+                "population_stderr": _stderr_of_subsets(corrected, count, len(rows)),
             }
         )
     return pd.DataFrame(table)
+
+
+def _stderr_of_subsets(values: Sequence[float], count: int, total: int) -> float:
+    """Standard error of a statistic of ``count`` images, from its values on random subsets of ``total``."""
+    return float(np.std(values, ddof=1)) / math.sqrt(1 - count / total) if count < total else math.nan

@@ -108,12 +108,12 @@ def _spectra(network: nn.Module, images: ImageSet, layers: list[str], name: str,
 
 
 def _stimuli(network: nn.Module, materials: Materials, layers: list[str]) -> list[Row]:
-    """Mean exponent and its spread over random subsets of the test images, of several sizes."""
+    """Mean exponent of random subsets of the test images, of several sizes, and its standard error."""
     reading, rows = materials.plan.reading, []
     for layer in layers:
         curve = stimulus_curve(collect(network, materials.test, layer=layer), counts=reading.stimuli, ranks=reading.ranks)
         for found in curve.to_dict("records"):
-            rows += [(layer, STIMULI, found["count"], name, found[name]) for name in ("alpha", "alpha_sd")]
+            rows += [(layer, STIMULI, found["count"], name, found[name]) for name in ("alpha", "alpha_stderr")]
     return rows
 
 

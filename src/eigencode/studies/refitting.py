@@ -10,7 +10,7 @@ from eigencode.spectra import fit_power_law, resolve_window
 from eigencode.spectra.eigenvalues import numerical_floor, numerical_rank
 from eigencode.spectra.power_law import Ranks
 
-_FITTED = ("alpha", "alpha_sd", "r2", "stderr")
+_FITTED = ("alpha", "alpha_stderr", "r2", "stderr")
 _WHERE = ["cell", "layer", "perturbation", "strength"]
 
 

@@ -160,8 +160,8 @@ def _dimensions(evidence: Evidence) -> Figure | None:
 
 
 def _stimuli(evidence: Evidence) -> Figure | None:
-    """Spread of the exponent over random subsets of the test images."""
-    rows = _by_layer(evidence.select("alpha_sd", perturbation="stimuli"))
+    """Standard error of the exponent against the number of test images."""
+    rows = _by_layer(evidence.select("alpha_stderr", perturbation="stimuli"))
     if rows.empty:
         return None
     figure, (panel,) = panels_of(1)
@@ -169,7 +169,7 @@ def _stimuli(evidence: Evidence) -> Figure | None:
     for (number, own), colour in zip(groups, colours(len(groups)), strict=True):
         mean = own.groupby("strength")["value"].mean()
         panel.plot(mean.index, mean, "o-", color=colour, ms=3, lw=1, label=f"layer {number}")
-    panel.set(xlabel="number of images k", ylabel="standard deviation of α", yscale="log")
+    panel.set(xlabel="number of images k", ylabel="standard error of α", yscale="log")
     panel.legend(fontsize=7, frameon=False)
     return figure
 

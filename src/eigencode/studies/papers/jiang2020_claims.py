@@ -254,18 +254,18 @@ def _j9(evidence: Evidence) -> Finding:
 
 
 def _j10(evidence: Evidence) -> Finding:
-    rows = evidence.select("alpha_sd", perturbation="stimuli", width=WIDTH)
+    rows = evidence.select("alpha_stderr", perturbation="stimuli", width=WIDTH)
     if not (rows["strength"] >= _ENOUGH).any():
         raise NotTestedError(f"networks read with several numbers of stimuli, {_ENOUGH} and more")
     spread = rows.groupby("strength")["value"].max()
     between = _alphas(evidence).std().mean()
-    found = "largest standard deviation of α over subsets, any layer: " + ", ".join(
+    found = "largest standard error of α, any layer and network: " + ", ".join(
         f"{value:.3f} (k = {count:g})" for count, value in spread.items()
     )
-    test = f"standard deviation below 0.02 in every layer for k of {_ENOUGH} and more"
+    test = f"standard error below 0.02 in every layer and network for k of {_ENOUGH} and more"
     return Finding(
         verdict(bool((spread[spread.index >= _ENOUGH] < 0.02).all())),
-        f"{found}; between networks {between:.3f} (mean over layers)",
+        f"{found}; standard deviation between networks {between:.3f} (mean over layers)",
         test,
     )
 
