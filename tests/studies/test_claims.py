@@ -11,6 +11,8 @@ import torch
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
 from eigencode.studies.claims import Published, interval, rank_correlation
+from eigencode.studies.evidence import NotTestedError
+from eigencode.studies.judging import study_record
 from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
 from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
@@ -93,6 +95,13 @@ def jiang(
     return CellRecord(plan, pd.DataFrame(rows, columns=ROW), spectra)
 
 
+def upside_down(record):
+    """Deeper layers as robust as shallow ones were."""
+    swapped = record.rows["layer"].map(lambda layer: f"layers.{7 - int(layer[-1])}")
+    noisy = record.rows["perturbation"] == "layer_gaussian"
+    return replace(record, rows=record.rows.assign(layer=record.rows["layer"].mask(noisy, swapped)))
+
+
 def nets(count=6, **options):
     return [jiang(seed, **options) for seed in range(count)]
 
@@ -114,6 +123,8 @@ def nets(count=6, **options):
         ("J5", nets(accuracies=ACCURACIES[::-1]), "does not hold"),
         ("J5", nets(count=1), "not tested"),
         ("J6", nets(), "holds"),
+        ("J6", [upside_down(record) for record in nets()], "does not hold"),
+        ("J7", nets(alphas=[alpha + 1 for alpha in ALPHAS]), "not tested"),
         ("J7", nets(), "holds"),
         ("J7", nets(spread=0.2), "does not hold"),
         ("J8", nets(), "holds"),
@@ -156,10 +167,64 @@ def mlps(**options):
     return [gerum(seed, beta, target, **options) for seed in range(3) for beta, target in cells]
 
 
+def deep(figure, *, best_beta=0.1, best_alpha=2.0, falls=True, helps=True, lost=()):
+    """Networks of Fig. 3 whose accuracy and robustness have their best where they are told."""
+    base = load(f"gerum2022.{figure}").blocks[0].plan
+    best_accuracy = 0.6 if figure == "fig3g" else 3.0
+    records = []
+    for seed in range(2):
+        for beta, target in [(0.0, 1.0), *((beta, target) for beta in (0.1, 1.0) for target in (0.6, 1.0, 2.0, 3.0, 4.0))]:
+            plan = base
+            for name, value in (("seed", seed), ("strength", beta), ("target", target)):
+                plan = with_field(plan, f"member.{name}", value)
+            accuracy = 0.95 + 0.001 * seed + (0.01 if beta == best_beta else 0) - 0.002 * abs(target - best_accuracy)
+            if figure == "fig3d":
+                accuracy = 0.95 + 0.001 * seed - (0.005 if falls else -0.005) * target
+            robust = 0.3 + 0.01 * seed + (0.1 * beta if helps else -0.1 * beta) - 0.01 * abs(target - best_alpha)
+            rows = [("tanh3", "held_out", 0.0, 50, "accuracy", accuracy)]
+            rows += [("tanh3", "training", 0.0, 50, "alpha", target if beta else 1.4)] if (beta, target) not in lost else []
+            rows += [("", kind, epsilon, 50, "accuracy", robust) for kind in ("fgsm", "pgd") for epsilon in (0.01, 0.05, 0.1)]
+            records.append(CellRecord(plan, pd.DataFrame(rows, columns=ROW)))
+    return records
+
+
+def to_target(last, **options):
+    """Shallow networks with targets up to one."""
+    return [record for record in mlps(**options) if record.plan.member.target <= last]
+
+
+def never_reached():
+    """Strong networks that do not come near the targets of 2 and more, which weak ones reach."""
+    records = mlps()
+    for number, record in enumerate(records):
+        if record.plan.member.strength == 1.0 and record.plan.member.target >= 2:
+            training = record.rows["perturbation"] == "training"
+            records[number] = replace(record, rows=record.rows.assign(value=record.rows["value"].mask(training, 1.5)))
+    return records
+
+
 @pytest.mark.parametrize(
     ("name", "records", "verdict"),
     [
         ("G1", mlps(), "holds"),
+        ("G1", [record for record in mlps() if record.plan.member.target != 3], "not tested"),
+        ("G1", to_target(2.0), "not tested"),
+        ("G2", to_target(2.0), "not tested"),
+        ("G4", to_target(2.0), "not tested"),
+        ("G2", [record for record in mlps() if record.plan.member.seed or record.plan.member.target != 2], "holds"),
+        ("G2", [record for record in mlps() if record.plan.member.seed == 1 or record.plan.member.target != 2], "not tested"),
+        ("G3", never_reached(), "does not hold"),
+        ("G5", deep("fig3a"), "holds"),
+        ("G5", deep("fig3a", best_beta=1.0), "does not hold"),
+        ("G5", deep("fig3a", best_alpha=4.0), "does not hold"),
+        ("G6", deep("fig3d"), "holds"),
+        ("G6", deep("fig3d", falls=False), "does not hold"),
+        ("G6", deep("fig3d", helps=False), "does not hold"),
+        ("G6", deep("fig3d", lost=[(1.0, 2.0)]), "not tested"),
+        ("G7", deep("fig3g", best_alpha=3.0), "holds"),
+        ("G7", deep("fig3g", best_alpha=3.0, best_beta=1.0), "does not hold"),
+        ("G7", deep("fig3g", best_alpha=1.0), "does not hold"),
+        ("G7", [record for record in deep("fig3g") if record.plan.member.target != 0.6], "not tested"),
         ("G1", mlps(weak_gain=-0.004), "does not hold"),
         ("G1", mlps(weak_gain=0.02), "does not hold"),
         ("G2", mlps(), "holds"),
@@ -190,7 +255,9 @@ def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.
     rows += [("", "pgd", 4 / 255, 5, "accuracy", robust + 0.001 * seed), ("", "pgd", 8 / 255, 5, "accuracy", 0.0)]
     rows.append(("relu4", "held_out", 0.0, 5, "accuracy", 0.6))
     rows += [("relu4", name, strength, 5, "alpha", value) for name, strength, value in conditions]
-    return CellRecord(plan, pd.DataFrame(rows, columns=ROW))
+    ranks = torch.arange(1, 401, dtype=torch.float64)
+    spectrum = Eigenspectrum(alpha * ranks**-1.0, 3000, 400, 3000, "covariance")
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW), [SpectrumRecord("relu4", "unperturbed", 0.0, spectrum)])
 
 
 def grid(falling=True, follows=False):
@@ -221,6 +288,10 @@ def on_sets(seed, alphas, *, budget=0.0, shift=0.0):
         for number, (name, alpha) in enumerate(zip(MADE, alphas, strict=True))
     ]
     return replace(record, plan=plan, spectra=spectra)
+
+
+def without(record, perturbation):
+    return replace(record, rows=record.rows[record.rows["perturbation"] != perturbation])
 
 
 def imagenet(*alphas):
@@ -254,6 +325,10 @@ PAPERS_INPUTS = (
         ("S5", [on_sets(seed, [1.5] * 4, budget=budget) for seed in range(3) for budget in (0.0, 1.0)], "does not hold"),
         ("S5", [on_sets(seed, [4.0] * 4) for seed in range(3)], "not tested"),
         ("S2", [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)], "holds"),
+        ("S2", [schaeffer(seed, alpha=1.25, conditions=PAPERS_INPUTS) for seed in range(3)], "does not hold"),
+        ("S3", [schaeffer(0, alpha=1.03, conditions=PAPERS_INPUTS)], "not tested"),
+        ("S4", [without(on_sets(seed, [1.5] * 4), MADE[seed]) for seed in range(3)], "not tested"),
+        ("S6", [record for record in grid() if record.plan.member.seed == 0], "not tested"),
         ("S3", [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)], "holds"),
         ("S3", [schaeffer(seed, alpha=1.5, conditions=PAPERS_INPUTS) for seed in range(3)], "does not hold"),
         ("S3", grid(), "not tested"),
@@ -269,3 +344,52 @@ PAPERS_INPUTS = (
 )
 def test_schaeffer(name, records, verdict, tmp_path):
     assert judged(schaeffer2020_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
+
+
+def test_a_whole_paper_is_judged_figure_by_figure(tmp_path):
+    """Networks of Fig. 7 are trained for fewer epochs than those of Fig. 3, and are like them in all else."""
+    longer = load("schaeffer2020.fig3").blocks[0].plan
+    conditions = (("gaussian", 0.5, 1.5), ("pure_noise", 0.5, 1.6))
+    records = grid()
+    records += [
+        replace(schaeffer(seed, alpha=1.1, conditions=conditions), plan=with_field(longer, "member.seed", seed))
+        for seed in range(3)
+    ]
+    store = Store(tmp_path / "store.sqlite")
+    store.save(records)
+
+    def claims(name, ranks):
+        study = load(name)
+        found = Evidence(store, study.cells())
+        record = study_record(study, found.over(ranks) if ranks else found, configuration={})
+        return {claim["claim"]: claim for claim in record["claims"] if claim["verdict"] != "not tested"}
+
+    for ranks in (None, (10, 100)):
+        whole = claims("schaeffer2020", ranks)
+        parts = [claims(f"schaeffer2020.{figure}", ranks) for figure in ("fig3", "fig7", "fig8")]
+        assert whole == parts[0] | parts[1] | parts[2]
+        assert {"S6", "S7"} <= set(whole)
+
+
+def test_the_last_epoch_is_that_of_the_network(tmp_path):
+    record = gerum(0, 1.0, 2.0)
+    lost = record.rows[(record.rows["quantity"] != "alpha") | (record.rows["epoch"] <= 10)]
+    found = evidence([replace(record, rows=lost)], tmp_path)
+    assert found.select("alpha", perturbation="training").empty
+    assert len(found.select("alpha", perturbation="training", epoch=None)) == 10
+
+
+def test_two_readings_of_a_network_are_two(tmp_path):
+    first = gerum(0, 0.0, 1.0)
+    other = replace(first, plan=with_field(first.plan, "reading.ranks", (2, 20)))
+    records = [
+        replace(
+            record, rows=pd.concat([record.rows, pd.DataFrame([("tanh1", "unperturbed", 0.0, 50, "alpha", alpha)], columns=ROW)])
+        )
+        for record, alpha in ((first, 1.0), (other, 2.0))
+    ]
+    found = evidence(records, tmp_path)
+    alphas = found.select("alpha", perturbation="unperturbed")
+    assert dict(zip(alphas["reading.ranks"], alphas["value"], strict=True)) == {(6, 50): 1.0, (2, 20): 2.0}
+    with pytest.raises(NotTestedError, match="differ in more"):
+        found.table("accuracy", columns="layer", perturbation="held_out")

@@ -18,9 +18,10 @@ from eigencode.reports import check_folder, print_rows, render_markdown, render_
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study
-from eigencode.studies.judging import cells_table, claims_of, figures_of, results_table, study_record
+from eigencode.studies.judging import cells_identity, claims_of, figures_of, part, study_record
 from eigencode.studies.refitting import window_name
 from eigencode.studies.scheduling import outdated
+from eigencode.studies.tables import cells_table, results_table
 
 
 def run(config: ReportConfig) -> None:
@@ -43,7 +44,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     if ranks := _ranks(config):
         evidence = evidence.over(ranks)
     record = study_record(study, evidence, configuration=asdict(config), windows=_windows(config, study))
-    figures = {name: figure for name in figures_of(study) if (figure := draw(name, evidence)) is not None}
+    drawn = {name: draw(name, part(study, evidence, name.partition(".")[2])) for name in figures_of(study)}
+    figures = {name: figure for name, figure in drawn.items() if figure is not None}
     cells = cells_table(evidence)
     results = results_table(evidence)
     page = render_page("study", record=record, figures=figures, rows=cells, results=results)
@@ -96,11 +98,18 @@ def check(config: ReportConfig, study: Study) -> Path:
     try:
         earlier = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         is_mine = (earlier["study"], earlier["scale"]) == (study.name, study.scale)
-        same = _name_of(earlier["configuration"].get("ranks")) == ranks
+        differs = [
+            name
+            for name, same in (
+                ("over other ranks", _name_of(earlier["configuration"].get("ranks")) == ranks),
+                ("of other cells", earlier["identity"] == cells_identity(study)),
+            )
+            if not same
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        is_mine = same = False
-    if is_mine and not same:
-        raise DataError(f"--out: {folder} holds the report over other ranks. Name another folder.")
+        is_mine, differs = False, []
+    if is_mine and differs:
+        raise DataError(f"--out: {folder} holds the report {differs[0]}. Name another folder.")
     if not is_mine and (folder / "record.json").exists():
         raise DataError(f"--out: {folder} holds results of something else. Name another folder.")
     check_folder(folder, overwrite=is_mine)

@@ -129,6 +129,14 @@ class Interval:
         """
         return self._ends()[0] > 0
 
+    def within(self, size: float) -> bool:
+        """Whether the whole interval lies within ``size`` of 0.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        return max(map(abs, self._ends())) < size
+
     @property
     def below_zero(self) -> bool:
         """Whether the whole interval is below 0.
@@ -150,6 +158,11 @@ class Interval:
         return f"{factor * self.mean:.{digits}f} [{factor * self.low:.{digits}f}, {factor * self.high:.{digits}f}]"
 
 
+def spread(values: pd.Series | pd.DataFrame, digits: int = 3) -> str:
+    """Largest standard deviation, in words."""
+    return f"standard deviation over networks at most {np.nanmax(np.asarray(values, dtype=float)):.{digits}f}"
+
+
 def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     """Interval of a mean; for paired differences, give the differences."""
     array = np.asarray(values, dtype=float)
@@ -169,14 +182,26 @@ def rank_correlation(table: pd.DataFrame) -> Interval:
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def needed(table: pd.DataFrame, what: str, *, least: int = 2) -> pd.DataFrame:
-    """The table, if it has enough rows.
+def correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
+    """Spearman correlation and its p value.
+
+    Raises:
+        NotTestedError: fewer than three pairs, a missing value, or no spread.
+    """
+    if len(first) < 3 or first.isna().any() or second.isna().any() or first.nunique() < 2 or second.nunique() < 2:
+        raise NotTestedError("three settings at least, with an exponent for each, and some spread")
+    found = stats.spearmanr(first, second)
+    return float(found.statistic), float(found.pvalue)
+
+
+def needed(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The table, if it has two rows at least.
 
     Raises:
         NotTestedError: it has not.
     """
-    if len(table) < least:
-        raise NotTestedError(f"{what}, {least} networks at least; there are {len(table)}")
+    if len(table) < 2:
+        raise NotTestedError(f"{what}, 2 networks at least; there are {len(table)}")
     return table
 
 

@@ -31,7 +31,8 @@ class Evidence:
         cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, trained (norm and
             budget of adversarial training, or the file of weights), beta (strength of the
             spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
-            alone), every other field that varies by its dotted name, finished, seconds, code_revision, hardware.
+            alone), every other field that varies by its dotted name (of
+            the reading, ranks and count), finished, seconds, code_revision, hardware.
         rows: Tidy results joined with these; a network that was read in several cells is there once.
         missing: Cells asked for that are not finished.
         ranks: First and last rank over which spectra were fitted again (see ``over``); None for the study's.
@@ -42,25 +43,48 @@ class Evidence:
     """
 
     def __init__(self, store: Store, plans: Sequence[Plan]) -> None:
-        identities = [plan.identity for plan in plans]
-        found = store.cells(identities)
+        found = store.cells([plan.identity for plan in plans])
         found = found[found["error"].isna()]
         varied = _varied(plans)
         told = [
             {"cell": row["id"], **varied[row["id"]], **{name: row[name] for name in _ABOUT}} for row in found.to_dict("records")
         ]
         columns = ["cell", *(next(iter(varied.values())) if varied else {}), *_ABOUT]
-        self.cells = pd.DataFrame(told, columns=columns)
-        self.missing = len(set(identities)) - len(found)
+        self._store = store
+        self._results = store.results([row["cell"] for row in told]) if told else pd.DataFrame(columns=list(_KEYS))
+        self._hold(plans, pd.DataFrame(told, columns=columns))
+
+    def _hold(self, plans: Sequence[Plan], cells: pd.DataFrame) -> None:
+        identities = {plan.identity for plan in plans}
+        self.cells = cells[cells["cell"].isin(identities)]
+        self.missing = len(identities) - len(self.cells)
         self.ranks: tuple[int, int] | None = None
         self.window: str | None = None
         self.coded_on = "training"
         self._as_read = self
-        self._store = store
         self._own = {resolve_window(plan.reading.ranks) for plan in plans}
         self.studied = " or ".join(sorted({window_name(plan.reading.ranks) for plan in plans}))
-        self._results = store.results(list(self.cells["cell"])) if told else pd.DataFrame(columns=list(_KEYS))
+        self._results = self._results[self._results["cell"].isin(identities)]
         self.rows = self._joined(self._results, _KEYS[1:-1])
+        self._last_epochs = self.rows.groupby("network")["epoch"].max()
+
+    def of(self, plans: Sequence[Plan]) -> Evidence:
+        """Of some of the cells alone, over the same ranks.
+
+        Args:
+            plans: These cells.
+
+        Returns:
+            Evidence.
+        """
+        other = copy.copy(self)
+        for cached in ("_kept", "spectra"):
+            vars(other).pop(cached, None)
+        other._hold(plans, self.cells)
+        if self.ranks:
+            other._as_read = self._as_read.of(plans)
+            other.ranks, other.window, other.coded_on = self.ranks, self.window, self.coded_on
+        return other
 
     def over(self, ranks: Ranks) -> Evidence:
         """The same cells with the exponents that their kept spectra have over other ranks (see ``refitted``).
@@ -77,9 +101,9 @@ class Evidence:
         window, weights = resolve_window(ranks)
         if self._own == {(window, weights)}:
             return self._as_read
-        results, unreached = refitted(self._results, self._kept, ranks)
-        other = copy.copy(self)
-        other.rows = other._joined(results, _KEYS[1:-1])
+        other = copy.copy(self._as_read)
+        other._results, unreached = refitted(other._results, self._kept, ranks)
+        other.rows = other._joined(other._results, _KEYS[1:-1])
         other.ranks, other.coded_on = window, "unperturbed"
         other.window = window_name(ranks)
         if unreached:
@@ -89,7 +113,8 @@ class Evidence:
     def _joined(self, table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         """With the cells' fields; a network that was read in several cells is there once."""
         joined = table.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
-        return joined.drop_duplicates(["network", *keys], ignore_index=True)
+        ways = [name for name in _READ_SO if name in joined]
+        return joined.drop_duplicates(["network", *ways, *keys], ignore_index=True)
 
     @cached_property
     def _kept(self) -> pd.DataFrame:
@@ -99,6 +124,12 @@ class Evidence:
     def spectra(self) -> pd.DataFrame:
         """Spectra joined with the cells' fields."""
         return self._joined(self._kept, ("layer", "perturbation", "strength"))
+
+    @property
+    def fitted(self) -> tuple[int, int] | None:
+        """First and last rank of the fits; None if cells were read over several windows."""
+        own = [window for window, _weights in self._own]
+        return self.ranks or (own[0] if len(own) == 1 else None)
 
     def select(self, quantity: str, **where: Any) -> pd.DataFrame:
         """Rows of a quantity whose columns equal ``where``; a list matches any of its values.
@@ -110,25 +141,34 @@ class Evidence:
         for name, value in where.items():
             wanted = value if isinstance(value, (list, tuple, set)) else [value]
             rows = rows[rows[name].isin(list(wanted))]
-        return rows if every_epoch else rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
+        return rows if every_epoch else rows[rows["epoch"] == rows["network"].map(self._last_epochs)]
 
     def table(self, quantity: str, *, columns: str, index: str = "seed", **where: Any) -> pd.DataFrame:
-        """``select`` as a table, one row for each value of ``index``; rows with a missing value are left out.
-
-        Raises:
-            NotTestedError: networks that differ in something else share an entry.
-        """
-        rows = self.select(quantity, **where)
-        if rows.groupby([index, columns])["network"].nunique().max() > 1:
-            raise NotTestedError(f"networks that differ in {index} and {columns} alone; these differ in more")
-        return rows.pivot_table(index=index, columns=columns, values="value").dropna()
+        """``select`` as a table, as ``table_of``."""
+        return table_of(self.select(quantity, **where), index=index, columns=columns)
 
 
 _ABOUT = ("finished", "seconds", "code_revision", "hardware")
 
 
+_READ_SO = ("reading.ranks", "reading.count")
+"""Fields that decide what the same reading of the same network gives."""
+
+
 class NotTestedError(Exception):
     """Results that a claim needs are not there."""
+
+
+def table_of(rows: pd.DataFrame, *, columns: str, index: str | list[str] = "seed") -> pd.DataFrame:
+    """Values of rows, one row for each value of ``index``; rows with a missing value are left out.
+
+    Raises:
+        NotTestedError: networks that differ in something else share an entry.
+    """
+    entry = [*([index] if isinstance(index, str) else index), columns]
+    if rows.duplicated(entry).any():
+        raise NotTestedError(f"networks that differ in {' and '.join(entry)} alone; these differ in more")
+    return rows.pivot_table(index=index, columns=columns, values="value").dropna()
 
 
 def _varied(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
@@ -136,7 +176,7 @@ def _varied(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
     flat = {plan.identity: _flat(asdict(plan)) for plan in plans}
     names = sorted({name for values in flat.values() for name in values})
     others = [name for name in names if len({repr(values.get(name)) for values in flat.values()}) > 1]
-    others = [name for name in others if name not in _NAMED and not name.startswith("reading.")]
+    others = [name for name in others if name not in _NAMED and (name in _READ_SO or not name.startswith("reading."))]
     return {plan.identity: {**_fields(plan), **{name: flat[plan.identity].get(name) for name in others}} for plan in plans}
 
 

@@ -51,6 +51,9 @@ def overridden(study: Study, words: str) -> Study:
         words: ``field=value`` separated by spaces: a field of the plan (training.epochs=3), ``seeds=5`` (a number of seeds) or
             ``grid.member.target=1,2,3``. A field that the grid varies is fixed.
 
+    Returns:
+        Study, of the scale "own".
+
     Raises:
         StudyError: no such field, or a value of the wrong type.
     """
@@ -71,7 +74,7 @@ def overridden(study: Study, words: str) -> Study:
             else:
                 _put(block["plan"], name, value)
                 block["grid"].pop(name, None)
-    changed = _checked({**dataclasses.asdict(study), "blocks": blocks}, "--set")
+    changed = _checked({**dataclasses.asdict(study), "scale": "own", "blocks": blocks}, "--set")
     changed.cells()  # refuses a grid without any
     return changed
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
-
-import pandas as pd
 
 from eigencode.errors import StudyError
 from eigencode.records import circumstances
@@ -17,6 +15,7 @@ from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers import PAPERS, paper
 from eigencode.studies.refitting import window_name
 from eigencode.studies.study import Study
+from eigencode.studies.tables import settings_of
 
 
 def claims_of(study: Study) -> tuple[Claim, ...]:
@@ -45,6 +44,11 @@ def figures_of(study: Study) -> list[str]:
     return [f"{name}.{each}" for each in ([figure] if figure else paper(name).figures)]
 
 
+def cells_identity(study: Study) -> str:
+    """Hash of the identities of a study's cells."""
+    return hashlib.sha256(" ".join(sorted(plan.identity for plan in study.cells())).encode()).hexdigest()[:20]
+
+
 def study_record(
     study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Sequence[Ranks] = ()
 ) -> dict[str, Any]:
@@ -57,13 +61,13 @@ def study_record(
         windows: Windows of ranks over which claims are judged too.
 
     Returns:
-        Record with keys title, created, configuration, versions, hardware, study, scale, cells, missing, ranks (where spectra
-        were fitted again), hours, machines,
-        revisions, claims (claim, figure, statement, found, test, verdict), published (quantity, figure, paper, here,
-        difference), windows (claim, ranks, found, verdict), sources.
+        Record with keys title, created, configuration, versions, hardware, study, scale, identity (of all cells together),
+        cells, missing, ranks (where spectra were fitted again), hours, machines, revisions, claims (claim, figure, statement,
+        found, test, verdict), published (quantity, figure, paper, here, difference), windows (claim, ranks, found, verdict),
+        settings (field, here, source).
     """
-    judged = [
-        {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(claim.judged(evidence))}
+    claims = [
+        {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(_judged(claim, study, evidence))}
         for claim in claims_of(study)
     ]
     cells = evidence.cells
@@ -72,17 +76,29 @@ def study_record(
         **circumstances(configuration),
         "study": study.name,
         "scale": study.scale,
+        "identity": cells_identity(study),
         "cells": len(cells),
         "missing": evidence.missing,
         "ranks": evidence.window,
         "hours": float(cells["seconds"].sum()) / 3600,
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),
-        "claims": judged,
+        "claims": claims,
         "windows": _over_windows(study, evidence, windows),
-        "published": [each.compared(evidence) for each in published_of(study)],
-        "sources": dict(study.sources),
+        "published": [each.compared(part(study, evidence, each.figure)) for each in published_of(study)],
+        "settings": settings_of(study),
     }
+
+
+def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:
+    """Results of the cells for these figures alone: others may have networks that differ in nothing but how they are trained."""
+    plans = study.cells_of(*figures)
+    return evidence.of(plans) if plans else evidence
+
+
+def _judged(claim: Claim, study: Study, evidence: Evidence) -> Finding:
+    """The finding from the cells for the claim's figures."""
+    return claim.judged(part(study, evidence, claim.figure, *claim.also))
 
 
 def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) -> list[dict[str, str]]:
@@ -101,50 +117,9 @@ def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) ->
                 if isinstance(other_or_error, StudyError):
                     finding = Finding("not tested", str(other_or_error), "")
                 else:
-                    finding = claim.judged(other_or_error)
+                    finding = _judged(claim, study, other_or_error)
                 rows.append({"claim": claim.name, "ranks": name, "found": finding.found, "verdict": finding.verdict})
     return rows
-
-
-def cells_table(evidence: Evidence) -> pd.DataFrame:
-    """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
-    cells, varied = evidence.cells, _varied(evidence.cells)
-    if cells.empty:
-        return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
-    cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))
-    grouped = cells.groupby(varied, dropna=False)
-    table = grouped.agg(seeds=("seed", "count"), seconds=("seconds", "mean")).reset_index()
-    return table.rename(columns={"seconds": "seconds each"}).map(_shown)
-
-
-def results_table(evidence: Evidence) -> pd.DataFrame:
-    """One row for each kind of cell and layer: accuracy, exponent and dimension on test images, mean ± standard deviation."""
-    told = {"accuracy": ("held_out", "accuracy"), "α": ("unperturbed", "alpha"), "dimension": ("unperturbed", "dimension")}
-    varied = [name for name in _varied(evidence.cells) if name not in ("model", "data", "epochs")]
-    parts = []
-    for column, (perturbation, quantity) in told.items():
-        rows = evidence.select(quantity, perturbation=perturbation)
-        rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
-        over = rows.groupby([*varied, "layer"], dropna=False)["value"]
-        parts.append(
-            (over.mean().map("{:.3f}".format) + over.std().map(lambda sd: "" if math.isnan(sd) else f" ± {sd:.3f}")).rename(
-                column
-            )
-        )
-    return pd.concat(parts, axis=1).fillna("–").reset_index().map(_shown)
-
-
-def _varied(cells: pd.DataFrame) -> list[str]:
-    """Columns that tell kinds of cells apart, and those that every table names."""
-    left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
-    names = [str(name) for name in cells if name not in left_out]
-    return [name for name in names if cells[name].nunique() > 1 or name in ("model", "data", "epochs")]
-
-
-def _shown(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return "–" if math.isnan(value) else f"{value:.4g}"
 
 
 def _machine(hardware: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -126,6 +126,13 @@ class Reading:
         """Checks what types cannot."""
         if self.count < 1:
             raise StudyError(f"reading: `count` must be at least 1; got {self.count}.")
+        for first, second in itertools.combinations(self.perturbations, 2):
+            both = set(first.strengths) & set(second.strengths)
+            if first.kind == second.kind and both:
+                raise StudyError(
+                    f"reading: {first.kind} is there twice with strength {min(both):g}, and its results would be one. Give each "
+                    "strength of a kind once, or make two studies."
+                )
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ class Plan:
         """Refuses what studies do not know."""
         if isinstance(self.member.target, Mapping) or isinstance(self.member.strength, Mapping):
             raise StudyError("A study has one target and one strength for all penalised layers; got one for each layer.")
-        if self.network.weights and any(told.kind in MADE and not told.data for told in self.reading.perturbations):
+        if self.network.weights and self.makes_images:
             raise StudyError("Images cannot be made for a network with `weights`, which is not trained. Name their `data`.")
 
     @property
@@ -174,7 +181,15 @@ class Plan:
     @property
     def group(self) -> str:
         """Hash of everything that networks trained as one stack share."""
-        return _hash({name: value for name, value in _told(self).items() if name != "member"})
+        shared = {name: value for name, value in _told(self).items() if name != "member"}
+        if self.makes_images:  # by a network that is trained as they are
+            shared["learning_rate"] = self.member.learning_rate
+        return _hash(shared)
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether images are made for it by another network."""
+        return any(told.kind in MADE and not told.data for told in self.reading.perturbations)
 
 
 def _hash(value: Any) -> str:
@@ -205,6 +220,7 @@ class Block:
         plan: What all cells share.
         grid: Dotted name of a field, such as member.target, to its values.
         seeds: Seeds of each cell.
+        figures: Figures of a paper that the cells are for; of a user's own study, none.
 
     Raises:
         StudyError: a value or seed is there twice.
@@ -213,6 +229,7 @@ class Block:
     plan: Plan
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    figures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what would count one network as two."""
@@ -258,10 +275,18 @@ class Study:
         Raises:
             StudyError: there are none, or a field of the grid does not exist.
         """
-        cells = {plan.identity: plan for block in self.blocks for plan in block.cells()}
+        cells = _distinct(self.blocks)
         if not cells:
             raise StudyError(f"{self.name}: the grid has no cells. Give every field at least one value, and at least one seed.")
-        return list(cells.values())
+        return cells
+
+    def cells_of(self, *figures: str) -> list[Plan]:
+        """Cells for any of these figures, each once."""
+        return _distinct(block for block in self.blocks if set(figures) & set(block.figures))
+
+
+def _distinct(blocks: Iterable[Block]) -> list[Plan]:
+    return list({plan.identity: plan for block in blocks for plan in block.cells()}.values())
 
 
 def shrunk(study: Study) -> Study:
@@ -286,7 +311,7 @@ def _shrunk(block: Block) -> Block:
         reading=replace(plan.reading, count=8 * _FEW, perturbations=few, stimuli=stimuli),
     )
     grid = {name: _ends(values) for name, values in block.grid.items() if values}
-    return Block(smaller, grid, block.seeds[:2])
+    return Block(smaller, grid, block.seeds[:2], block.figures)
 
 
 def _ends(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -35,8 +35,9 @@ def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
 
 
 def finish(panel: Axes, title: str, ranks: tuple[int, int] | None) -> None:
-    """Labels a panel of spectra and marks the ranks of the fit."""
-    panel.axvspan(*(ranks or (10, 316)), color="grey", alpha=0.1, lw=0)
+    """Labels a panel of spectra and marks the ranks of the fit, if it is one."""
+    if ranks:
+        panel.axvspan(*ranks, color="grey", alpha=0.1, lw=0)
     panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)")
     panel.set_title(title, fontsize=9)
     panel.legend(fontsize=7, frameon=False)

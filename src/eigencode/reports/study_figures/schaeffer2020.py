@@ -41,7 +41,7 @@ def _under(*kinds: str) -> Draw:
             for (_, row), colour in zip(own.iterrows(), colours(len(own)), strict=True):
                 spectrum(panel, row, f"{row['strength']:g}", color=colour)
             spectrum(panel, base, "unperturbed", color="black", ls="--")
-            finish(panel, _TITLES[kind], evidence.ranks)
+            finish(panel, _TITLES[kind], evidence.fitted)
         return figure
 
     return make
@@ -56,7 +56,7 @@ def _networks(evidence: Evidence) -> Figure | None:
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
         spectrum(panel, row, row["model"].removeprefix("torchvision:"), color=colour)
-    finish(panel, "penultimate layer", evidence.ranks)
+    finish(panel, "penultimate layer", evidence.fitted)
     return figure
 
 
@@ -71,7 +71,7 @@ def _made_sets(evidence: Evidence) -> Figure | None:
         spectrum(panel, row, row["perturbation"].replace("_", " "), color=colour)
     base = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["adversarial"] == 0)].iloc[0]
     spectrum(panel, base, "test images", color="black", ls="--")
-    finish(panel, "network without penalties", evidence.ranks)
+    finish(panel, "network without penalties", evidence.fitted)
     return figure
 
 
@@ -93,11 +93,11 @@ def _adversarially_trained(evidence: Evidence) -> Figure | None:
     figure, panels = panels_of(2, height=4.2)
     for (_, row), colour in zip(groups[-1].iterrows(), colours(len(groups[-1])), strict=True):
         spectrum(panels[0], row, row["perturbation"].replace("_", " "), color=colour)
-    finish(panels[0], f"trained: {groups[-1]['trained'].iloc[0]}", evidence.ranks)
+    finish(panels[0], f"trained: {groups[-1]['trained'].iloc[0]}", evidence.fitted)
     for own, colour in zip(groups, colours(len(groups)), strict=True):
         for _, row in own[own["perturbation"] == "robust"].iterrows():
             spectrum(panels[1], row, row["trained"], color=colour)
-    finish(panels[1], "on robust features", evidence.ranks)
+    finish(panels[1], "on robust features", evidence.fitted)
     return figure
 
 
@@ -112,7 +112,7 @@ def _penalised(evidence: Evidence) -> Figure | None:
     figure, panels = panels_of(2, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
         spectrum(panels[0], row, f"c1 = {row['covariance']:g}", color=colour)
-    finish(panels[0], "covariance penalties", evidence.ranks)
+    finish(panels[0], "covariance penalties", evidence.fitted)
     strongest = attacked[attacked["strength"] == attacked["strength"].max()]
     base = strongest[strongest["jacobian"] == 0]
     for kind, own in strongest[strongest["jacobian"] > 0].groupby("jacobian_kind"):

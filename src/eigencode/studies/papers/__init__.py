@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 
@@ -34,8 +34,12 @@ class Paper:
         """Cells of a figure, or of all that need no files of the user's."""
         module = _module(self.name)
         figures = [figure] if figure else [name for name in self.figures if name not in getattr(module, "NEED_FILES", {})]
-        chosen: list[Block] = [block for name in figures for block in module.blocks(name, scale)]
-        distinct = [block for number, block in enumerate(chosen) if block not in chosen[:number]]
+        chosen: list[tuple[str, Block]] = [(name, block) for name in figures for block in module.blocks(name, scale)]
+        distinct: list[Block] = []
+        for _, block in chosen:
+            shown = tuple(name for name, other in chosen if other == block)
+            if (labelled := replace(block, figures=shown)) not in distinct:
+                distinct.append(labelled)
         name = f"{self.name}.{figure}" if figure else self.name
         return Study(name, self.figures[figure] if figure else self.title, tuple(distinct), scale, self.sources)
 
