@@ -54,6 +54,11 @@ def in_use(device: str) -> str:
     return f"{told}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
 
 
+def computed_with() -> dict[str, Any]:
+    """Code revision, versions and hardware of this process."""
+    return {"code_revision": code_revision(), "versions": versions(), "hardware": hardware()}
+
+
 @cache
 def code_revision() -> str:
     """The git commit of eigencode's own source with "+" if it was changed since, or its version where it was installed."""

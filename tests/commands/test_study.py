@@ -140,6 +140,17 @@ def test_kept_spectra_are_fitted_over_other_ranks(capsys, store, tmp_path):
         assert message in err
 
 
+def test_a_report_tells_what_was_changed_and_keeps_to_its_cells(capsys, store, tmp_path):
+    out = ["--out", tmp_path / "report"]
+    assert run(capsys, *smoke(store, "report", "jiang2020.fig5", "--set", "seeds=1", *out))[0] == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "scale smoke (cpu, changed: seeds=1): " in text
+    assert "| `training.epochs` | 2 | chosen: 60" in text
+    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", *out))
+    assert (status, err.count("\n")) == (1, 1)
+    assert "holds the report of other cells. Name another folder." in err
+
+
 def test_results_say_what_they_average_over(capsys, store):
     chosen = ["--where", "quantity=alpha perturbation=unperturbed"]
     _, _, err = run(capsys, *smoke(store, "results", "jiang2020", *chosen, "--group", "layer"))

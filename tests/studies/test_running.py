@@ -173,6 +173,39 @@ def test_an_unexpected_error_is_recorded(tmp_path, monkeypatch):
     assert set(summary.failed.values()) == {"MemoryError: no memory left"}
 
 
+def test_training_is_kept_where_reading_came_to_an_unexpected_end(tmp_path, monkeypatch):
+    states, trained = tmp_path / "states", []
+
+    def out_of_memory(*_arguments):
+        raise MemoryError("none left")
+
+    def report(stage, done, _total):
+        trained.extend([done] if stage == "training" else [])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eigencode.studies.running.read", out_of_memory)
+        summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Local(), states=states)
+    assert len(summary.failed) == 4
+    summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Local(), states=states, retry=True, report=report)
+    assert (summary.finished, trained) == (4, [])
+    assert list(states.iterdir()) == []
+
+
+def test_other_cells_have_another_place_for_their_training(tmp_path):
+    def place(*strengths):
+        return states_of([with_field(PLAN, "member.strength", strength) for strength in strengths], tmp_path)
+
+    assert place(1.0, 2.0) == place(1.0, 2.0)
+    assert len({place(1.0, 2.0), place(1.0, 3.0), place(1.0, 2.0, 3.0)}) == 3
+
+
+def test_networks_that_need_other_images_made_are_not_trained_together():
+    made = replace(PLAN, reading=Reading(perturbations=(Perturbed("robust", (0.5,)),)))
+    for plan, alike in ((PLAN, True), (made, False)):
+        assert (plan.group == with_field(plan, "member.learning_rate", 1e-4).group) is alike
+        assert plan.group == with_field(plan, "member.seed", 5).group
+
+
 def test_a_plan_says_what_would_run(finished, tmp_path):
     (group,) = estimated(plan_groups(STUDY, finished))
     assert (len(group.plans), len(group.missing), group.seconds) == (4, 0, 0.0)

@@ -1,8 +1,11 @@
 import os
 import shutil
+import sqlite3
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pandas as pd
@@ -63,6 +66,24 @@ def execute(address, *statements):
     with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
+
+
+def test_a_new_file_that_another_process_is_making_is_waited_for(tmp_path):
+    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ended = Timer(0.5, other.execute, ["ROLLBACK"])
+    ended.start()
+    Store(tmp_path / "store.sqlite").save([record(0)])
+    ended.join()
+    other.close()
+
+
+def test_a_cell_keeps_what_it_was_computed_with(tmp_path):
+    elsewhere = {"code_revision": "0123456789ab", "versions": {"torch": "2.0"}, "hardware": {"processor": "another", "gpus": []}}
+    store = Store(tmp_path / "store.sqlite")
+    store.save([replace(record(0), computed_with=elsewhere)])
+    (cell,) = store.cells().to_dict("records")
+    assert {name: cell[name] for name in elsewhere} == elsewhere
 
 
 def test_a_cell_comes_back_as_it_was(address):

@@ -51,11 +51,14 @@ class Done:
         task: The task.
         records: Its cells' records; empty if it could not start.
         reason: Why it could not start: data or a network that is not there.
+        interrupted: Whether it came to an end that none of its settings explains, such as out of memory: what it had trained is
+            kept, for when it is tried again.
     """
 
     task: Task
     records: list[CellRecord]
     reason: str | None = None
+    interrupted: bool = False
 
 
 class Engine(Protocol):
@@ -117,7 +120,7 @@ class RayEngine:
                 try:
                     yield ray.get(ended)
                 except ray.exceptions.WorkerCrashedError:
-                    yield Done(task, failed_group(task.plans, f"the worker died {self._retries + 1} times"))
+                    yield Done(task, failed_group(task.plans, f"the worker died {self._retries + 1} times"), interrupted=True)
                 except ray.exceptions.RayError as error:
                     yield Done(task, [], f"Ray: {' '.join(str(error).split())[:200]}")
         finally:
@@ -169,5 +172,6 @@ def run_task(task: Task, report: Report | None = None) -> Done:
     except (DataError, ModelError) as error:
         return Done(task, [], str(error))
     except Exception as error:  # out of memory, a full disk, a defect: the other groups go on
-        return Done(task, failed_group(task.plans, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return Done(task, failed_group(task.plans, reason), interrupted=True)
     return Done(task, records)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from eigencode.activations import select_layers, trace
 from eigencode.errors import ActivationError, EigencodeError
+from eigencode.provenance import code_revision, computed_with
 from eigencode.studies.materials import Materials, Report
 from eigencode.studies.reading import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
 from eigencode.studies.study import RESULT_VERSION, Plan
@@ -31,6 +34,7 @@ class CellRecord:
         spectra: Spectra.
         error: Why the cell failed; None if it did not.
         seconds: Seconds of training and reading, shared equally by the networks of a stack.
+        computed_with: Code revision, versions and hardware of the process that made it.
     """
 
     plan: Plan
@@ -38,6 +42,7 @@ class CellRecord:
     spectra: list[SpectrumRecord] = field(default_factory=list)
     error: str | None = None
     seconds: float = 0.0
+    computed_with: dict[str, Any] = field(default_factory=computed_with)
 
 
 def run_group(
@@ -64,6 +69,7 @@ def run_group(
         EigencodeError: data or a network that cannot be loaded, or settings that no cell of the group can be trained with.
     """
     started = time.perf_counter()
+    code_revision()  # as it is now: the source may change in the hours that follow
     materials = Materials(plans[0], data_root=data_root, device=device, states=states, report=report)
     cells = [plan.member for plan in plans]
     try:  # what cannot be read is told before hours of training
@@ -129,7 +135,8 @@ def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
     """Folder for a group's unfinished training, the same whenever the same cells are grouped; it is of one result version."""
     if states is None:
         return None
-    return states.absolute() / "-".join((str(RESULT_VERSION), plans[0].group, str(len(plans)), plans[0].identity))
+    cells = hashlib.sha256(" ".join(plan.identity for plan in plans).encode()).hexdigest()[:20]
+    return states.absolute() / f"{RESULT_VERSION}-{plans[0].group}-{cells}"
 
 
 def _nothing() -> pd.DataFrame:

@@ -190,7 +190,7 @@ def run_study(
                         summary.without_exponent[layer] = summary.without_exponent.get(layer, 0) + 1
                     progress["done"] += len(outcome.records)
                     progress["failed"] += failures
-                free.release(outcome.task, keep=bool(outcome.reason))
+                free.release(outcome.task, keep=bool(outcome.reason) or outcome.interrupted)
                 tell()
         finally:
             free.close()

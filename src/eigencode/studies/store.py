@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ from sqlalchemy.exc import ArgumentError as URLError
 from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from eigencode.errors import StudyError
-from eigencode.provenance import code_revision, hardware, versions
 from eigencode.studies.running import CellRecord
 from eigencode.studies.study import RESULT_VERSION
 
@@ -143,9 +143,6 @@ class Store:
         about = {
             "result_version": RESULT_VERSION,
             "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "code_revision": code_revision(),
-            "versions": versions(),
-            "hardware": hardware(),
         }
         self._insert(_rows_of(records, about), again=again)
 
@@ -250,7 +247,7 @@ def _rows_of(records: Sequence[CellRecord], about: dict[str, Any]) -> _Rows:
     for record in records:
         plan, identity = record.plan, record.plan.identity
         cell = {"id": identity, "plan": asdict(plan), "seed": plan.member.seed, "error": record.error, "seconds": record.seconds}
-        rows[_CELLS].append(cell | about)
+        rows[_CELLS].append(cell | record.computed_with | about)
         rows[_RESULTS] += [
             {"cell": identity, **{str(key): value for key, value in row.items()}} for row in record.rows.to_dict("records")
         ]
@@ -288,8 +285,17 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     """Transactions that begin when we say so, a log that readers need not wait for, and writes that survive a power cut."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:  # of a new file this does not wait by itself, as all else does
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
     cursor.close()
 
 
