@@ -46,7 +46,7 @@ def test_plan_counts_what_is_finished(capsys, store):
     assert sum(int(row["cells"]) for row in rows) == 10
     assert {row["to run"] for row in rows} == {0}
     _, out, _ = run(capsys, *smoke(store, "study plan", "jiang2020.fig6", "--set", "member.learning_rate=0.2"))
-    assert "2 cells in 1 groups, 2 to run" in " ".join(out.split())
+    assert "2 cells in 1 group, 2 to run" in " ".join(out.split())
 
 
 def test_run_tells_what_was_new(capsys, store):
@@ -209,6 +209,10 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
         (["study", "run", "jiang2020.fig6", "--set", "training.epoch=3"], 1, "--set: a study has no field 'epoch' here"),
         (["study", "run", "jiang2020.fig6", "--set", "seeds=0"], 1, "the grid has no cells"),
         (["study", "show", "demo", "--set", "grid.member.target="], 1, "--set takes field=value"),
+        (["study", "show", "demo", "--set", "member.target=foo"], 1, "expected a number or layers and their numbers; got foo"),
+        (["study", "plan", "demo", "--set", "reading.ranks=[30,2]"], 1, "reading: `ranks` must start at 1 or above and hold at"),
+        (["study", "plan", "demo", "--set", "training.spectral.ranks=[9,2]"], 1, "training.spectral: `ranks` must start at 1"),
+        (["study", "plan", "demo", "--set", "images.test_count=30"], 1, "reach beyond the 29 eigenvalues of a code of 30 images"),
         (["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"], 2, "--address 10.0.0.1:1 is of a Ray cluster."),
         (["study", "merge"], 2, "name the store to copy from, such as: eigencode study merge theirs.sqlite"),
         (["study", "merge", "no.sqlite"], 1, "the store no.sqlite does not exist: nothing has been run into it yet."),

@@ -11,12 +11,14 @@ import torch
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
 from eigencode.studies.claims import Published, interval, rank_correlation
+from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import NotTestedError
 from eigencode.studies.judging import study_record
 from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
 from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
 from eigencode.studies.study import MADE, with_field
+from eigencode.studies.tables import perturbed_tables
 
 
 def evidence(records, folder):
@@ -393,3 +395,34 @@ def test_two_readings_of_a_network_are_two(tmp_path):
     assert dict(zip(alphas["reading.ranks"], alphas["value"], strict=True)) == {(6, 50): 1.0, (2, 20): 2.0}
     with pytest.raises(NotTestedError, match="differ in more"):
         found.table("accuracy", columns="layer", perturbation="held_out")
+
+
+def test_attacks_that_are_not_to_be_trusted(tmp_path):
+    records = [gerum(seed, 0.0, 1.0) for seed in range(3)]
+    assert doubts(evidence(records, tmp_path), [record.plan for record in records]) == []
+    strange = (records[0].rows["perturbation"] == "pgd") & (records[0].rows["strength"] == 0.1)
+    records[0] = replace(records[0], rows=records[0].rows.assign(value=records[0].rows["value"] + 0.02 * strange))
+    short = tuple(replace(told, steps=4) for told in records[1].plan.reading.perturbations)
+    records[1] = replace(records[1], plan=with_field(records[1].plan, "reading.perturbations", short))
+    (tmp_path / "store.sqlite").unlink()
+    found = doubts(evidence(records, tmp_path), [record.plan for record in records])
+    told = {(each["attack"], each["flag"]): each["networks"] for each in found}
+    assert told == {
+        ("pgd 0.1", "weaker_than_fgsm"): "1 of 3",
+        ("pgd 0.05", "budget_out_of_reach"): "1 of 3",
+        ("pgd 0.1", "budget_out_of_reach"): "1 of 3",
+        ("pgd 0.15", "budget_out_of_reach"): "1 of 3",
+    }
+
+
+def test_results_under_perturbations_are_means_over_seeds(tmp_path):
+    tables = perturbed_tables(evidence(mlps(), tmp_path))
+    assert list(tables) == ["Accuracy"]
+    table = tables["Accuracy"]
+    shown = ["fgsm 0.01", "fgsm 0.05", "fgsm 0.15", "pgd 0.01", "pgd 0.05", "pgd 0.15"]
+    assert list(table) == ["beta", "target", *shown]
+    assert table["target"].tolist()[:3] == ["–", "0.6", "1"]
+    assert table["fgsm 0.05"].iloc[0] == "0.700 ± 0.000"
+    nets_ = perturbed_tables(evidence(nets(2), tmp_path / "other"))
+    assert list(nets_["Exponent α"])[:2] == ["layer", "layer_gaussian 0.1"]
+    assert len(nets_["Accuracy"]) == 8

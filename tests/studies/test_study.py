@@ -109,7 +109,10 @@ def test_wrong_files_are_refused(tmp_path):
         ("3", "holds no study"),
         (to_yaml(study()).replace("train_count", "train_cuont"), "images.train_cuont: a study has no such field"),
         (to_yaml(study()).replace("kind: fgsm", "kind: fgms"), r"kind: Expected a value among 'gaussian', .*Got value: fgms"),
-        (to_yaml(study()).replace("- 2.0", "- two"), r"blocks\[0\]\.grid\.member\.target: .*Given value: two"),
+        (
+            to_yaml(study()).replace("- 2.0", "- two"),
+            r"blocks\[0\]\.grid\.member\.target: .*expected a number or layers and their numbers; got two",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(StudyError, match=message):
@@ -126,9 +129,31 @@ def test_what_a_plan_refuses():
 
 
 def test_a_grid_without_cells():
-    empty = replace(study(), blocks=(Block(Plan(), {"member.target": ()}),))
-    with pytest.raises(StudyError, match="the grid has no cells"):
-        empty.cells()
+    for wrong in ({"grid": {"member.target": ()}}, {"seeds": ()}):
+        with pytest.raises(StudyError, match="has no value: the grid has no cells"):
+            Block(Plan(), **wrong)
+    with pytest.raises(StudyError, match="mine has no cells. Give it at least one block"):
+        replace(study(), blocks=()).cells()
+
+
+@pytest.mark.parametrize(
+    ("kind", "strength", "message"),
+    [
+        ("fgsm", -0.05, "fgsm: `strengths` must be in 0..1, the range of pixels; got -0.05"),
+        ("pgd", 8.0, "pgd: `strengths` must be in 0..1, the range of pixels; got 8"),
+        ("gaussian", -0.1, "gaussian: `strengths` must be at least 0; got -0.1"),
+        ("pca", 0.0, "pca: `strengths` must be at least 1; got 0"),
+    ],
+)
+def test_strengths_that_nothing_has(kind, strength, message):
+    with pytest.raises(StudyError, match=message):
+        Perturbed(kind, (0.1 if kind != "pca" else 2.0, strength))
+
+
+def test_one_strength_of_a_kind_read_in_two_ways():
+    twice = (Perturbed("pgd", (0.05, 0.1)), Perturbed("pgd", (0.1,), steps=3))
+    with pytest.raises(StudyError, match="reading: pgd is there twice with strength 0.1, and its results would be one"):
+        Reading(perturbations=twice)
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -21,7 +21,7 @@ from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.judging import cells_identity, claims_of, figures_of, part, study_record
 from eigencode.studies.refitting import window_name
 from eigencode.studies.scheduling import outdated
-from eigencode.studies.tables import cells_table, results_table
+from eigencode.studies.tables import cells_table, perturbed_tables, results_table
 
 
 def run(config: ReportConfig) -> None:
@@ -46,14 +46,14 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     record = study_record(study, evidence, configuration=asdict(config), windows=_windows(config, study))
     drawn = {name: draw(name, part(study, evidence, name.partition(".")[2])) for name in figures_of(study)}
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
-    cells = cells_table(evidence)
-    results = results_table(evidence)
-    page = render_page("study", record=record, figures=figures, rows=cells, results=results)
+    cells, results = cells_table(evidence), results_table(evidence)
+    tables = {"results": results, "perturbed": perturbed_tables(evidence)}
+    page = render_page("study", record=record, figures=figures, rows=cells, **tables)
 
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
         cells.to_csv(partial / "cells.csv", index=False)
-        (partial / "report.md").write_text(render_markdown("study", record=record), encoding="utf-8")
+        (partial / "report.md").write_text(render_markdown("study", record=record, rows=cells, **tables), encoding="utf-8")
 
     written = write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)
     if config.json:
@@ -67,6 +67,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
         print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
+    for row in record["doubts"]:
+        print(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}", file=sys.stderr)
     print(f"Report: {written}", file=sys.stderr)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from eigencode.commands import report
-from eigencode.commands.study import chosen_study, run_chosen, say
+from eigencode.commands.study import chosen_study, engine_of, run_chosen, say
 from eigencode.configuration import ReproduceConfig
 from eigencode.studies import Store
 
 
 def run(config: ReproduceConfig) -> None:
     """Runs what is missing of a paper's study, then writes its report."""
-    study, store = chosen_study(config), Store(config.store)
+    study = chosen_study(config)
     report.check(config, study)
-    summary = run_chosen(config, study, store)
+    engine = engine_of(config)
+    store = Store(config.store)
+    summary = run_chosen(config, study, store, engine)
     try:
         if summary.finished:
             report.write(config, study, store)

@@ -42,8 +42,9 @@ def run(config: StudyConfig) -> None:
     if config.action == "plan":
         _plan(config, study, Store(config.store) if Store.is_there(config.store) else None)
         return
+    engine = engine_of(config)
     store = Store(config.store)
-    summary = run_chosen(config, study, store)
+    summary = run_chosen(config, study, store, engine)
     if config.json:
         print(json.dumps(asdict(summary), indent=2))
     say(summary, config)
@@ -65,7 +66,7 @@ def chosen_study(config: StudyChoice) -> Study:
     return shrunk(study) if config.smoke else study
 
 
-def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
+def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> Summary:
     """Runs what is missing, with cells done, failed and time left in one view."""
     states, device = states_folder(config.store), usable_device(config.device)
     with progress_bar(study.name) as show:
@@ -85,7 +86,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store) -> Summary:
             return run_study(
                 study,
                 store,
-                _engine(config),
+                engine,
                 again=config.again,
                 retry=config.retry,
                 stack=config.stack,
@@ -107,7 +108,13 @@ def states_folder(store: str) -> Path:
     return Path("studies/states") if "://" in store else Path(store).with_suffix(".states")
 
 
-def _engine(config: StudyRun) -> Engine:
+def engine_of(config: StudyRun) -> Engine:
+    """The engine that a command names.
+
+    Raises:
+        StudyError: a cluster that cannot be reached.
+        UsageError: the address of a cluster for another engine.
+    """
     if config.engine == "ray":
         return RayEngine(config.address, cpus=config.cpus, gpus=config.gpus, retries=config.retries)
     if config.address:
@@ -151,6 +158,10 @@ def say_outdated(files: dict[str, int]) -> None:
 def _merge(config: StudyConfig) -> None:
     if config.name is None:
         raise UsageError("name the store to copy from, such as: eigencode study merge theirs.sqlite --store mine.sqlite")
+    if "://" not in config.name + config.store and Path(config.name).resolve() == Path(config.store).resolve():
+        raise UsageError(
+            f"{config.name} cannot be merged into itself. Name another store to copy from, or with --store to copy to."
+        )
     other = Store(config.name, make=False)
     store = Store(config.store)
     copied, now = store.merge(other), len(store.finished())
@@ -181,7 +192,7 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     ]
     seconds = sum(group.seconds for group in groups)
     cells, missing = (sum(len(getattr(group, name)) for group in groups) for name in ("plans", "missing"))
-    size = f"{cells} cells in {len(groups)} groups, {missing} to run"
+    size = f"{cells} cells in {len(groups)} {'group' if len(groups) == 1 else 'groups'}, {missing} to run"
     title = f"{study.name} ({study.scale}): {size}, about {duration(seconds)} on this machine"
     _print(pd.DataFrame(rows), title, as_json=config.json)
     for reason in dict.fromkeys(group.reason for group in groups if group.reason):

@@ -88,7 +88,7 @@ class RayEngine:
         retries: Times that a task is started again when its worker dies.
 
     Raises:
-        StudyError: Ray is not installed, or, when it runs, the cluster cannot be reached.
+        StudyError: Ray is not installed, or the cluster cannot be reached (told now, or when it runs).
     """
 
     def __init__(self, address: str | None = None, *, cpus: float = 1, gpus: float = 0, retries: int = 3) -> None:
@@ -97,6 +97,14 @@ class RayEngine:
         except ImportError:
             raise StudyError("--engine ray needs Ray. Install it with: pip install 'eigencode[cluster]'") from None
         self._ray, self._address, self._cpus, self._gpus, self._retries = ray, address, cpus, gpus, retries
+        if self._address and "://" not in self._address and ":" in self._address:
+            host, _, port = self._address.rpartition(":")
+            try:  # Ray itself tries for minutes
+                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            except (OSError, ValueError) as error:
+                raise StudyError(
+                    f"--address {self._address}: no Ray cluster can be reached there ({error}). Check the address."
+                ) from None
 
     def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
         """See ``Engine``."""
@@ -141,14 +149,6 @@ class RayEngine:
         )
 
     def _start(self) -> None:
-        if self._address and "://" not in self._address and ":" in self._address:
-            host, _, port = self._address.rpartition(":")
-            try:  # Ray itself tries for minutes
-                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-            except (OSError, ValueError) as error:
-                raise StudyError(
-                    f"--address {self._address}: no Ray cluster can be reached there ({error}). Check the address."
-                ) from None
         options: dict[str, Any] = {"address": self._address} if self._address else {"include_dashboard": False}
         try:
             self._ray.init(log_to_driver=False, configure_logging=False, **options)

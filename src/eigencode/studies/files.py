@@ -16,6 +16,18 @@ from eigencode.studies.study import Study, with_field
 
 _LONGEST = 500
 
+_KINDS = {
+    "<class 'float'>": "a number",
+    "<class 'int'>": "a whole number",
+    "<class 'str'>": "a text",
+    "number": "a number",
+    "str": "a text",
+    "null": "null",
+    "collections.abc.Mapping[str, float]": "layers and their numbers",
+    "tuple[int, int]": "two whole numbers",
+}
+"""Types as jsonargparse writes them -> in words."""
+
 
 def to_yaml(study: Study) -> str:
     """The study as YAML text that ``from_yaml`` reads."""
@@ -136,7 +148,15 @@ def _in_words(error: str) -> str:
     place = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     text = re.sub(r'Parser key "[^"]+":\s*', "", text).strip()
     if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
-        place, text = f"{place}.{unknown[1]}.{unknown[2]}", "a study has no such field. See its fields with: eigencode study show"
+        place, text = (
+            f"{place}.{unknown[1]}.{unknown[2]}",
+            "a study has no such field. See its fields with: eigencode study show demo",
+        )
+    if union := re.search(
+        r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:.*Given value: (.*)$", text
+    ):
+        kinds = re.split(r", (?![^\[]*\])", union[1])
+        text = f"expected {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}; got {union[2]}"
     for python, word in (("<class 'int'>", "whole number"), ("<class 'float'>", "number"), ("<class 'tuple'>", "list")):
         text = text.replace(python, word)
     text = re.sub(r"typing.Literal\[([^\]]*)\]", r"value among \1", text)

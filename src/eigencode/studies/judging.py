@@ -11,6 +11,7 @@ from eigencode.errors import StudyError
 from eigencode.records import circumstances
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies.claims import Claim, Finding, Published
+from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers import PAPERS, paper
 from eigencode.studies.refitting import window_name
@@ -63,8 +64,8 @@ def study_record(
     Returns:
         Record with keys title, created, configuration, versions, hardware, study, scale, identity (of all cells together),
         cells, missing, ranks (where spectra were fitted again), hours, machines, revisions, claims (claim, figure, statement,
-        found, test, verdict), published (quantity, figure, paper, here, difference), windows (claim, ranks, found, verdict),
-        settings (field, here, source).
+        found, test, verdict), doubts (attack, flag, networks, meaning, remedy), published (quantity, figure, paper, here,
+        difference), windows (claim, ranks, found, verdict), settings (field, here, source).
     """
     claims = [
         {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(_judged(claim, study, evidence))}
@@ -84,6 +85,7 @@ def study_record(
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),
         "claims": claims,
+        "doubts": doubts(evidence, study.cells()),
         "windows": _over_windows(study, evidence, windows),
         "published": [each.compared(part(study, evidence, each.figure)) for each in published_of(study)],
         "settings": settings_of(study),

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from eigencode.errors import DataError, ModelError
+from eigencode.errors import DataError, ModelError, SpectrumError, StudyError
+from eigencode.penalties.forms import DEFAULT_RANKS
+from eigencode.spectra.power_law import resolve_window
 from eigencode.studies.engines import Engine, Task
 from eigencode.studies.materials import Report
 from eigencode.studies.running import stack_size, without_exponent
@@ -94,7 +96,12 @@ def plan_groups(
 
     Returns:
         Groups; those of which the data or the network is not there have a stack of one.
+
+    Raises:
+        StudyError: ranks that are none, or beyond the images that are read.
     """
+    for plan in study.cells():
+        _check_ranks(plan)
     there = store.finished() if store else {}
     kept = {} if again else {identity: error for identity, error in there.items() if not (retry and error)}
     groups = []
@@ -108,6 +115,22 @@ def plan_groups(
             part = tuple(plans[start : start + size])
             groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason))
     return groups
+
+
+def _check_ranks(plan: Plan) -> None:
+    """Refuses before hours of training what would have no exponent after them."""
+    spectral, reading = plan.training.spectral, plan.reading
+    for place, ranks in (("training.spectral", spectral.ranks), ("reading", reading.ranks)):
+        try:
+            window, _ = resolve_window(ranks or DEFAULT_RANKS[spectral.form])
+        except SpectrumError as error:
+            raise StudyError(f"{place}: {str(error).removeprefix('fit_power_law: ')}") from None
+    images = min(reading.count, plan.images.test_count or reading.count)
+    if window[1] >= images:
+        raise StudyError(
+            f"reading: `ranks` {window[0]}-{window[1]} reach beyond the {images - 1} eigenvalues of a code of {images} "
+            "images. Read more images, or lower the last rank."
+        )
 
 
 def outdated(plans: Iterable[Plan], finished: Mapping[str, str]) -> dict[str, int]:

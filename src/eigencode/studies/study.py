@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -89,6 +90,13 @@ class Perturbed:
             raise StudyError(f"{self.kind}: `count` must be at least 1; got {self.count}.")
         if not self.strengths:
             raise StudyError(f"{self.kind}: `strengths` must hold at least one strength.")
+        low, high = (1.0, math.inf) if self.kind == "pca" else (0.0, math.inf)
+        if self.kind in ("fgsm", "pgd") and self.norm == "linf":
+            high = 1.0
+        for strength in self.strengths:
+            if not low <= strength <= high:
+                range_ = f"in {low:g}..{high:g}, the range of pixels" if high < math.inf else f"at least {low:g}"
+                raise StudyError(f"{self.kind}: `strengths` must be {range_}; got {strength:g}.")
         if not self.spectra and self.kind not in ("fgsm", "pgd"):
             raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
         if self.data and self.kind not in MADE:
@@ -199,7 +207,7 @@ def _hash(value: Any) -> str:
 def _told(value: Any) -> Any:
     """What a dataclass was told beyond its defaults, so that a field added later changes no identity; numbers as floats."""
     if is_dataclass(value) and not isinstance(value, type):
-        own = {item.name: (getattr(value, item.name), _default(item)) for item in fields(value)}
+        own = {item.name: (getattr(value, item.name), default_of(item)) for item in fields(value)}
         return {name: _told(given) for name, (given, default) in own.items() if given != default}
     if isinstance(value, dict):
         return {key: _told(item) for key, item in value.items()}
@@ -208,7 +216,8 @@ def _told(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _default(item: Field[Any]) -> Any:
+def default_of(item: Field[Any]) -> Any:
+    """The default of a dataclass's field."""
     return item.default if item.default_factory is MISSING else item.default_factory()
 
 
@@ -223,7 +232,7 @@ class Block:
         figures: Figures of a paper that the cells are for; of a user's own study, none.
 
     Raises:
-        StudyError: a value or seed is there twice.
+        StudyError: no value or seed, or one that is there twice.
     """
 
     plan: Plan
@@ -232,8 +241,12 @@ class Block:
     figures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses what would count one network as two."""
+        """Refuses what would count one network as two, or none."""
         for name, values in {"seeds": self.seeds, **self.grid}.items():
+            if not values:
+                raise StudyError(
+                    f"{name} has no value: the grid has no cells. Give every field at least one value, and at least one seed."
+                )
             twice = [value for place, value in enumerate(values) if value in values[:place]]
             if twice:
                 raise StudyError(f"{name}: {twice[0]!r} is there twice, and would be one network. Give each value once.")
@@ -273,11 +286,11 @@ class Study:
         """All cells, each once.
 
         Raises:
-            StudyError: there are none, or a field of the grid does not exist.
+            StudyError: there are no blocks, or a field of the grid does not exist.
         """
         cells = _distinct(self.blocks)
         if not cells:
-            raise StudyError(f"{self.name}: the grid has no cells. Give every field at least one value, and at least one seed.")
+            raise StudyError(f"{self.name} has no cells. Give it at least one block.")
         return cells
 
     def cells_of(self, *figures: str) -> list[Plan]:
@@ -310,7 +323,7 @@ def _shrunk(block: Block) -> Block:
         training=replace(told, epochs=min(told.epochs, 2), batch_size=min(told.batch_size, 4 * _FEW), measure_every=1),
         reading=replace(plan.reading, count=8 * _FEW, perturbations=few, stimuli=stimuli),
     )
-    grid = {name: _ends(values) for name, values in block.grid.items() if values}
+    grid = {name: _ends(values) for name, values in block.grid.items()}
     return Block(smaller, grid, block.seeds[:2], block.figures)
 
 

@@ -9,10 +9,15 @@ from typing import Any
 import pandas as pd
 
 from eigencode.studies.evidence import Evidence
-from eigencode.studies.study import Plan, Study
+from eigencode.studies.study import MADE, Plan, Study, default_of
 
 _MANY = 8
 """Values of a field that are told one by one."""
+
+_FEW = 4
+"""Strengths of a perturbation that are all told in a table of results."""
+
+_WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 
 
 def settings_of(study: Study) -> list[dict[str, str]]:
@@ -35,27 +40,30 @@ def _values(name: str, study: Study, plans: list[Plan]) -> str:
     if all(isinstance(value, (int, float)) for value in every):
         every.sort()
     texts = list(dict.fromkeys(_told(value) for value in every))
-    separator = "; " if any(" " in text for text in texts) else ", "
-    return (
-        separator.join(texts) if len(texts) <= _MANY or separator == "; " else f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
-    )
+    if name != "reading.perturbations" and len(texts) > (_FEW if is_dataclass(every[0]) else _MANY):
+        return f"{len(texts)}, told under Cells" if is_dataclass(every[0]) else f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
+    return ("; " if any(" " in text for text in texts) else ", ").join(texts)
 
 
-def _told(value: Any) -> str:
+def _told(value: Any, outer: str = "") -> str:
     """A value in a few characters; of a dataclass, its kind, and its fields that are not the default."""
     if is_dataclass(value) and not isinstance(value, type):
-        told = [(item.name, getattr(value, item.name)) for item in fields(value)]
-        default = {item.name: item.default for item in fields(value)}
-        return ", ".join(
-            _told(own) if name == "kind" else f"{name} {_told(own)}"
-            for name, own in told
-            if name == "kind" or own != default[name]
-        )
+        own = {item.name: getattr(value, item.name) for item in fields(value)}
+        changed = [item.name for item in fields(value) if item.name == "kind" or own[item.name] != default_of(item)]
+        inner = [_told(own[name], "" if name == "kind" else name) for name in changed]
+        return (f"{outer} (" + ", ".join(inner) + ")") if outer else ", ".join(inner) or "–"
     if isinstance(value, tuple) and value:
-        if len(value) > _MANY:
-            return f"{_told(value[0])} to {_told(value[-1])} ({len(value)} values)"
-        return "-".join(map(_told, value)) if len(value) == 2 and isinstance(value[0], int) else " ".join(map(_told, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value) if value not in (None, ()) else "–"
+        if is_dataclass(value[0]):
+            text = "; ".join(_told(each) for each in value)
+        elif len(value) > _MANY:
+            text = f"{_told(value[0])} to {_told(value[-1])} ({len(value)} values)"
+        elif len(value) == 2 and isinstance(value[0], int):
+            text = "-".join(map(_told, value))
+        else:
+            text = " ".join(map(_told, value))
+    else:
+        text = f"{value:.4g}" if isinstance(value, float) else str(value) if value not in (None, (), {}) else "–"
+    return f"{outer} {text}" if outer else text
 
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:
@@ -72,10 +80,38 @@ def cells_table(evidence: Evidence) -> pd.DataFrame:
 def results_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each kind of cell and layer: accuracy, exponent and dimension on test images, mean ± standard deviation."""
     told = {"accuracy": ("held_out", "accuracy"), "α": ("unperturbed", "alpha"), "dimension": ("unperturbed", "dimension")}
+    rows = {column: evidence.select(quantity, perturbation=condition) for column, (condition, quantity) in told.items()}
+    return _by_kind(evidence, rows)
+
+
+def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """Accuracy and exponent under each perturbation, like ``results_table``; of many strengths the first, middle and last."""
+    found = {}
+    for title, quantity in (("Accuracy", "accuracy"), ("Exponent α", "alpha")):
+        rows = evidence.select(quantity)
+        rows = rows[~rows["perturbation"].isin(_WITHOUT_STRENGTH) & ((rows["strength"] > 0) | rows["perturbation"].isin(MADE))]
+        if quantity == "accuracy":  # of the network, whatever the layer, unless it was the layer that was perturbed
+            rows = rows.assign(layer=rows["layer"].where(rows["perturbation"].str.startswith("layer_"), ""))
+            rows = rows.drop_duplicates(["network", "layer", "perturbation", "strength", "value"])
+        columns = {
+            f"{kind} {strength:g}": own[own["strength"] == strength]
+            for kind, own in rows.groupby("perturbation", sort=False)
+            for strength in _few(sorted(set(own["strength"])))
+        }
+        if columns:
+            table = _by_kind(evidence, columns)
+            found[title] = table if table["layer"].any() else table.drop(columns="layer")
+    return found
+
+
+def _few(strengths: list[float]) -> list[float]:
+    return strengths if len(strengths) <= _FEW else [strengths[0], strengths[len(strengths) // 2], strengths[-1]]
+
+
+def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
     varied = [name for name in _varied(evidence.cells) if name not in ("model", "data", "epochs")]
     parts = []
-    for column, (perturbation, quantity) in told.items():
-        rows = evidence.select(quantity, perturbation=perturbation)
+    for column, rows in columns.items():
         rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
         over = rows.groupby([*varied, "layer"], dropna=False)["value"]
         parts.append(

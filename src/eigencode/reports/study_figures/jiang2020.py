@@ -9,22 +9,17 @@ from matplotlib.figure import Figure
 from eigencode.reports.study_figures.drawing import Draw, colours, panels_of, spectrum
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.evidence import Evidence
-
-_WIDTH = 200
-
-
-def _layer_number(layer: str) -> int:
-    return int(layer.split(".")[1]) + 1
+from eigencode.studies.papers.jiang2020 import WIDTH, number_of
 
 
 def _by_layer(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(number=rows["layer"].map(_layer_number)).sort_values("number")
+    return rows.assign(number=rows["layer"].map(number_of)).sort_values("number")
 
 
 def _errors(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 2: training (lines) and test error (symbols) over epochs."""
     figure, (panel,) = panels_of(1, height=4.2)
-    rows = _by_layer(evidence.select("accuracy", width=_WIDTH, epoch=None, perturbation=["training", "held_out"]))
+    rows = _by_layer(evidence.select("accuracy", width=WIDTH, epoch=None, perturbation=["training", "held_out"]))
     groups = list(rows.groupby("number"))
     for (number, own), colour in zip(groups, colours(len(groups)), strict=True):
         for condition, style in (("training", "-"), ("held_out", "o")):
@@ -39,7 +34,7 @@ def _errors(evidence: Evidence) -> Figure | None:
 def _spectra_of_layers(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 3: spectra of all layers of one network."""
     spectra = evidence.spectra
-    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["width"] == _WIDTH)]
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["width"] == WIDTH)]
     if spectra.empty:
         return None
     spectra = _by_layer(spectra[spectra["seed"] == spectra["seed"].min()])
@@ -82,8 +77,8 @@ def _along_layers(evidence: Evidence) -> Figure | None:
 
 def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 5: exponent against accuracy, with standard errors."""
-    accuracy = _by_layer(evidence.select("accuracy", perturbation="held_out", width=_WIDTH)).groupby("number")["value"]
-    alpha = _by_layer(evidence.select("alpha", perturbation="unperturbed", width=_WIDTH)).groupby("number")["value"]
+    accuracy = _by_layer(evidence.select("accuracy", perturbation="held_out", width=WIDTH)).groupby("number")["value"]
+    alpha = _by_layer(evidence.select("alpha", perturbation="unperturbed", width=WIDTH)).groupby("number")["value"]
     figure, (panel,) = panels_of(1, height=4.0)
     panel.errorbar(accuracy.mean(), alpha.mean(), xerr=accuracy.sem(), yerr=alpha.sem(), fmt="o-", ms=4, lw=1, capsize=2)
     for number in alpha.mean().index:
@@ -101,7 +96,7 @@ def _attacked(kind: str) -> Draw:
     def make(evidence: Evidence) -> Figure | None:
         curves = {}
         for quantity in ("accuracy", "alpha"):
-            rows = _by_layer(evidence.select(quantity, perturbation=kind, width=_WIDTH))
+            rows = _by_layer(evidence.select(quantity, perturbation=kind, width=WIDTH))
             curves[quantity] = rows.pivot_table(index="strength", columns="number", values="value", aggfunc=["mean", "std"])
         if any(curve.empty for curve in curves.values()):
             return None
@@ -137,7 +132,7 @@ def _dimensions(evidence: Evidence) -> Figure | None:
         for strength, colour in zip((0.0, 0.5, 3.0), colours(3), strict=True):
             condition = kind if strength else "unperturbed"
             pair = [
-                _by_layer(evidence.select(quantity, perturbation=condition, strength=strength, width=_WIDTH)).groupby("number")[
+                _by_layer(evidence.select(quantity, perturbation=condition, strength=strength, width=WIDTH)).groupby("number")[
                     "value"
                 ]
                 for quantity in ("alpha", "dimension")

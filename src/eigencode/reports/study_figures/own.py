@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from eigencode.reports.study_figures.drawing import colours, panels_of, spectrum
+from eigencode.reports.study_figures.drawing import colours, finish, panels_of, spectrum
 from eigencode.studies.evidence import Evidence
 
 _MOST_SPECTRA = 12
@@ -23,7 +24,15 @@ def spectra_of_networks(evidence: Evidence) -> Figure | None:
     varied = [name for name in (*_TOLD, *(name for name in spectra if "." in name)) if spectra[name].nunique() > 1]
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
-        spectrum(panel, row, ", ".join(f"{name} {row[name]}" for name in varied) or row["model"], color=colour)
-    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title=f"{layer}, one seed")
-    panel.legend(fontsize=6, frameon=False)
+        spectrum(panel, row, _label(row, varied), color=colour)
+    finish(panel, f"{layer}, one seed", evidence.fitted)
     return figure
+
+
+def _label(row: pd.Series, varied: list[str]) -> str:
+    """What tells a network from the others; at strength 0 the target plays no part."""
+    told = [name for name in varied if name != "target" or row["beta"]]
+    return (
+        ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else f"{name} {row[name]}" for name in told)
+        or row["model"]
+    )

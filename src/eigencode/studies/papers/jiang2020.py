@@ -40,13 +40,16 @@ SOURCES = {
     "seeds": "stated: 20 networks, 50 for Fig. 5",
 }
 
+WIDTH = 200
+"""Units in each layer of all networks but those of Fig. 4."""
+
 _LAYERS = ",".join(f"layers.{number}" for number in range(8))
 _STRENGTHS = tuple(number / 10 for number in range(1, 41))
 
 _PERTURBED = (Perturbed("layer_gaussian", _STRENGTHS), Perturbed("layer_fgsm", _STRENGTHS))
 
 PLAN = Plan(
-    network=Network("jiang_mlp", {"width": 200, "depth": 8, "classifier_std": 0.3}),
+    network=Network("jiang_mlp", {"width": WIDTH, "depth": 8, "classifier_std": 0.3}),
     images=Images("mnist"),
     training=Settings(
         epochs=60,
@@ -62,6 +65,11 @@ PLAN = Plan(
 )
 
 _WIDTHS = (50, 100, 400)
+
+
+def number_of(layer: str) -> int:
+    """Layer number from 1, as the paper counts."""
+    return int(layer.split(".")[1]) + 1
 
 
 def blocks(figure: str, scale: str) -> tuple[Block, ...]:

@@ -12,8 +12,8 @@ from scipy import stats
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.claims import Claim, Finding, Interval, Published, interval, listed, needed, rank_correlation, verdict
 from eigencode.studies.evidence import Evidence, NotTestedError
+from eigencode.studies.papers.jiang2020 import WIDTH, number_of
 
-WIDTH = 200
 DEEP = 3
 """Layers from this one on are called deep."""
 
@@ -30,11 +30,6 @@ _ENOUGH = 2000
 """Stimuli from which fluctuations are called negligible."""
 
 _PAPERS_SLOPES = {1: 0.56, 2: 0.86, 3: 1.04}
-
-
-def number_of(layer: str) -> int:
-    """Layer number from 1, as the paper counts."""
-    return int(layer.split(".")[1]) + 1
 
 
 def deep_layers(table: pd.DataFrame) -> list[Any]:
