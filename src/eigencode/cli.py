@@ -13,6 +13,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__
 from eigencode._allocator import keep_freed_memory
+from eigencode._wording import in_words
 from eigencode.configuration import (
     AttackConfig,
     ConstructConfig,
@@ -38,7 +39,11 @@ class _Parser(ArgumentParser):  # type: ignore[misc]
         """Prints what was wrong and where help is, and leaves with status 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
-        print(f"eigencode: {' '.join(message.split()).rstrip('.')}. See: {command} --help", file=sys.stderr)
+        place, what = in_words(message)
+        what = what.rstrip(".")
+        positionals = {name for config, _ in _COMMANDS.values() for name in getattr(config, "positionals", ())}
+        option = place if place in positionals or not place else f"--{place}"
+        print(f"eigencode: {': '.join(filter(None, (option, what)))}. See: {command} --help", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

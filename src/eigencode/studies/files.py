@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,9 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from eigencode.errors import StudyError
+from eigencode._wording import in_words
+from eigencode.errors import EigencodeError, StudyError
 from eigencode.studies.study import Study, with_field
-
-_LONGEST = 500
-
-_KINDS = {
-    "<class 'float'>": "a number",
-    "<class 'int'>": "a whole number",
-    "<class 'str'>": "a text",
-    "number": "a number",
-    "str": "a text",
-    "null": "null",
-    "collections.abc.Mapping[str, float]": "layers and their numbers",
-    "tuple[int, int]": "two whole numbers",
-}
-"""Types as jsonargparse writes them -> in words."""
 
 
 def to_yaml(study: Study) -> str:
@@ -49,7 +35,8 @@ def from_yaml(path: Path) -> Study:
         raise StudyError(f"{path} is no YAML file. Write one with: eigencode study show NAME") from None
     if not isinstance(given, dict):
         raise StudyError(f"{path} holds no study. Write one with: eigencode study show NAME")
-    for block in given.get("blocks") or []:
+    blocks = given.get("blocks")
+    for block in blocks if isinstance(blocks, list) else ():
         if isinstance(block, dict) and isinstance(block.get("seeds"), int):
             block["seeds"] = list(range(block["seeds"]))
     return _checked(given, str(path))
@@ -139,28 +126,10 @@ def _parsed(given: dict[str, Any], source: str) -> Study:
     try:
         return Study(**vars(parser.instantiate(parser.parse_object(_plain(given)))))
     except (ArgumentError, TypeError) as error:
-        raise StudyError(f"{source}: {_in_words(str(error))}") from None
-
-
-def _in_words(error: str) -> str:
-    """What jsonargparse says of a value, without Python's words: the field, what was expected, and what was given."""
-    text = re.sub(r"Problem with given class_path '[^']*':", "", " ".join(error.split()))
-    place = ".".join(re.findall(r'Parser key "([^"]+)":', text))
-    text = re.sub(r'Parser key "[^"]+":\s*', "", text).strip()
-    if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
-        place, text = (
-            f"{place}.{unknown[1]}.{unknown[2]}",
-            "a study has no such field. See its fields with: eigencode study show demo",
-        )
-    if union := re.search(
-        r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:.*Given value: (.*)$", text
-    ):
-        kinds = re.split(r", (?![^\[]*\])", union[1])
-        text = f"expected {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}; got {union[2]}"
-    for python, word in (("<class 'int'>", "whole number"), ("<class 'float'>", "number"), ("<class 'tuple'>", "list")):
-        text = text.replace(python, word)
-    text = re.sub(r"typing.Literal\[([^\]]*)\]", r"value among \1", text)
-    return f"{place}: {text}"[:_LONGEST]
+        place, what = in_words(str(error))
+        raise StudyError(": ".join(filter(None, (source, place, what)))) from None
+    except EigencodeError as error:
+        raise StudyError(f"{source}: {error}") from None
 
 
 def _plain(value: Any) -> Any:
