@@ -125,4 +125,5 @@ def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) ->
 
 
 def _machine(hardware: dict[str, Any]) -> str:
-    return ", ".join([*hardware["gpus"], f"{hardware['processor']}, {hardware['threads']} threads"])
+    threads = hardware["threads"]
+    return ", ".join([*hardware["gpus"], f"{hardware['processor']}, {threads} {'thread' if threads == 1 else 'threads'}"])
