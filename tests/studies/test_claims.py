@@ -161,7 +161,8 @@ def gerum(seed, beta, target, *, weak_gain=0.004, slope=0.05, strong_first=True,
         for kind in ("fgsm", "pgd"):
             value = 0.9 - 4 * epsilon + slope * (alpha - baseline_alpha) * (0.5 + beta)
             rows.append(("", kind, epsilon, 50, "accuracy", value))
-    return CellRecord(plan, pd.DataFrame(rows, columns=ROW))
+    spectrum = Eigenspectrum(torch.arange(1, 101, dtype=torch.float64) ** -alpha, 3000, 100, 3000, "covariance")
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW), [SpectrumRecord("tanh1", "unperturbed", 0.0, spectrum)])
 
 
 def mlps(**options):
@@ -219,6 +220,8 @@ def never_reached():
         ("G5", deep("fig3a"), "holds"),
         ("G5", deep("fig3a", best_beta=1.0), "does not hold"),
         ("G5", deep("fig3a", best_alpha=4.0), "does not hold"),
+        ("G5", deep("fig3a", lost=[(0.1, 3.0)]), "not tested"),
+        ("G7", deep("fig3g", best_alpha=3.0, lost=[(0.1, 0.6)]), "not tested"),
         ("G6", deep("fig3d"), "holds"),
         ("G6", deep("fig3d", falls=False), "does not hold"),
         ("G6", deep("fig3d", helps=False), "does not hold"),
@@ -296,6 +299,11 @@ def without(record, perturbation):
     return replace(record, rows=record.rows[record.rows["perturbation"] != perturbation])
 
 
+def at_another_layer(record):
+    """The same record, read at one more layer."""
+    return replace(record, rows=pd.concat([record.rows, record.rows[record.rows["layer"] == "relu4"].assign(layer="relu3")]))
+
+
 def imagenet(*alphas):
     plans = load("schaeffer2020.fig2").cells()
     rows = [[("fc", "unperturbed", 0.0, 0, "alpha", alpha)] for alpha in alphas]
@@ -340,6 +348,7 @@ PAPERS_INPUTS = (
         ("S7", grid(follows=True), "does not hold"),
         ("S7", [record for record in grid(follows=True) if record.plan.training.jacobian.kind == "column_sum"], "does not hold"),
         ("S7", [record for record in grid() if record.plan.member.jacobian == 0], "not tested"),
+        ("S8", [at_another_layer(record) for record in grid()], "not tested"),
         ("S8", grid(), "holds"),
         ("S8", grid(follows=True), "does not hold"),
     ],
@@ -373,6 +382,31 @@ def test_a_whole_paper_is_judged_figure_by_figure(tmp_path):
         assert {"S6", "S7"} <= set(whole)
 
 
+def test_a_figure_of_a_whole_paper_keeps_its_own_ranks(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    store.save(mlps())
+
+    def claims(name):
+        study = load(name)
+        record = study_record(study, Evidence(store, study.cells()).over((6, 50)), configuration={})
+        return {claim["claim"]: claim for claim in record["claims"] if claim["figure"] == "fig2d"}
+
+    assert claims("gerum2022") == claims("gerum2022.fig2d")
+    assert claims("gerum2022")["G3"]["verdict"] == "holds"
+
+
+def test_a_paper_without_a_figure_has_nothing_for_its_claims(tmp_path):
+    whole = load("schaeffer2020")
+    longer = load("schaeffer2020.fig3").blocks[0].plan
+    store = Store(tmp_path / "store.sqlite")
+    store.save([replace(schaeffer(seed), plan=with_field(longer, "member.seed", seed)) for seed in range(3)])
+    part = replace(whole, blocks=tuple(block for block in whole.blocks if "fig3" in block.figures))
+    record = study_record(part, Evidence(store, part.cells()), configuration={})
+    verdicts = {claim["claim"]: claim["verdict"] for claim in record["claims"]}
+    assert {verdicts[name] for name in ("S5", "S6", "S7", "S8")} == {"not tested"}
+    assert record["published"][-1]["here"] == "not measured"
+
+
 def test_the_last_epoch_is_that_of_the_network(tmp_path):
     record = gerum(0, 1.0, 2.0)
     lost = record.rows[(record.rows["quantity"] != "alpha") | (record.rows["epoch"] <= 10)]
@@ -392,7 +426,7 @@ def test_two_readings_of_a_network_are_two(tmp_path):
     ]
     found = evidence(records, tmp_path)
     alphas = found.select("alpha", perturbation="unperturbed")
-    assert dict(zip(alphas["reading.ranks"], alphas["value"], strict=True)) == {(6, 50): 1.0, (2, 20): 2.0}
+    assert dict(zip(alphas["reading.ranks"], alphas["value"], strict=True)) == {"6-50": 1.0, "2-20": 2.0}
     with pytest.raises(NotTestedError, match="differ in more"):
         found.table("accuracy", columns="layer", perturbation="held_out")
 

@@ -47,6 +47,7 @@ from eigencode.studies.running import failed_group, run_group, states_of
 from eigencode.studies.scheduling import plan_groups
 from eigencode.studies.sharing import FreeTasks
 from eigencode.studies.study import MADE, with_field
+from eigencode.studies.tables import cells_table, perturbed_tables, results_table
 from eigencode.training import Cell, Settings, SpectralSettings, train
 
 JIANG = SpectralSettings(ranks="jiang")
@@ -189,6 +190,33 @@ def test_training_is_kept_where_reading_came_to_an_unexpected_end(tmp_path, monk
     summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Local(), states=states, retry=True, report=report)
     assert (summary.finished, trained) == (4, [])
     assert list(states.iterdir()) == []
+
+
+def test_one_network_read_in_two_ways_and_one_with_a_field_left_out(tmp_path):
+    study = overridden(STUDY, "grid.reading.ranks=[[1,10],[2,20]] grid.member.strength=0 seeds=1")
+    other = overridden(study, "images.train_count=200").blocks[0]
+    whole = Study(
+        "mine", "", (replace(study.blocks[0], plan=replace(PLAN, images=replace(PLAN.images, train_count=None))), other)
+    )
+    store = Store(tmp_path / "store.sqlite")
+    run_study(whole, store, Local())
+    evidence = Evidence(store, whole.cells())
+    cells, perturbed = cells_table(evidence), perturbed_tables(evidence)
+    assert sorted(zip(cells["images.train_count"], cells["reading.ranks"], strict=True)) == [
+        ("200", "1-10"),
+        ("200", "2-20"),
+        ("–", "1-10"),
+        ("–", "2-20"),
+    ]
+    assert len(perturbed["Accuracy"]) == len(perturbed["Exponent α"]) == len(results_table(evidence)) == 4
+    evidence.rows.to_parquet(tmp_path / "results.parquet")
+
+
+def test_a_smoke_run_has_few_images_for_its_ranks():
+    wide = overridden(STUDY, "reading.ranks=[10,500] images.test_count=600 reading.count=600")
+    assert plan_groups(shrunk(wide), None)[0].reason is None
+    with pytest.raises(StudyError, match="10-500 reach beyond the 399 eigenvalues of a code of 400 images"):
+        plan_groups(overridden(wide, "reading.count=400"), None)
 
 
 def test_other_cells_have_another_place_for_their_training(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from eigencode.attacks.reliability import FLAGS
 from eigencode.studies.evidence import Evidence
@@ -27,18 +28,24 @@ def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
     Returns:
         For each strength and flag: attack, flag, networks (such as "2 of 8"), meaning, remedy.
     """
-    finished = set(evidence.cells["cell"])
+    finished, gaps = set(evidence.cells["cell"]), _gaps(evidence)
     raised: dict[tuple[str, str], set[str]] = {}
     attacked: dict[str, set[str]] = {}
     for plan in (plan for plan in plans if plan.identity in finished):
-        fgsm = {told.norm for told in plan.reading.perturbations if told.kind == "fgsm"}
+        fgsm = {
+            (told.norm, told.count, told.spectra, each)
+            for told in plan.reading.perturbations
+            for each in told.strengths
+            if told.kind == "fgsm"
+        }
         for told in plan.reading.perturbations:
             for strength in told.strengths if told.kind == "pgd" else ():
                 name = f"pgd {strength:g}"
                 attacked.setdefault(name, set()).add(plan.network_identity)
                 if _out_of_reach(told, strength):
                     raised.setdefault((name, "budget_out_of_reach"), set()).add(plan.network_identity)
-                if told.norm in fgsm and _gap(evidence, plan, strength) > _MORE:
+                on_the_same = (told.norm, told.count, told.spectra, strength) in fgsm
+                if on_the_same and gaps.get((plan.network_identity, strength), 0.0) > _MORE:
                     raised.setdefault((name, "weaker_than_fgsm"), set()).add(plan.network_identity)
     return [
         {"attack": name, "flag": flag, "networks": f"{len(networks)} of {len(attacked[name])}", **vars(FLAGS[flag])}
@@ -51,8 +58,10 @@ def _out_of_reach(told: Perturbed, strength: float) -> bool:
     return step is not None and told.n_steps * step < strength * (1 - 1e-9)
 
 
-def _gap(evidence: Evidence, plan: Plan, strength: float) -> float:
-    """Accuracy under PGD minus that under FGSM; NaN where one is not there."""
-    where = {"perturbation": ["pgd", "fgsm"], "strength": strength, "network": plan.network_identity}
-    values = evidence.select("accuracy", **where).groupby("perturbation")["value"].mean()
-    return float(values.get("pgd", float("nan")) - values.get("fgsm", float("nan")))
+def _gaps(evidence: Evidence) -> dict[Any, float]:
+    """(Network, strength) -> accuracy under PGD minus that under FGSM."""
+    rows = evidence.select("accuracy", perturbation=["pgd", "fgsm"])
+    table = rows.pivot_table(index=["network", "strength"], columns="perturbation", values="value").dropna()
+    if not {"pgd", "fgsm"} <= set(table):
+        return {}
+    return dict((table["pgd"] - table["fgsm"]).items())

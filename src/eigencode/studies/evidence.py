@@ -62,6 +62,7 @@ class Evidence:
         self.window: str | None = None
         self.coded_on = "training"
         self._as_read = self
+        self._fits: tuple[tuple[int, int], str] | None = None
         self._own = {resolve_window(plan.reading.ranks) for plan in plans}
         self.studied = " or ".join(sorted({window_name(plan.reading.ranks) for plan in plans}))
         self._results = self._results[self._results["cell"].isin(identities)]
@@ -83,6 +84,8 @@ class Evidence:
         other._hold(plans, self.cells)
         if self.ranks:
             other._as_read = self._as_read.of(plans)
+            if other._own == {self._fits}:
+                return other._as_read
             other.ranks, other.window, other.coded_on = self.ranks, self.window, self.coded_on
         return other
 
@@ -104,7 +107,7 @@ class Evidence:
         other = copy.copy(self._as_read)
         other._results, unreached = refitted(other._results, self._kept, ranks)
         other.rows = other._joined(other._results, _KEYS[1:-1])
-        other.ranks, other.coded_on = window, "unperturbed"
+        other.ranks, other.coded_on, other._fits = window, "unperturbed", (window, weights)
         other.window = window_name(ranks)
         if unreached:
             other.window += f" ({unreached} of {len(self._kept)} spectra do not reach rank {window[1]})"
@@ -143,6 +146,15 @@ class Evidence:
             rows = rows[rows[name].isin(list(wanted))]
         return rows if every_epoch else rows[rows["epoch"] == rows["network"].map(self._last_epochs)]
 
+    def with_alpha(self, rows: pd.DataFrame, perturbation: str) -> pd.DataFrame:
+        """Rows with a column alpha, their network's exponent under a condition.
+
+        Raises:
+            NotTestedError: a network has several: of several layers, or read in several ways.
+        """
+        alpha = single(self.select("alpha", perturbation=perturbation), "network").set_index("network")["value"]
+        return rows.assign(alpha=rows["network"].map(alpha))
+
     def table(self, quantity: str, *, columns: str, index: str = "seed", **where: Any) -> pd.DataFrame:
         """``select`` as a table, as ``table_of``."""
         return table_of(self.select(quantity, **where), index=index, columns=columns)
@@ -165,15 +177,24 @@ def table_of(rows: pd.DataFrame, *, columns: str, index: str | list[str] = "seed
     Raises:
         NotTestedError: networks that differ in something else share an entry.
     """
-    entry = [*([index] if isinstance(index, str) else index), columns]
-    if rows.duplicated(entry).any():
+    keys = [index] if isinstance(index, str) else index
+    return single(rows, *keys, columns).pivot_table(index=keys, columns=columns, values="value").dropna()
+
+
+def single(rows: pd.DataFrame, *entry: str) -> pd.DataFrame:
+    """The rows, if no two of them share an entry: a seed and a layer, say.
+
+    Raises:
+        NotTestedError: two do, of networks that differ in something else, or of one that was read in several ways.
+    """
+    if rows.duplicated(list(entry)).any():
         raise NotTestedError(f"networks that differ in {' and '.join(entry)} alone; these differ in more")
-    return rows.pivot_table(index=index, columns=columns, values="value").dropna()
+    return rows
 
 
 def _varied(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
     """Identity -> named fields, and by their dotted names those others that are not the same in all plans."""
-    flat = {plan.identity: _flat(asdict(plan)) for plan in plans}
+    flat = {plan.identity: _flat(asdict(plan)) | {"reading.ranks": window_name(plan.reading.ranks)} for plan in plans}
     names = sorted({name for values in flat.values() for name in values})
     others = [name for name in names if len({repr(values.get(name)) for values in flat.values()}) > 1]
     others = [name for name in others if name not in _NAMED and (name in _READ_SO or not name.startswith("reading."))]

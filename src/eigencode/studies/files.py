@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from eigencode._wording import in_words
 from eigencode.errors import EigencodeError, StudyError
-from eigencode.studies.study import Study, with_field
+from eigencode.studies.study import Plan, Study, field_of, with_field
 
 
 def to_yaml(study: Study) -> str:
@@ -110,14 +110,27 @@ def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
 
 def _checked(given: dict[str, Any], source: str) -> Study:
     study = _parsed(given, source)
+    blocks = []
     for number, block in enumerate(study.blocks):
-        for name, values in block.grid.items():
-            for value in values:
-                with_field(block.plan, name, value)  # a field of that name
-                plan = _plain(dataclasses.asdict(block.plan))
-                _put(plan, name, _plain(value), free=True)
-                _parsed({"name": study.name, "title": "", "blocks": [{"plan": plan}]}, f"{source}: blocks[{number}].grid.{name}")
-    return study
+        grid = {
+            name: tuple(_typed(block.plan, name, value, f"{source}: blocks[{number}].grid.{name}") for value in values)
+            for name, values in block.grid.items()
+        }
+        blocks.append(dataclasses.replace(block, grid=grid))
+    return dataclasses.replace(study, blocks=tuple(blocks))
+
+
+def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
+    """A value of the grid as its field takes it, such as a tuple for a list.
+
+    Raises:
+        StudyError: no such field, or a value of the wrong type.
+    """
+    with_field(plan, name, value)
+    values = _plain(dataclasses.asdict(plan))
+    _put(values, name, _plain(value), free=True)
+    (block,) = _parsed({"name": "", "title": "", "blocks": [{"plan": values}]}, source).blocks
+    return field_of(block.plan, name)
 
 
 def _parsed(given: dict[str, Any], source: str) -> Study:

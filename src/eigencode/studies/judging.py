@@ -94,8 +94,8 @@ def study_record(
 
 def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:
     """Results of the cells for these figures alone: others may have networks that differ in nothing but how they are trained."""
-    plans = study.cells_of(*figures)
-    return evidence.of(plans) if plans else evidence
+    labelled = any(block.figures for block in study.blocks)
+    return evidence.of(study.cells_of(*figures)) if labelled else evidence
 
 
 def _judged(claim: Claim, study: Study, evidence: Evidence) -> Finding:

@@ -101,7 +101,7 @@ def plan_groups(
         StudyError: ranks that are none, or beyond the images that are read.
     """
     for plan in study.cells():
-        _check_ranks(plan)
+        _check_ranks(plan, few_images=study.scale == "smoke")
     there = store.finished() if store else {}
     kept = {} if again else {identity: error for identity, error in there.items() if not (retry and error)}
     groups = []
@@ -117,8 +117,8 @@ def plan_groups(
     return groups
 
 
-def _check_ranks(plan: Plan) -> None:
-    """Refuses before hours of training what would have no exponent after them."""
+def _check_ranks(plan: Plan, *, few_images: bool) -> None:
+    """Refuses before hours of training what would have no exponent after them; with few images, some may have none."""
     spectral, reading = plan.training.spectral, plan.reading
     for place, ranks in (("training.spectral", spectral.ranks), ("reading", reading.ranks)):
         try:
@@ -126,7 +126,7 @@ def _check_ranks(plan: Plan) -> None:
         except SpectrumError as error:
             raise StudyError(f"{place}: {str(error).removeprefix('fit_power_law: ')}") from None
     images = min(reading.count, plan.images.test_count or reading.count)
-    if window[1] >= images:
+    if window[1] >= images and not few_images:
         raise StudyError(
             f"reading: `ranks` {window[0]}-{window[1]} reach beyond the {images - 1} eigenvalues of a code of {images} "
             "images. Read more images, or lower the last rank."

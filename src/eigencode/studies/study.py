@@ -339,6 +339,13 @@ def groups_of(plans: Sequence[Plan]) -> list[list[Plan]]:
     return list(groups.values())
 
 
+def field_of(plan: Any, name: str) -> Any:
+    """The value of a plan's field, given by its dotted name; None if there is no such field."""
+    for step in name.split("."):
+        plan = plan.get(step) if isinstance(plan, Mapping) else getattr(plan, step, None)
+    return plan
+
+
 def with_field(plan: Any, name: str, value: Any) -> Any:
     """A dataclass with another value of a field, given by its dotted name.
 

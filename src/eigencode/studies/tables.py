@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.studies.evidence import Evidence
-from eigencode.studies.study import MADE, Plan, Study, default_of
+from eigencode.studies.study import MADE, Plan, Study, default_of, field_of, with_field
 
 _MANY = 8
 """Values of a field that are told one by one."""
@@ -23,25 +23,30 @@ _WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 def settings_of(study: Study) -> list[dict[str, str]]:
     """Fields whose source the study names: field, here (the values that its cells have), source."""
     plans = study.cells()
-    shown = {name: _values(name, study, plans) for name in study.sources}
-    return [{"field": name, "here": shown[name], "source": source} for name, source in study.sources.items()]
+    return [{"field": name, "here": _values(name, plans), "source": source} for name, source in study.sources.items()]
 
 
-def _values(name: str, study: Study, plans: list[Plan]) -> str:
-    if name == "seeds":
-        return " or ".join(dict.fromkeys(str(len(block.seeds)) for block in study.blocks))
-    found: dict[Any, None] = {}
+def _seeds(plans: list[Plan]) -> set[int]:
+    """Networks of each kind, which differ in their seed alone."""
+    kinds: dict[str, set[int]] = {}
     for plan in plans:
-        value: Any = plan
-        for step in name.split("."):
-            value = value.get(step) if isinstance(value, dict) else getattr(value, step, None)
-        found |= dict.fromkeys(value if name == "reading.perturbations" else (value,))
-    every = list(found)
-    if all(isinstance(value, (int, float)) for value in every):
+        kinds.setdefault(with_field(plan, "member.seed", 0).network_identity, set()).add(plan.member.seed)
+    return {len(seeds) for seeds in kinds.values()}
+
+
+def _values(name: str, plans: list[Plan]) -> str:
+    if name == "seeds":
+        return " or ".join(map(str, sorted(_seeds(plans), reverse=True)))
+    trained = [plan for plan in plans if not plan.network.weights] if name.startswith(("training", "member")) else plans
+    every = [field_of(plan, name) for plan in trained]
+    if name == "reading.perturbations":
+        every = [told for perturbations in every for told in perturbations]
+    if every and all(isinstance(value, (int, float)) for value in every):
         every.sort()
-    texts = list(dict.fromkeys(_told(value) for value in every))
-    if name != "reading.perturbations" and len(texts) > (_FEW if is_dataclass(every[0]) else _MANY):
-        return f"{len(texts)}, told under Cells" if is_dataclass(every[0]) else f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
+    texts = list(dict.fromkeys(_told(value) for value in every)) or ["–"]
+    nested = bool(every) and is_dataclass(every[0])
+    if name != "reading.perturbations" and len(texts) > (_FEW if nested else _MANY):
+        return f"{len(texts)}, told under Cells" if nested else f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
     return ("; " if any(" " in text for text in texts) else ", ").join(texts)
 
 
@@ -92,7 +97,7 @@ def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
         rows = rows[~rows["perturbation"].isin(_WITHOUT_STRENGTH) & ((rows["strength"] > 0) | rows["perturbation"].isin(MADE))]
         if quantity == "accuracy":  # of the network, whatever the layer, unless it was the layer that was perturbed
             rows = rows.assign(layer=rows["layer"].where(rows["perturbation"].str.startswith("layer_"), ""))
-            rows = rows.drop_duplicates(["network", "layer", "perturbation", "strength", "value"])
+            rows = rows.drop_duplicates(["cell", "layer", "perturbation", "strength"])
         columns = {
             f"{kind} {strength:g}": own[own["strength"] == strength]
             for kind, own in rows.groupby("perturbation", sort=False)
@@ -126,7 +131,7 @@ def _varied(cells: pd.DataFrame) -> list[str]:
     """Columns that tell kinds of cells apart, and those that every table names."""
     left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
     names = [str(name) for name in cells if name not in left_out]
-    return [name for name in names if cells[name].nunique() > 1 or name in ("model", "data", "epochs")]
+    return [name for name in names if cells[name].nunique(dropna=False) > 1 or name in ("model", "data", "epochs")]
 
 
 def _shown(value: Any) -> str:

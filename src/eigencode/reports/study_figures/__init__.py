@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from eigencode.reports.study_figures import gerum2022, jiang2020, schaeffer2020
 from eigencode.reports.study_figures.own import spectra_of_networks
-from eigencode.studies.evidence import Evidence
+from eigencode.studies.evidence import Evidence, NotTestedError
 
 _FIGURES = {
     "demo": gerum2022.DEMO,
@@ -28,4 +28,7 @@ def draw(name: str, evidence: Evidence) -> Figure | None:
     """
     paper, _, figure = name.partition(".")
     maker = _FIGURES.get(paper, {}).get(figure, spectra_of_networks)
-    return None if evidence.rows.empty else maker(evidence)
+    try:
+        return None if evidence.rows.empty else maker(evidence)
+    except NotTestedError:  # its networks were read in more than one way, or at more than one layer
+        return None

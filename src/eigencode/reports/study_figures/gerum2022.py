@@ -32,8 +32,7 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
 
     def make(evidence: Evidence) -> Figure | None:
         where = {"model": model, "data": list(data), "form": form}
-        alpha = evidence.select("alpha", perturbation=evidence.coded_on, **where).set_index("cell")["value"]
-        if alpha.empty:
+        if evidence.select("alpha", perturbation=evidence.coded_on, **where).empty:
             return None
         strengths = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)["strength"]
         conditions: list[dict[str, Any]] = [{"perturbation": "held_out"}]
@@ -45,7 +44,7 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
         figure, panels = panels_of(len(conditions))
         for panel, condition, title in zip(panels, conditions, titles, strict=True):
             rows = evidence.select("accuracy", **where, **condition)
-            _against_alpha(panel, rows.assign(alpha=rows["cell"].map(alpha)))
+            _against_alpha(panel, evidence.with_alpha(rows, evidence.coded_on))
             panel.set(xlabel=_ALPHA[evidence.coded_on], ylabel=title)
         panels[0].legend(fontsize=7, frameon=False)
         panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
@@ -64,13 +63,12 @@ _NETWORKS = {
 
 def _gerum_every_strength(evidence: Evidence) -> Figure | None:
     """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
-    alpha = evidence.select("alpha", perturbation=evidence.coded_on).set_index("cell")["value"]
     drawn = []
     for name, where in _NETWORKS.items():
         for kind in ("fgsm", "pgd"):
             rows = evidence.select("accuracy", perturbation=kind, form="exponent", **where)
             if not rows.empty:
-                drawn.append((f"{name}: {kind.upper()}", rows.assign(alpha=rows["cell"].map(alpha))))
+                drawn.append((f"{name}: {kind.upper()}", evidence.with_alpha(rows, evidence.coded_on)))
     if not drawn:
         return None
     strengths = [sorted(rows["strength"].unique()) for _, rows in drawn]

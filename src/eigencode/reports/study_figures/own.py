@@ -21,7 +21,7 @@ def spectra_of_networks(evidence: Evidence) -> Figure | None:
         return None
     layer = spectra["layer"].iloc[-1]
     spectra = spectra[spectra["layer"] == layer].sort_values(["beta", "target", "adversarial"])[:_MOST_SPECTRA]
-    varied = [name for name in (*_TOLD, *(name for name in spectra if "." in name)) if spectra[name].nunique() > 1]
+    varied = [name for name in (*_TOLD, *(name for name in spectra if "." in name)) if spectra[name].nunique(dropna=False) > 1]
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
         spectrum(panel, row, _label(row, varied), color=colour)

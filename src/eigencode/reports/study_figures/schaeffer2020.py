@@ -126,15 +126,13 @@ def _penalised(evidence: Evidence) -> Figure | None:
 def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
     """Schaeffer Fig. 8: accuracy under attack against the exponent, one dot for each network."""
     attacked = evidence.select("accuracy", perturbation="pgd")
-    alpha = evidence.select("alpha", perturbation="unperturbed").set_index("cell")["value"]
-    if attacked.empty or alpha.empty:
+    attacked = evidence.with_alpha(attacked, "unperturbed").dropna(subset="alpha")
+    if attacked.empty:
         return None
     figure, (panel,) = panels_of(1, height=4.0)
     groups = list(attacked.groupby("strength"))
     for (strength, own), colour in zip(groups, colours(len(groups)), strict=True):
-        panel.plot(
-            own["cell"].map(alpha), own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}"
-        )
+        panel.plot(own["alpha"], own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}")
     panel.set(xlabel="exponent α", ylabel="accuracy under PGD")
     panel.legend(fontsize=7, frameon=False)
     return figure

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.studies.claims import Claim, Finding, Interval, Published, correlation, interval, spread, verdict
-from eigencode.studies.evidence import Evidence, NotTestedError
+from eigencode.studies.evidence import Evidence, NotTestedError, single
 from eigencode.studies.papers.gerum2022 import EPSILONS
 
 WEAK, STRONG = 0.1, 1.0
@@ -50,7 +50,7 @@ def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str =
     parts = [evidence.select(name, perturbation=condition, **where).assign(column=name) for name, condition in clean]
     attacked = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)
     parts.append(attacked.assign(column=attacked["perturbation"] + " " + attacked["strength"].map("{:g}".format)))
-    rows = pd.concat(parts)
+    rows = single(pd.concat(parts), "seed", "beta", "target", "column")
     table = rows.pivot_table(index=["seed", "beta", "target"], columns="column", values="value").reset_index()
     seeds = table.groupby(["beta", "target"])["seed"].nunique()
     targets = {beta: set(table[table["beta"] == beta]["target"]) for beta in (WEAK, STRONG)}
@@ -208,6 +208,8 @@ class _Best:
     def of(cls, table: pd.DataFrame, column: str) -> _Best:
         settings = table.groupby(["beta", "target"])
         best: Any = settings[column].mean().idxmax()
+        if math.isnan(settings["alpha"].mean()[best]):
+            raise NotTestedError("the exponent of the best network")
         return cls(float(best[0]), float(settings["alpha"].mean()[best]), interval(settings[column].get_group(best)))
 
     def text(self, digits: int = 3) -> str:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.claims import Claim, Finding, Interval, Published, interval, listed, needed, rank_correlation, verdict
-from eigencode.studies.evidence import Evidence, NotTestedError
+from eigencode.studies.evidence import Evidence, NotTestedError, single
 from eigencode.studies.papers.jiang2020 import WIDTH, number_of
 
 DEEP = 3
@@ -163,6 +163,7 @@ def _each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
     if perturbed["seed"].nunique() < 2:
         raise NotTestedError("perturbed networks, 2 at least")
     rows = evidence.select(quantity, perturbation=["unperturbed", kind], network=list(perturbed["network"]))
+    rows = single(rows, "seed", "perturbation", "strength", "layer")
     table = rows.pivot_table(index=["seed", "strength"], columns="layer", values="value").rename(columns=number_of)
     return table.sort_index(axis=1)
 

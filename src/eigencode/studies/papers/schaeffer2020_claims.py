@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eigencode.studies.claims import Claim, Finding, Published, correlation, interval, needed, verdict
-from eigencode.studies.evidence import Evidence, NotTestedError, table_of
+from eigencode.studies.evidence import Evidence, NotTestedError, single, table_of
 from eigencode.studies.papers.schaeffer2020 import LIBRARYS, NEED_FILES
 from eigencode.studies.study import MADE
 
@@ -190,9 +190,8 @@ def _robust(evidence: Evidence) -> pd.DataFrame:
         raise NotTestedError("networks attacked by PGD")
     means = rows.groupby("strength")["value"].mean()
     rows = rows[rows["strength"] == (means - clean / 2).abs().idxmin()]
-    alpha = evidence.select("alpha", perturbation="unperturbed").set_index("cell")["value"]
-    attacked: pd.DataFrame = rows.assign(alpha=rows["cell"].map(alpha))
-    return attacked
+    rows = single(rows, "seed", "jacobian_kind", "jacobian", "covariance")
+    return evidence.with_alpha(rows, "unperturbed")
 
 
 def _relation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
