@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from PIL import Image
 
 from eigencode import cli
 from eigencode.attacks import FLAGS
+from eigencode.studies import Store
+from eigencode.studies import load as load_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -129,6 +132,23 @@ def test_demo(tmp_path, monkeypatch, capsys):
     (tmp_path / "demo" / "record.json").write_text(json.dumps(record))
     assert cli.main(words.split()) == 1
     assert "holds results of something else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", sorted((ROOT / "docs" / "reproductions").glob("*.sqlite")), ids=lambda path: path.stem)
+def test_pages_say_what_the_kept_cells_say(kept, tmp_path):
+    """Claims and published numbers of every figure whose cells are all kept beside its page, word for word."""
+    store = shutil.copy(kept, tmp_path)
+    page, compared = kept.with_suffix(".md").read_text(), 0
+    for name in re.findall(r"^eigencode reproduce (\S+) --scale cpu", page, re.MULTILINE):
+        if not {plan.identity for plan in load_study(name, "cpu").cells()} <= set(Store(store).finished()):
+            continue
+        assert cli.main(["report", name, "--scale", "cpu", "--store", str(store), "--out", str(tmp_path / name)]) == 0
+        report = (tmp_path / name / "report.md").read_text().splitlines()
+        rows = [line for line in report if f"({name.partition('.')[2]}) |" in line]
+        assert rows
+        assert [line for line in rows if line not in page] == []
+        compared += 1
+    assert compared
 
 
 def test_every_example_says_how_it_is_run():

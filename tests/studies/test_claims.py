@@ -357,6 +357,17 @@ def test_schaeffer(name, records, verdict, tmp_path):
     assert judged(schaeffer2020_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
 
 
+def test_networks_without_an_exponent_are_named(tmp_path):
+    records = [on_sets(seed, [4.0] * 4, budget=budget) for seed in range(2) for budget in (0.0, 0.25, 1.0)]
+    variances = pd.DataFrame([("relu4", name, 0.0, 5, "total_variance", 1.0) for name in MADE], columns=ROW)
+    records = [replace(record, rows=pd.concat([record.rows, variances])) for record in records]
+    records[-1] = without(records[-1], "robust")
+    records[-1] = replace(records[-1], rows=pd.concat([records[-1].rows, variances[variances["perturbation"] == "robust"]]))
+    claim = next(each for each in schaeffer2020_claims.CLAIMS if each.name == "S5")
+    found = claim.judged(evidence(records, tmp_path)).found
+    assert found.endswith("networks whose code has no variance left at the last rank of the fit: l2 1 (1 of 2)")
+
+
 def test_a_whole_paper_is_judged_figure_by_figure(tmp_path):
     """Networks of Fig. 7 are trained for fewer epochs than those of Fig. 3, and are like them in all else."""
     longer = load("schaeffer2020.fig3").blocks[0].plan

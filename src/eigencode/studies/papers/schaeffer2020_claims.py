@@ -121,7 +121,8 @@ def _s4(evidence: Evidence) -> Finding:
 
 def _s5(evidence: Evidence) -> Finding:
     released = bool((evidence.cells["model"] == LIBRARYS).any())
-    table = _sets(evidence, model=LIBRARYS if released else _PLAIN["model"], covariance=0.0, jacobian=0.0)
+    where: dict[str, Any] = {"model": LIBRARYS if released else _PLAIN["model"], "covariance": 0.0, "jacobian": 0.0}
+    table = _sets(evidence, **where)
     if table.index.get_level_values("trained").nunique() < 2:
         raise NotTestedError("networks trained adversarially, read on all four data sets")
     means = table.groupby("trained").mean()
@@ -129,6 +130,11 @@ def _s5(evidence: Evidence) -> Finding:
     found = "; ".join(f"{trained}: " + ", ".join(f"{value:.2f}" for value in row) for trained, row in means.iterrows())
     which = "the Robustness library's ResNet-50s" if released else "this CNN trained here, in place of the library's ResNet-50s"
     found = f"{which}; α on {', '.join(MADE)}: {found}; largest difference between sets {differences.text(2)}"
+    read = evidence.select("total_variance", perturbation=list(MADE), **where).groupby("trained")["seed"].nunique().to_dict()
+    short = {trained: count - len(table[table.index.get_level_values("trained") == trained]) for trained, count in read.items()}
+    named = ", ".join(f"{trained} ({missing} of {read[trained]})" for trained, missing in short.items() if missing)
+    if named:
+        found += f"; networks whose code has no variance left at the last rank of the fit: {named}"
     low, high = _NEAR_FOUR
     near = bool(((means > low) & (means < high)).all(axis=None))
     test = f"every exponent between {low:g} and {high:g}, also without adversarial training; the sets differ by less than 1"
