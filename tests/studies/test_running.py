@@ -372,9 +372,12 @@ def test_a_layer_that_does_not_exist_is_told_before_training(tmp_path):
 
 
 def test_a_window_beyond_the_data_is_told(tmp_path):
-    plan = replace(PLAN, reading=Reading("tanh1,tanh3", (90, 200), 100))
+    plan = replace(PLAN, reading=Reading("tanh3,output", (1, 20), 100))
     summary = run_study(Study("x", "", (Block(plan),)), Store(tmp_path / "s.sqlite"), Local())
-    assert (summary.finished, summary.without_exponent) == (1, {"tanh1": 1, "tanh3": 1})
+    assert (summary.finished, summary.without_exponent) == (1, {"output": 1})
+    beyond = replace(plan, reading=replace(plan.reading, ranks=(90, 200)))
+    with pytest.raises(StudyError, match="`ranks` 90-200 reach beyond the 99 eigenvalues of a code of 100 images"):
+        run_study(Study("x", "", (Block(beyond),)), Store(tmp_path / "s.sqlite"), Local())
     fitting = replace(plan, reading=replace(plan.reading, ranks="jiang"))
     assert run_study(Study("x", "", (Block(fitting),)), Store(tmp_path / "s.sqlite"), Local()).without_exponent == {}
 

@@ -94,7 +94,7 @@ def study_record(
 
 def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:
     """Results of the cells for these figures alone: others may have networks that differ in nothing but how they are trained."""
-    labelled = any(block.figures for block in study.blocks)
+    labelled = any(figures) and any(block.figures for block in study.blocks)
     return evidence.of(study.cells_of(*figures)) if labelled else evidence
 
 
