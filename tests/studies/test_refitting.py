@@ -9,7 +9,9 @@ import torch
 
 from eigencode.errors import StudyError
 from eigencode.spectra import fit_power_law
+from eigencode.studies import Evidence
 from eigencode.studies.refitting import refitted, window_name
+from small_study import STUDY
 
 VALUES = torch.arange(1, 101, dtype=torch.float64) ** -1.5
 VALUES[50:] *= 0.3
@@ -77,3 +79,25 @@ def test_a_window_is_named_with_its_weights():
         "11-500",
         "11-500, weights inverse_rank",
     ]
+
+
+def test_kept_spectra_give_the_numbers_of_the_study(finished):
+    found = Evidence(finished, STUDY.cells())
+    assert found.over("jiang") is found  # as it was read
+    spectra = finished.spectra()
+    refitted_rows, unreached = refitted(finished.results(), spectra, "jiang")
+    keys = ["cell", "layer", "perturbation", "strength", "quantity"]
+    before, after = (
+        rows[rows["quantity"].isin(["alpha", "r2", "stderr"])].set_index(keys)["value"]
+        for rows in (finished.results(), refitted_rows)
+    )
+    assert unreached == 0
+    assert len(after) == 3 * len(spectra)
+    pd.testing.assert_series_equal(after, before[after.index], rtol=1e-10)
+    other = found.over((2, 7))
+    assert (other.ranks, other.window, other.coded_on) == ((2, 7), "2-7", "unperturbed")
+    assert (found.ranks, found.window, found.coded_on) == (None, None, "training")
+    assert set(other.select("alpha")["perturbation"]) == set(spectra["perturbation"])
+    one = spectra.iloc[5]
+    (row,) = other.select("alpha", **{name: one[name] for name in keys[:-1]}).to_dict("records")
+    assert row["value"] == fit_power_law(torch.from_numpy(one["eigenvalues"].copy()), ranks=(2, 7)).alpha

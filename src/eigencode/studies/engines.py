@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ class RayEngine:
         retries: Times that a task is started again when its worker dies.
 
     Raises:
-        StudyError: Ray is not installed, or the cluster cannot be reached (told now, or when it runs).
+        StudyError: Ray is not installed, no such share of a machine can be had, or the cluster cannot be reached (told now, or
+            when it runs).
     """
 
     def __init__(self, address: str | None = None, *, cpus: float = 1, gpus: float = 0, retries: int = 3) -> None:
@@ -96,6 +98,7 @@ class RayEngine:
             import ray
         except ImportError:
             raise StudyError("--engine ray needs Ray. Install it with: pip install 'eigencode[cluster]'") from None
+        _refuse_no_share(cpus, gpus, retries)
         self._ray, self._address, self._cpus, self._gpus, self._retries = ray, address, cpus, gpus, retries
         if self._address and "://" not in self._address and ":" in self._address:
             host, _, port = self._address.rpartition(":")
@@ -157,6 +160,15 @@ class RayEngine:
             raise StudyError(
                 f"--address {self._address}: no Ray cluster can be reached there ({reason}). Check the address."
             ) from None
+
+
+def _refuse_no_share(cpus: float, gpus: float, retries: int) -> None:
+    if not 0 < cpus < math.inf:
+        raise StudyError(f"--cpus must be above 0, or a machine is given all groups at once; got {cpus:g}. Leave it out for 1.")
+    if not (0 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer())):
+        raise StudyError(f"--gpus must be 0, a fraction of a GPU or a whole number of them; got {gpus:g}.")
+    if retries < 0:
+        raise StudyError(f"--retries must be at least 0; got {retries}.")
 
 
 def _run_in_worker(task: Task) -> Done:

@@ -1,0 +1,163 @@
+"""Where groups of cells run, beside what else, and what a kill at any moment leaves."""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from eigencode.errors import StudyError
+from eigencode.studies import (
+    Local,
+    RayEngine,
+    Store,
+    overridden,
+    run_study,
+    to_yaml,
+)
+from eigencode.studies.engines import Done, Task
+from eigencode.studies.running import failed_group, states_of
+from eigencode.studies.sharing import FreeTasks
+from small_study import STUDY, table
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        ({"cpus": 0}, r"--cpus must be above 0, .*; got 0\."),
+        ({"cpus": float("nan")}, r"--cpus must be above 0, .*; got nan\."),
+        ({"gpus": 1.5}, r"--gpus must be 0, a fraction of a GPU or a whole number of them; got 1\.5\."),
+        ({"gpus": -1}, r"--gpus must be 0, .*; got -1\."),
+        ({"retries": -1}, r"--retries must be at least 0; got -1\."),
+    ],
+)
+def test_a_share_of_a_machine_that_cannot_be_had(share, told):
+    pytest.importorskip("ray")
+    with pytest.raises(StudyError, match=told):
+        RayEngine(**share)
+
+
+def test_an_engine_needs_nothing_but_run(tmp_path):
+    class Nothing:
+        def run(self, tasks, report=None):
+            for task in tasks:
+                yield Done(task, [], "not today")
+
+    summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Nothing())
+    assert summary.unstarted == {"not today": 4}
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same(tmp_path):
+    pytest.importorskip("ray")
+    store = Store(tmp_path / "store.sqlite")
+    summary = run_study(STUDY, store, RayEngine(), stack=2)
+    assert (summary.finished, summary.failed) == (4, {})
+    other = Store(tmp_path / "local.sqlite")
+    run_study(STUDY, other, Local(), stack=2)
+    pd.testing.assert_series_equal(table(store), table(other), rtol=1e-3, atol=1e-3)
+
+
+def test_a_ray_cluster_that_is_not_there():
+    pytest.importorskip("ray")
+    with pytest.raises(StudyError, match=r"--address 127\.0\.0\.1:1: no Ray cluster can be reached there"):
+        list(RayEngine("127.0.0.1:1").run([Task(tuple(STUDY.cells()))]))
+
+
+LONG = overridden(STUDY, "training.epochs=12 seeds=3 reading.perturbations=[]")
+
+
+@pytest.mark.parametrize(
+    ("engine", "kills"),
+    [
+        ("local", 3),
+        pytest.param("local", 20, marks=pytest.mark.slow),
+        pytest.param("ray", 20, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment_the_table_is_the_same(engine, kills, tmp_path):
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install 'eigencode[cluster]'")
+    (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
+    words = [
+        sys.executable,
+        "-m",
+        "eigencode",
+        "study",
+        "run",
+        str(tmp_path / "mine.yaml"),
+        "--stack",
+        "2",
+        "--engine",
+        engine,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+    def start(store):
+        return subprocess.Popen(
+            [*words, "--store", str(tmp_path / store)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    whole = start("whole.sqlite")
+    started = time.monotonic()
+    assert whole.wait(timeout=300) == 0, whole.stderr.read()
+    length = time.monotonic() - started
+    whole.communicate()
+    draw, killed = random.Random(engine), 0
+    while killed < kills:
+        process = start("killed.sqlite")
+        try:
+            process.wait(timeout=draw.uniform(0.1, 0.9) * length)
+            (tmp_path / "killed.sqlite").unlink()  # it came to its end: from the start again, to be killed some more
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    process = start("killed.sqlite")
+    assert process.wait(timeout=300) == 0, process.stderr.read()
+    process.communicate()
+    first, second = (table(Store(tmp_path / name), LONG) for name in ("whole.sqlite", "killed.sqlite"))
+    assert len(first) > 100
+    pd.testing.assert_series_equal(first, second, rtol=0, atol=0)
+    assert not list((tmp_path / "killed.states").iterdir())
+
+
+def test_two_processes_share_the_groups_of_a_study(tmp_path):
+    (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
+    words = [sys.executable, "-m", "eigencode", "study", "run", str(tmp_path / "mine.yaml"), "--stack", "1", "--json"]
+    words += ["--store", str(tmp_path / "store.sqlite")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    summaries = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert [summary["finished"] for summary in summaries] == [6, 6]
+    assert sum(summary["new"] for summary in summaries) == 6
+    assert min(summary["new"] for summary in summaries) > 0
+    assert not list((tmp_path / "store.states").iterdir())
+
+
+def test_what_others_finished_meanwhile_is_left_out_and_what_they_work_on_is_left_alone(tmp_path):
+    store, plans = Store(tmp_path / "store.sqlite"), STUDY.cells()
+    tasks = [Task(tuple(plans[:3]), states=tmp_path / "states"), Task(tuple(plans[3:]), states=tmp_path / "states")]
+    folder = states_of(plans[3:], tmp_path / "states")
+    folder.parent.mkdir()
+    before = store.stamps()
+    store.save(failed_group(plans[1:2], "of another process"))
+    with FileLock(folder.with_suffix(".lock")):
+        free = FreeTasks(tasks, store, before)
+        (taken,) = free
+        assert taken.plans == (plans[0], plans[2])
+        assert (free.found, free.taken, free.busy) == (1, 1, tasks[1:])
+        (none,) = [list(FreeTasks(tasks[:1], store, before))]  # one that is taken is taken
+        assert none == []
+        free.release(taken)
+    (taken,) = FreeTasks(tasks[1:], store, before)
+    assert taken == tasks[1]
+    store.save(failed_group(plans, "again"), again=True)
+    assert list(FreeTasks(tasks[:1], store, before)) == []

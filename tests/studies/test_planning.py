@@ -1,0 +1,66 @@
+"""What would be run together, and how much time and memory it would take."""
+
+from dataclasses import replace
+
+import pytest
+
+from eigencode.errors import StudyError
+from eigencode.studies import (
+    Block,
+    Images,
+    Network,
+    Perturbed,
+    Plan,
+    Reading,
+    Store,
+    Study,
+    overridden,
+    shrunk,
+)
+from eigencode.studies.estimating import estimated
+from eigencode.studies.scheduling import plan_groups
+from eigencode.studies.study import with_field
+from small_study import PLAN, STUDY
+
+
+def test_a_plan_says_what_would_run(finished, tmp_path):
+    (group,) = estimated(plan_groups(STUDY, finished))
+    assert (len(group.plans), len(group.missing), group.seconds) == (4, 0, 0.0)
+    (group,) = estimated(plan_groups(STUDY, Store(tmp_path / "new.sqlite")))
+    assert len(group.missing) == 4
+    assert 0.01 < group.seconds < 60
+    assert group.memory > 1e6
+
+
+def test_a_smoke_run_has_few_images_for_its_ranks():
+    wide = overridden(STUDY, "reading.ranks=[10,500] images.test_count=600 reading.count=600")
+    assert plan_groups(shrunk(wide), None)[0].reason is None
+    with pytest.raises(StudyError, match="10-500 reach beyond the 399 eigenvalues of a code of 400 images"):
+        plan_groups(overridden(wide, "reading.count=400"), None)
+
+
+def test_networks_that_need_other_images_made_are_not_trained_together():
+    made = replace(PLAN, reading=Reading(perturbations=(Perturbed("robust", (0.5,)),)))
+    for plan, alike in ((PLAN, True), (made, False)):
+        assert (plan.group == with_field(plan, "member.learning_rate", 1e-4).group) is alike
+        assert plan.group == with_field(plan, "member.seed", 5).group
+
+
+def test_the_estimate_of_memory_counts_what_a_step_keeps():
+    plan = Plan(network=Network("gerum_shallow_mlp"), images=Images("digits"))
+    memory = {}
+    for batch in (100, 300):
+        study = Study("x", "", (Block(with_field(plan, "training.batch_size", batch), {}, (0, 1)),))
+        memory |= {(batch, stack): estimated(plan_groups(study, None, stack=stack))[0].memory for stack in (1, 2)}
+    weights, kept = 64 * 2000 + 2000 + 2000 * 10 + 10, 4 * (64 + 2000)
+    assert memory[300, 1] - memory[100, 1] == 2 * 200 * kept
+    assert memory[100, 2] - memory[100, 1] == 6 * 4 * weights + 2 * 100 * kept
+
+
+def test_the_estimate_counts_images_that_are_made_once(tmp_path):
+    made = replace(PLAN, reading=replace(PLAN.reading, perturbations=(Perturbed("robust", (0.5,)),)))
+    plain, two = (Study("x", "", (Block(plan, {}, (0, 1)),)) for plan in (PLAN, made))
+    seconds = [sum(group.seconds for group in estimated(plan_groups(study, None, stack=1))) for study in (plain, two)]
+    (first, second) = estimated(plan_groups(two, None, stack=1))
+    assert seconds[1] > 3 * seconds[0]
+    assert first.seconds > 3 * second.seconds
