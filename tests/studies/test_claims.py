@@ -358,6 +358,12 @@ def test_schaeffer(name, records, verdict, tmp_path):
     assert judged(schaeffer2020_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
 
 
+def test_the_network_that_stands_best_is_named(tmp_path):
+    claim = next(each for each in schaeffer2020_claims.CLAIMS if each.name == "S7")
+    found = claim.judged(evidence(grid(follows=True), tmp_path)).found
+    assert found.endswith("most accurate with c1 = 0.1, c2 = 3.0: 0.661 (paper: c1 = 0.01, c2 = 0)")
+
+
 def test_networks_without_an_exponent_are_named(tmp_path):
     records = [on_sets(seed, [4.0] * 4, budget=budget) for seed in range(2) for budget in (0.0, 0.25, 1.0)]
     variances = pd.DataFrame([("relu4", name, 0.0, 5, "total_variance", 1.0) for name in MADE], columns=ROW)

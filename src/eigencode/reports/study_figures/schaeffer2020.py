@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode.reports.study_figures.drawing import Draw, colours, finish, panels_of, spectrum
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers.schaeffer2020 import LIBRARYS
+from eigencode.studies.papers.schaeffer2020_claims import under_attack
 from eigencode.studies.study import MADE
 
 _TITLES = {
@@ -102,29 +106,48 @@ def _adversarially_trained(evidence: Evidence) -> Figure | None:
 
 
 def _penalised(evidence: Evidence) -> Figure | None:
-    """Schaeffer Fig. 7: spectra under covariance penalties, and accuracy under attack under Jacobian penalties."""
+    """Schaeffer Fig. 7: spectra and exponents under covariance penalties, accuracy under attack under Jacobian penalties.
+
+    Lines are networks with the column sums of the Jacobian; those with the other norms, and no covariance penalty, are dashed.
+    """
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["jacobian"] == 0) & (spectra["adversarial"] == 0)]
     spectra = spectra[spectra["seed"] == spectra["seed"].min()].drop_duplicates("covariance").sort_values("covariance")
-    attacked = evidence.select("accuracy", perturbation="pgd", covariance=0.0)
-    if spectra.empty or attacked.empty:
+    attacked = under_attack(evidence)
+    if spectra.empty:
         return None
-    figure, panels = panels_of(2, height=4.2)
+    figure, panels = panels_of(3, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
         spectrum(panels[0], row, f"c1 = {row['covariance']:g}", color=colour)
     finish(panels[0], "covariance penalties", evidence.fitted)
-    strongest = attacked[attacked["strength"] == attacked["strength"].max()]
-    base = strongest[strongest["jacobian"] == 0]
-    for kind, own in strongest[strongest["jacobian"] > 0].groupby("jacobian_kind"):
-        over = pd.concat([base, own]).groupby("jacobian")["value"]
-        panels[1].errorbar(over.mean().index, over.mean(), yerr=over.std(), fmt="o-", ms=3, lw=1, capsize=2, label=str(kind))
-    panels[1].set(xlabel="c2", ylabel=f"accuracy under PGD, ε = {attacked['strength'].max():.3f}")
-    panels[1].legend(fontsize=7, frameon=False)
+    strength = attacked["strength"].iloc[0]
+    summed = attacked[attacked["jacobian_kind"] == "column_sum"]
+    _lines(panels[1], summed, x="covariance", y="alpha", of="jacobian", name="c2")
+    panels[1].set(xlabel="weight of the covariance penalty c1", ylabel="exponent α")
+    _lines(panels[2], summed, x="jacobian", y="value", of="covariance", name="c1")
+    others = attacked[attacked["jacobian_kind"] != "column_sum"].groupby("jacobian_kind")
+    for (kind, own), mark in zip(others, "s^", strict=False):
+        _line(panels[2], own, x="jacobian", y="value", label=f"c1 = 0, {kind}", color="grey", fmt=f"{mark}--")
+    panels[2].set(xlabel="weight of the Jacobian penalty c2", ylabel=f"accuracy under PGD, ε = {strength:.3f}")
+    for panel in panels[1:]:
+        panel.legend(fontsize=7, frameon=False)
     return figure
 
 
+def _lines(panel: Axes, rows: pd.DataFrame, *, x: str, y: str, of: str, name: str) -> None:
+    groups = list(rows.groupby(of))
+    for (weight, own), colour in zip(groups, colours(len(groups)), strict=True):
+        _line(panel, own, x=x, y=y, label=f"{name} = {weight}", color=colour, fmt="o-")
+
+
+def _line(panel: Axes, rows: pd.DataFrame, *, x: str, y: str, label: str, color: Any, fmt: str) -> None:
+    """Means over networks with their standard deviations."""
+    over = rows.dropna(subset=y).groupby(x)[y]
+    panel.errorbar(over.mean().index, over.mean(), yerr=over.std(), fmt=fmt, color=color, ms=3, lw=1, capsize=2, label=label)
+
+
 def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
-    """Schaeffer Fig. 8: accuracy under attack against the exponent, one dot for each network."""
+    """Schaeffer Fig. 8: accuracy under attack against the exponent, one dot for each network; the paper's bound of about 1."""
     attacked = evidence.select("accuracy", perturbation="pgd")
     attacked = evidence.with_alpha(attacked, "unperturbed").dropna(subset="alpha")
     if attacked.empty:
@@ -133,6 +156,7 @@ def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
     groups = list(attacked.groupby("strength"))
     for (strength, own), colour in zip(groups, colours(len(groups)), strict=True):
         panel.plot(own["alpha"], own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}")
+    panel.axvline(1, color="red", lw=1)
     panel.set(xlabel="exponent α", ylabel="accuracy under PGD")
     panel.legend(fontsize=7, frameon=False)
     return figure
