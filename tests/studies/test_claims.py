@@ -358,6 +358,15 @@ def test_schaeffer(name, records, verdict, tmp_path):
     assert judged(schaeffer2020_claims.CLAIMS, name, evidence(records, tmp_path)) == verdict
 
 
+@pytest.mark.parametrize(
+    ("missing", "needs"), [(3, "more of its cells to be finished"), (0, "other networks or readings than these")]
+)
+def test_what_a_claim_lacks_is_told(missing, needs):
+    claim = Claim("X", "fig", "", lambda found: found.rows["nowhere"])
+    finding = claim.judged(SimpleNamespace(ranks=None, missing=missing, rows=pd.DataFrame()))
+    assert (finding.verdict, finding.found) == ("not tested", f"needs {needs} (KeyError: 'nowhere')")
+
+
 def test_the_network_that_stands_best_is_named(tmp_path):
     claim = next(each for each in schaeffer2020_claims.CLAIMS if each.name == "S7")
     found = claim.judged(evidence(grid(follows=True), tmp_path)).found

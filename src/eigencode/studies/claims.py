@@ -61,8 +61,9 @@ class Claim:
             return self.check(evidence)
         except NotTestedError as missing:
             return Finding("not tested", f"needs {missing}", "")
-        except (KeyError, IndexError, ValueError) as missing:  # an unfinished study lacks some column or row
-            return Finding("not tested", f"needs more of its cells to be finished ({missing})", "")
+        except (KeyError, IndexError, ValueError) as lacking:  # an unfinished study, or one's own, lacks some column or row
+            needs = "more of its cells to be finished" if evidence.missing else "other networks or readings than these"
+            return Finding("not tested", f"needs {needs} ({type(lacking).__name__}: {lacking})", "")
 
 
 @dataclass(frozen=True)
