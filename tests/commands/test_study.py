@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 
 from command_line import run
+from eigencode.commands.results import filtered, grouped
+from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load, to_yaml
 
 
@@ -160,6 +163,25 @@ def test_results_say_what_they_average_over(capsys, store):
     status, _, err = run(capsys, *smoke(store, "results", "jiang2020", "--where", "quantity=alhpa"))
     assert (status, err.count("\n")) == (2, 1)
     assert "no row has quantity 'alhpa'. There are accuracy, alpha," in err
+
+
+def test_results_are_chosen_as_they_are_shown_and_stand_in_order():
+    names = {"layer": ["layers.2", "layers.10"], "strength": [8 / 255, 1.0, 0.0, 2 / 255], "seed": [10001, 10002]}
+    rows = pd.MultiIndex.from_product(names.values(), names=list(names)).to_frame(index=False).assign(quantity="alpha", value=1.0)
+    chosen = filtered(rows, "strength=0.007843,1 layer=layers.10")
+    assert (len(chosen), set(chosen["strength"])) == (4, {2 / 255, 1.0})
+    table = grouped(rows, "layer,strength")
+    assert list(table["layer"].unique()) == ["layers.2", "layers.10"]
+    assert list(table["strength"]) == 2 * [0.0, 2 / 255, 8 / 255, 1.0]
+    wrong = {
+        "layer=layers.2,strength=1": "no row has layer 'strength=1'. There are layers.10, layers.2. Spaces stand between",
+        "strength=1,0.5": "no row has strength '0.5'. There are 0, 0.007843, 0.03137, 1.",
+        "seed=10003": "no row has seed '10003'",
+        "strength=weak": "strength is a number; got 'weak'.",
+    }
+    for words, message in wrong.items():
+        with pytest.raises(UsageError, match=re.escape(message)):
+            filtered(rows, words)
 
 
 def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):

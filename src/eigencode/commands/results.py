@@ -42,9 +42,7 @@ def run(config: ResultsConfig) -> None:
     if pooled := averaged_over(rows, config.group):
         print(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.", file=sys.stderr)
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
-    shown = (
-        table.drop(columns=constant).head(_SHOWN).map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    )
+    shown = table.drop(columns=constant).head(_SHOWN).map(_text)
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
     print_rows(shown, title=f"{study.name}: {len(table)} rows{more}")
     told = [name for name in constant if pd.notna(table[name].iloc[0])]
@@ -62,20 +60,31 @@ def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
         name, equals, text = word.partition("=")
         if not equals or name not in rows:
             raise UsageError(f"--where takes column=value; got {word!r}. Columns are {', '.join(list[Any](rows))}.")
-        wanted = text.split(",")
-        column = rows[name]
-        if pd.api.types.is_numeric_dtype(column):
-            try:
-                chosen = rows[column.isin([float(value) for value in wanted])]
-            except ValueError:
-                raise UsageError(f"--where: {name} is a number; got {text!r}.") from None
-        else:
-            chosen = rows[column.isin(wanted)]
-        if chosen.empty and len(rows):
-            there = ", ".join(str(value) for value in sorted(column.dropna().unique())[:_VALUES])
-            raise UsageError(f"--where: no row has {name} {text!r}. There are {there}.")
-        rows = chosen
+        column, chosen = rows[name], pd.Series(False, index=rows.index)
+        for value in text.split(","):
+            equal = _equal(column, value)
+            if not equal.any() and len(rows):
+                there = ", ".join(_text(other) for other in sorted(column.dropna().unique())[:_VALUES])
+                raise UsageError(f"--where: no row has {name} {value!r}. There are {there}. Spaces stand between conditions.")
+            chosen |= equal
+        rows = rows[chosen]
     return rows
+
+
+def _equal(column: pd.Series, text: str) -> pd.Series:
+    """Which values a word means: that one, or a fraction as it is shown."""
+    if not pd.api.types.is_numeric_dtype(column):
+        return column == text
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"--where: {column.name} is a number; got {text!r}.") from None
+    equal = column == value
+    return equal if equal.any() or value.is_integer() else column.map(_text) == _text(value)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def averaged_over(rows: pd.DataFrame, group: str) -> str:
@@ -105,7 +114,13 @@ def grouped(rows: pd.DataFrame, group: str) -> pd.DataFrame:
     if unknown:
         raise UsageError(f"--group: there is no column {unknown[0]!r}. Columns are {', '.join(list[Any](rows))}.")
     keys = [*names, *(["quantity"] if "quantity" not in names else [])]
-    return rows.groupby(keys, dropna=False, sort=False)["value"].agg(mean="mean", sd="std", count="count").reset_index()
+    table = rows.groupby(keys, dropna=False, sort=False)["value"].agg(mean="mean", sd="std", count="count").reset_index()
+    return table.sort_values(keys, key=_order, ignore_index=True)
+
+
+def _order(column: pd.Series) -> pd.Series:
+    """Numbers by size; words, such as layers, as they first come."""
+    return column if pd.api.types.is_numeric_dtype(column) else pd.Series(pd.factorize(column)[0], index=column.index)
 
 
 def _export(table: pd.DataFrame, path: Path) -> None:
