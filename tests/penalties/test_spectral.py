@@ -278,6 +278,30 @@ class TestDegenerateCodes:
         assert stacked.grad.isfinite().all()
         assert penalty.skipped.tolist() == [0, 1]
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("ranks", [(1, 10), (6, 50)])
+    @pytest.mark.parametrize("dimensions", [0, 3, 9])
+    def test_a_code_that_collapses_in_the_course_of_training(self, dimensions, ranks, dtype):
+        """The tracked block sees rounding alone in most directions, and later meets a sound code again."""
+        draw = torch.Generator().manual_seed(0)
+        wide = torch.randn(200, 500, generator=draw, dtype=dtype) * torch.arange(1, 201, dtype=dtype)[:, None] ** -0.7
+        narrow = torch.randn(dimensions, 500, generator=draw, dtype=dtype)
+        tracked, strict = SpectralPenalty(1.0, ranks=ranks, degenerate="skip"), SpectralPenalty(1.0, ranks=ranks)
+        for rows in (wide, wide, narrow, narrow, narrow, wide, wide):
+            code = torch.randn(400, len(rows), generator=draw, dtype=dtype) @ rows
+            value, gradient = gradient_of(tracked, code)
+            assert gradient.isfinite().all()
+            if rows is narrow:
+                assert (float(value), bool(gradient.any())) == (0.0, False)
+                with pytest.raises(PenaltyError, match=f"the code has collapsed to {dimensions} dimensions above rounding"):
+                    strict(code)
+            else:
+                expected = SpectralPenalty(1.0, ranks=ranks, solver="dense")(code.double())
+                assert float(value) == pytest.approx(float(expected), abs=ALPHA_ERROR)
+                strict(code)
+        assert tracked.skipped.tolist() == [3]
+        assert tracked.last.solver == ("tracked",)
+
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     @pytest.mark.parametrize("solver", ["dense", "tracked"])
     def test_values_that_are_not_finite_are_an_error(self, bad, solver):

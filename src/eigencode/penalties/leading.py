@@ -23,7 +23,7 @@ Reduce = Callable[[Tensor], Tensor]
 _TINY = torch.finfo(torch.float64).tiny
 
 _ROUNDING = 1e-13
-"""Eigenvalues of a Gram matrix below this fraction of the largest say nothing about a direction."""
+"""Eigenvalues below this fraction of the largest are rounding, and say nothing about a direction."""
 
 _NEGLIGIBLE = 1e-8
 """Directions with less than this fraction of the largest squared residual are left out: float32 would fill them with noise."""
@@ -192,24 +192,28 @@ def tracked(
 
     Returns:
         For each member its eigenpairs, and its block for the next step, with more rows where one expansion was not enough.
-        Where ``residual`` exceeds the tolerance the solver has not converged.
+        Where ``residual`` exceeds the tolerance the solver has not converged; it is infinite where the block sees nothing but
+        rounding in a direction that counts, since then it cannot tell a code that has collapsed from one that it has lost.
     """
     members, size, _ = block.shape
     pool = min(last + settings.pool, size)
     width = min(max(settings.expansion, last // 2), pool)
     basis = 1.5 * block - 0.5 * (block @ block.mT) @ block  # rotations of earlier steps leave rounding in the orthonormality
-    basis, codes, values = _ritz(basis, _project(basis, activations, total, reduce), size, total, reduce)
+    basis, codes, values, noise = _ritz(basis, _project(basis, activations, total, reduce), size, total, reduce)
     data, expansions = activations, 0
     open_ = torch.arange(members, device=block.device)
     found: dict[int, tuple[Leading, Tensor]] = {}
     while True:
         outside, relative = _residuals(data, basis, codes[:, :pool], values, total, reduce)
         pool = last
-        slope = weigh(values[:, :last], open_).abs()
-        pull = slope * values[:, :last]
+        sizes = _above_rounding(values)
+        slope = weigh(sizes[:, :last], open_).abs()
+        pull = slope * sizes[:, :last]
         weights = slope * pull
         residual = ((weights * relative[:, :last] ** 2).sum(dim=1) / weights.sum(dim=1).clamp_min(_TINY)).sqrt()
-        closed = (residual <= settings.tolerance) | (expansions >= settings.max_expansions)
+        unseen = ((slope > 0) & (values[:, :last] < noise[:, :last])).any(dim=1)
+        residual = residual.masked_fill(unseen, torch.inf)
+        closed = (residual <= settings.tolerance) | unseen | (expansions >= settings.max_expansions)
         if bool(closed.any()):
             better, larger = _improved(basis[:, :last], values[:, :last], outside[:, :last], relative[:, :last])
             counts = torch.full_like(residual, expansions)
@@ -220,16 +224,21 @@ def tracked(
         if len(found) == members:
             return [found[number] for number in range(members)]
         still = (~closed).nonzero()[:, 0]
-        open_, data, basis, codes, values, outside, pull = _members(still, open_, data, basis, codes, values, outside, pull)
-        shares = torch.ones_like(values[:, : outside.shape[1]])
+        open_, data, basis, codes, sizes, outside, pull = _members(still, open_, data, basis, codes, sizes, outside, pull)
+        shares = torch.ones_like(sizes[:, : outside.shape[1]])
         shares[:, :last] += pull / pull.mean(dim=1, keepdim=True).clamp_min(_TINY)
-        scales = shares / values[:, : outside.shape[1]].clamp_min(_TINY)
+        scales = shares / sizes[:, : outside.shape[1]]
         added = _directions(outside * scales[:, :, None].to(outside.dtype), basis, width)
         codes = torch.cat([codes, _project(added, data, total, reduce)], dim=1)
-        basis, codes, values = _ritz(
+        basis, codes, values, noise = _ritz(
             torch.cat([basis, added], dim=1), codes, size + expansions * settings.expansion, total, reduce
         )
         expansions += 1
+
+
+def _above_rounding(values: Float[Tensor, "members k"]) -> Float[Tensor, "members k"]:
+    """Eigenvalues, or the size of their rounding where they are less, to divide by."""
+    return torch.maximum(values, (_ROUNDING * values[:, :1]).clamp_min(_TINY))
 
 
 def _members(chosen: Tensor, *parts: Tensor) -> list[Tensor]:
@@ -255,7 +264,7 @@ def _residuals(data: Tensor, basis: Tensor, codes: Tensor, values: Tensor, total
     images = reduce(codes @ data) / (total - 1)
     outside = images - (images @ basis.mT) @ basis
     lengths = torch.linalg.vector_norm(outside, dim=2, dtype=torch.float64)
-    return outside, lengths / values[:, : codes.shape[1]].clamp_min(_TINY)
+    return outside, lengths / _above_rounding(values)[:, : codes.shape[1]]
 
 
 def _project(rows: Tensor, activations: Tensor, total: int, reduce: Reduce) -> Tensor:
@@ -264,16 +273,21 @@ def _project(rows: Tensor, activations: Tensor, total: int, reduce: Reduce) -> T
     return codes - reduce(codes.sum(dim=2, keepdim=True)) / total
 
 
-def _ritz(rows: Tensor, codes: Tensor, keep: int, total: int, reduce: Reduce) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotates orthonormal rows and their codes to the leading ``keep`` Ritz vectors; also returns the Ritz values.
+def _ritz(rows: Tensor, codes: Tensor, keep: int, total: int, reduce: Reduce) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rotates orthonormal rows and their codes to the leading ``keep`` Ritz vectors; also returns Ritz values and their rounding.
 
     The codes of nearly converged rows are nearly orthogonal, each of its own size, so rounding of a product of two of them is
     small beside both: unlike products of the data with itself, theirs may be formed in float32 without harm to small eigenvalues.
+    Where small vectors are mixed from large rows, after a jump of the code, the rounding of these may be all that is left.
     """
-    products = reduce(codes @ codes.mT).to(torch.float64)
-    ascending, vectors = torch.linalg.eigh(_finite(products))
-    rotation = vectors.flip(2)[:, :, :keep].mT.to(rows.dtype)
-    return rotation @ rows, rotation @ codes, ascending.flip(1)[:, :keep].clamp_min(0) / (total - 1)
+    products = _finite(reduce(codes @ codes.mT).to(torch.float64))
+    ascending, vectors = torch.linalg.eigh(products)
+    rotation = vectors.flip(2)[:, :, :keep].mT
+    values = ascending.flip(1)[:, :keep].clamp_min(0) / (total - 1)
+    mixed = (rotation.abs() @ products.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()[:, :, None])[:, :, 0] ** 2 / (total - 1)
+    noise = torch.maximum(torch.finfo(codes.dtype).eps * mixed, _ROUNDING * values[:, :1])
+    rotation = rotation.to(rows.dtype)
+    return rotation @ rows, rotation @ codes, values, noise
 
 
 def _finite(products: Tensor) -> Tensor:
