@@ -228,6 +228,22 @@ COLLAPSED = (
 )
 
 
+@pytest.mark.parametrize("exponent", [5, 6])
+def test_a_steep_code_that_turns_is_tracked_in_single_precision(exponent):
+    """Rounding of the first components is larger than the last eigenvalues, until the codes are rotated once more."""
+    draw, penalty, solvers = torch.Generator().manual_seed(0), SpectralPenalty(1.0, ranks=(6, 50)), []
+    axes, turn = (torch.randn(300, 300, generator=draw, dtype=torch.float64) for _ in range(2))
+    axes, turn = torch.linalg.qr(axes).Q, torch.linalg.matrix_exp(0.1 * (turn - turn.T) / 300**0.5)
+    scales = torch.arange(1, 301, dtype=torch.float64) ** (-exponent / 2)
+    for _ in range(5):
+        axes = axes @ turn
+        code = ((torch.randn(600, 300, generator=draw, dtype=torch.float64) * scales) @ axes.T).float()
+        value = penalty(code)
+        assert float(value) == pytest.approx(float(SpectralPenalty(1.0, ranks=(6, 50), solver="dense")(code)), abs=ALPHA_ERROR)
+        solvers += penalty.last.solver
+    assert solvers == ["dense"] + 4 * ["tracked"]
+
+
 class TestDegenerateCodes:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize(
@@ -280,27 +296,52 @@ class TestDegenerateCodes:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("ranks", [(1, 10), (6, 50)])
+    @pytest.mark.parametrize(("form", "target"), [("exponent", 1.0), ("line", 1.0), ("line", 0.0), ("nassar", 0.0)])
     @pytest.mark.parametrize("dimensions", [0, 3, 9])
-    def test_a_code_that_collapses_in_the_course_of_training(self, dimensions, ranks, dtype):
+    def test_a_code_that_collapses_in_the_course_of_training(self, dimensions, form, target, ranks, dtype):
         """The tracked block sees rounding alone in most directions, and later meets a sound code again."""
         draw = torch.Generator().manual_seed(0)
         wide = torch.randn(200, 500, generator=draw, dtype=dtype) * torch.arange(1, 201, dtype=dtype)[:, None] ** -0.7
         narrow = torch.randn(dimensions, 500, generator=draw, dtype=dtype)
-        tracked, strict = SpectralPenalty(1.0, ranks=ranks, degenerate="skip"), SpectralPenalty(1.0, ranks=ranks)
+        told = {"ranks": ranks, "form": form, "degenerate": "skip"}
+        tracked, strict = SpectralPenalty(target, **told), SpectralPenalty(target, ranks=ranks, form=form)
         for rows in (wide, wide, narrow, narrow, narrow, wide, wide):
             code = torch.randn(400, len(rows), generator=draw, dtype=dtype) @ rows
             value, gradient = gradient_of(tracked, code)
+            dense = SpectralPenalty(target, **told, solver="dense")
+            expected = dense(code)
             assert gradient.isfinite().all()
-            if rows is narrow:
-                assert (float(value), bool(gradient.any())) == (0.0, False)
+            assert float(value) == pytest.approx(float(expected), abs=2 * ALPHA_ERROR)
+            if dense.skipped.any():
+                assert not gradient.any()
                 with pytest.raises(PenaltyError, match=f"the code has collapsed to {dimensions} dimensions above rounding"):
                     strict(code)
             else:
-                expected = SpectralPenalty(1.0, ranks=ranks, solver="dense")(code.double())
-                assert float(value) == pytest.approx(float(expected), abs=ALPHA_ERROR)
                 strict(code)
-        assert tracked.skipped.tolist() == [3]
+        usable_with = ranks[0] if form == "nassar" else ranks[1]
+        assert tracked.skipped.tolist() == [0 if dimensions >= usable_with else 3]
         assert tracked.last.solver == ("tracked",)
+
+    @pytest.mark.parametrize("leak", [0.0, 1e-21])
+    @pytest.mark.parametrize("form", ["exponent", "line", "nassar"])
+    def test_a_code_that_goes_where_the_block_sees_nothing(self, form, leak):
+        draw, penalty = torch.Generator().manual_seed(0), SpectralPenalty(1.0, ranks=(1, 10), form=form, degenerate="skip")
+        for first in (0 if leak else None, 200, 200, 0, 0):
+            code = leak * torch.randn(400, 500, generator=draw)
+            if first is not None:
+                code[:, first : first + 200] += torch.randn(400, 200, generator=draw) * torch.arange(1, 201) ** -0.7
+            value, gradient = gradient_of(penalty, code)
+            expected = SpectralPenalty(1.0, ranks=(1, 10), form=form, degenerate="skip", solver="dense")(code)
+            assert float(value) == pytest.approx(float(expected), abs=2 * ALPHA_ERROR)
+            assert gradient.isfinite().all()
+        assert penalty.last.solver == ("tracked",)
+
+    def test_a_collapse_leaves_the_block_as_large_as_it_was(self):
+        draw, penalty = torch.Generator().manual_seed(0), SpectralPenalty(1.0, ranks=(6, 50), degenerate="skip")
+        for dimensions in (300, 300, 4, 4, 4, 300, 300):
+            scales = torch.arange(1, dimensions + 1)[:, None] ** -0.7
+            penalty(torch.randn(600, dimensions, generator=draw) @ (torch.randn(dimensions, 500, generator=draw) * scales))
+        assert len(penalty.state_dict()["block.0"]) == 125
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     @pytest.mark.parametrize("solver", ["dense", "tracked"])
@@ -376,6 +417,13 @@ for solver, sizes in (("dense", (30, 50)), ("tracked", (450, 250))):
         if rank == 0:
             torch.save({"images": images, "weight": alone.state_dict(), "gradient": layer.weight.grad, "value": value.detach()},
                        os.path.join(sys.argv[1], f"{solver}-{step}.pt"))
+small = torch.randn(100, 20) * torch.tensor([1.0] * 8 + [5e-5] * 12)
+small[0, 0] = 1000.0 if rank else 1.0  # the scale of all activations, on which their rounding depends
+skipping = SpectralPenalty(1.0, ranks=(2, 15), degenerate="skip")
+skipping(small)
+counts = [None, None]
+dist.all_gather_object(counts, skipping.skipped.tolist())
+assert counts == [[1], [1]], counts
 dist.destroy_process_group()
 """
 

@@ -35,7 +35,8 @@ class PenaltyStep:
     Attributes:
         alpha: Exponent of this batch over the penalty's ranks, shape (members,); NaN where skipped.
         eigenvalues: Up to the last rank, shape (members, last), squared activation units; NaN where skipped.
-        residual: Relative change of the gradient by the last power iteration, shape (members,); 0 for the dense solver.
+        residual: Relative change of the gradient by the last power iteration, shape (members,); 0 for the dense solver,
+            infinite where it took over since the tracked one had lost the code.
         expansions: Expansions of the tracked block, shape (members,).
         solver: Solver whose result was used, for each member; "skipped" for none.
     """
@@ -157,7 +158,7 @@ class SpectralPenalty:
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors that a later penalty needs to go on as this one would."""
         blocks = {f"block.{number}": block for number, block in enumerate(self._blocks) if block is not None}
-        return {"skipped": self.skipped, **blocks}
+        return {"skipped": self.skipped.clone(), **blocks}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes up the state of another penalty."""
@@ -194,8 +195,8 @@ class SpectralPenalty:
     def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
         """Eigenpairs of each member: tracked where its block has a size that pays, else, or if that fails, dense.
 
-        A member whose block fails gets one of twice the size for the next call, one that needs several expansions keeps what
-        they found: the steeper the window, the more eigenvalues crowd below it.
+        A member whose block fails gets one of twice the size for the next call (of the same, if the code has left it), one that
+        needs several expansions keeps what they found: the steeper the window, the more eigenvalues crowd below it.
         """
         members, _, n_features = activations.shape
         count, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
@@ -212,6 +213,7 @@ class SpectralPenalty:
             found = tracked(
                 activations if len(chosen) == members else activations[chosen],
                 torch.stack(carried).to(activations.device),
+                first=self.ranks[0],
                 last=count,
                 settings=self.tracking,
                 weigh=partial(self._weights, target=target[chosen]),
@@ -225,7 +227,8 @@ class SpectralPenalty:
             attempt = parts.get(number)
             if attempt is not None and bool(attempt.residual <= self.tracking.tolerance):
                 continue
-            grown = min(2 * sizes[number], largest) or rows
+            lost = attempt is not None and bool(attempt.residual.isinf())
+            grown = min(sizes[number] if lost else 2 * sizes[number], largest) or rows
             exact = dense(activations[number, None], count=grown, total=total, reduce=reduce)
             self._blocks[number], solver[number] = exact.vectors[0], "dense"
             parts[number] = exact.truncated(count)
@@ -241,7 +244,7 @@ class SpectralPenalty:
     def _usable(self, found: Leading, activations: Tensor, total: int) -> Tensor:
         """Members whose eigenvalues lie above the numerical floor as far as the form needs them."""
         position = self.ranks[0 if SMALLEST_EIGENVALUE[self.form] == "first" else 1] - 1
-        above = above_floor(found.eigenvalues, activations, total=total)
+        above = above_floor(found.eigenvalues, activations, total=total, everywhere=True)
         usable = above[:, position]
         if self.degenerate == "raise" and not bool(usable.all()):
             member = int((~usable).nonzero()[0])
@@ -295,10 +298,16 @@ def _rows_of(block: Tensor | None, n_features: int, dtype: torch.dtype) -> int:
 
 
 def above_floor(
-    eigenvalues: Float[Tensor, "members k"], activations: Float[Tensor, "members n f"], *, total: int
+    eigenvalues: Float[Tensor, "members k"],
+    activations: Float[Tensor, "members n f"],
+    *,
+    total: int,
+    everywhere: bool = False,
 ) -> Bool[Tensor, "members k"]:
-    """Which eigenvalues lie above the numerical floor, as in measurements."""
-    scales = activations[:, 0].abs().amax(dim=1)
+    """Which eigenvalues lie above the numerical floor, as in measurements; ``everywhere`` the same, if all processes ask."""
+    scales = activations[:, :1].abs().amax(dim=2).sum(dim=1)
+    if everywhere and _world_size() > 1:
+        torch.distributed.all_reduce(scales, op=torch.distributed.ReduceOp.MAX)
     floors = [
         numerical_floor(
             float(largest), n_samples=total, n_features=activations.shape[2], scale=float(scale), dtype=activations.dtype
