@@ -13,6 +13,10 @@ class ActivationError(EigencodeError):
     """A layer cannot be found, or its output cannot be read as a code."""
 
 
+class ConstantCodeError(ActivationError):
+    """A code that is the same for every image, of which there is no spectrum: of a network that has collapsed, say."""
+
+
 class DataError(EigencodeError):
     """Images, labels or recordings are missing or not in the form they must have."""
 

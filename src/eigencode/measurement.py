@@ -28,7 +28,7 @@ from eigencode.activations import (
     unreadable,
 )
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import ActivationError, DataError, EigencodeError, ModelError, SpectrumError
+from eigencode.errors import ActivationError, ConstantCodeError, DataError, EigencodeError, ModelError, SpectrumError
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.spectra.resampling import GROUPS
@@ -223,7 +223,8 @@ def measure(
             model.to(home)
     if not result:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
-        raise ActivationError(f"No layer could be measured. {reasons}. Name other layers or pass other images.")
+        kind = ConstantCodeError if wanted else ActivationError
+        raise kind(f"No layer could be measured. {reasons}. Name other layers or pass other images.")
     order = [layer.name for layer in traced.layers]
     for name in sorted(result, key=order.index):
         result[name] = result.pop(name)

@@ -70,6 +70,19 @@ def test_a_network_with_weights_is_read_and_not_trained(tmp_path):
     assert group.seconds < trained.seconds
 
 
+def test_a_network_that_has_collapsed_has_accuracies_and_no_spectrum(tmp_path):
+    network = models.load("gerum_cnn", image_shape=(1, 8, 8))
+    network.hidden.weight.data.zero_()
+    save_file(network.state_dict(), tmp_path / "dead.safetensors")
+    plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "dead.safetensors")))
+    study, store = Study("dead", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
+    summary = run_study(study, store, Local())
+    assert (summary.finished, summary.failed, summary.without_exponent) == (1, {}, {"penultimate": 1})
+    rows = Evidence(store, study.cells()).rows
+    assert set(rows["quantity"]) == {"accuracy"}
+    assert set(rows["perturbation"]) == {"pgd"}
+
+
 def test_what_is_read_after_greedy_training_is_of_the_last_epoch(tmp_path):
     plan = (
         overridden(STUDY, "network.model=jiang_mlp training.rule=greedy training.optimizer=sgd member.strength=0").blocks[0].plan

@@ -11,7 +11,7 @@ from torch import nn
 
 from eigencode.attacks.outputs import predictions
 from eigencode.datasets import ImageSet
-from eigencode.errors import EigencodeError
+from eigencode.errors import ConstantCodeError, EigencodeError
 from eigencode.measurement import collect, measure
 from eigencode.perturbed import perturbed_spectra
 from eigencode.spectra import Eigenspectrum, stimulus_curve
@@ -47,6 +47,8 @@ class SpectrumRecord:
 def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[SpectrumRecord]]:
     """Spectra of a network, unperturbed and under every perturbation that is read with spectra.
 
+    A network whose code is the same for every image has none: its accuracies are those of training and of attacks alone.
+
     Raises:
         EigencodeError: a layer, perturbation or data set that the network cannot be read with.
     """
@@ -77,9 +79,12 @@ def _perturbed(
     network: nn.Module, materials: Materials, told: Perturbed, images: ImageSet, layers: list[str]
 ) -> tuple[list[Row], list[SpectrumRecord]]:
     perturbation = materials.perturbation(told)
-    found = perturbed_spectra(
-        network, images, perturbation, strengths=told.strengths, layers=layers, half_samples=0, probe=0, name=told.kind
-    )
+    try:
+        found = perturbed_spectra(
+            network, images, perturbation, strengths=told.strengths, layers=layers, half_samples=0, probe=0, name=told.kind
+        )
+    except ConstantCodeError:
+        return [], []
     rows: list[Row] = []
     kept = []
     for condition in found.conditions:
@@ -103,7 +108,10 @@ def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: lis
 
 
 def _spectra(network: nn.Module, images: ImageSet, layers: list[str], name: str, strength: float) -> list[SpectrumRecord]:
-    found = measure(network, images, layers=layers, half_samples=0)
+    try:
+        found = measure(network, images, layers=layers, half_samples=0)
+    except ConstantCodeError:
+        return []
     return [SpectrumRecord(layer, name, strength, spectrum) for layer, spectrum in found.items()]
 
 

@@ -111,10 +111,12 @@ def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
 
 
 def without_exponent(record: CellRecord) -> list[str]:
-    """Layers whose spectrum of test images has too few ranks for the fit."""
+    """Layers whose spectrum of test images has too few ranks for the fit; if there is no spectrum at all, what was to be read."""
+    if record.error:
+        return []
     fitted = record.rows[(record.rows["perturbation"] == UNPERTURBED) & (record.rows["quantity"] == "alpha")]
     measured = [each.layer for each in record.spectra if each.perturbation == UNPERTURBED]
-    return [layer for layer in measured if layer not in set(fitted["layer"])]
+    return [layer for layer in measured or record.plan.reading.layers.split(",") if layer not in set(fitted["layer"])]
 
 
 def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None) -> int:
