@@ -10,7 +10,7 @@ import torch
 
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
-from eigencode.studies.claims import Claim, Finding, Published, interval, rank_correlation
+from eigencode.studies.claims import Claim, Published, interval, rank_correlation
 from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import NotTestedError
 from eigencode.studies.judging import study_record
@@ -19,7 +19,6 @@ from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
 from eigencode.studies.study import MADE, with_field
 from eigencode.studies.tables import perturbed_tables
-from small_study import STUDY
 
 
 def evidence(records, folder):
@@ -487,17 +486,3 @@ def test_results_under_perturbations_are_means_over_seeds(tmp_path):
     nets_ = perturbed_tables(evidence(nets(2), tmp_path / "other"))
     assert list(nets_["Exponent α"])[:2] == ["layer", "layer_gaussian 0.1"]
     assert len(nets_["Accuracy"]) == 8
-
-
-def test_a_claim_is_judged_over_the_ranks_it_may_be(finished):
-    found = Evidence(finished, STUDY.cells())
-    holds = lambda evidence: Finding("holds", f"{len(evidence.rows)} rows", "")  # noqa: E731
-    verdicts = [
-        Claim("X", "fig", "", holds, window=window).judged(evidence).verdict
-        for window in ("any", "own", "none")
-        for evidence in (found, found.over((2, 7)))
-    ]
-    assert verdicts == ["holds", "holds", "holds", "not tested", "holds", "holds"]
-    stated = Published("α", "fig", 1.0, None, lambda evidence: evidence.select("alpha")["value"], exponents=True)
-    assert stated.compared(found)["here"] != "of other ranks"
-    assert stated.compared(found.over((2, 7)))["here"] == "of other ranks"

@@ -10,6 +10,7 @@ import torch
 from eigencode.errors import StudyError
 from eigencode.spectra import fit_power_law
 from eigencode.studies import Evidence
+from eigencode.studies.claims import Claim, Finding, Published
 from eigencode.studies.refitting import refitted, window_name
 from small_study import STUDY
 
@@ -101,3 +102,17 @@ def test_kept_spectra_give_the_numbers_of_the_study(finished):
     one = spectra.iloc[5]
     (row,) = other.select("alpha", **{name: one[name] for name in keys[:-1]}).to_dict("records")
     assert row["value"] == fit_power_law(torch.from_numpy(one["eigenvalues"].copy()), ranks=(2, 7)).alpha
+
+
+def test_a_claim_is_judged_over_the_ranks_it_may_be(finished):
+    found = Evidence(finished, STUDY.cells())
+    holds = lambda evidence: Finding("holds", f"{len(evidence.rows)} rows", "")  # noqa: E731
+    verdicts = [
+        Claim("X", "fig", "", holds, window=window).judged(evidence).verdict
+        for window in ("any", "own", "none")
+        for evidence in (found, found.over((2, 7)))
+    ]
+    assert verdicts == ["holds", "holds", "holds", "not tested", "holds", "holds"]
+    stated = Published("α", "fig", 1.0, None, lambda evidence: evidence.select("alpha")["value"], exponents=True)
+    assert stated.compared(found)["here"] != "of other ranks"
+    assert stated.compared(found.over((2, 7)))["here"] == "of other ranks"
