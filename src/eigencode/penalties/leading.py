@@ -158,7 +158,7 @@ class Tracking:
         expansion: Rows added to the block at each expansion; half of the last rank if that is more.
         tolerance: Largest residual that is accepted: the relative change of the penalty's gradient by one power iteration. In
             trainings on MNIST over ranks 6-50 the cosine with the exact gradient stayed above 0.99 below it, up to an exponent of
-            4.2; where a code jumps in one step, as it does in no training, 0.85 has been seen.
+            4.2. For made-up codes that are flat or drift it was 0.85 to 0.93 at worst, for one that jumps 0.68, for a step.
         max_expansions: Expansions before the dense solver takes over.
     """
 

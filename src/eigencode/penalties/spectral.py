@@ -305,7 +305,7 @@ def above_floor(
     everywhere: bool = False,
 ) -> Bool[Tensor, "members k"]:
     """Which eigenvalues lie above the numerical floor, as in measurements; ``everywhere`` the same, if all processes ask."""
-    scales = activations[:, :1].abs().amax(dim=2).sum(dim=1)
+    scales = activations[:, :1].abs().amax(dim=2).sum(dim=1)  # of the first image; 0 where a process has none
     if everywhere and _world_size() > 1:
         torch.distributed.all_reduce(scales, op=torch.distributed.ReduceOp.MAX)
     floors = [
