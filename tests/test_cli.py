@@ -7,6 +7,7 @@ import pytest
 import eigencode as ec
 from command_line import command, run
 from eigencode import cli
+from eigencode.__main__ import main as program
 from eigencode.errors import EigencodeError
 
 
@@ -53,6 +54,22 @@ def test_usage_errors_exit_with_2(capsys, words, text):
     assert (status, out) == (2, "")
     assert text in err
     assert "Traceback" not in err
+
+
+def test_an_interrupt_while_modules_are_loaded(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "build_parser", interrupted)
+    assert program() == 130
+    assert capsys.readouterr().err == "eigencode: interrupted; nothing was written.\n"
+
+
+def test_all_rooms_can_be_entered():
+    assert ec.studies.load("jiang2020.fig5").name == "jiang2020.fig5"
+    for module in (ec, ec.studies, ec.training):
+        assert set(module.__all__) <= set(dir(module))
+        assert all(hasattr(module, name) for name in dir(module))
 
 
 def test_every_error_is_a_value_error():

@@ -10,7 +10,7 @@ from eigencode._lazy import loader
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from eigencode import attacks, datasets, models, penalties, perturbations, reports, spectra, training
+    from eigencode import attacks, datasets, models, penalties, perturbations, reports, spectra, studies, training
     from eigencode._allocator import keep_freed_memory
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
@@ -47,7 +47,7 @@ _HOME = {
     "stimulus_curve": "spectra",
     "trace": "activations",
 }
-_ROOMS = ("attacks", "datasets", "models", "penalties", "perturbations", "reports", "spectra", "training")
+_ROOMS = ("attacks", "datasets", "models", "penalties", "perturbations", "reports", "spectra", "studies", "training")
 
 __all__ = [
     "WINDOWS",
@@ -73,6 +73,7 @@ __all__ = [
     "save_spectra",
     "spectra",
     "stimulus_curve",
+    "studies",
     "trace",
     "training",
 ]

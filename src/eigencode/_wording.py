@@ -32,7 +32,13 @@ def in_words(error: str) -> tuple[str, str]:
     ):
         kinds = re.split(r", (?![^\[]*\])", union[1])
         return place, f"expected {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}; got {union[2]}"[:_LONGEST]
-    for python, word in (("<class 'int'>", "whole number"), ("<class 'float'>", "number"), ("<class 'tuple'>", "list")):
+    for python, word in (
+        ("<class 'int'>", "whole number"),
+        ("<class 'float'>", "number"),
+        ("<class 'tuple'>", "list"),
+        ("<class 'str'>", "text"),
+        ("a <class 'bool'>", "true or false"),
+    ):
         text = text.replace(python, word)
     text = re.sub(r"typing.Literal\[([^\]]*)\]", r"value among \1", text)
     return place, text[:_LONGEST]

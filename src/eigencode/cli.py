@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn, get_type_hints
@@ -62,9 +64,8 @@ def build_parser() -> ArgumentParser:
         explained = _explained(config)
         positionals = getattr(config, "positionals", ())
         for option in positionals:
-            told = config.__dataclass_fields__[option]
-            kind = get_type_hints(config)[option]
-            sub.add_argument(option, nargs="?", type=kind, default=told.default, help=explained.get(option))
+            kind = get_type_hints(config)[option]  # without a default, which would take the place of what --config says
+            sub.add_argument(option, nargs="?", type=kind, default=SUPPRESS, help=explained.get(option))
         sub.add_class_arguments(config, nested_key=None, skip=set(positionals))
         commands.add_subcommand(name, sub, help=lines)
     return parser
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 1 for a failure, 2 for options that make no sense, 130 when interrupted.
     """
-    words = _normalised(sys.argv[1:] if arguments is None else arguments)
+    words = _file_first(_normalised(sys.argv[1:] if arguments is None else arguments))
     try:
         parser = build_parser()
         options = parser.instantiate(parser.parse_args(words))
@@ -124,6 +125,18 @@ def _normalised(words: Sequence[str]) -> list[str]:
                 word += "=true"
         normalised.append(word)
     return normalised
+
+
+def _file_first(words: list[str]) -> list[str]:
+    """--config right after the command, so that whatever else is given on the command line takes the place of what it says."""
+    files, others = list[str](), list[str]()
+    rest = iter(words[1:])
+    for word in rest:
+        if word == "--config":
+            files += [word, *itertools.islice(rest, 1)]
+        else:
+            (files if word.startswith("--config=") else others).append(word)
+    return [*words[:1], *files, *others]
 
 
 _COMMANDS: dict[str, tuple[Any, str]] = {

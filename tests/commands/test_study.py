@@ -197,7 +197,7 @@ def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):
     assert run(capsys, "study", "run", "mine.yaml", "--store", "mine.sqlite")[0] == 0
     beyond = ["--set", "reading.ranks=[2,600]"]
     _, _, err = run(capsys, "study", "run", "mine.yaml", "--store", "mine.sqlite", *beyond)
-    assert "6 have no exponent at tanh1: `reading.ranks` reach beyond its dimensions." in err
+    assert "6 networks have no exponent at tanh1, whose dimensions `reading.ranks` reach beyond." in err
     status, out, _ = run(capsys, "report", "mine.yaml", "--store", "mine.sqlite", "--out", "mine")
     assert status == 0
     assert out.count("±") == 9  # accuracy, exponent and dimension of a baseline and two targets
@@ -238,15 +238,23 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
         (["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"], 2, "--address 10.0.0.1:1 is of a Ray cluster."),
         (["study", "merge"], 2, "name the store to copy from, such as: eigencode study merge theirs.sqlite"),
         (["study", "merge", "no.sqlite"], 1, "the store no.sqlite does not exist: nothing has been run into it yet."),
-        (["study", "plan", "jiang2020.fig6", "--store", "nosuch://x"], 1, "Give a file or a database URL."),
+        (["study", "plan", "jiang2020.fig6", "--store", "nosuch://x"], 1, "Give a file, or the URL of a database whose driver"),
         (
             ["report", "jiang2020.fig6"],
             1,
-            "no cell of jiang2020.fig6 is finished in studies/store.sqlite. Run it with: eigencode",
+            "no cell of jiang2020.fig6 (cpu) is finished in studies/store.sqlite. Run it with: eigencode study run jiang2020.fig6",
         ),
-        (["results", "jiang2020.fig6", "--where", "colour=red"], 2, "--where takes column=value; got 'colour=red'."),
-        (["results", "jiang2020.fig6", "--group", "colour"], 2, "--group: there is no column 'colour'."),
-        (["results", "jiang2020.fig6", "--export", "x.xls"], 2, "--export must be a .csv or .parquet file; got x.xls."),
+        (
+            ["results", "demo", "--smoke", "--set", "training.epochs=1 seeds=1"],
+            1,
+            "eigencode study run demo --smoke --set 'training.epochs=1 seeds=1' --store studies/store.sqlite",
+        ),
+        (["report", "demo", "--windows", "3-10"], 2, "--windows: the claims of demo need no exponents, or those over"),
+        (
+            ["study", "plan", "demo", "--set", "training.spectral.ranks=[2,300]"],
+            1,
+            "training.spectral: `ranks` 2-300 need batches of 301 images; got 150.",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, words, status, message, tmp_path, monkeypatch):
@@ -258,6 +266,67 @@ def test_bad_input_is_one_sentence(capsys, words, status, message, tmp_path, mon
     assert err.startswith("eigencode: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_results_refuse_what_is_not_there(capsys, store):
+    for words, message in (
+        (["--where", "colour=red"], "--where takes column=value; got 'colour=red'."),
+        (["--group", "colour"], "--group: there is no column 'colour'."),
+        (["--export", "x.xls"], "--export must be a .csv or .parquet file; got x.xls."),
+    ):
+        status, out, err = run(capsys, *smoke(store, "results", "jiang2020.fig6", *words))
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+
+
+def test_failures_are_told_by_all_who_look(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["demo", "--smoke", "--set", "seeds=1 reading.layers=nowhere", "--store", "mine.sqlite"]
+    assert run(capsys, "study", "run", *words)[0] == 1
+    _, _, err = run(capsys, "study", "plan", *words)
+    assert re.search(r"3 failed before: .*nowhere.* Run them again with --retry\.", err)
+    for command in ("report", "results"):
+        status, _, err = run(capsys, command, *words)
+        assert (status, err.count("\n")) == (1, 1)
+        assert re.search(r"no cell of demo \(smoke\) is finished in mine.sqlite: 3 failed: .*nowhere.* --retry\n", err)
+
+
+def test_files_that_must_be_brought_are_told_before(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, _, err = run(capsys, "study", "plan", "demo", "--set", "network.weights=none.pt")
+    assert "4 cannot start: none.pt does not exist. Bring it, or check the path." in err
+    _, _, err = run(capsys, "study", "plan", "schaeffer2020.fig2", "--set", "images.data=image_folder:nowhere")
+    assert err == "11 cannot start: nowhere does not exist. Bring it, or check the path.\n"
+
+
+def test_a_papers_study_that_was_edited_is_ones_own(capsys, tmp_path, monkeypatch):
+    """Even if it keeps the paper's name; figures that its networks cannot fill are named, and left out."""
+    monkeypatch.chdir(tmp_path)
+    for name, scale in (("jiang2020.fig5", "paper"), ("demo", "quick")):
+        _, text, _ = run(capsys, "study", "show", name, "--scale", scale)
+        (tmp_path / "same.yaml").write_text(text)
+        assert run(capsys, "study", "plan", "same.yaml")[1].split("\n")[0].startswith(f"{name} ({scale})")
+        (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text))
+        assert run(capsys, "study", "plan", "edited.yaml")[1].split("\n")[0].startswith(f"{name} (own)")
+    (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text).replace("name: demo", "name: jiang2020.fig2"))
+    status, _, err = run(capsys, "reproduce", "edited.yaml", "--set", "seeds=1", "--store", "mine.sqlite", "--out", "mine")
+    assert status == 0
+    assert "Not drawn, since these cells lack what is shown there: jiang2020.fig2." in err
+    (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text))
+    assert run(capsys, "reproduce", "edited.yaml", "--store", "mine.sqlite", "--out", "two")[0] == 0
+    told = (tmp_path / "two" / "report.md").read_text()
+    assert "demo, scale own (not demo as it comes): 8 cells finished" in told
+    assert "| `training` | epochs 1" in told
+    assert "| changed here; as the study comes: chosen: what takes seconds |" in told
+
+
+def test_the_file_of_a_configuration_names_the_study(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, text, _ = run(capsys, "study", "plan", "demo", "--smoke", "--print_config")
+    (tmp_path / "plan.yaml").write_text(text)
+    assert run(capsys, "study", "--config", "plan.yaml")[1].startswith("demo (smoke): 6 cells")
+    assert run(capsys, "study", "show", "--config=plan.yaml")[1].startswith("name: demo\n")
+    assert run(capsys, "study", "plan", "jiang2020.fig6", "--config", "plan.yaml")[1].startswith("jiang2020.fig6 (smoke)")
 
 
 def test_looking_makes_nothing(capsys, tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
         (
             ["--penalty.ranks", "3-4"],
             2,
-            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (3, 4). Widen the window.",
+            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (3, 4). Widen the window, from the lower rank to the higher.",
         ),
         (
             ["--penalty.layers", "nosuch"],

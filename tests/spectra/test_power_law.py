@@ -124,12 +124,12 @@ def test_line_takes_batches():
         (
             law(1),
             {"ranks": (5, 6)},
-            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (5, 6). Widen the window.",
+            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (5, 6). Widen the window, from the lower rank to the higher.",
         ),
         (
             law(1),
             {"ranks": (0, 6)},
-            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (0, 6). Widen the window.",
+            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (0, 6). Widen the window, from the lower rank to the higher.",
         ),
         (
             law(1),

@@ -362,8 +362,11 @@ def test_schaeffer(name, records, verdict, tmp_path):
 )
 def test_what_a_claim_lacks_is_told(missing, needs):
     claim = Claim("X", "fig", "", lambda found: found.rows["nowhere"])
-    finding = claim.judged(SimpleNamespace(ranks=None, missing=missing, rows=pd.DataFrame()))
+    some = pd.DataFrame({"cell": ["a"]})
+    finding = claim.judged(SimpleNamespace(ranks=None, missing=missing, rows=pd.DataFrame(), cells=some))
     assert (finding.verdict, finding.found) == ("not tested", f"needs {needs} (KeyError: 'nowhere')")
+    finding = claim.judged(SimpleNamespace(ranks=None, missing=missing, rows=pd.DataFrame(), cells=some[:0]))
+    assert finding.found == "needs networks of fig; none is finished here"
 
 
 def test_the_network_that_stands_best_is_named(tmp_path):

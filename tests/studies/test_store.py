@@ -221,7 +221,7 @@ def test_a_newer_schema_is_refused(address):
     ("address", "message"),
     [
         ("postgresql+psycopg://localhost:1/x", "connection refused|Connection refused"),
-        ("nosuch://x", "Give a file or a database URL"),
+        ("nosuch://x", "Give a file, or the URL of a database whose driver is installed"),
         ("/proc/nowhere/store.sqlite", "cannot be made"),
         (__file__, r"file is not a database\. Name another file or database\."),
     ],
@@ -243,3 +243,38 @@ def test_a_store_that_is_only_read_is_not_made(tmp_path):
         with pytest.raises(StudyError, match="does not exist: nothing has been run into it yet"):
             Store(address, make=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_store_of_somebody_else_is_read(tmp_path):
+    """By a process that may read the file and its folder, and write neither."""
+    path = tmp_path / "store.sqlite"
+    Store(path).save([record(0)])
+    for parent in (tmp_path, *tmp_path.parents):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    found, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            store = Store(path, make=False)
+            os.write(told, f"{len(store.results())} {len(store.finished())}".encode())
+            try:
+                store.save([record(1)])
+            except StudyError as error:
+                os.write(told, f" {error}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(found, 1000).decode() == (
+        f"1 1 the store {path}: attempt to write a readonly database. What was finished before is unharmed."
+    )
+
+
+def test_a_password_is_not_told(tmp_path):
+    with pytest.raises(StudyError) as caught:
+        Store("postgresql+psycopg://me:secret@localhost:1/none")
+    assert "secret" not in str(caught.value)
+    assert "me:***@localhost" in str(caught.value)
+    with pytest.raises(StudyError, match="is a folder. Name a file in it, such as"):
+        Store(tmp_path)

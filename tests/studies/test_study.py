@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -83,7 +84,11 @@ def test_fields_are_overridden_in_every_block():
         ("training.epoch=3", "--set: a study has no field 'epoch' here; there are epochs, batch_size"),
         ("training.epochs=many", "plan.training.epochs: Expected a whole number. Got value: many"),
         ("epochs", "--set takes field=value, such as training.epochs=3; got 'epochs'."),
-        ("grid.member.targe=1", "A study has no field 'targe' here. There are seed, learning_rate, target"),
+        (
+            "grid.member.targe=1",
+            "--set: blocks[0].grid.member.targe: A study has no field 'targe' here. There are seed, learning_rate, target",
+        ),
+        ("grid.member.strength=foo", "member.strength: expected a number or layers and their numbers; got foo"),
         ("training.epochs=0", "`epochs` must be at least 1; got 0."),
         ("training.epochs=[1", "--set takes field=value"),
         ("training.epochs.x=3", "there is no field 'x' within a value"),
@@ -105,8 +110,13 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(StudyError, match=r"cannot be read \(No such file"):
         from_yaml(path)
     for text, message in (
-        ("a: [", "is no YAML file"),
+        ("name: mine\nblocks: [", "mine.yaml, line 2: .* Compare with: eigencode study show demo"),
+        ("\0", "is no YAML file"),
         ("3", "holds no study"),
+        (to_yaml(study()).replace("epochs: ", "epochs: 3\n      epochs: "), r"mine.yaml, line \d+: epochs is there twice"),
+        (re.sub(r"epochs: \d+", "epochs: null", to_yaml(study())), r"blocks.plan.training.epochs: expected a value; got null"),
+        (to_yaml(study()).replace("- 2.0", "- .nan"), "`target` is an exponent and must be a finite number; got nan"),
+        (to_yaml(replace(study(), name="mine")).replace("name: mine", "name: ../mine"), "`name` names the folder of reports"),
         (to_yaml(study()).replace("train_count", "train_cuont"), "images.train_cuont: a study has no such field"),
         (to_yaml(study()).replace("kind: fgsm", "kind: fgms"), r"kind: Expected a value among 'gaussian', .*Got value: fgms"),
         (

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from eigencode.commands.common import parse_ranks
-from eigencode.commands.study import chosen_study, say_outdated
+from eigencode.commands.study import chosen_study, refuse_none, say_outdated
 from eigencode.configuration import ReportConfig
-from eigencode.errors import DataError, StudyError, UsageError
+from eigencode.errors import DataError, UsageError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.power_law import Ranks
@@ -39,11 +39,12 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     """
     folder = check(config, study)
     evidence = Evidence(store, study.cells())
-    if evidence.cells.empty:
-        raise StudyError(f"no cell of {study.name} is finished in {config.store}. Run it with: eigencode study run {config.name}")
+    refuse_none(evidence, config, study, store)
     if ranks := _ranks(config):
         evidence = evidence.over(ranks)
-    record = study_record(study, evidence, configuration=asdict(config), windows=_windows(config, study))
+    record = study_record(
+        study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
+    )
     drawn = {name: draw(name, part(study, evidence, name.partition(".")[2])) for name in figures_of(study)}
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
     cells, results = cells_table(evidence), results_table(evidence)
@@ -67,6 +68,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
         print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
+    if undrawn := [name for name in drawn if name not in figures]:
+        print(f"Not drawn, since these cells lack what is shown there: {', '.join(undrawn)}.", file=sys.stderr)
     for row in record["doubts"]:
         print(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}", file=sys.stderr)
     print(f"Report: {written}", file=sys.stderr)
@@ -83,6 +86,10 @@ def _windows(config: ReportConfig, study: Study) -> list[Ranks]:
         raise UsageError(f"--windows takes windows such as 3-30,10-50; got {config.windows!r} ({error})") from None
     if windows and not claims_of(study):
         raise UsageError(f"--windows judges the claims of a paper; {study.name} has none. Leave it out.")
+    if windows and all(claim.window != "any" for claim in claims_of(study)):
+        raise UsageError(
+            f"--windows: the claims of {study.name} need no exponents, or those over the study's own ranks. Leave it out."
+        )
     return windows
 
 

@@ -19,4 +19,4 @@ def run(config: ReproduceConfig) -> None:
         if summary.finished:
             report.write(config, study, store)
     finally:
-        say(summary, config)
+        say(summary, store)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.commands.common import parse_ranks
-from eigencode.commands.study import chosen_study
+from eigencode.commands.study import chosen_study, refuse_none
 from eigencode.configuration import ResultsConfig
 from eigencode.errors import UsageError
 from eigencode.reports import print_rows
@@ -24,10 +24,11 @@ _VALUES = 12
 
 def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
-    study = chosen_study(config)
+    study, store = chosen_study(config), Store(config.store, make=False)
     ranks = parse_ranks(config.ranks) if config.ranks else None
-    evidence = Evidence(Store(config.store, make=False), study.cells())
-    rows = evidence.over(ranks).rows if ranks and len(evidence.cells) else evidence.rows
+    evidence = Evidence(store, study.cells())
+    refuse_none(evidence, config, study, store)
+    rows = evidence.over(ranks).rows if ranks else evidence.rows
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))  # a network without the penalty has no target

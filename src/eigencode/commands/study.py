@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,24 @@ from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
 from eigencode.errors import StudyError, UsageError
 from eigencode.provenance import in_use
 from eigencode.reports import print_rows
-from eigencode.studies import Local, RayEngine, Store, Study, from_yaml, load, overridden, paper, plan_groups, run_study, shrunk
+from eigencode.studies import (
+    Evidence,
+    Local,
+    RayEngine,
+    Store,
+    Study,
+    from_yaml,
+    load,
+    overridden,
+    paper,
+    plan_groups,
+    run_study,
+    shrunk,
+)
 from eigencode.studies.engines import Engine
 from eigencode.studies.estimating import estimated
 from eigencode.studies.files import to_yaml
-from eigencode.studies.papers import PAPERS
+from eigencode.studies.papers import PAPERS, marked_own
 from eigencode.studies.scheduling import Group, Summary, outdated
 
 
@@ -47,7 +62,7 @@ def run(config: StudyConfig) -> None:
     summary = run_chosen(config, study, store, engine)
     if config.json:
         print(json.dumps(asdict(summary), indent=2))
-    say(summary, config)
+    say(summary, store)
 
 
 def chosen_study(config: StudyChoice) -> Study:
@@ -60,7 +75,7 @@ def chosen_study(config: StudyChoice) -> Study:
     if config.name is None:
         raise UsageError("name a study, such as jiang2020.fig5, or a YAML file. See them all with: eigencode study list")
     is_file = config.name.endswith((".yaml", ".yml"))
-    study = from_yaml(Path(config.name)) if is_file else load(config.name, config.scale)
+    study = marked_own(from_yaml(Path(config.name))) if is_file else load(config.name, config.scale)
     if config.set:
         study = overridden(study, config.set)
     return shrunk(study) if config.smoke else study
@@ -97,8 +112,10 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
                 ended=ended,
             )
         except KeyboardInterrupt:
+            if not counted["all"]:
+                raise
             raise KeyboardInterrupt(
-                f"{counted['done']} of {counted['all']} cells are finished and kept in {config.store}: give the command again "
+                f"{counted['done']} of {counted['all']} cells are finished and kept in {store.address}: give the command again "
                 "to go on."
             ) from None
 
@@ -122,22 +139,22 @@ def engine_of(config: StudyRun) -> Engine:
     return Local()
 
 
-def say(summary: Summary, config: StudyChoice) -> None:
+def say(summary: Summary, store: Store) -> None:
     """What a run came to, on stderr; an error if cells are missing.
 
     Raises:
         StudyError: cells failed or could not start.
     """
     text = f"{summary.finished} of {summary.cells} cells are finished ({summary.new} of them now, {summary.seconds:.0f} s)"
-    print(f"{text}, in {config.store}.", file=sys.stderr)
+    print(f"{text}, in {store.address}.", file=sys.stderr)
     say_outdated(summary.outdated)
     for layer, count in summary.without_exponent.items():
+        networks = "1 network has" if count == 1 else f"{count} networks have"
         print(
-            f"{count} have no exponent at {layer}: `reading.ranks` reach beyond its dimensions. Choose others.", file=sys.stderr
+            f"{networks} no exponent at {layer}, whose dimensions `reading.ranks` reach beyond. Choose lower ranks.",
+            file=sys.stderr,
         )
-    reasons: dict[str, int] = {}
-    for reason in summary.failed.values():
-        reasons[reason] = reasons.get(reason, 0) + 1
+    reasons = Counter(summary.failed.values())
     for reason, count in reasons.items():
         print(f"{count} failed: {reason}", file=sys.stderr)
     for reason, count in summary.unstarted.items():
@@ -147,6 +164,33 @@ def say(summary: Summary, config: StudyChoice) -> None:
         raise StudyError(
             f"{summary.cells - summary.finished} of {summary.cells} cells are missing, for the reasons above.{remedy}"
         )
+
+
+def refuse_none(evidence: Evidence, config: StudyChoice, study: Study, store: Store) -> None:
+    """Refuses to read a study of which nothing is there.
+
+    Raises:
+        StudyError: no cell is finished.
+    """
+    if not evidence.cells.empty:
+        return
+    asked = [str(config.name), *(["--smoke"] if config.smoke else [])]
+    if config.scale != "cpu" and not str(config.name).endswith((".yaml", ".yml")):
+        asked += ["--scale", config.scale]
+    if config.set:
+        asked += ["--set", shlex.quote(config.set)]
+    what = f"{study.name} ({study.scale}) is finished in {store.address}"
+    command = " ".join(["eigencode study run", *asked, "--store", store.address])
+    if reasons := _reasons(study, store):
+        told = "; ".join(f"{count} failed: {reason.rstrip('.')}" for reason, count in reasons.items())
+        raise StudyError(f"no cell of {what}: {told}. Try again with: {command} --retry")
+    raise StudyError(f"no cell of {what}. Run it with: {command}")
+
+
+def _reasons(study: Study, store: Store) -> dict[str, int]:
+    """Why cells of a study have failed -> how many."""
+    there = store.finished()
+    return dict(Counter(reason for plan in study.cells() if (reason := there.get(plan.identity))))
 
 
 def say_outdated(files: dict[str, int]) -> None:
@@ -198,7 +242,10 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     for reason in dict.fromkeys(group.reason for group in groups if group.reason):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         print(f"{count} cannot start: {reason}", file=sys.stderr)
-    say_outdated(outdated(study.cells(), store.stamps()) if store else {})
+    if store:
+        for reason, count in _reasons(study, store).items():
+            print(f"{count} failed before: {reason}{'' if config.retry else ' Run them again with --retry.'}", file=sys.stderr)
+        say_outdated(outdated(study.cells(), store.stamps()))
 
 
 def _print(table: pd.DataFrame, title: str, *, as_json: bool) -> None:

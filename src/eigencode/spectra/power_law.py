@@ -102,7 +102,7 @@ def resolve_window(ranks: Ranks, weights: str | None = None) -> tuple[tuple[int,
     if first < 1 or last - first + 1 < MIN_RANKS:
         raise SpectrumError(
             f"fit_power_law: `ranks` must start at 1 or above and hold at least {MIN_RANKS} ranks; got ({first}, {last}). "
-            "Widen the window."
+            "Widen the window, from the lower rank to the higher."
         )
     if weights not in (None, "equal", "inverse_rank"):
         raise SpectrumError(f"fit_power_law: `weights` must be 'equal' or 'inverse_rank'; got {weights!r}. Choose one of these.")

@@ -62,6 +62,8 @@ class Claim:
         except NotTestedError as missing:
             return Finding("not tested", f"needs {missing}", "")
         except (KeyError, IndexError, ValueError) as lacking:  # an unfinished study, or one's own, lacks some column or row
+            if evidence.cells.empty:
+                return Finding("not tested", f"needs networks of {self.figure}; none is finished here", "")
             needs = "more of its cells to be finished" if evidence.missing else "other networks or readings than these"
             return Finding("not tested", f"needs {needs} ({type(lacking).__name__}: {lacking})", "")
 

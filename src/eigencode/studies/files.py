@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,12 @@ def from_yaml(path: Path) -> Study:
         StudyError: the file cannot be read, or has unknown fields or values of the wrong type.
     """
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachOnce)
     except OSError as error:
         raise StudyError(f"{path} cannot be read ({error.strerror}). Check the path.") from None
+    except yaml.MarkedYAMLError as error:
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise StudyError(f"{path}{place}: {error.problem}. Compare with: eigencode study show demo") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise StudyError(f"{path} is no YAML file. Write one with: eigencode study show NAME") from None
     if not isinstance(given, dict):
@@ -40,6 +44,19 @@ def from_yaml(path: Path) -> Study:
         if isinstance(block, dict) and isinstance(block.get("seeds"), int):
             block["seeds"] = list(range(block["seeds"]))
     return _checked(given, str(path))
+
+
+class _EachOnce(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """See ``yaml.SafeLoader``."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def overridden(study: Study, words: str) -> Study:
@@ -126,7 +143,10 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
     Raises:
         StudyError: no such field, or a value of the wrong type.
     """
-    with_field(plan, name, value)
+    try:
+        with_field(plan, name, field_of(plan, name))  # the field is there
+    except EigencodeError as error:
+        raise StudyError(f"{source}: {error}") from None
     values = _plain(dataclasses.asdict(plan))
     _put(values, name, _plain(value), free=True)
     (block,) = _parsed({"name": "", "title": "", "blocks": [{"plan": values}]}, source).blocks
@@ -134,6 +154,11 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
 
 
 def _parsed(given: dict[str, Any], source: str) -> Study:
+    for block in given["blocks"] if isinstance(given.get("blocks"), (list, tuple)) else ():
+        plan = block.get("plan") if isinstance(block, dict) else None
+        for name in _nulls(plan or {}):
+            if field_of(Plan(), name) is not None:
+                raise StudyError(f"{source}: blocks.plan.{name}: expected a value; got null. Leave it out for the default.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Study)
     try:
@@ -143,6 +168,14 @@ def _parsed(given: dict[str, Any], source: str) -> Study:
         raise StudyError(": ".join(filter(None, (source, place, what)))) from None
     except EigencodeError as error:
         raise StudyError(f"{source}: {error}") from None
+
+
+def _nulls(values: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of what is null."""
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if value is None:
+            yield f"{prefix}{name}"
+        yield from _nulls(value, f"{prefix}{name}.")
 
 
 def _plain(value: Any) -> Any:

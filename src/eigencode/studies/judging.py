@@ -13,7 +13,7 @@ from eigencode.spectra.power_law import Ranks
 from eigencode.studies.claims import Claim, Finding, Published
 from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import Evidence
-from eigencode.studies.papers import PAPERS, paper
+from eigencode.studies.papers import PAPERS, as_they_come, paper
 from eigencode.studies.refitting import window_name
 from eigencode.studies.study import Study
 from eigencode.studies.tables import settings_of
@@ -62,10 +62,11 @@ def study_record(
         windows: Windows of ranks over which claims are judged too.
 
     Returns:
-        Record with keys title, created, configuration, versions, hardware, study, scale, identity (of all cells together),
-        cells, missing, ranks (where spectra were fitted again), hours, machines, revisions, claims (claim, figure, statement,
-        found, test, verdict), doubts (attack, flag, networks, meaning, remedy), published (quantity, figure, paper, here,
-        difference), windows (claim, ranks, found, verdict), settings (field, here, source).
+        Record with keys title, created, configuration, versions, hardware, study, scale, changes (what makes it the user's own,
+        in words), identity (of all cells together), cells, missing, ranks (where spectra were fitted again), hours, machines,
+        revisions, claims (claim, figure, statement, found, test, verdict), doubts (attack, flag, networks, meaning, remedy),
+        published (quantity, figure, paper, here, difference), windows (claim, ranks, found, verdict), settings (field, here,
+        source).
     """
     claims = [
         {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(_judged(claim, study, evidence))}
@@ -77,6 +78,7 @@ def study_record(
         **circumstances(configuration),
         "study": study.name,
         "scale": study.scale,
+        "changes": _changes(study, configuration),
         "identity": cells_identity(study),
         "cells": len(cells),
         "missing": evidence.missing,
@@ -90,6 +92,13 @@ def study_record(
         "published": [each.compared(part(study, evidence, each.figure)) for each in published_of(study)],
         "settings": settings_of(study),
     }
+
+
+def _changes(study: Study, configuration: dict[str, Any]) -> str:
+    changed, name = configuration.get("set"), configuration.get("name") or ""
+    if changed:
+        return f"changed: {changed}" if name.endswith((".yaml", ".yml")) else f"{configuration['scale']}, changed: {changed}"
+    return f"not {study.name} as it comes" if study.scale == "own" and as_they_come(study) else ""
 
 
 def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:

@@ -111,6 +111,9 @@ def plan_groups(
             size = stack_size(plans[0], data_root=data_root, device=device, asked=stack)
         except (DataError, ModelError) as error:
             size, reason = 1, str(error)
+        for path in plans[0].named_files:
+            if reason is None and not path.exists():
+                reason = f"{path} does not exist. Bring it, or check the path."
         for start in range(0, len(plans), size):
             part = tuple(plans[start : start + size])
             groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason))
@@ -125,6 +128,13 @@ def _check_ranks(plan: Plan, *, few_images: bool) -> None:
             window, _ = resolve_window(ranks or DEFAULT_RANKS[spectral.form])
         except SpectrumError as error:
             raise StudyError(f"{place}: {str(error).removeprefix('fit_power_law: ')}") from None
+        if place == "training.spectral" and plan.member.strength and spectral.layers and not plan.network.weights:
+            batch = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size)
+            if window[1] >= batch:
+                raise StudyError(
+                    f"training.spectral: `ranks` {window[0]}-{window[1]} need batches of {window[1] + 1} images; got {batch}. "
+                    "Enlarge the batch, or lower the last rank."
+                )
     images = min(reading.count, plan.images.test_count or reading.count)
     if window[1] >= images and not few_images:
         raise StudyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import alembic.command
 import numpy as np
@@ -80,17 +82,24 @@ class Store:
     """
 
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
-        self.address = str(address)
-        url = self.address if "://" in self.address else f"sqlite:///{Path(self.address).absolute()}"
+        url = str(address) if "://" in str(address) else f"sqlite:///{Path(address).absolute()}"
+        self.address = _without_password(address)
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
+        if "://" not in self.address and Path(address).is_dir():
+            raise StudyError(
+                f"the store {self.address} is a folder. Name a file in it, such as {Path(address) / 'store.sqlite'}."
+            )
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
-            self._engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
-        except (URLError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StudyError(f"the store {self.address}: {_reason(error)}. Give a file or a database URL.") from None
+            self._engine = sa.create_engine(_to_read(url), poolclass=sa.NullPool, **options)
+        except (URLError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+            raise StudyError(
+                f"the store {self.address}: {_reason(error)}. Give a file, or the URL of a database whose driver is installed, "
+                "such as postgresql+psycopg://user@host/name."
+            ) from None
         except OSError as error:
             raise StudyError(f"the store {self.address} cannot be made ({error.strerror}). Name another file.") from None
         if self._engine.dialect.name == "sqlite":
@@ -281,6 +290,23 @@ def _write(connection: sa.Connection, rows: _Rows, *, again: bool) -> None:
             connection.execute(table.insert(), new)
 
 
+def _without_password(address: str | Path) -> str:
+    """The address of a store as it may be shown."""
+    try:
+        return sa.engine.make_url(str(address)).render_as_string(hide_password=True) if "://" in str(address) else str(address)
+    except (URLError, ValueError):
+        return str(address)
+
+
+def _to_read(url: str) -> str:
+    """The URL of an SQLite file that may be read but not written so that it can be: without a log, for which it needs a place."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite:///") or not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return url
+    nobody_writes = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    return f"sqlite:///file:{quote(str(path))}?mode=ro{nobody_writes}&uri=true"
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     """Transactions that begin when we say so, a log that readers need not wait for, and writes that survive a power cut."""
     connection.isolation_level = None
@@ -293,6 +319,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             cursor.execute("PRAGMA journal_mode=WAL")
             break
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
+                break
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
             time.sleep(0.02)
@@ -307,4 +335,4 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _reason(error: Exception) -> str:
     """The database's own words, in one line."""
     original = getattr(error, "orig", None) or error
-    return " ".join(str(original).split()).rstrip(".")[:300]
+    return " ".join(str(original).split()).rstrip(".?")[:300]

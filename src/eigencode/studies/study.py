@@ -170,11 +170,19 @@ class Plan:
 
     @property
     def files(self) -> list[Path]:
-        """Files and folders that are named: weights, a network's own code, images; those that are there."""
+        """Files and folders that are named, and there."""
+        return [path for path in self.named_files if path.exists()]
+
+    @property
+    def named_files(self) -> list[Path]:
+        """Files and folders that are named: weights, a network's own code, images; there or not."""
         code = self.network.model.removeprefix("file:").rpartition(":")[0] if self.network.model.startswith("file:") else None
         data = [self.images.data, *(told.data for told in self.reading.perturbations)]
-        named = [self.network.weights, code, *(name.partition(":")[2] for name in data if name)]
-        return [path for name in dict.fromkeys(named) if name and (path := Path(name)).exists()]
+        weights = self.network.weights
+        if weights and self.network.model.startswith(("torchvision:", "timm:")) and not Path(weights).exists():
+            weights = None  # their own, by name
+        named = [weights, code, *(name.partition(":")[2] for name in data if name)]
+        return [Path(name) for name in dict.fromkeys(named) if name]
 
     @property
     def network_identity(self) -> str:
@@ -281,6 +289,11 @@ class Study:
     blocks: tuple[Block, ...]
     scale: str = "own"
     sources: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses a name that no folder can have."""
+        if set(self.name) & set("/\\\0"):
+            raise StudyError(f"`name` names the folder of reports, and must be without / and \\; got {self.name!r}.")
 
     def cells(self) -> list[Plan]:
         """All cells, each once.

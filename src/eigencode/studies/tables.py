@@ -6,9 +6,11 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from eigencode.studies.evidence import Evidence
+from eigencode.studies.papers import as_they_come
 from eigencode.studies.study import MADE, Plan, Study, default_of, field_of, with_field
 
 _MANY = 8
@@ -23,7 +25,13 @@ _WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 def settings_of(study: Study) -> list[dict[str, str]]:
     """Fields whose source the study names: field, here (the values that its cells have), source."""
     plans = study.cells()
-    return [{"field": name, "here": _values(name, plans), "source": source} for name, source in study.sources.items()]
+    shipped = [each.cells() for each in as_they_come(study)] if study.scale == "own" else []
+    rows = []
+    for name, source in study.sources.items():
+        here = _values(name, plans)
+        changed = shipped and here not in [_values(name, others) for others in shipped]
+        rows.append({"field": name, "here": here, "source": f"changed here; as the study comes: {source}" if changed else source})
+    return rows
 
 
 def _seeds(plans: list[Plan]) -> set[int]:
@@ -124,7 +132,11 @@ def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFra
                 column
             )
         )
-    return pd.concat(parts, axis=1).fillna("–").reset_index().map(_shown)
+    table = pd.concat(parts, axis=1).fillna("–").reset_index()
+    read = evidence.rows.loc[evidence.rows["perturbation"] == "unperturbed", "layer"]
+    places = table["layer"].map({layer: place for place, layer in enumerate(dict.fromkeys(read))})  # along the network
+    kinds = table.groupby(varied, dropna=False, sort=False).ngroup() if varied else np.zeros(len(table))
+    return table.iloc[np.lexsort((places, kinds))].reset_index(drop=True).map(_shown)
 
 
 def _varied(cells: pd.DataFrame) -> list[str]:

@@ -35,3 +35,7 @@ __all__ = [
 ]
 
 __getattr__ = loader(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -27,7 +27,7 @@ class Cell:
         jacobian: Weight c2 of the Jacobian penalty.
 
     Raises:
-        TrainingError: a learning rate that is not positive, or a weight below zero.
+        TrainingError: a learning rate that is not positive, a target that is no number, or a weight below zero.
     """
 
     seed: int = 0
@@ -45,6 +45,9 @@ class Cell:
             for weight in value.values() if isinstance(value, Mapping) else [value]:
                 if not (weight >= 0 and math.isfinite(weight)):
                     raise TrainingError(f"`{name}` is the weight of a penalty and must be at least 0; got {weight}.")
+        for target in self.target.values() if isinstance(self.target, Mapping) else [self.target]:
+            if not math.isfinite(target):
+                raise TrainingError(f"`target` is an exponent and must be a finite number; got {target}.")
 
     def target_of(self, layer: str) -> float:
         """Exponent asked of a layer."""

@@ -30,5 +30,5 @@ def draw(name: str, evidence: Evidence) -> Figure | None:
     maker = _FIGURES.get(paper, {}).get(figure, spectra_of_networks)
     try:
         return None if evidence.rows.empty else maker(evidence)
-    except NotTestedError:  # its networks were read in more than one way, or at more than one layer
+    except (NotTestedError, KeyError, IndexError, ValueError):  # an unfinished study, or one's own, lacks what the paper's has
         return None

@@ -28,9 +28,9 @@ def panels_of(columns: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]
 
 
 def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
-    """One spectrum down to 1e-8 of its first eigenvalue."""
+    """One spectrum down to its numerical floor."""
     values = row["eigenvalues"]
-    values = values[values > values[0] * 1e-8]
+    values = values[values > row["floor"]]
     panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=label, **style)
 
 

@@ -132,12 +132,11 @@ def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figu
     chosen = spectra[(spectra["beta"] == spectra["beta"].max()) | (spectra["beta"] == 0)].sort_values(["beta", "target"])
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(chosen.iterrows(), colours(len(chosen)), strict=True):
-        values = row["eigenvalues"] / row["eigenvalues"].sum()
-        values = values[values > 1e-12]
+        values = row["eigenvalues"][row["eigenvalues"] > row["floor"]] / row["eigenvalues"].sum()
         label = f"target {row['target']:g}" if row["beta"] else "baseline"
         panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
     panel.axvspan(*(evidence.ranks or ranks), color="grey", alpha=0.12, lw=0)
-    panel.set(xlabel="rank", ylabel="share of the variance", title="grey: ranks of the fit")
+    panel.set(xlabel="rank", ylabel="share of the variance", title=f"seed {spectra['seed'].iloc[0]}; grey: ranks of the fit")
     panel.legend(fontsize=7, frameon=False)
     return figure
 

@@ -71,6 +71,7 @@ def _along_layers(evidence: Evidence) -> Figure | None:
         panel.set(xlabel="layer", ylabel=title)
     panels[0].legend(fontsize=7, frameon=False)
     panels[1].axhline(1, color="grey", ls=":", lw=0.8)
+    panels[1].set_title("dotted: α = 1", loc="left", fontsize=9)
     panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
     return figure
 
@@ -86,7 +87,8 @@ def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
             str(number), (accuracy.mean()[number], alpha.mean()[number]), xytext=(4, 4), textcoords="offset points", fontsize=8
         )
     panel.axhline(1, color="grey", ls=":", lw=0.8)
-    panel.set(xlabel="test accuracy", ylabel="exponent α", title=f"{accuracy.count().max()} networks; numbers are layers")
+    panel.set(xlabel="test accuracy", ylabel="exponent α")
+    panel.set_title(f"{accuracy.count().max()} networks with standard errors\nnumbers are layers; dotted: α = 1", fontsize=9)
     return figure
 
 
@@ -96,7 +98,8 @@ def _attacked(kind: str) -> Draw:
     def make(evidence: Evidence) -> Figure | None:
         curves = {}
         for quantity in ("accuracy", "alpha"):
-            rows = _by_layer(evidence.select(quantity, perturbation=kind, width=WIDTH))
+            rows = _by_layer(evidence.select(quantity, perturbation=[kind, "unperturbed"], width=WIDTH))
+            rows = rows[~rows.duplicated(["network", "layer", "strength"])]  # at strength 0 both may be there
             curves[quantity] = rows.pivot_table(index="strength", columns="number", values="value", aggfunc=["mean", "std"])
         if any(curve.empty for curve in curves.values()):
             return None
@@ -150,7 +153,7 @@ def _dimensions(evidence: Evidence) -> Figure | None:
                 label=f"ε = {strength:g}",
             )
         panel.set(xlabel="exponent α", ylabel="dimension D", title=kind.removeprefix("layer_"))
-        panel.legend(fontsize=7, frameon=False)
+        panel.legend(fontsize=7, frameon=False, title="mean and standard deviation", title_fontsize=7)
     return figure
 
 

@@ -129,6 +129,7 @@ def _penalised(evidence: Evidence) -> Figure | None:
     for (kind, own), mark in zip(others, "s^", strict=False):
         _line(panels[2], own, x="jacobian", y="value", label=f"c1 = 0, {kind}", color="grey", fmt=f"{mark}--")
     panels[2].set(xlabel="weight of the Jacobian penalty c2", ylabel=f"accuracy under PGD, ε = {strength:.3f}")
+    panels[1].set_title("bars: standard deviations over networks", loc="left", fontsize=9)
     for panel in panels[1:]:
         panel.legend(fontsize=7, frameon=False)
     return figure
@@ -156,7 +157,7 @@ def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
     groups = list(attacked.groupby("strength"))
     for (strength, own), colour in zip(groups, colours(len(groups)), strict=True):
         panel.plot(own["alpha"], own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}")
-    panel.axvline(1, color="red", lw=1)
+    panel.axvline(1, color="red", lw=1, label="bound of about 1")
     panel.set(xlabel="exponent α", ylabel="accuracy under PGD")
     panel.legend(fontsize=7, frameon=False)
     return figure

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 from eigencode.errors import StudyError
-from eigencode.studies.study import Block, Study
+from eigencode.studies.study import Block, Study, shrunk
 
 SCALES = ("paper", "cpu", "quick")
 
@@ -84,3 +84,20 @@ def load(name: str, scale: str = "cpu") -> Study:
     if scale not in SCALES:
         raise StudyError(f"`scale` must be one of {', '.join(SCALES)}; got {scale!r}.")
     return paper(name).study(name.partition(".")[2] or None, scale)
+
+
+def as_they_come(study: Study) -> list[Study]:
+    """Shipped studies of the name of this one, at its scale, or at all if it has none of theirs; none for a user's own name."""
+    first, _, figure = study.name.partition(".")
+    if first not in PAPERS or (figure and figure not in _module(first).FIGURES):
+        return []
+    scales = [study.scale] if study.scale in SCALES else SCALES
+    shipped = [load(study.name, scale) for scale in scales]
+    return [shrunk(each) for each in shipped] if study.scale == "smoke" else shipped
+
+
+def marked_own(study: Study) -> Study:
+    """A study from a file as what it is: of a paper's scale only with the very cells of that paper's study."""
+    cells = {plan.identity for plan in study.cells()}
+    alike = any({plan.identity for plan in each.cells()} == cells for each in as_they_come(study))
+    return study if alike else replace(study, scale="own")

@@ -18,10 +18,11 @@ def _d1(evidence: Evidence) -> Finding:
     if rows.empty:
         raise NotTestedError("regularised networks")
     means = rows.groupby("target")["value"].agg(["mean", "std"])
-    found = ", ".join(f"{row['mean']:.2f} ± {row['std']:.2f} (target {target})" for target, row in means.iterrows())
+    means["shown"] = means["mean"].map("{:.2f}".format) + means["std"].map(lambda sd: "" if pd.isna(sd) else f" ± {sd:.2f}")
+    found = ", ".join(f"{shown} (target {target})" for target, shown in means["shown"].items())
     reached = bool(((rows["value"] - rows["target"]).abs() < _REACHED).all())
     test = f"every network within {_REACHED:g} of its target"
-    return Finding(verdict(reached), f"α, mean ± standard deviation over seeds: {found}", test)
+    return Finding(verdict(reached), f"α of the last epoch's batches, mean ± standard deviation over seeds: {found}", test)
 
 
 def _d2(evidence: Evidence) -> Finding:

@@ -112,7 +112,7 @@ def _j3(evidence: Evidence) -> Finding:
         counts[quantity] = rows.groupby(["width", "layer"])["value"].count()
         spreads[quantity] = rows.groupby(["width", "layer"])["value"].std().unstack("width").dropna()
     if not counts["alpha"].equals(counts["accuracy"]):
-        raise NotTestedError("exponents of all networks, since those whose spectra are long enough are not any networks")
+        raise NotTestedError("an exponent of every network: the spectra of some are too short, and the others are no fair sample")
     widths = list(spreads["alpha"].columns)
     if len(widths) < 2:
         raise NotTestedError("networks of several widths")
