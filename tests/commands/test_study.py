@@ -284,7 +284,7 @@ def test_failures_are_told_by_all_who_look(capsys, tmp_path, monkeypatch):
     words = ["demo", "--smoke", "--set", "seeds=1 reading.layers=nowhere", "--store", "mine.sqlite"]
     assert run(capsys, "study", "run", *words)[0] == 1
     _, _, err = run(capsys, "study", "plan", *words)
-    assert re.search(r"3 failed before: .*nowhere.* Run them again with --retry\.", err)
+    assert re.search(r"3 failed: .*nowhere.*[^.]\. Run them again with --retry\.", err)
     for command in ("report", "results"):
         status, _, err = run(capsys, command, *words)
         assert (status, err.count("\n")) == (1, 1)
@@ -318,6 +318,7 @@ def test_a_papers_study_that_was_edited_is_ones_own(capsys, tmp_path, monkeypatc
     assert "demo, scale own (not demo as it comes): 8 cells finished" in told
     assert "| `training` | epochs 1" in told
     assert "| changed here; as the study comes: chosen: what takes seconds |" in told
+    assert told.count("changed here") == 1
 
 
 def test_the_file_of_a_configuration_names_the_study(capsys, tmp_path, monkeypatch):

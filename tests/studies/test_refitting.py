@@ -1,7 +1,5 @@
 """Kept spectra fitted over other ranks."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,15 +47,11 @@ def test_a_named_window_brings_its_weights():
     assert found["alpha"] != fit_power_law(long, ranks=(11, 500)).alpha
 
 
-@pytest.mark.parametrize("floor", [float(VALUES[59]), math.nan])
-def test_ranks_below_the_floor_are_not_fitted(floor):
-    """A spectrum kept without its floor has that of the eigen-decomposition."""
-    values = VALUES.clone()
-    if math.isnan(floor):
-        values[60:] = 1e-15
-    refitted(results(), spectra(values, floor), (5, 59))
+def test_ranks_below_the_floor_are_not_fitted():
+    floor = float(VALUES[59])
+    refitted(results(), spectra(floor=floor), (5, 59))
     with pytest.raises(StudyError, match=r"ranks 5-61: no spectrum of the finished cells reaches so far"):
-        refitted(results(), spectra(values, floor), (5, 61))
+        refitted(results(), spectra(floor=floor), (5, 61))
 
 
 def test_a_spectrum_that_reaches_the_ranks_does_not_need_the_others():

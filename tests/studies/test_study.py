@@ -22,6 +22,7 @@ from eigencode.studies import (
 )
 from eigencode.studies.papers import PAPERS, SCALES, paper
 from eigencode.studies.study import RESULT_VERSION, groups_of, with_field
+from eigencode.studies.tables import settings_of
 from eigencode.training import Cell, Settings
 
 
@@ -164,6 +165,28 @@ def test_one_strength_of_a_kind_read_in_two_ways():
     twice = (Perturbed("pgd", (0.05, 0.1)), Perturbed("pgd", (0.1,), steps=3))
     with pytest.raises(StudyError, match="reading: pgd is there twice with strength 0.1, and its results would be one"):
         Reading(perturbations=twice)
+
+
+def test_what_was_changed_of_a_papers_study(tmp_path):
+    """Also to what another scale has, and in fields of which the study does not say where they are from."""
+    path, text = tmp_path / "mine.yaml", to_yaml(load("gerum2022.fig2", "paper"))
+    path.write_text(text.replace("scale: paper", "scale: own"))
+    assert from_yaml(path) == load("gerum2022.fig2", "paper")
+    path.write_text(text.replace("epochs: 50", "epochs: 10").replace("weight_decay: 0.0", "weight_decay: 0.1"))
+    changed = {row["field"]: row["here"] for row in settings_of(from_yaml(path)) if "changed here" in row["source"]}
+    assert changed == {"training.epochs": "10", "training.weight_decay": "0.1"}
+    assert not any("changed" in row["source"] for row in settings_of(replace(from_yaml(path), name="mine")))
+
+
+def test_odd_files_are_no_traceback(tmp_path):
+    path = tmp_path / "mine.yaml"
+    for text in ("name: {{ name }}", "? [1, 2]\n: 3", "!!map foo", "a: !!map [b]", "[1]: 2"):
+        path.write_text(text)
+        with pytest.raises(StudyError, match="mine.yaml"):
+            from_yaml(path)
+    path.write_text(to_yaml(study()) + "more: &a {x: 1}\nother: {<<: *a, x: 2}\nlast: {<<: *a}\n")
+    with pytest.raises(StudyError, match="a study has no such field|not expected|more"):
+        from_yaml(path)
 
 
 @pytest.mark.parametrize("scale", SCALES)

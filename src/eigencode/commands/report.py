@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from eigencode.commands.common import parse_ranks
-from eigencode.commands.study import chosen_study, refuse_none, say_outdated
+from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
@@ -28,6 +28,7 @@ def run(config: ReportConfig) -> None:
     """Writes the report of what is finished."""
     study, store = chosen_study(config), Store(config.store, make=False)
     write(config, study, store)
+    say_failed(study, store)
     say_outdated(outdated(study.cells(), store.stamps()))
 
 

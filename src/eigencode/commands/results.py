@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.commands.common import parse_ranks
-from eigencode.commands.study import chosen_study, refuse_none
+from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.configuration import ResultsConfig
 from eigencode.errors import UsageError
 from eigencode.reports import print_rows
@@ -28,6 +28,7 @@ def run(config: ResultsConfig) -> None:
     ranks = parse_ranks(config.ranks) if config.ranks else None
     evidence = Evidence(store, study.cells())
     refuse_none(evidence, config, study, store)
+    say_failed(study, store)
     rows = evidence.over(ranks).rows if ranks else evidence.rows
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]

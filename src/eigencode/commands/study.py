@@ -35,7 +35,7 @@ from eigencode.studies import (
 from eigencode.studies.engines import Engine
 from eigencode.studies.estimating import estimated
 from eigencode.studies.files import to_yaml
-from eigencode.studies.papers import PAPERS, marked_own
+from eigencode.studies.papers import PAPERS
 from eigencode.studies.scheduling import Group, Summary, outdated
 
 
@@ -75,7 +75,7 @@ def chosen_study(config: StudyChoice) -> Study:
     if config.name is None:
         raise UsageError("name a study, such as jiang2020.fig5, or a YAML file. See them all with: eigencode study list")
     is_file = config.name.endswith((".yaml", ".yml"))
-    study = marked_own(from_yaml(Path(config.name))) if is_file else load(config.name, config.scale)
+    study = from_yaml(Path(config.name)) if is_file else load(config.name, config.scale)
     if config.set:
         study = overridden(study, config.set)
     return shrunk(study) if config.smoke else study
@@ -178,13 +178,20 @@ def refuse_none(evidence: Evidence, config: StudyChoice, study: Study, store: St
     if config.scale != "cpu" and not str(config.name).endswith((".yaml", ".yml")):
         asked += ["--scale", config.scale]
     if config.set:
-        asked += ["--set", shlex.quote(config.set)]
+        asked += ["--set", config.set]
     what = f"{study.name} ({study.scale}) is finished in {store.address}"
-    command = " ".join(["eigencode study run", *asked, "--store", store.address])
+    command = shlex.join(["eigencode", "study", "run", *asked, "--store", store.address])
     if reasons := _reasons(study, store):
         told = "; ".join(f"{count} failed: {reason.rstrip('.')}" for reason, count in reasons.items())
         raise StudyError(f"no cell of {what}: {told}. Try again with: {command} --retry")
     raise StudyError(f"no cell of {what}. Run it with: {command}")
+
+
+def say_failed(study: Study, store: Store, then: str = "") -> None:
+    """How many cells failed, and why, on stderr."""
+    for reason, count in _reasons(study, store).items():
+        remedy = "" if then else " Run them again with --retry."
+        print(f"{count} failed{then}: {reason.rstrip('.')}.{remedy}", file=sys.stderr)
 
 
 def _reasons(study: Study, store: Store) -> dict[str, int]:
@@ -239,12 +246,11 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     size = f"{cells} cells in {len(groups)} {'group' if len(groups) == 1 else 'groups'}, {missing} to run"
     title = f"{study.name} ({study.scale}): {size}, about {duration(seconds)} on this machine"
     _print(pd.DataFrame(rows), title, as_json=config.json)
-    for reason in dict.fromkeys(group.reason for group in groups if group.reason):
+    for reason in dict.fromkeys(group.reason for group in groups if group.reason and group.missing):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         print(f"{count} cannot start: {reason}", file=sys.stderr)
     if store:
-        for reason, count in _reasons(study, store).items():
-            print(f"{count} failed before: {reason}{'' if config.retry else ' Run them again with --retry.'}", file=sys.stderr)
+        say_failed(study, store, ", and are run again" if config.again or config.retry else "")
         say_outdated(outdated(study.cells(), store.stamps()))
 
 

@@ -194,17 +194,18 @@ def single(rows: pd.DataFrame, *entry: str) -> pd.DataFrame:
 
 def _varied(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
     """Identity -> named fields, and by their dotted names those others that are not the same in all plans."""
-    flat = {plan.identity: _flat(asdict(plan)) | {"reading.ranks": window_name(plan.reading.ranks)} for plan in plans}
-    names = sorted({name for values in flat.values() for name in values})
-    others = [name for name in names if len({repr(values.get(name)) for values in flat.values()}) > 1]
+    values = {plan.identity: flat(asdict(plan)) | {"reading.ranks": window_name(plan.reading.ranks)} for plan in plans}
+    names = sorted({name for own in values.values() for name in own})
+    others = [name for name in names if len({repr(own.get(name)) for own in values.values()}) > 1]
     others = [name for name in others if name not in _NAMED and (name in _READ_SO or not name.startswith("reading."))]
-    return {plan.identity: {**_fields(plan), **{name: flat[plan.identity].get(name) for name in others}} for plan in plans}
+    return {plan.identity: {**_fields(plan), **{name: values[plan.identity].get(name) for name in others}} for plan in plans}
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
 
 

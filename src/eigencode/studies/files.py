@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from eigencode._wording import in_words
 from eigencode.errors import EigencodeError, StudyError
+from eigencode.studies.papers import marked_own
 from eigencode.studies.study import Plan, Study, field_of, with_field
 
 
@@ -23,7 +24,7 @@ def to_yaml(study: Study) -> str:
 
 
 def from_yaml(path: Path) -> Study:
-    """A study from a YAML file.
+    """A study from a YAML file; of a paper's scale only with the very cells that the paper's study has there, else "own".
 
     Raises:
         StudyError: the file cannot be read, or has unknown fields or values of the wrong type.
@@ -43,20 +44,22 @@ def from_yaml(path: Path) -> Study:
     for block in blocks if isinstance(blocks, list) else ():
         if isinstance(block, dict) and isinstance(block.get("seeds"), int):
             block["seeds"] = list(range(block["seeds"]))
-    return _checked(given, str(path))
+    return marked_own(_checked(given, str(path)))
 
 
 class _EachOnce(yaml.SafeLoader):
     """Refuses a key that is there twice, of which YAML would take the last."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> Any:
         """See ``yaml.SafeLoader``."""
+        node = super().compose_mapping_node(anchor)
         seen = set[str]()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 def overridden(study: Study, words: str) -> Study:

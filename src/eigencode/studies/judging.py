@@ -95,10 +95,14 @@ def study_record(
 
 
 def _changes(study: Study, configuration: dict[str, Any]) -> str:
-    changed, name = configuration.get("set"), configuration.get("name") or ""
-    if changed:
-        return f"changed: {changed}" if name.endswith((".yaml", ".yml")) else f"{configuration['scale']}, changed: {changed}"
-    return f"not {study.name} as it comes" if study.scale == "own" and as_they_come(study) else ""
+    """What makes a study the user's own, in words; nothing where no paper's has its name."""
+    from_file = str(configuration.get("name")).endswith((".yaml", ".yml"))
+    told = []
+    if from_file and study.scale == "own" and as_they_come(study):
+        told.append(f"not {study.name} as it comes")
+    if changed := configuration.get("set"):
+        told += [f"changed: {changed}"] if from_file else [configuration["scale"], f"changed: {changed}"]
+    return ", ".join(told)
 
 
 def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:

@@ -7,7 +7,7 @@ import torch
 
 from eigencode.errors import SpectrumError, StudyError
 from eigencode.spectra import fit_power_law, resolve_window
-from eigencode.spectra.eigenvalues import numerical_floor, numerical_rank
+from eigencode.spectra.eigenvalues import numerical_rank
 from eigencode.spectra.power_law import Ranks
 
 _FITTED = ("alpha", "alpha_stderr", "r2", "stderr")
@@ -41,10 +41,7 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> tupl
     found, unreached = [], 0
     for row in spectra.to_dict("records"):
         values = torch.from_numpy(row["eigenvalues"].copy())
-        floor = row["floor"]
-        if pd.isna(floor):
-            floor = numerical_floor(float(values[0]), n_samples=row["n_samples"], n_features=row["n_features"])
-        rank = numerical_rank(values, floor=floor, n_samples=row["n_samples"])
+        rank = numerical_rank(values, floor=row["floor"], n_samples=row["n_samples"])
         try:
             fit = fit_power_law(values, ranks=window, weights=weights, rank=rank)
         except SpectrumError:

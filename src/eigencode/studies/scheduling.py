@@ -95,7 +95,7 @@ def plan_groups(
         device: Where to run.
 
     Returns:
-        Groups; those of which the data or the network is not there have a stack of one.
+        Groups, those that cannot start with the reason.
 
     Raises:
         StudyError: ranks that are none, or beyond the images that are read.
@@ -128,7 +128,13 @@ def _check_ranks(plan: Plan, *, few_images: bool) -> None:
             window, _ = resolve_window(ranks or DEFAULT_RANKS[spectral.form])
         except SpectrumError as error:
             raise StudyError(f"{place}: {str(error).removeprefix('fit_power_law: ')}") from None
-        if place == "training.spectral" and plan.member.strength and spectral.layers and not plan.network.weights:
+        if (
+            place == "training.spectral"
+            and not few_images
+            and plan.member.strength
+            and spectral.layers
+            and not plan.network.weights
+        ):
             batch = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size)
             if window[1] >= batch:
                 raise StudyError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import alembic.command
 import numpy as np
@@ -82,7 +83,6 @@ class Store:
     """
 
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
-        url = str(address) if "://" in str(address) else f"sqlite:///{Path(address).absolute()}"
         self.address = _without_password(address)
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
@@ -91,10 +91,12 @@ class Store:
                 f"the store {self.address} is a folder. Name a file in it, such as {Path(address) / 'store.sqlite'}."
             )
         try:
-            if url.startswith("sqlite:///"):
-                Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
-            self._engine = sa.create_engine(_to_read(url), poolclass=sa.NullPool, **options)
+            url, options = _url_of(address), dict[str, Any]()
+            if url.get_backend_name() == "sqlite":
+                options["connect_args"] = {"timeout": _BUSY_SECONDS}
+                if url.database:
+                    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = sa.create_engine(_as_allowed(url), poolclass=sa.NullPool, **options)
         except (URLError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
             raise StudyError(
                 f"the store {self.address}: {_reason(error)}. Give a file, or the URL of a database whose driver is installed, "
@@ -292,19 +294,38 @@ def _write(connection: sa.Connection, rows: _Rows, *, again: bool) -> None:
 
 def _without_password(address: str | Path) -> str:
     """The address of a store as it may be shown."""
+    text = str(address)
+    if "://" not in text:
+        return text
     try:
-        return sa.engine.make_url(str(address)).render_as_string(hide_password=True) if "://" in str(address) else str(address)
+        url = sa.make_url(text)
     except (URLError, ValueError):
-        return str(address)
+        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+    shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
+    return unquote(shown.render_as_string(hide_password=True))
 
 
-def _to_read(url: str) -> str:
-    """The URL of an SQLite file that may be read but not written so that it can be: without a log, for which it needs a place."""
-    path = Path(url.removeprefix("sqlite:///"))
-    if not url.startswith("sqlite:///") or not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+def _url_of(address: str | Path) -> sa.URL:
+    if "://" in str(address):
+        return sa.make_url(str(address))
+    return sa.URL.create("sqlite", database=str(Path(address).absolute()))
+
+
+def _as_allowed(url: sa.URL) -> sa.URL:
+    """The URL of a database; of an SQLite file that may be read and not written, one that asks for no more.
+
+    Such a file has no log beside it unless a writer is at work right now, and is then taken to stay as it is: a study that
+    somebody else is running should not be read so.
+    """
+    path = Path(url.database or "")
+    if url.get_backend_name() != "sqlite" or not path.is_file():
         return url
-    nobody_writes = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    return f"sqlite:///file:{quote(str(path))}?mode=ro{nobody_writes}&uri=true"
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return url
+    query = {"mode": "ro", "uri": "true"}
+    if not Path(f"{path}-wal").exists():
+        query["immutable"] = "1"
+    return sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eigencode.studies.evidence import Evidence
+from eigencode.studies.evidence import Evidence, flat
 from eigencode.studies.papers import as_they_come
 from eigencode.studies.study import MADE, Plan, Study, default_of, field_of, with_field
 
@@ -23,15 +23,36 @@ _WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 
 
 def settings_of(study: Study) -> list[dict[str, str]]:
-    """Fields whose source the study names: field, here (the values that its cells have), source."""
+    """Fields whose source the study names, and those that are not as a paper's study has them: field, here, source."""
     plans = study.cells()
     shipped = [each.cells() for each in as_they_come(study)] if study.scale == "own" else []
-    rows = []
-    for name, source in study.sources.items():
-        here = _values(name, plans)
-        changed = shipped and here not in [_values(name, others) for others in shipped]
-        rows.append({"field": name, "here": here, "source": f"changed here; as the study comes: {source}" if changed else source})
-    return rows
+    differing = min((_differing(plans, others) for others in shipped), key=len, default=[])
+    told = {name: [own for own in differing if f"{own}.".startswith(f"{name}.")] for name in study.sources}
+    rows = [
+        {
+            "field": name,
+            "here": _values(name, plans),
+            "source": f"changed here; as the study comes: {source}" if told[name] else source,
+        }
+        for name, source in study.sources.items()
+    ]
+    others = [name for name in differing if not any(name in names for names in told.values())]
+    return rows + [{"field": name, "here": _values(name, plans), "source": "changed here"} for name in others]
+
+
+def _differing(plans: list[Plan], others: list[Plan]) -> list[str]:
+    """Dotted names of fields that have other values in these cells than in those; "seeds" for their number."""
+
+    def values(cells: list[Plan]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for plan in cells:
+            for name, value in flat(asdict(plan)).items():
+                found.setdefault(name, set()).add(repr(value))
+        return found
+
+    here, there = values(plans), values(others)
+    names = [name for name in {**there, **here} if name != "member.seed" and here.get(name) != there.get(name)]
+    return names + (["seeds"] if _seeds(plans) != _seeds(others) else [])
 
 
 def _seeds(plans: list[Plan]) -> set[int]:

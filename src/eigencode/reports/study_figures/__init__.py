@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from eigencode.errors import EigencodeError
 from eigencode.reports.study_figures import gerum2022, jiang2020, schaeffer2020
 from eigencode.reports.study_figures.own import spectra_of_networks
 from eigencode.studies.evidence import Evidence, NotTestedError
@@ -30,5 +31,7 @@ def draw(name: str, evidence: Evidence) -> Figure | None:
     maker = _FIGURES.get(paper, {}).get(figure, spectra_of_networks)
     try:
         return None if evidence.rows.empty else maker(evidence)
+    except EigencodeError:  # a store that cannot be read
+        raise
     except (NotTestedError, KeyError, IndexError, ValueError):  # an unfinished study, or one's own, lacks what the paper's has
         return None

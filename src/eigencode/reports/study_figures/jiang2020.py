@@ -18,8 +18,10 @@ def _by_layer(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _errors(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 2: training (lines) and test error (symbols) over epochs."""
-    figure, (panel,) = panels_of(1, height=4.2)
     rows = _by_layer(evidence.select("accuracy", width=WIDTH, epoch=None, perturbation=["training", "held_out"]))
+    if rows.empty:
+        return None
+    figure, (panel,) = panels_of(1, height=4.2)
     groups = list(rows.groupby("number"))
     for (number, own), colour in zip(groups, colours(len(groups)), strict=True):
         for condition, style in (("training", "-"), ("held_out", "o")):
@@ -49,6 +51,8 @@ def _spectra_of_layers(evidence: Evidence) -> Figure | None:
 
 def _along_layers(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 4: accuracy and exponent along the layers, for each width."""
+    if evidence.select("accuracy", perturbation="held_out")["layer"].map(number_of).empty:
+        return None
     figure, panels = panels_of(2)
     for panel, (quantity, condition, title) in zip(
         panels, (("accuracy", "held_out", "test accuracy"), ("alpha", "unperturbed", "exponent α")), strict=True
@@ -80,6 +84,8 @@ def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 5: exponent against accuracy, with standard errors."""
     accuracy = _by_layer(evidence.select("accuracy", perturbation="held_out", width=WIDTH)).groupby("number")["value"]
     alpha = _by_layer(evidence.select("alpha", perturbation="unperturbed", width=WIDTH)).groupby("number")["value"]
+    if alpha.ngroups == 0:
+        return None
     figure, (panel,) = panels_of(1, height=4.0)
     panel.errorbar(accuracy.mean(), alpha.mean(), xerr=accuracy.sem(), yerr=alpha.sem(), fmt="o-", ms=4, lw=1, capsize=2)
     for number in alpha.mean().index:
@@ -96,9 +102,10 @@ def _attacked(kind: str) -> Draw:
     """Jiang Figs 6 and 7: accuracy and exponent against strength, and against each other."""
 
     def make(evidence: Evidence) -> Figure | None:
+        networks = list(evidence.select("accuracy", perturbation=kind, width=WIDTH)["network"])
         curves = {}
         for quantity in ("accuracy", "alpha"):
-            rows = _by_layer(evidence.select(quantity, perturbation=[kind, "unperturbed"], width=WIDTH))
+            rows = _by_layer(evidence.select(quantity, perturbation=[kind, "unperturbed"], network=networks))
             rows = rows[~rows.duplicated(["network", "layer", "strength"])]  # at strength 0 both may be there
             curves[quantity] = rows.pivot_table(index="strength", columns="number", values="value", aggfunc=["mean", "std"])
         if any(curve.empty for curve in curves.values()):
@@ -126,6 +133,8 @@ def _attacked(kind: str) -> Draw:
 
 def _dimensions(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 8 b, c: dimension against exponent, with Eq. (5)."""
+    if evidence.select("alpha", perturbation="unperturbed", width=WIDTH).empty:
+        return None
     figure, panels = panels_of(2, height=4.0)
     for panel, (kind, size) in zip(panels, (("layer_gaussian", 35), ("layer_fgsm", 30)), strict=True):
         grid = np.linspace(0.1, 2.2, 60)

@@ -97,7 +97,7 @@ def as_they_come(study: Study) -> list[Study]:
 
 
 def marked_own(study: Study) -> Study:
-    """A study from a file as what it is: of a paper's scale only with the very cells of that paper's study."""
+    """A study from a file as what it is: of the scale whose cells of the paper's study it has, or the user's own."""
     cells = {plan.identity for plan in study.cells()}
-    alike = any({plan.identity for plan in each.cells()} == cells for each in as_they_come(study))
-    return study if alike else replace(study, scale="own")
+    scales = (each.scale for each in as_they_come(study) if {plan.identity for plan in each.cells()} == cells)
+    return replace(study, scale=next(scales, "own"))

@@ -81,10 +81,8 @@ def _s3(evidence: Evidence) -> Finding:
 
 
 def _s1(evidence: Evidence) -> Finding:
-    if evidence.rows.empty:
-        raise NotTestedError(NEED_FILES["fig2"])
     rows = evidence.select("alpha", perturbation="unperturbed")
-    rows = rows[[str(model).startswith("torchvision:") for model in rows["model"]]]
+    rows = rows[rows["model"].astype(str).str.startswith("torchvision:")]
     alpha = rows.set_index("model")["value"].sort_values(ascending=False)
     if alpha.empty:
         raise NotTestedError(NEED_FILES["fig2"])
