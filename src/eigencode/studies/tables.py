@@ -85,7 +85,7 @@ def _told(value: Any, outer: str = "") -> str:
         own = {item.name: getattr(value, item.name) for item in fields(value)}
         changed = [item.name for item in fields(value) if item.name == "kind" or own[item.name] != default_of(item)]
         inner = [_told(own[name], "" if name == "kind" else name) for name in changed]
-        return (f"{outer} (" + ", ".join(inner) + ")") if outer else ", ".join(inner) or "–"
+        return (f"{outer} (" + ", ".join(inner) + ")") if outer else ", ".join(inner) or "all by default"
     if isinstance(value, tuple) and value:
         if is_dataclass(value[0]):
             text = "; ".join(_told(each) for each in value)
