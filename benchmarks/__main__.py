@@ -17,6 +17,7 @@ BENCHMARKS = (
     "components_against_sklearn",
     "penalty_step",
     "stacked_training",
+    "stacks_on_gpu",
     "kept_memory",
     "jacobian_step",
     "studies",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from eigencode._arithmetic import computing
 from eigencode.errors import ActivationError
 
 Units = Literal["all", "channels", "pooled"]
@@ -66,7 +67,6 @@ def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) ->
     """
     training = {module: module.training for module in model.modules()}
     calls: Counter[str] = Counter()
-    device = model_device(model)
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
@@ -76,7 +76,7 @@ def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) ->
         return hook
 
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(computing(model_device(model)))
         stack.enter_context(torch.no_grad())
         for name, module in model.named_modules():
             if name and not _is_parametrization(name):

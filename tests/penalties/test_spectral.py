@@ -6,7 +6,7 @@ import torch
 from eigencode import datasets, models
 from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties import SpectralPenalty, Tracking
-from eigencode.penalties.leading import _improved
+from eigencode.penalties.leading import _by_cores, _improved
 from oracles import penalties as oracle
 from processes import torchrun
 
@@ -54,6 +54,14 @@ def test_dense_equals_autograd_through_a_full_decomposition(form, ranks, shape, 
 def test_gradcheck(form, ranks, eigenvalues):
     code = code_with(eigenvalues).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda leaf: SpectralPenalty(0.5, ranks=ranks, form=form, solver="dense")(leaf), code)
+
+
+def test_matrices_shared_among_the_cores_are_those_of_a_stack(generator):
+    halves = torch.randn(5, 40, 60, generator=generator, dtype=torch.float64)
+    matrices = halves @ halves.mT
+    values, vectors = _by_cores(matrices)
+    assert torch.allclose(values, torch.linalg.eigvalsh(matrices), rtol=1e-12)
+    assert torch.allclose((vectors * values[:, None]) @ vectors.mT, matrices, atol=1e-10)
 
 
 def test_many_equal_eigenvalues_give_a_finite_gradient_that_does_not_depend_on_their_basis():

@@ -11,10 +11,12 @@ def networks(name, count, shape=(1, 8, 8)):
     return [models.load(name, image_shape=shape, seed=seed).double() for seed in range(count)]
 
 
+@pytest.mark.parametrize("in_turn", [False, True])  # on a GPU convolutions are computed one member after the other
 @pytest.mark.parametrize(("name", "layer"), [("gerum_shallow_mlp", "tanh1"), ("schaeffer_cnn", "relu4"), ("gerum_cnn", "conv2")])
-def test_a_stack_computes_what_each_network_does(name, layer, generator):
+def test_a_stack_computes_what_each_network_does(name, layer, in_turn, generator):
     members, inputs = networks(name, 3), torch.rand(3, 5, 1, 8, 8, generator=generator, dtype=torch.float64)
     stacked = members_of(members, inputs[0])
+    stacked.in_turn = in_turn
     scores, codes = stacked.forward(inputs, [layer])
     gradients = torch.autograd.grad((scores**2).sum() + codes[layer].sum(), stacked.leaves)
     for number, network in enumerate(members):

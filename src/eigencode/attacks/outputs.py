@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from eigencode._arithmetic import computing
 from eigencode.activations import model_device, restore_training
 from eigencode.errors import AttackError
 
@@ -31,10 +32,9 @@ def sample_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode; on leaving, also by an exception, every module's mode and the random state are as before."""
     modes = {module: module.training for module in model.modules()}
-    device = model_device(model)
     with ExitStack() as stack:
         if not _INSIDE.get():  # inside another block draws go on, so that no draw is seen twice
-            stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+            stack.enter_context(computing(model_device(model)))
             stack.callback(_INSIDE.reset, _INSIDE.set(True))
         stack.enter_context(torch.inference_mode(False))
         stack.callback(restore_training, modes)

@@ -6,13 +6,17 @@ seen by autograd.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 
+import numpy as np
 import scipy.linalg
 import torch
 from jaxtyping import Float
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from eigencode.errors import PenaltyError
@@ -225,10 +229,11 @@ def tracked(
             seen = torch.where(values > noise, values, 0.0)
             better, larger = _improved(basis[:, :last], seen[:, :last], outside[:, :last], relative[:, :last])
             counts = torch.full_like(residual, expansions)
+            numbers = open_.tolist()
             for position in closed.nonzero()[:, 0].tolist():
                 pairs = Leading(larger, better, codes[:, :last], residual, counts).member(position)
                 kept = basis[position].clone() if expansions < 2 else _completed(basis[position])
-                found[int(open_[position])] = pairs, kept
+                found[numbers[position]] = pairs, kept
         if len(found) == members:
             return [found[number] for number in range(members)]
         still = (~closed).nonzero()[:, 0]
@@ -286,7 +291,7 @@ def _ritz(
     """
     for _ in range(2):
         products = _finite(reduce(codes @ codes.mT).to(torch.float64))
-        ascending, vectors = torch.linalg.eigh(products)
+        ascending, vectors = _small_eigenpairs(products)
         rotation = vectors.flip(2)[:, :, :keep].mT
         values = ascending.flip(1)[:, :keep].clamp_min(0) / (total - 1)
         lengths = products.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
@@ -299,6 +304,31 @@ def _ritz(
     return rows, codes, values, noise
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """Linear algebra of this process, whose own threads would only be in the way."""
+    return ThreadpoolController()
+
+
+def _small_eigenpairs(matrices: Float[Tensor, "members k k"]) -> tuple[Float[Tensor, "members k"], Float[Tensor, "members k k"]]:
+    """Eigenvalues, smallest first, and eigenvectors as columns, of symmetric float64 matrices of a few hundred rows at most.
+
+    A GPU decomposes such matrices one after the other, each no faster than a processor's core does: a stack's go to the cores.
+    """
+    if len(matrices) == 1 or not matrices.is_cuda:
+        ascending, vectors = torch.linalg.eigh(matrices)
+        return ascending, vectors
+    return _by_cores(matrices)
+
+
+def _by_cores(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of each matrix, shared among the cores of this machine."""
+    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(len(matrices), os.cpu_count() or 1)) as threads:
+        parts = list(threads.map(np.linalg.eigh, matrices.cpu().numpy()))
+    values, vectors = (torch.from_numpy(np.stack(part)).to(matrices.device) for part in zip(*parts, strict=True))
+    return values, vectors
+
+
 def _finite(products: Tensor) -> Tensor:
     """The products, unless a NaN or infinite activation has reached them; then a square on the diagonal is one too."""
     if not bool(torch.isfinite(products.diagonal(dim1=-2, dim2=-1)).all()):
@@ -309,7 +339,7 @@ def _finite(products: Tensor) -> Tensor:
 def _directions(residuals: Tensor, basis: Tensor, count: int) -> Tensor:
     """The orthonormal directions, across the basis, that hold most of the float64 residuals; zero where there are no more."""
     residuals = residuals / residuals.abs().amax(dim=(1, 2), keepdim=True).clamp_min(_TINY)
-    ascending, vectors = torch.linalg.eigh(residuals @ residuals.mT)
+    ascending, vectors = _small_eigenpairs(residuals @ residuals.mT)
     sizes, vectors = ascending.flip(1)[:, :count], vectors.flip(2)[:, :, :count]
     scale = torch.where(sizes > _NEGLIGIBLE * sizes[:, :1], sizes.clamp_min(_TINY).rsqrt(), 0.0)
     directions = (vectors * scale[:, None]).mT.to(basis.dtype) @ residuals.to(basis.dtype)

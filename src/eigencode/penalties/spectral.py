@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -223,11 +224,13 @@ class SpectralPenalty:
             room = max(size, min(total, n_features) // _GROWN_ORDER)
             for number, (pairs, block) in zip(chosen.tolist(), found, strict=True):
                 parts[number], self._blocks[number] = pairs, block[:room]
+        residuals = torch.cat([part.residual for part in parts.values()]).tolist() if parts else []
+        left = dict(zip(parts, residuals, strict=True))
         for number in range(members):
             attempt = parts.get(number)
-            if attempt is not None and bool(attempt.residual <= self.tracking.tolerance):
+            if attempt is not None and left[number] <= self.tracking.tolerance:
                 continue
-            lost = attempt is not None and bool(attempt.residual.isinf())
+            lost = attempt is not None and math.isinf(left[number])
             grown = min(sizes[number] if lost else 2 * sizes[number], largest) or rows
             exact = dense(activations[number, None], count=grown, total=total, reduce=reduce)
             self._blocks[number], solver[number] = exact.vectors[0], "dense"
@@ -309,10 +312,8 @@ def above_floor(
     if everywhere and _world_size() > 1:
         torch.distributed.all_reduce(scales, op=torch.distributed.ReduceOp.MAX)
     floors = [
-        numerical_floor(
-            float(largest), n_samples=total, n_features=activations.shape[2], scale=float(scale), dtype=activations.dtype
-        )
-        for largest, scale in zip(eigenvalues[:, 0], scales, strict=True)
+        numerical_floor(largest, n_samples=total, n_features=activations.shape[2], scale=scale, dtype=activations.dtype)
+        for largest, scale in zip(eigenvalues[:, 0].tolist(), scales.tolist(), strict=True)
     ]
     return eigenvalues > torch.tensor(floors, dtype=eigenvalues.dtype, device=eigenvalues.device)[:, None]
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from eigencode import datasets, models
@@ -19,6 +18,7 @@ from eigencode.errors import EigencodeError
 from eigencode.studies.materials import MADE_FROM, source_of
 from eigencode.studies.scheduling import Group
 from eigencode.studies.study import MADE, Images, Plan
+from eigencode.training.networks import bytes_kept
 
 _ATTACKED = 2
 """Forward passes' worth of arithmetic of a step of an attack: the gradient is that of the input alone."""
@@ -108,21 +108,13 @@ def _counted(
 ) -> _Arithmetic:
     test = _images(images, "test", data_root)
     network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
-    storages: dict[int, torch.Tensor] = {}
-
-    def keep(saved: torch.Tensor) -> torch.Tensor:
-        storages[saved.untyped_storage().data_ptr()] = saved
-        return saved
-
-    watched = saved_tensors_hooks(keep, lambda saved: saved)
-    with torch.set_grad_enabled(trained), watched, FlopCounterMode(display=False) as forward:
-        output = network(test.inputs[:1].clone())  # on its own, not a view of all images
+    with torch.set_grad_enabled(trained), FlopCounterMode(display=False) as forward:
+        output = network(test.inputs[:1])
     with FlopCounterMode(display=False) as backward:
         if trained:
             output.sum().backward()
     both = forward.get_total_flops() + backward.get_total_flops()
-    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    kept = sum(tensor.untyped_storage().nbytes() for place, tensor in storages.items() if place not in weights)
+    kept = bytes_kept(network, test.inputs[:1]) if trained else 0
     return _Arithmetic(forward.get_total_flops(), both, sum(parameter.numel() for parameter in network.parameters()), kept)
 
 

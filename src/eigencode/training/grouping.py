@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 from torch import nn
 
+from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import CheckpointError, DivergenceError, TrainingError
 from eigencode.training.loop import Progress, train
-from eigencode.training.networks import stackable
+from eigencode.training.networks import bytes_kept, stackable
 from eigencode.training.settings import Cell, Settings
 
 _SMALL_STEP = 3e7
@@ -23,8 +24,13 @@ network after the other stays in the processor's cache and is faster."""
 
 _MOST_ON_CPU = 20
 _MEMORY_SHARE = 0.3
-_COPIES = 12
-"""Tensors of the size of parameters or activations that a step holds for each network: gradients, moments, temporaries."""
+"""Of a GPU's memory, for one stack: several processes may share it."""
+
+_COPIES = 6
+"""Tensors of the size of the parameters that a step holds: weights, gradients, two moments, temporaries."""
+
+_WITH_GRADIENTS = 2
+"""What back-propagation keeps, and gradients of the same size."""
 
 
 def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device: str, asked: int | None) -> int:
@@ -56,7 +62,8 @@ def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device
     if device == "cpu":
         return _MOST_ON_CPU if parameters * batch < _SMALL_STEP else 1
     _, whole = torch.cuda.mem_get_info(device)  # not what is free: a run that is started again groups as before
-    each = 4 * _COPIES * (parameters + batch * images.inputs[0].numel() * 10)
+    image = images.inputs[:1].to(model_device(model))
+    each = 4 * _COPIES * parameters + batch * (image.nbytes + _WITH_GRADIENTS * bytes_kept(model, image))
     return max(1, int(_MEMORY_SHARE * whole / each))
 
 

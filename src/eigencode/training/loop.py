@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from eigencode._arithmetic import computing
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, CheckpointError, DivergenceError, PenaltyError, SpectrumError, TrainingError
@@ -36,8 +37,8 @@ _SAMPLE = 2
 _TRANSFORMS = 2**40
 """Random transforms of images draw from the seeds from this number on, apart from orders and penalties."""
 
-_EVALUATED = 5000
-"""Held-out images run at once, of all members together."""
+_EVALUATED = {"cpu": 5000, "cuda": 100_000}
+"""Held-out images run at once, of all members together: a processor's cache is small, a GPU waits for each call."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class _Run:
         layers = len(self.learner.rows) if settings.rule == "greedy" else 1
         self.epochs = settings.epochs * layers
         self.steps_per_epoch = -(-self.batches.size // settings.batch_size)
+        self._at_once = max(1, _EVALUATED["cuda" if self.device.type == "cuda" else "cpu"] // len(cells))
         self.epoch, self.rows = 0, list[dict[str, Any]]()
         identity = {
             "settings": asdict(settings),
@@ -160,7 +162,7 @@ class _Run:
 
     def go_on(self, progress: Progress | None) -> None:
         """Trains until the last epoch."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        with computing(self.device):
             while self.epoch < self.epochs:
                 torch.manual_seed(seed_for(self.cells[0].seed, self.epoch))  # for dropout, of a network that is trained alone
                 self._epoch(progress)
@@ -218,7 +220,7 @@ class _Run:
         if self.held_out is None:
             return missing, missing
         correct = torch.zeros(shape, dtype=torch.float64)
-        for indices in torch.arange(self.held_out.size).split(max(1, _EVALUATED // len(self.cells))):
+        for indices in torch.arange(self.held_out.size).split(self._at_once):
             inputs, labels = self.held_out.gather(indices[None])
             hits = self.learner.scores(inputs[0]).argmax(dim=3) == labels[0]
             correct += hits.double().sum(dim=2).cpu()
@@ -231,7 +233,7 @@ class _Run:
         ranks, _ = resolve_window(spectral.ranks or DEFAULT_RANKS[spectral.form])
         indices = torch.arange(min(self.held_out.size, self.settings.held_out_count))
         parts: dict[str, list[Tensor]] = {}
-        for batch in indices.split(max(1, _EVALUATED // len(self.cells))):
+        for batch in indices.split(self._at_once):
             for layer, code in self.learner.codes(self.held_out.gather(batch[None])[0][0]).items():
                 parts.setdefault(layer, []).append(code.flatten(2))
         alphas = torch.full((len(self.cells), len(self.learner.rows)), torch.nan, dtype=torch.float64)

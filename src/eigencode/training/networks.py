@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, stack_module_state, vmap
 
 from eigencode.activations import layer_name, model_device, restore_training, tensors_in, trace
@@ -21,6 +22,9 @@ Codes = dict[str, Tensor]
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
 """Modules that draw random numbers in training: stacked, a member's draws would depend on the others."""
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Members(Protocol):
@@ -152,6 +156,9 @@ class Stacked:
         models: Networks with the same modules; they are copied, not changed.
         sample: A small batch (n, ...) on their device.
 
+    Attributes:
+        in_turn: Run the members one after the other: on GPUs stacked convolutions are grouped ones, far slower than plain ones.
+
     Raises:
         TrainingError: modules that draw random numbers, which would make a member depend on the others, or unlike architectures.
     """
@@ -166,6 +173,8 @@ class Stacked:
         self.count = len(models)
         self._base = copy.deepcopy(models[0])
         self._several = trace(models[0], sample).several
+        convolves = any(isinstance(module, _CONVOLUTIONS) for module in self._base.modules())
+        self.in_turn = sample.is_cuda and convolves
         try:
             stacked, self._buffers = stack_module_state(list(models))
         except (RuntimeError, KeyError) as error:
@@ -187,8 +196,19 @@ class Stacked:
                 scores = functional_call(self._base, (weights, buffers), (batch,))
             return scores, {name: found[name] for name in layers if name in found}
 
+        if self.in_turn:
+            return self._forward_in_turn(one, inputs)
         result: tuple[Tensor, Codes] = vmap(one)(self._stacked, self._buffers, inputs)
         return result
+
+    def _forward_in_turn(self, one: Callable[..., tuple[Tensor, Codes]], inputs: Tensor) -> tuple[Tensor, Codes]:
+        weights, buffers = ({name: value.unbind() for name, value in values.items()} for values in (self._stacked, self._buffers))
+        found = []
+        for number, batch in enumerate(inputs):
+            own = ({name: parts[number] for name, parts in values.items()} for values in (weights, buffers))
+            found.append(one(*own, batch))
+        scores, codes = zip(*found, strict=True)
+        return torch.stack(scores), {name: torch.stack([each[name] for each in codes]) for name in codes[0]}
 
     def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """See ``Members``."""
@@ -264,6 +284,22 @@ def members_of(models: Sequence[nn.Module], sample: Tensor) -> Members:
     if len({model_device(model) for model in models}) > 1:
         raise TrainingError("All networks of an ensemble must be on one device. Move them with .to(device).")
     return Single(models[0], sample) if len(models) == 1 else Stacked(models, sample)
+
+
+def bytes_kept(model: nn.Module, image: Tensor) -> int:
+    """Bytes that back-propagation keeps for one image (1, ...), the weights aside; the model is left as it is."""
+    model = copy.deepcopy(model).eval()
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(saved: Tensor) -> Tensor:
+        storages[saved.untyped_storage().data_ptr()] = saved.untyped_storage()
+        return saved
+
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda saved: saved):
+        output = model(image.clone())  # on its own, not a view of all images
+    del output
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    return sum(storage.nbytes() for place, storage in storages.items() if place not in weights)
 
 
 @contextmanager
