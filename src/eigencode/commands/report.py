@@ -69,8 +69,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
         print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
-    if computing := [name for name in drawn if name not in figures]:
-        print(f"Not drawn, since these cells lack what is shown there: {', '.join(computing)}.", file=sys.stderr)
+    if undrawn := [name for name in drawn if name not in figures]:
+        print(f"Not drawn, since these cells lack what is shown there: {', '.join(undrawn)}.", file=sys.stderr)
     for row in record["doubts"]:
         print(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}", file=sys.stderr)
     print(f"Report: {written}", file=sys.stderr)
