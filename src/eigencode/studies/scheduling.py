@@ -128,13 +128,7 @@ def _check_ranks(plan: Plan, *, few_images: bool) -> None:
             window, _ = resolve_window(ranks or DEFAULT_RANKS[spectral.form])
         except SpectrumError as error:
             raise StudyError(f"{place}: {str(error).removeprefix('fit_power_law: ')}") from None
-        if (
-            place == "training.spectral"
-            and not few_images
-            and plan.member.strength
-            and spectral.layers
-            and not plan.network.weights
-        ):
+        if place == "training.spectral" and _is_penalised(plan) and not few_images:
             batch = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size)
             if window[1] >= batch:
                 raise StudyError(
@@ -147,6 +141,11 @@ def _check_ranks(plan: Plan, *, few_images: bool) -> None:
             f"reading: `ranks` {window[0]}-{window[1]} reach beyond the {images - 1} eigenvalues of a code of {images} "
             "images. Read more images, or lower the last rank."
         )
+
+
+def _is_penalised(plan: Plan) -> bool:
+    """Whether the network is trained with a spectral penalty."""
+    return bool(plan.member.strength and plan.training.spectral.layers and not plan.network.weights)
 
 
 def outdated(plans: Iterable[Plan], finished: Mapping[str, str]) -> dict[str, int]:
