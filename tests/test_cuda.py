@@ -11,24 +11,44 @@ from eigencode.attacks import FGSM, PGD, robustness_curve
 from eigencode.penalties import SpectralPenalty
 from eigencode.perturbed import perturbed_spectra
 from eigencode.training import Cell, Settings, SpectralSettings, robust_accuracies, train
+from eigencode.training.networks import bytes_kept
 from eigencode.training.settings import AdversarialSettings, JacobianSettings
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ("cpu", "cuda")
 
 
-def test_precision_is_asked_for_and_left_as_the_user_had_it():
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, products.allow_tf32, torch.get_float32_matmul_precision()
-    try:
-        products.allow_tf32 = True
-        with full_float32():
-            assert not cudnn.allow_tf32
-            assert not products.allow_tf32
-        assert (cudnn.allow_tf32, products.allow_tf32) == (before[0], True)
-    finally:
-        torch.set_float32_matmul_precision(before[2])
-    assert (cudnn.allow_tf32, products.allow_tf32) == before[:2]
+@pytest.fixture
+def precision():
+    """What reads the user's choice, which is put back after the test."""
+    before = torch.get_float32_matmul_precision()
+
+    def read():
+        newer = [torch.backends.cuda.matmul, torch.backends.mkldnn, getattr(torch.backends.cudnn, "conv", None)]
+        flags = [getattr(place, "fp32_precision", "") for place in newer]
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, flags
+
+    yield read
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("chosen", ["highest", "high", "medium"])
+def test_precision_is_asked_for_and_left_as_the_user_had_it(chosen, precision):
+    torch.set_float32_matmul_precision(chosen)
+    before = precision()
+    for _ in range(2):
+        with full_float32(), full_float32():
+            assert precision()[:2] == ("highest", False)
+        assert precision() == before
+
+
+def test_what_back_propagation_keeps_is_of_the_images_alone():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.BatchNorm1d(8), torch.nn.Dropout()).train()
+    kept = bytes_kept(network, torch.rand(1, 4))
+    assert 4 * (4 + 8) <= kept <= 4 * (4 + 8 + 8 + 8 + 8)
+    assert all(module.training for module in network.modules())
+    assert int(network[2].num_batches_tracked) == 0
+    assert bytes_kept(network.requires_grad_(False), torch.rand(1, 4)) > 0
 
 
 @needs_cuda

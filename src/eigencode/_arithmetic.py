@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 
+_EXACT = "ieee"
+
 
 @contextmanager
 def computing(device: torch.device) -> Iterator[None]:
-    """Inside, float32 is float32; on leaving, the random state of the CPU and of the device is as before.
-
-    GPUs multiply float32 convolutions in TF32 unless told otherwise, with 10 bits of mantissa: of a spectrum, everything below
-    1e-6 of the largest eigenvalue would be rounding, far above the numerical floor that belongs to the type.
-    """
-    if device.type != "cuda":
-        with torch.random.fork_rng([]):
-            yield
-        return
-    with torch.random.fork_rng([device]), full_float32():
+    """Inside, float32 is float32; on leaving, the random state of the CPU and of the device is as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), full_float32():
         yield
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Products and convolutions of float32 on GPUs with all its bits; the user's choice is back on leaving.
+    """Products and convolutions of float32 with all its bits; the user's choice is back on leaving.
 
-    PyTorch has two sets of flags for it, and reading the older fails where the two disagree: so both are set.
+    GPUs compute float32 convolutions in TF32 unless told otherwise, with 10 bits of mantissa: of a spectrum, everything below
+    1e-6 of the squared activations would be rounding, far above the numerical floor that belongs to the type. PyTorch has two
+    sets of flags, and reading the older fails where the two disagree: so both are set. They are the process's, not a thread's.
     """
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    newer = [place for place in (products, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)) if place is not None]
-    flags: list[tuple[Any, str, bool | str]] = [(place, "allow_tf32", False) for place in (products, cudnn)]
-    flags += [(place, "fp32_precision", "ieee") for place in newer if hasattr(place, "fp32_precision")]  # from PyTorch 2.9 on
-    found = []
-    for place, name, _ in flags:
+    places = [products, torch.backends.mkldnn, *(getattr(cudnn, name, None) for name in ("conv", "rnn"))]
+    places += [getattr(torch.backends.mkldnn, name, None) for name in ("matmul", "conv", "rnn")]
+    newer: list[Any] = [place for place in places if hasattr(place, "fp32_precision")]  # from PyTorch 2.9 on
+    with ExitStack() as stack:
+        for place in newer:
+            stack.callback(setattr, place, "fp32_precision", place.fp32_precision)
         with suppress(RuntimeError):  # the user has set the newer ones alone
-            found.append((place, name, getattr(place, name)))
-    try:
-        for place, name, exact in flags:
-            setattr(place, name, exact)
+            stack.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
+        with suppress(RuntimeError):
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        cudnn.allow_tf32 = False
+        for place in newer:
+            place.fp32_precision = _EXACT
         yield
-    finally:
-        for place, name, before in found:
-            setattr(place, name, before)

@@ -55,8 +55,8 @@ def model_device(model: nn.Module) -> torch.device:
 def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) -> Iterator[None]:
     """Calls ``observe(module name, call number, inputs, output)`` for every module call, in evaluation mode without gradients.
 
-    On leaving, also by an exception, hooks are gone, each module's training flag is as before, and the random state of
-    the CPU and of the model's device is untouched.
+    Inside, float32 is computed in full. On leaving, also by an exception, hooks are gone, each module's training flag is as
+    before, and the random state of the CPU and of the model's device is untouched.
 
     Args:
         model: Network.

@@ -60,7 +60,8 @@ def test_an_in_place_layer_does_not_change_a_captured_code():
     assert float(codes["0"].detach().min()) < 0
 
 
-def test_batch_normalisation_keeps_each_members_own_statistics():
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_batch_normalisation_keeps_each_members_own_statistics(in_turn):
     def network(seed):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
@@ -68,12 +69,27 @@ def test_batch_normalisation_keeps_each_members_own_statistics():
     inputs = torch.randn(2, 30, 4, dtype=torch.float64)
     members = [network(0), network(1)]
     stacked = Stacked(members, inputs[0])
+    stacked.in_turn = in_turn
     stacked.train(True)
     stacked.forward(inputs)
     for number, member in enumerate(members):
         member.train()
         member(inputs[number])
         assert torch.allclose(stacked.member(number)[1].running_mean, member[1].running_mean, atol=1e-12)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_function_that_draws_is_refused(in_turn):
+    class Drops(nn.Linear):
+        def forward(self, inputs):
+            return nn.functional.dropout(super().forward(inputs), training=self.training)
+
+    inputs = torch.rand(2, 5, 4)
+    stacked = Stacked([Drops(4, 3), Drops(4, 3)], inputs[0])
+    stacked.in_turn = in_turn
+    stacked.train(True)
+    with pytest.raises(RuntimeError, match="random operation"):
+        stacked.forward(inputs)
 
 
 def test_evaluation_mode_is_left_as_it_was():

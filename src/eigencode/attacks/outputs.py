@@ -30,7 +30,7 @@ def sample_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; on leaving, also by an exception, every module's mode and the random state are as before."""
+    """Evaluation mode and full float32; on leaving, also by an exception, all modes and the random state are as before."""
     modes = {module: module.training for module in model.modules()}
     with ExitStack() as stack:
         if not _INSIDE.get():  # inside another block draws go on, so that no draw is seen twice

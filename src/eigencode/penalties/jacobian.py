@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eigencode._arithmetic import computing
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError
@@ -161,13 +162,15 @@ def compare_jacobians(
     """
     generator = torch.Generator().manual_seed(seed)
     norms: dict[str, list[Tensor]] = {kind: [] for kind in JACOBIAN_KINDS}
-    for batch in images.inputs.split(batch_size):
-        for kind in JACOBIAN_KINDS:
-            source = batch.to(model_device(model)).requires_grad_(True)
-            outputs = model(source).flatten(1)
-            directions = random_directions(outputs, projections, generator=generator)
-            squares = jacobian_squares(outputs, source, kind=kind, directions=directions)
-            norms[kind].append(squares.detach().double().sqrt().cpu())
+    device = model_device(model)
+    with computing(device):
+        for batch in images.inputs.split(batch_size):
+            for kind in JACOBIAN_KINDS:
+                source = batch.to(device).requires_grad_(True)
+                outputs = model(source).flatten(1)
+                directions = random_directions(outputs, projections, generator=generator)
+                squares = jacobian_squares(outputs, source, kind=kind, directions=directions)
+                norms[kind].append(squares.detach().double().sqrt().cpu())
     joined = {kind: torch.cat(parts) for kind, parts in norms.items()}
     exact = joined["exact"]
     return pd.DataFrame(

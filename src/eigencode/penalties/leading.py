@@ -311,7 +311,7 @@ def _libraries() -> ThreadpoolController:
 
 
 def _small_eigenpairs(matrices: Float[Tensor, "members k k"]) -> tuple[Float[Tensor, "members k"], Float[Tensor, "members k k"]]:
-    """Eigenvalues, smallest first, and eigenvectors as columns, of symmetric float64 matrices of a few hundred rows at most.
+    """Eigenvalues, smallest first, and eigenvectors as columns, of symmetric float64 matrices, most of a few hundred rows.
 
     A GPU decomposes such matrices one after the other, each no faster than a processor's core does: a stack's go to the cores.
     """
@@ -322,8 +322,9 @@ def _small_eigenpairs(matrices: Float[Tensor, "members k k"]) -> tuple[Float[Ten
 
 
 def _by_cores(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of each matrix, shared among the cores of this machine."""
-    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(len(matrices), os.cpu_count() or 1)) as threads:
+    """Eigenvalues and eigenvectors of each matrix, shared among the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(len(matrices), cores)) as threads:
         parts = list(threads.map(np.linalg.eigh, matrices.cpu().numpy()))
     values, vectors = (torch.from_numpy(np.stack(part)).to(matrices.device) for part in zip(*parts, strict=True))
     return values, vectors

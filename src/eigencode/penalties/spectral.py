@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from eigencode._arithmetic import full_float32
 from eigencode.errors import PenaltyError
 from eigencode.penalties.forms import DEFAULT_RANKS, FORMS, SMALLEST_EIGENVALUE, Form, evaluate
 from eigencode.penalties.leading import Leading, Reduce, Tracking, dense, no_reduction, tracked
@@ -149,7 +150,7 @@ class SpectralPenalty:
             raise PenaltyError(
                 f"SpectralPenalty: there are {len(self.target)} targets for {len(activations)} members. Pass one or one for each."
             )
-        with torch.autocast(activations.device.type, enabled=False):
+        with torch.autocast(activations.device.type, enabled=False), full_float32():
             flat = activations.flatten(2)
             if flat.dtype not in (torch.float32, torch.float64):
                 flat = flat.float()

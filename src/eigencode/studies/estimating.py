@@ -109,7 +109,7 @@ def _counted(
     test = _images(images, "test", data_root)
     network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
     with torch.set_grad_enabled(trained), FlopCounterMode(display=False) as forward:
-        output = network(test.inputs[:1])
+        output = network(test.inputs[:1].clone())
     with FlopCounterMode(display=False) as backward:
         if trained:
             output.sum().backward()

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from eigencode.attacks.outputs import predictions
+from eigencode.attacks.outputs import predictions, undisturbed
 from eigencode.datasets import ImageSet
 from eigencode.errors import ConstantCodeError, EigencodeError
 from eigencode.measurement import collect, measure
@@ -102,7 +102,8 @@ def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: lis
     for strength in told.strengths:
         images = materials.made(told, strength)
         kept += _spectra(network, images, layers, told.kind, strength)
-        right = predictions(network, images.inputs, batch_size=250) == images.labels
+        with undisturbed(network):
+            right = predictions(network, images.inputs, batch_size=250) == images.labels
         rows.append(("", told.kind, strength, "accuracy", float(right.double().mean())))
     return rows, kept
 

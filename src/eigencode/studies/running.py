@@ -130,7 +130,8 @@ def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None =
         return asked or 1  # nothing is trained
     materials = Materials(plan, data_root=data_root, device=device)
     network = materials.network(plan.member)
-    return group_size(network, materials.training, plan.training, device=materials.device, asked=asked)
+    penalised = bool(plan.member.jacobian)
+    return group_size(network, materials.training, plan.training, device=materials.device, asked=asked, jacobian=penalised)
 
 
 def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:

@@ -10,15 +10,12 @@ from torch import nn
 
 from eigencode.activations import model_device
 from eigencode.attacks.curves import Attack
-from eigencode.attacks.gradient import check_batch
+from eigencode.attacks.gradient import PGD, check_batch
 from eigencode.attacks.outputs import check_labels, scores_of, undisturbed
 from eigencode.datasets.images import ImageSet
-from eigencode.training.networks import bytes_kept, members_of
+from eigencode.training.networks import images_at_once, members_of
 
-_ON_CPU = 500
-
-_MEMORY_SHARE = 0.1
-"""Of a GPU's memory, for what back-propagation keeps of the images attacked at once."""
+_AT_ONCE = 500
 
 
 def robust_accuracies(
@@ -39,7 +36,7 @@ def robust_accuracies(
         images: Labelled images.
         attack: ``PGD``, ``FGSM`` or the like; not targeted. Random starts are those of the image alone, the same for each member.
         epsilons: Budgets in input units.
-        batch_size: Images attacked at once, of each network. Default: 500 on the CPU, what fits on a GPU.
+        batch_size: Images attacked at once, of each network. Default: 500; of ``PGD`` and ``FGSM`` on a GPU, what fits.
 
     Returns:
         Columns member, epsilon, accuracy.
@@ -51,7 +48,10 @@ def robust_accuracies(
     images = images.cpu()
     members = members_of(models, images.inputs[:2].to(device))
     network = members.flattened()
-    batch_size = batch_size or _at_once(models, images, device)
+    if batch_size is None:
+        batch_size = _AT_ONCE
+        if device.type == "cuda" and isinstance(attack, PGD):  # others may draw for each batch
+            batch_size = min(len(images), images_at_once(models[0], images.inputs[:1].to(device), members=len(models)))
     rows = []
     with undisturbed(network):
         for epsilon in epsilons:
@@ -79,12 +79,3 @@ def robust_accuracies(
                 for member, count in enumerate(correct)
             ]
     return pd.DataFrame(rows)
-
-
-def _at_once(models: Sequence[nn.Module], images: ImageSet, device: torch.device) -> int:
-    """Images of each network that are attacked at once."""
-    if device.type != "cuda":
-        return _ON_CPU
-    _, whole = torch.cuda.mem_get_info(device)
-    each = len(models) * bytes_kept(models[0], images.inputs[:1].to(device))
-    return max(1, min(len(images), int(_MEMORY_SHARE * whole / max(1, each))))

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from eigencode.activations import model_device
+from eigencode.activations import model_device, trace
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import CheckpointError, DivergenceError, TrainingError
+from eigencode.errors import ActivationError, CheckpointError, DivergenceError, TrainingError
 from eigencode.training.loop import Progress, train
 from eigencode.training.networks import bytes_kept, stackable
 from eigencode.training.settings import Cell, Settings
@@ -32,8 +32,13 @@ _COPIES = 6
 _WITH_GRADIENTS = 2
 """What back-propagation keeps, and gradients of the same size."""
 
+_CLASSES = 10
+"""Rows of an exact Jacobian, whose gradients are all kept: classes of the papers' data sets."""
 
-def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device: str, asked: int | None) -> int:
+
+def group_size(
+    model: nn.Module, images: ImageSet, settings: Settings, *, device: str, asked: int | None, jacobian: bool = False
+) -> int:
     """Networks that are trained as one stacked program.
 
     Args:
@@ -42,6 +47,7 @@ def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device
         settings: Shared settings.
         device: Where training runs.
         asked: What the user asks for.
+        jacobian: Whether any has a Jacobian penalty, whose gradient is differentiated again.
 
     Returns:
         At least 1.
@@ -63,7 +69,14 @@ def group_size(model: nn.Module, images: ImageSet, settings: Settings, *, device
         return _MOST_ON_CPU if parameters * batch < _SMALL_STEP else 1
     _, whole = torch.cuda.mem_get_info(device)  # not what is free: a run that is started again groups as before
     image = images.inputs[:1].to(model_device(model))
-    each = 4 * _COPIES * parameters + batch * (image.nbytes + _WITH_GRADIENTS * bytes_kept(model, image))
+    try:
+        trace(model, image)
+    except ActivationError:  # told when it is run
+        return 1
+    passes = 1
+    if jacobian:
+        passes += _CLASSES if settings.jacobian.kind == "exact" else 1
+    each = 4 * _COPIES * parameters + batch * (image.nbytes + _WITH_GRADIENTS * passes * bytes_kept(model, image))
     return max(1, int(_MEMORY_SHARE * whole / each))
 
 

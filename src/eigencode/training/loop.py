@@ -24,6 +24,7 @@ from eigencode.penalties.leading import dense
 from eigencode.penalties.spectral import above_floor
 from eigencode.spectra.power_law import power_law_line, resolve_window
 from eigencode.training.data import Batches, fingerprint, seed_for
+from eigencode.training.networks import images_at_once
 from eigencode.training.saving import load_tensors, save_tensors
 from eigencode.training.settings import Cell, Settings
 from eigencode.training.steps import Batch, Learner, learner_for
@@ -37,8 +38,8 @@ _SAMPLE = 2
 _TRANSFORMS = 2**40
 """Random transforms of images draw from the seeds from this number on, apart from orders and penalties."""
 
-_EVALUATED = {"cpu": 5000, "cuda": 100_000}
-"""Held-out images run at once, of all members together: a processor's cache is small, a GPU waits for each call."""
+_EVALUATED = 5000
+"""Held-out images run at once on a CPU, of all members together: what they leave stays in its cache."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ class _Run:
         layers = len(self.learner.rows) if settings.rule == "greedy" else 1
         self.epochs = settings.epochs * layers
         self.steps_per_epoch = -(-self.batches.size // settings.batch_size)
-        self._at_once = max(1, _EVALUATED["cuda" if self.device.type == "cuda" else "cpu"] // len(cells))
+        self._at_once = max(1, _EVALUATED // len(cells))
+        if self.device.type == "cuda":
+            self._at_once = images_at_once(networks[0], sample[0, :1], members=len(cells))
         self.epoch, self.rows = 0, list[dict[str, Any]]()
         identity = {
             "settings": asdict(settings),

@@ -26,6 +26,9 @@ _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
+_MEMORY_SHARE = 0.1
+"""Of a GPU's memory, for what back-propagation keeps of images that are run at once."""
+
 
 class Members(Protocol):
     """Networks that are trained side by side.
@@ -202,13 +205,14 @@ class Stacked:
         return result
 
     def _forward_in_turn(self, one: Callable[..., tuple[Tensor, Codes]], inputs: Tensor) -> tuple[Tensor, Codes]:
-        weights, buffers = ({name: value.unbind() for name, value in values.items()} for values in (self._stacked, self._buffers))
+        """Members as stacks of one, with all that a stack refuses."""
+        weights, buffers = ({name: value.split(1) for name, value in values.items()} for values in (self._stacked, self._buffers))
         found = []
-        for number, batch in enumerate(inputs):
+        for number, batch in enumerate(inputs.split(1)):
             own = ({name: parts[number] for name, parts in values.items()} for values in (weights, buffers))
-            found.append(one(*own, batch))
+            found.append(vmap(one)(*own, batch))
         scores, codes = zip(*found, strict=True)
-        return torch.stack(scores), {name: torch.stack([each[name] for each in codes]) for name in codes[0]}
+        return torch.cat(scores), {name: torch.cat([each[name] for each in codes]) for name in codes[0]}
 
     def assign_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """See ``Members``."""
@@ -287,19 +291,29 @@ def members_of(models: Sequence[nn.Module], sample: Tensor) -> Members:
 
 
 def bytes_kept(model: nn.Module, image: Tensor) -> int:
-    """Bytes that back-propagation keeps for one image (1, ...), the weights aside; the model is left as it is."""
-    model = copy.deepcopy(model).eval()
+    """Bytes that back-propagation to weights and input keeps for one image (1, ...), in evaluation mode."""
     storages: dict[int, torch.UntypedStorage] = {}
+    modes = {module: module.training for module in model.modules()}
 
     def keep(saved: Tensor) -> Tensor:
         storages[saved.untyped_storage().data_ptr()] = saved.untyped_storage()
         return saved
 
-    with torch.enable_grad(), saved_tensors_hooks(keep, lambda saved: saved):
-        output = model(image.clone())  # on its own, not a view of all images
-    del output
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    return sum(storage.nbytes() for place, storage in storages.items() if place not in weights)
+    own = image.detach().clone()  # not a view of all images
+    try:
+        model.eval()
+        with torch.enable_grad(), saved_tensors_hooks(keep, lambda saved: saved):
+            model(own.requires_grad_() if own.is_floating_point() else own)
+    finally:
+        restore_training(modes)
+    held = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    return sum(storage.nbytes() for place, storage in storages.items() if place not in held)
+
+
+def images_at_once(model: nn.Module, image: Tensor, *, members: int) -> int:
+    """Images of each of so many networks that a GPU has ample room for, where image (1, ...) is."""
+    _, whole = torch.cuda.mem_get_info(image.device)
+    return max(1, int(_MEMORY_SHARE * whole / (members * max(1, bytes_kept(model, image)))))
 
 
 @contextmanager
