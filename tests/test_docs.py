@@ -141,7 +141,9 @@ def test_pages_say_what_the_kept_cells_say(kept, tmp_path):
     """Claims and published numbers of every figure whose cells are all kept beside its page, word for word."""
     store = shutil.copy(kept, tmp_path)
     page, compared = kept.with_suffix(".md").read_text(), 0
-    for name, changes in re.findall(r"^eigencode reproduce (\S+) --scale cpu --store \S+(?: --set \"(.*?)\")?", page, re.MULTILINE):
+    for name, changes in re.findall(
+        r"^eigencode reproduce (\S+) --scale cpu --store \S+(?: --set \"(.*?)\")?", page, re.MULTILINE
+    ):
         study = load_study(name, "cpu")
         study = overridden(study, changes) if changes else study
         if not {plan.identity for plan in study.cells()} <= set(Store(store).finished()):
