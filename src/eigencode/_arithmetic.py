@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-_EXACT = "ieee"
-
 
 @contextmanager
 def computing(device: torch.device) -> Iterator[None]:
@@ -40,5 +38,5 @@ def full_float32() -> Iterator[None]:
         torch.set_float32_matmul_precision("highest")
         cudnn.allow_tf32 = False
         for place in newer:
-            place.fp32_precision = _EXACT
+            place.fp32_precision = "ieee"
         yield

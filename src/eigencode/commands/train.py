@@ -59,7 +59,7 @@ def run(config: TrainConfig) -> None:
         model = models.load(config.model, weights=config.weights, image_shape=shape, classes=config.classes, seed=cell.seed)
         return model.to(device)
 
-    size = _group_size(config, network_for(cells[0]), images, settings, device=device, states=states)
+    size = _group_size(config, cells, network_for(cells[0]), images, settings, device=device, states=states)
     groups = [cells[start : start + size] for start in range(0, len(cells), size)]
     try:
         trained = _train(groups, network_for, images, held_out, settings, states=states)
@@ -107,12 +107,20 @@ def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[
 
 
 def _group_size(
-    config: TrainConfig, network: nn.Module, images: ImageSet, settings: Settings, *, device: str, states: Path | None
+    config: TrainConfig,
+    cells: Sequence[Cell],
+    network: nn.Module,
+    images: ImageSet,
+    settings: Settings,
+    *,
+    device: str,
+    states: Path | None,
 ) -> int:
     """Networks for each stack; that of the run which is going on, if there is one."""
     begun = saved_members(states / "group-000.safetensors") if states else None
     asked = config.stack if config.stack is not None else begun
-    return group_size(network, images, settings, device=device, asked=asked)
+    penalised = any(cell.jacobian for cell in cells)
+    return group_size(network, images, settings, device=device, asked=asked, jacobian=penalised)
 
 
 def cells_of(config: TrainConfig) -> list[Cell]:
