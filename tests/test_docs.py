@@ -16,7 +16,7 @@ from PIL import Image
 
 from eigencode import cli
 from eigencode.attacks import FLAGS
-from eigencode.studies import Store
+from eigencode.studies import Store, from_yaml
 from eigencode.studies import load as load_study
 from eigencode.studies.files import overridden
 from eigencode.studies.judging import claims_of
@@ -30,6 +30,7 @@ SMALLER = {
     "reproduce demo": "reproduce demo --smoke",
     "--scale paper --store": "--smoke --store",
     "--scale cpu --store": "--smoke --store",
+    "gerum2022_figS1.yaml --store": "gerum2022_figS1.yaml --smoke --store",
     "--windows 1-20,3-10,2-20,5-20": "--windows 1-20,3-10",
     "--windows 6-30,10-50,2-20,6-100": "--windows 2-5,3-8",
     "--windows 3-30,10-50,10-100,10-200": "--windows 2-5,3-8",
@@ -67,7 +68,8 @@ def blocks(kind):
 def workplace(tmp_path, monkeypatch, generator):
     """A folder with the files that the documentation speaks of."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for folder in ("examples", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     np.savez("images.npz", inputs=torch.rand(60, 3, 32, 32, generator=generator).numpy())
     signal = torch.randn(300, 100, generator=generator) / torch.arange(1, 101) ** 0.5
     np.save("v1.npy", (signal + 0.05 * torch.randn(2, 300, 100, generator=generator)).transpose(1, 2).numpy())
@@ -141,17 +143,17 @@ def test_pages_say_what_the_kept_cells_say(kept, tmp_path):
     """Claims and published numbers of every figure whose cells are all kept beside its page, word for word."""
     store = shutil.copy(kept, tmp_path)
     page, compared = kept.with_suffix(".md").read_text(), 0
-    for name, changes in re.findall(
-        r"^eigencode reproduce (\S+) --scale cpu --store \S+(?: --set \"(.*?)\")?", page, re.MULTILINE
+    for name, scale, changes in re.findall(
+        r"^eigencode reproduce (\S+)(?: --scale (\w+))? --store \S+(?: --set \"(.*?)\")?", page, re.MULTILINE
     ):
-        study = load_study(name, "cpu")
+        study = load_study(name, scale) if scale else from_yaml(ROOT / name)
         study = overridden(study, changes) if changes else study
         if not {plan.identity for plan in study.cells()} <= set(Store(store).finished()):
             continue
-        words = ["--scale", "cpu", "--set", changes, "--store", str(store), "--out", str(tmp_path / name)]
-        assert cli.main(["report", name, *words]) == 0
-        report = (tmp_path / name / "report.md").read_text().splitlines()
-        rows = [line for line in report if f"({name.partition('.')[2]}) |" in line]
+        words = ["--scale", scale or "cpu", "--set", changes, "--store", str(store), "--out", str(tmp_path / study.name)]
+        assert cli.main(["report", name if scale else str(ROOT / name), *words]) == 0
+        report = (tmp_path / study.name / "report.md").read_text().splitlines()
+        rows = [line for line in report if f"({study.name.partition('.')[2]}) |" in line]
         assert rows or not claims_of(study)
         assert [line for line in rows if line not in page] == []
         compared += 1

@@ -489,3 +489,10 @@ def test_results_under_perturbations_are_means_over_seeds(tmp_path):
     nets_ = perturbed_tables(evidence(nets(2), tmp_path / "other"))
     assert list(nets_["Exponent α"])[:2] == ["layer", "layer_gaussian 0.1"]
     assert len(nets_["Accuracy"]) == 8
+
+
+def test_results_of_two_data_sets_are_told_apart(tmp_path):
+    tables = perturbed_tables(evidence([*deep("fig3d"), *deep("fig3g")], tmp_path))
+    table = tables["Accuracy"]
+    assert list(table)[:4] == ["data", "epochs", "beta", "target"]
+    assert table["data"].value_counts().to_dict() == {"mnist": 11, "cifar10": 11}

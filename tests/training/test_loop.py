@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+import eigencode.training.loop as loop
 from eigencode import datasets, models
 from eigencode.attacks import FGSM, PGD, robustness_curve
 from eigencode.errors import TrainingError
@@ -25,6 +26,7 @@ from eigencode.training import (
     robust_accuracies,
     train,
 )
+from eigencode.training.saving import save_tensors
 
 TOGETHER = 1e-8  # rounding of stacked products, grown over fifty steps in float64
 
@@ -276,7 +278,10 @@ class TestCheckpoints:
             return None
 
     @pytest.mark.parametrize("stop_after", [1, 7, 10, 18])
-    def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(self, training_digits, tmp_path, stop_after):
+    def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(
+        self, training_digits, tmp_path, stop_after, monkeypatch
+    ):
+        monkeypatch.setattr(loop, "_BETWEEN_SAVES", 0)
         whole = self.run(training_digits, None, epochs=4)
         assert self.run(training_digits, tmp_path / "state.safetensors", epochs=4, stop_after=stop_after) is None
         again = self.run(training_digits, tmp_path / "state.safetensors", epochs=4)
@@ -284,6 +289,22 @@ class TestCheckpoints:
             assert largest_difference(mine, theirs) == 0
         columns = ["loss", "accuracy", "alpha"]
         pd.testing.assert_frame_equal(again.history[columns], whole.history[columns], check_exact=True)
+
+    def test_saving_takes_a_small_share_of_the_time(self, training_digits, tmp_path, monkeypatch):
+        saved = []
+
+        def slow(path, tensors, facts):
+            saved.append(facts["epoch"])
+            time.sleep(0.3)
+            save_tensors(path, tensors, facts)
+
+        monkeypatch.setattr(loop, "save_tensors", slow)
+        whole = self.run(training_digits, None, epochs=4)
+        assert self.run(training_digits, tmp_path / "state.safetensors", epochs=4, stop_after=18) is None
+        assert saved == [1]
+        again = self.run(training_digits, tmp_path / "state.safetensors", epochs=4)
+        assert saved[-1] == 4
+        assert largest_difference(again.models[1], whole.models[1]) == 0
 
     def test_dropout_goes_on_where_it_was(self, training_digits, tmp_path):
         def once(path, stop):

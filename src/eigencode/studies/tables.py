@@ -102,7 +102,7 @@ def _told(value: Any, outer: str = "") -> str:
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
-    cells, varied = evidence.cells, _varied(evidence.cells)
+    cells, varied = evidence.cells, _varied(evidence.cells, ("model", "data", "epochs"))
     if cells.empty:
         return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
     cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))
@@ -143,7 +143,7 @@ def _few(strengths: list[float]) -> list[float]:
 
 
 def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    varied = [name for name in _varied(evidence.cells) if name not in ("model", "data", "epochs")]
+    varied = _varied(evidence.cells)
     parts = []
     for column, rows in columns.items():
         rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
@@ -160,14 +160,12 @@ def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFra
     return table.iloc[np.lexsort((places, kinds))].reset_index(drop=True).map(_shown)
 
 
-def _varied(cells: pd.DataFrame) -> list[str]:
-    """Columns that tell kinds of cells apart, and those that every table names."""
+def _varied(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[str]:
+    """Columns that tell kinds of cells apart, and those that are always told."""
     left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
     names = [str(name) for name in cells if name not in left_out]
-    return [name for name in names if cells[name].nunique(dropna=False) > 1 or name in ("model", "data", "epochs")]
+    return [name for name in names if cells[name].nunique(dropna=False) > 1 or name in always]
 
 
 def _shown(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return "–" if math.isnan(value) else f"{value:.4g}"
+    return "–" if isinstance(value, float) and math.isnan(value) else _told(value)

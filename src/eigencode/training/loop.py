@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,9 @@ _TRANSFORMS = 2**40
 
 _EVALUATED = 5000
 """Held-out images run at once on a CPU, of all members together: what they leave stays in its cache."""
+
+_BETWEEN_SAVES = 20
+"""Times as long as the last save took until the next: a stack's epoch on a GPU can be shorter than the writing of its state."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def train(
         settings: What all members share; see ``Settings``.
         cells: What is each member's own; see ``Cell``. Default: seeds 0, 1, 2, ...
         held_out: Images for accuracy and exponents after each epoch.
-        checkpoint: File to write the run's state to after each epoch, and to go on from if it is there.
+        checkpoint: File to write the run's state to after the last epoch and after as many others as take a twentieth of the
+            time, and to go on from if it is there.
         progress: Called after each step.
 
     Returns:
@@ -144,6 +149,7 @@ class _Run:
         if self.device.type == "cuda":
             self._at_once = images_at_once(networks[0], sample[0, :1], members=len(cells))
         self.epoch, self.rows = 0, list[dict[str, Any]]()
+        self._save_from = -math.inf
         identity = {
             "settings": asdict(settings),
             "cells": [asdict(cell) for cell in cells],
@@ -170,7 +176,7 @@ class _Run:
                 torch.manual_seed(seed_for(self.cells[0].seed, self.epoch))  # for dropout, of a network that is trained alone
                 self._epoch(progress)
                 self.epoch += 1
-                if self.checkpoint is not None:
+                if self.checkpoint is not None and (self.epoch == self.epochs or time.perf_counter() >= self._save_from):
                     self._save()
 
     def finished(self) -> Training:
@@ -253,8 +259,11 @@ class _Run:
 
     def _save(self) -> None:
         assert self.checkpoint is not None
+        started = time.perf_counter()
         facts = {"identity": self.identity, "epoch": self.epoch, "rows": self.rows}
         save_tensors(self.checkpoint, self.learner.state(), facts)
+        ended = time.perf_counter()
+        self._save_from = ended + _BETWEEN_SAVES * (ended - started)
 
     def _load(self) -> None:
         assert self.checkpoint is not None

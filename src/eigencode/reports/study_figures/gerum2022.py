@@ -78,7 +78,10 @@ def _gerum_every_strength(evidence: Evidence) -> Figure | None:
     for panels, (title, rows), own in zip(grid, drawn, strengths, strict=True):
         chosen = [own[place] for place in np.unique(np.linspace(0, len(own) - 1, columns).round().astype(int))]
         for panel, strength in zip(panels, chosen, strict=False):
-            _against_alpha(panel, rows[rows["strength"] == strength])
+            shown = rows[rows["strength"] == strength]
+            _against_alpha(panel, shown)
+            if not shown["value"].any():
+                panel.set_yticks([0])
             panel.set_title(f"ε = {strength:g}", fontsize=8)
             panel.tick_params(labelsize=7)
         for panel in panels[len(chosen) :]:
