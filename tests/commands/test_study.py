@@ -311,7 +311,7 @@ def test_a_papers_study_that_was_edited_is_ones_own(capsys, tmp_path, monkeypatc
     (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text).replace("name: demo", "name: jiang2020.fig2"))
     status, _, err = run(capsys, "reproduce", "edited.yaml", "--set", "seeds=1", "--store", "mine.sqlite", "--out", "mine")
     assert status == 0
-    assert "Not drawn, since these cells lack what is shown there: jiang2020.fig2." in err
+    assert "Not drawn: jiang2020.fig2 needs what these cells lack." in err
     (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text))
     assert run(capsys, "reproduce", "edited.yaml", "--store", "mine.sqlite", "--out", "two")[0] == 0
     told = (tmp_path / "two" / "report.md").read_text()

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from eigencode.spectra import Eigenspectrum, power_law_dimension
-from eigencode.studies import Evidence, Store, load
+from eigencode.studies import Block, Evidence, Store, Study, load
 from eigencode.studies.claims import Claim, Published, interval, rank_correlation
 from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import NotTestedError
-from eigencode.studies.judging import study_record
+from eigencode.studies.judging import mixture, study_record
 from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
 from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
@@ -496,3 +496,57 @@ def test_results_of_two_data_sets_are_told_apart(tmp_path):
     table = tables["Accuracy"]
     assert list(table)[:4] == ["data", "epochs", "beta", "target"]
     assert table["data"].value_counts().to_dict() == {"mnist": 11, "cifar10": 11}
+
+
+def mixed(records, tmp_path, name):
+    """What claims and figures of a paper need beyond these networks, as one study without labels; empty for nothing."""
+    study = Study(name, "", tuple(Block(record.plan, seeds=(record.plan.member.seed,)) for record in records))
+    return study, evidence(records, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "field", "value"),
+    [
+        ("gerum2022.fig2", mlps, "training.batch_size", 100),
+        ("gerum2022.fig2", mlps, "training.epochs", 10),
+        ("gerum2022.fig2", mlps, "member.learning_rate", 0.1),
+        ("jiang2020.fig5", nets, "images.data", "digits"),
+        ("jiang2020.fig5", nets, "member.learning_rate", 0.5),
+    ],
+)
+def test_networks_that_differ_in_more_than_the_papers_are_not_averaged(name, base, field, value, tmp_path):
+    records = base()
+    study, found = mixed(records, tmp_path / "same", name)
+    assert mixture(study, found) == ""
+    others = [CellRecord(with_field(record.plan, field, value), record.rows) for record in records[:3]]
+    study, found = mixed([*records, *others], tmp_path / "mixed", name)
+    column = field if "." in field and field not in ("training.epochs", "images.data") else field.partition(".")[2]
+    assert mixture(study, found).endswith(f"; these differ in {column}")
+    record = study_record(study, found, configuration={"name": name, "scale": "own", "set": ""})
+    assert {claim["verdict"] for claim in record["claims"]} == {"not tested"}
+    assert {row["here"] for row in record["published"]} <= {"not measured"}
+
+
+def attacked_by(records, **options):
+    """The records as if they had been attacked in another way, and lost more accuracy."""
+    others = []
+    for record in records:
+        told = tuple(replace(each, **options) for each in record.plan.reading.perturbations)
+        rows = record.rows.assign(
+            value=record.rows["value"].where(record.rows["perturbation"] != "pgd", record.rows["value"] - 0.3)
+        )
+        others.append(CellRecord(with_field(record.plan, "reading.perturbations", told), rows))
+    return others
+
+
+def test_attacks_in_two_ways_are_told_apart(tmp_path):
+    records = mlps()
+    study, found = mixed([*records, *attacked_by(records, count=None)], tmp_path, "gerum2022.fig2")
+    assert mixture(study, found).endswith("; these differ in reading.perturbations")
+    clean = found.select("accuracy", perturbation="held_out")
+    assert len(clean) == len(records)  # each network once
+    attacked = found.select("accuracy", perturbation="pgd", strength=0.05)
+    assert set(attacked["reading.perturbations"]) == {"fgsm, count 2000; pgd, count 2000", "fgsm, all images; pgd, all images"}
+    assert len(attacked) == 2 * len(records)
+    table = perturbed_tables(found)["Accuracy"]
+    assert len(table) == 2 * 15

@@ -259,13 +259,15 @@ def trained_pair(training_digits):
 
 class TestCheckpoints:
     @staticmethod
-    def run(images, path, *, epochs, stop_after=None, **options):
+    def run(images, path, *, epochs, stop_after=None, seen=None, **options):
         """A short run, broken off after some steps if asked."""
 
         class StopError(Exception):
             pass
 
         def watch(done, _total, _seen):
+            if seen is not None:
+                seen(done)
             if stop_after is not None and done == stop_after:
                 raise StopError
 
@@ -284,27 +286,37 @@ class TestCheckpoints:
         monkeypatch.setattr(loop, "_BETWEEN_SAVES", 0)
         whole = self.run(training_digits, None, epochs=4)
         assert self.run(training_digits, tmp_path / "state.safetensors", epochs=4, stop_after=stop_after) is None
-        again = self.run(training_digits, tmp_path / "state.safetensors", epochs=4)
+        steps = []
+        again = self.run(training_digits, tmp_path / "state.safetensors", epochs=4, seen=steps.append)
+        assert steps == list(range((stop_after - 1) // 5 * 5 + 1, 21))  # from the last epoch that had ended
         for mine, theirs in zip(again.models, whole.models, strict=True):
             assert largest_difference(mine, theirs) == 0
         columns = ["loss", "accuracy", "alpha"]
         pd.testing.assert_frame_equal(again.history[columns], whole.history[columns], check_exact=True)
 
-    def test_saving_takes_a_small_share_of_the_time(self, training_digits, tmp_path, monkeypatch):
-        saved = []
+    @pytest.mark.parametrize(
+        ("of_a_step", "of_a_save", "epochs"), [(1, 1, [1, 5, 9, 10]), (1, 0.01, [*range(1, 11)]), (4, 1000, [1, 7, 10])]
+    )
+    def test_saving_takes_a_small_share_of_the_time(self, training_digits, tmp_path, monkeypatch, of_a_step, of_a_save, epochs):
+        """Epochs of five steps; seconds by a clock of this test. Two minutes are the longest between saves."""
+        saved, now = [], 0.0
 
-        def slow(path, tensors, facts):
+        def save(path, tensors, facts):
+            nonlocal now
             saved.append(facts["epoch"])
-            time.sleep(0.3)
+            now += of_a_save
             save_tensors(path, tensors, facts)
 
-        monkeypatch.setattr(loop, "save_tensors", slow)
-        whole = self.run(training_digits, None, epochs=4)
-        assert self.run(training_digits, tmp_path / "state.safetensors", epochs=4, stop_after=18) is None
-        assert saved == [1]
-        again = self.run(training_digits, tmp_path / "state.safetensors", epochs=4)
-        assert saved[-1] == 4
-        assert largest_difference(again.models[1], whole.models[1]) == 0
+        def step(done, _total, _seen):
+            nonlocal now
+            now += of_a_step
+
+        monkeypatch.setattr(loop, "save_tensors", save)
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
+        settings = Settings(epochs=10, batch_size=100, spectral=JIANG)
+        path = tmp_path / "state.safetensors"
+        train(small("dense", 0), training_digits, settings=settings, cells=Cell(), checkpoint=path, progress=step)
+        assert saved == epochs
 
     def test_dropout_goes_on_where_it_was(self, training_digits, tmp_path):
         def once(path, stop):

@@ -18,7 +18,7 @@ from eigencode.reports import check_folder, print_rows, render_markdown, render_
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study
-from eigencode.studies.judging import cells_identity, claims_of, figures_of, part, study_record
+from eigencode.studies.judging import cells_identity, claims_of, figures_of, mixture, part, study_record
 from eigencode.studies.refitting import window_name
 from eigencode.studies.scheduling import outdated
 from eigencode.studies.tables import cells_table, perturbed_tables, results_table
@@ -46,8 +46,14 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     record = study_record(
         study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
     )
-    drawn = {name: draw(name, part(study, evidence, name.partition(".")[2])) for name in figures_of(study)}
-    figures = {name: figure for name, figure in drawn.items() if figure is not None}
+    figures, undrawn = {}, []
+    for name in figures_of(study):
+        own = part(study, evidence, name.partition(".")[2])
+        mixed = mixture(study, own)
+        if (figure := None if mixed else draw(name, own)) is not None:
+            figures[name] = figure
+        else:
+            undrawn.append(f"{name} needs {mixed or 'what these cells lack'}")
     cells, results = cells_table(evidence), results_table(evidence)
     tables = {"results": results, "perturbed": perturbed_tables(evidence)}
     page = render_page("study", record=record, figures=figures, rows=cells, **tables)
@@ -69,8 +75,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
         print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
-    if undrawn := [name for name in drawn if name not in figures]:
-        print(f"Not drawn, since these cells lack what is shown there: {', '.join(undrawn)}.", file=sys.stderr)
+    if undrawn:
+        print(f"Not drawn: {'; '.join(undrawn)}.", file=sys.stderr)
     for row in record["doubts"]:
         print(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}", file=sys.stderr)
     print(f"Report: {written}", file=sys.stderr)

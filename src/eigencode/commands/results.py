@@ -37,12 +37,12 @@ def run(config: ResultsConfig) -> None:
     table = grouped(rows, config.group)
     if config.export:
         _export(table, Path(config.export))
+    if pooled := averaged_over(rows, config.group):
+        print(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.", file=sys.stderr)
     if config.json:
         values: list[dict[Any, Any]] = json.loads(table.to_json(orient="records"))
         print(json.dumps(values, indent=2))
         return
-    if pooled := averaged_over(rows, config.group):
-        print(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.", file=sys.stderr)
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
     shown = table.drop(columns=constant).head(_SHOWN).map(_text)
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
@@ -94,7 +94,8 @@ def averaged_over(rows: pd.DataFrame, group: str) -> str:
     names = [*_names(group), "quantity"]
     if not _names(group) or rows.empty:
         return ""
-    others = [name for name in rows if name not in (*names, "seed", "cell", "network", "value", "epoch")]
+    last = ["epoch"] if rows.groupby("cell")["epoch"].nunique().max() == 1 else []  # of each network, its last
+    others = [name for name in rows if name not in (*names, *last, "seed", "cell", "network", "value")]
     numbers = rows.groupby(list(dict.fromkeys(names)), dropna=False)[others].nunique(dropna=False).max()
     return ", ".join(f"{name} ({count} values)" for name, count in numbers.items() if count > 1)
 

@@ -66,7 +66,7 @@ def run(config: TrainConfig) -> None:
         attacked = robust_table(trained.networks, attacked_images, attacks, epsilons, size=size)
     except KeyboardInterrupt:
         if states and any(states.glob("*")):
-            raise KeyboardInterrupt(f"finished epochs are kept in {states}: give the command again to go on.") from None
+            raise KeyboardInterrupt(f"the last state is kept in {states}: give the command again to go on from there.") from None
         raise
     _finish(config, cells, trained, attacked, images=images, folder=folder)
 

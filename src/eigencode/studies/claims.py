@@ -93,15 +93,26 @@ class Published:
         """What the paper says."""
         return f"{self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
 
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """The paper's number beside nothing."""
+        return {
+            "quantity": self.quantity,
+            "figure": self.figure,
+            "paper": self.told,
+            "here": "not measured",
+            "difference": "",
+        }
+
     def compared(self, evidence: Evidence) -> dict[str, str]:
         """The paper's number, what came out, and the difference of the mean, from the nearer end of a range."""
-        row = {"quantity": self.quantity, "figure": self.figure, "paper": self.told}
+        row = self.not_measured
         if evidence.ranks and self.exponents:
-            return row | {"here": "of other ranks", "difference": ""}
+            return row | {"here": "of other ranks"}
         try:
             found = interval(self.measure(evidence))
         except (NotTestedError, KeyError, IndexError, ValueError):
-            return row | {"here": "not measured", "difference": ""}
+            return row
         nearest = min(max(found.mean, self.low), self.low if self.high is None else self.high)
         digits = max(3, len(f"{self.low:g}".partition(".")[2]))
         return row | {"here": f"{found.text(digits)}, n = {found.count}", "difference": f"{found.mean - nearest:+.{digits}f}"}

@@ -32,7 +32,8 @@ class Evidence:
             budget of adversarial training, or the file of weights), beta (strength of the
             spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
             alone), every other field that varies by its dotted name (of
-            the reading, ranks and count), finished, seconds, code_revision, hardware.
+            the reading, ranks and count, and in words those perturbations that are not done in the same way in all cells),
+            finished, seconds, code_revision, hardware.
         rows: Tidy results joined with these; a network that was read in several cells is there once.
         missing: Cells asked for that are not finished.
         ranks: First and last rank over which spectra were fitted again (see ``over``); None for the study's.
@@ -45,7 +46,8 @@ class Evidence:
     def __init__(self, store: Store, plans: Sequence[Plan]) -> None:
         found = store.cells([plan.identity for plan in plans])
         found = found[found["error"].isna()]
-        varied = _varied(plans)
+        self._disputed = _disputed(plans)
+        varied = _varied(plans, self._disputed)
         told = [
             {"cell": row["id"], **varied[row["id"]], **{name: row[name] for name in _ABOUT}} for row in found.to_dict("records")
         ]
@@ -116,6 +118,8 @@ class Evidence:
     def _joined(self, table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         """With the cells' fields; a network that was read in several cells is there once."""
         joined = table.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
+        if _HOW in joined:
+            joined[_HOW] = joined[_HOW].where(joined["perturbation"].isin(self._disputed))
         ways = [name for name in _READ_SO if name in joined]
         return joined.drop_duplicates(["network", *ways, *keys], ignore_index=True)
 
@@ -146,6 +150,12 @@ class Evidence:
             rows = rows[rows[name].isin(list(wanted))]
         return rows if every_epoch else rows[rows["epoch"] == rows["network"].map(self._last_epochs)]
 
+    def differing(self, axes: Sequence[str]) -> list[str]:
+        """Columns in which networks differ that are one kind of network by these columns, whatever their seeds."""
+        others = [str(name) for name in self.cells if name not in ("cell", "network", "seed", *axes, *_ABOUT)]
+        kinds = self.cells.groupby(list(axes), dropna=False)
+        return [name for name in others if (kinds[name].nunique(dropna=name == _HOW) > 1).any()]
+
     def with_alpha(self, rows: pd.DataFrame, perturbation: str) -> pd.DataFrame:
         """Rows with a column alpha, their network's exponent under a condition.
 
@@ -163,7 +173,9 @@ class Evidence:
 _ABOUT = ("finished", "seconds", "code_revision", "hardware")
 
 
-_READ_SO = ("reading.ranks", "reading.count")
+_HOW = "reading.perturbations"
+
+_READ_SO = ("reading.ranks", "reading.count", _HOW)
 """Fields that decide what the same reading of the same network gives."""
 
 
@@ -192,9 +204,23 @@ def single(rows: pd.DataFrame, *entry: str) -> pd.DataFrame:
     return rows
 
 
-def _varied(plans: Sequence[Plan]) -> dict[str, dict[str, Any]]:
+def _disputed(plans: Sequence[Plan]) -> set[str]:
+    """Kinds of perturbations that not all plans do in the same way with the same strength."""
+    ways: dict[tuple[str, float], set[str]] = {}
+    for told in (told for plan in plans for told in plan.reading.perturbations):
+        for strength in told.strengths:
+            ways.setdefault((told.kind, strength), set()).add(told.way)
+    return {kind for (kind, _strength), found in ways.items() if len(found) > 1}
+
+
+def _varied(plans: Sequence[Plan], disputed: set[str]) -> dict[str, dict[str, Any]]:
     """Identity -> named fields, and by their dotted names those others that are not the same in all plans."""
-    values = {plan.identity: flat(asdict(plan)) | {"reading.ranks": window_name(plan.reading.ranks)} for plan in plans}
+
+    def values_of(plan: Plan) -> dict[str, Any]:
+        ways = [told.way for told in plan.reading.perturbations if told.kind in disputed]
+        return flat(asdict(plan)) | {"reading.ranks": window_name(plan.reading.ranks), _HOW: "; ".join(ways) or None}
+
+    values = {plan.identity: values_of(plan) for plan in plans}
     names = sorted({name for own in values.values() for name in own})
     others = [name for name in names if len({repr(own.get(name)) for own in values.values()}) > 1]
     others = [name for name in others if name not in _NAMED and (name in _READ_SO or not name.startswith("reading."))]

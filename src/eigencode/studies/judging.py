@@ -89,7 +89,7 @@ def study_record(
         "claims": claims,
         "doubts": doubts(evidence, study.cells()),
         "windows": _over_windows(study, evidence, windows),
-        "published": [each.compared(part(study, evidence, each.figure)) for each in published_of(study)],
+        "published": [_compared(each, study, evidence) for each in published_of(study)],
         "settings": settings_of(study),
     }
 
@@ -113,7 +113,27 @@ def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:
 
 def _judged(claim: Claim, study: Study, evidence: Evidence) -> Finding:
     """The finding from the cells for the claim's figures."""
-    return claim.judged(part(study, evidence, claim.figure, *claim.also))
+    own = part(study, evidence, claim.figure, *claim.also)
+    mixed = mixture(study, own)
+    return Finding("not tested", f"needs {mixed}", "") if mixed else claim.judged(own)
+
+
+def _compared(published: Published, study: Study, evidence: Evidence) -> dict[str, str]:
+    own = part(study, evidence, published.figure)
+    return published.not_measured if mixture(study, own) else published.compared(own)
+
+
+def mixture(study: Study, evidence: Evidence) -> str:
+    """What a paper's claims and figures need where networks differ in more than the paper's do; empty where they do not.
+
+    They average over all networks that differ in nothing that the paper varies.
+    """
+    name = study.name.partition(".")[0]
+    if name not in PAPERS or evidence.cells.empty:
+        return ""
+    axes = paper(name).axes
+    differing = evidence.differing(axes)
+    return f"networks that differ in {', '.join((*axes, 'seed'))} alone; these differ in {', '.join(differing)}" * bool(differing)
 
 
 def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) -> list[dict[str, str]]:

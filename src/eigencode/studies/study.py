@@ -111,6 +111,18 @@ class Perturbed:
             self.kind, 40
         )
 
+    @property
+    def way(self) -> str:
+        """What is done whatever the strength, in words: the kind, and what is not its default."""
+        told = [name for name in ("norm", "count", "steps", "step_size", "data") if getattr(self, name) != _DEFAULTS[name]]
+        words = [f"{name} {getattr(self, name)}" for name in told]
+        if self.count is None and not self.spectra:
+            words.append("all images")
+        return ", ".join([self.kind, *words])
+
+
+_DEFAULTS = {item.name: item.default for item in fields(Perturbed)}
+
 
 @dataclass(frozen=True)
 class Reading:

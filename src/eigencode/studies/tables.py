@@ -107,7 +107,7 @@ def cells_table(evidence: Evidence) -> pd.DataFrame:
         return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
     cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))
     grouped = cells.groupby(varied, dropna=False)
-    table = grouped.agg(seeds=("seed", "count"), seconds=("seconds", "mean")).reset_index()
+    table = grouped.agg(seeds=("network", "nunique"), seconds=("seconds", "mean")).reset_index()
     return table.rename(columns={"seconds": "seconds each"}).map(_shown)
 
 
@@ -130,7 +130,7 @@ def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
         columns = {
             f"{kind} {strength:g}": own[own["strength"] == strength]
             for kind, own in rows.groupby("perturbation", sort=False)
-            for strength in _few(sorted(set(own["strength"])))
+            for strength in _few(own)
         }
         if columns:
             table = _by_kind(evidence, columns)
@@ -138,7 +138,10 @@ def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _few(strengths: list[float]) -> list[float]:
+def _few(rows: pd.DataFrame) -> list[float]:
+    """Strengths that all networks have, if they have some in common; of many, the first, middle and last."""
+    each = [set(own) for _, own in rows.groupby("network")["strength"]]
+    strengths = sorted(set.intersection(*each) or set.union(*each))
     return strengths if len(strengths) <= _FEW else [strengths[0], strengths[len(strengths) // 2], strengths[-1]]
 
 

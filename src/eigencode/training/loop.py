@@ -45,6 +45,9 @@ _EVALUATED = 5000
 _BETWEEN_SAVES = 20
 """Times as long as the last save took until the next: a stack's epoch on a GPU can be shorter than the writing of its state."""
 
+_LONGEST_UNSAVED = 120.0
+"""Seconds after which the next epoch is saved in any case."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -79,8 +82,8 @@ def train(
     """Trains one network, or an ensemble of one architecture as stacked tensors.
 
     A member is a function of its own weights, cell and the images alone; what it is trained beside changes nothing beyond
-    rounding. With a checkpoint file a run that was stopped at any moment goes on where it was: on the CPU it ends bit for bit as
-    if it had not been stopped. A single network is trained in place.
+    rounding. With a checkpoint file a run that was stopped at any moment goes on from its last state: on the CPU it ends
+    bit for bit as if it had not been stopped. A single network is trained in place.
 
     Args:
         models: Network or networks, on the device where training runs.
@@ -88,8 +91,8 @@ def train(
         settings: What all members share; see ``Settings``.
         cells: What is each member's own; see ``Cell``. Default: seeds 0, 1, 2, ...
         held_out: Images for accuracy and exponents after each epoch.
-        checkpoint: File to write the run's state to after the last epoch and after as many others as take a twentieth of the
-            time, and to go on from if it is there.
+        checkpoint: File to write the run's state to, and to go on from if it is there: after the first and the last epoch, and
+            between them as often as takes a twentieth of the time, or every two minutes if that is more often.
         progress: Called after each step.
 
     Returns:
@@ -263,7 +266,7 @@ class _Run:
         facts = {"identity": self.identity, "epoch": self.epoch, "rows": self.rows}
         save_tensors(self.checkpoint, self.learner.state(), facts)
         ended = time.perf_counter()
-        self._save_from = ended + _BETWEEN_SAVES * (ended - started)
+        self._save_from = ended + min(_BETWEEN_SAVES * (ended - started), _LONGEST_UNSAVED)
 
     def _load(self) -> None:
         assert self.checkpoint is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -12,16 +13,17 @@ from matplotlib.figure import Figure
 
 from eigencode.reports.figures import new_figure
 from eigencode.reports.study_figures.drawing import Draw, colours, panels_of
-from eigencode.studies.evidence import Evidence
+from eigencode.studies.evidence import Evidence, single
 
-_BETA_COLOURS = ("black", "tab:blue", "tab:red")
+_BETA_COLOURS = ("black", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
 
 _ALPHA = {"training": "exponent α of the last epoch's batches", "unperturbed": "exponent α on test images"}
 
 
 def _against_alpha(panel: Axes, rows: pd.DataFrame) -> None:
     """Accuracies against exponents (column alpha): dots for networks, lines for means over seeds, a colour for each strength."""
-    for (beta, own), colour in zip(rows.groupby("beta"), _BETA_COLOURS, strict=False):
+    rows = single(rows, "beta", "target", "seed")
+    for (beta, own), colour in zip(rows.groupby("beta"), itertools.cycle(_BETA_COLOURS), strict=False):
         panel.plot(own["alpha"], own["value"], "o", ms=3, color=colour, alpha=0.35, lw=0)
         mean = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
         panel.plot(mean["alpha"], mean["value"], "o-", ms=4, lw=1, color=colour, label=f"β = {beta:g}")
@@ -53,22 +55,17 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
     return make
 
 
-_NETWORKS = {
-    "deep MLP": {"model": "gerum_deep_mlp"},
-    "CNN, MNIST": {"model": "gerum_cnn", "data": "mnist"},
-    "CNN, CIFAR-10": {"model": "gerum_cnn", "data": "cifar10"},
-    "CNN, digits": {"model": "gerum_cnn", "data": "digits"},
-}
+_NETWORKS = {"deep MLP": "gerum_deep_mlp", "CNN": "gerum_cnn"}
+_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
 
 
 def _gerum_every_strength(evidence: Evidence) -> Figure | None:
     """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
     drawn = []
-    for name, where in _NETWORKS.items():
-        for kind in ("fgsm", "pgd"):
-            rows = evidence.select("accuracy", perturbation=kind, form="exponent", **where)
-            if not rows.empty:
-                drawn.append((f"{name}: {kind.upper()}", evidence.with_alpha(rows, evidence.coded_on)))
+    for (network, model), (data, name), kind in itertools.product(_NETWORKS.items(), _DATA.items(), ("fgsm", "pgd")):
+        rows = evidence.select("accuracy", perturbation=kind, form="exponent", model=model, data=data)
+        if not rows.empty:
+            drawn.append((f"{network}, {name}: {kind.upper()}", evidence.with_alpha(rows, evidence.coded_on)))
     if not drawn:
         return None
     strengths = [sorted(rows["strength"].unique()) for _, rows in drawn]
@@ -95,9 +92,11 @@ def _gerum_every_strength(evidence: Evidence) -> Figure | None:
 
 def _gerum_learning(evidence: Evidence) -> Figure | None:
     """Gerum Fig. 2d, e and f: exponents over training, and accuracy against strength."""
-    rows = evidence.select("alpha", perturbation="training", model="gerum_shallow_mlp", form="exponent", epoch=None)
+    where = {"model": "gerum_shallow_mlp", "form": "exponent"}
+    rows = evidence.select("alpha", perturbation="training", epoch=None, **where)
     if rows.empty:
         return None
+    rows = single(rows, "beta", "target", "seed", "epoch")
     betas = sorted(float(beta) for beta in rows["beta"].unique() if beta > 0)[:2]
     figure, panels = panels_of(len(betas) + 1)
     for panel, beta in zip(panels, betas, strict=False):
@@ -108,7 +107,7 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
         base = rows[rows["beta"] == 0].groupby("epoch")["value"].mean()
         panel.plot(base.index, base, "--", color="black", lw=1, label="baseline")
         panel.set(xlabel="epoch", ylabel="exponent α of training batches", title=f"β = {beta:g}")
-    attacked = evidence.select("accuracy", perturbation="pgd", model="gerum_shallow_mlp", form="exponent")
+    attacked = single(evidence.select("accuracy", perturbation="pgd", **where), "beta", "target", "seed", "strength")
     chosen = attacked[(attacked["beta"] == 0) | attacked["target"].isin([1.0, 3.0, 5.0])]
     pairs = sorted({(float(row.beta), float(row.target)) for row in chosen.itertuples()})  # type: ignore[arg-type]
     for weight, target in pairs:
@@ -132,6 +131,7 @@ def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figu
     spectra = spectra[(spectra["form"] == "exponent") & (spectra["seed"] == spectra["seed"].min())]
     if spectra.empty:
         return None
+    spectra = single(spectra, "beta", "target")
     chosen = spectra[(spectra["beta"] == spectra["beta"].max()) | (spectra["beta"] == 0)].sort_values(["beta", "target"])
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(chosen.iterrows(), colours(len(chosen)), strict=True):

@@ -168,7 +168,7 @@ def _dimensions(evidence: Evidence) -> Figure | None:
 
 def _stimuli(evidence: Evidence) -> Figure | None:
     """Standard error of the exponent against the number of test images."""
-    rows = _by_layer(evidence.select("alpha_stderr", perturbation="stimuli"))
+    rows = _by_layer(evidence.select("alpha_stderr", perturbation="stimuli", width=WIDTH))
     if rows.empty:
         return None
     figure, (panel,) = panels_of(1)

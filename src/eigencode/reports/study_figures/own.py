@@ -10,7 +10,7 @@ from eigencode.studies.evidence import Evidence
 
 _MOST_SPECTRA = 12
 
-_TOLD = ("model", "data", "form", "epochs", "trained", "beta", "target", "covariance", "jacobian")
+_TOLD = ("model", "width", "data", "form", "epochs", "trained", "beta", "target", "covariance", "jacobian", "jacobian_kind")
 
 
 def spectra_of_networks(evidence: Evidence) -> Figure | None:

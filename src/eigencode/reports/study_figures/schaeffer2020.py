@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode.reports.study_figures.drawing import Draw, colours, finish, panels_of, spectrum
-from eigencode.studies.evidence import Evidence
+from eigencode.studies.evidence import Evidence, single
 from eigencode.studies.papers.schaeffer2020 import LIBRARYS
 from eigencode.studies.papers.schaeffer2020_claims import under_attack
 from eigencode.studies.study import MADE
@@ -38,6 +38,7 @@ def _under(*kinds: str) -> Draw:
         spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["adversarial"] == 0)]
         if spectra["perturbation"].nunique() < 2:
             return None
+        spectra = single(spectra, "perturbation", "strength")
         base = spectra[spectra["perturbation"] == "unperturbed"].iloc[0]
         figure, panels = panels_of(len(kinds), height=4.2)
         for panel, kind in zip(panels, kinds, strict=True):
@@ -67,13 +68,15 @@ def _networks(evidence: Evidence) -> Figure | None:
 def _made_sets(evidence: Evidence) -> Figure | None:
     """Schaeffer Fig. 5: spectra on images that networks made."""
     spectra = _plain_spectra(evidence)
-    own = spectra[spectra["perturbation"].isin(MADE) & (spectra["adversarial"] == 0)]
+    spectra = spectra[spectra["adversarial"] == 0]
+    own = spectra[spectra["perturbation"].isin(MADE)]
     if own.empty:
         return None
+    own = single(own, "perturbation", "strength")
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(own.iterrows(), colours(len(own)), strict=True):
         spectrum(panel, row, row["perturbation"].replace("_", " "), color=colour)
-    base = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["adversarial"] == 0)].iloc[0]
+    base = spectra[spectra["perturbation"] == "unperturbed"].iloc[0]
     spectrum(panel, base, "test images", color="black", ls="--")
     finish(panel, "network without penalties", evidence.fitted)
     return figure
@@ -111,7 +114,8 @@ def _penalised(evidence: Evidence) -> Figure | None:
     Lines are networks with the column sums of the Jacobian; those with the other norms, and no covariance penalty, are dashed.
     """
     spectra = evidence.spectra
-    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["jacobian"] == 0) & (spectra["adversarial"] == 0)]
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "schaeffer_cnn")]
+    spectra = spectra[(spectra["jacobian"] == 0) & (spectra["adversarial"] == 0)]
     spectra = spectra[spectra["seed"] == spectra["seed"].min()].drop_duplicates("covariance").sort_values("covariance")
     attacked = under_attack(evidence)
     if spectra.empty:

@@ -23,12 +23,14 @@ class Paper:
         title: Its title.
         figures: Figure -> what it shows.
         sources: Dotted name of a field -> where its value is from.
+        axes: Columns of results that tell its networks apart, beside their seeds.
     """
 
     name: str
     title: str
     figures: dict[str, str]
     sources: dict[str, str]
+    axes: tuple[str, ...]
 
     def study(self, figure: str | None, scale: str) -> Study:
         """Cells of a figure, or of all that need no files of the user's."""
@@ -60,7 +62,7 @@ def paper(name: str) -> Paper:
     module = _module(first)
     if figure and figure not in module.FIGURES:
         raise StudyError(f"{first} has no figure {figure!r}. It has {', '.join(module.FIGURES)}.")
-    return Paper(first, module.TITLE, module.FIGURES, module.SOURCES)
+    return Paper(first, module.TITLE, module.FIGURES, module.SOURCES, module.AXES)
 
 
 def load(name: str, scale: str = "cpu") -> Study:

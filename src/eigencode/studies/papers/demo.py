@@ -12,6 +12,8 @@ FIGURES = {
     "outcome": "Accuracy, clean and attacked, against the exponent",
 }
 
+AXES = ("beta", "target")
+
 SOURCES = {
     "network.model": "chosen: Gerum's shallow MLP",
     "images": "chosen: the bundled digits",

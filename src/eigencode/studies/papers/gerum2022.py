@@ -18,6 +18,8 @@ FIGURES = {
     "line": "Shallow MLP with the later form of the regulariser",
 }
 
+AXES = ("model", "data", "form", "beta", "target")
+
 SOURCES = {
     "network.model": "stated: 784-2000 tanh-10; 3 x 1000 tanh; two convolutions, dense layer of 1000 (authors' code)",
     "images.data": "stated: MNIST and CIFAR-10, in [0, 1] (authors' code)",

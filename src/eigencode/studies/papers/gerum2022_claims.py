@@ -148,9 +148,10 @@ def _g2(evidence: Evidence) -> Finding:
 
 
 def _g3(evidence: Evidence) -> Finding:
-    rows = evidence.select("alpha", perturbation="training", model="gerum_shallow_mlp", form="exponent", epoch=None)
-    rows = rows[rows["beta"] > 0]
+    where = {"model": "gerum_shallow_mlp", "data": "mnist", "form": "exponent"}
+    rows = evidence.select("alpha", perturbation="training", epoch=None, **where)
     keys = ["seed", "target", "beta"]
+    rows = single(rows[rows["beta"] > 0], *keys, "epoch")
     close = rows[(rows["value"] - rows["target"]).abs() < _CLOSE]
     never = rows.groupby(keys)["epoch"].max() + 1
     first = close.groupby(keys)["epoch"].min().reindex(never.index).fillna(never).unstack("beta")

@@ -18,6 +18,8 @@ FIGURES = {
     "stimuli": "Exponent against the number of images",
 }
 
+AXES = ("width",)
+
 SOURCES = {
     "network.model": "stated: fully connected ReLU layers without bias, each with its fixed Gaussian classifier, Eq. (1)",
     "network.options.width": "stated: 200; Fig. 4 from 50 up, of which 50, 100, 200 and 400 are chosen",

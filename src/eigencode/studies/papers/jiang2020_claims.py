@@ -108,7 +108,7 @@ def _j3(evidence: Evidence) -> Finding:
     counts: dict[str, pd.Series] = {}
     for quantity, perturbation in (("accuracy", "held_out"), ("alpha", "unperturbed")):
         rows = evidence.select(quantity, perturbation=perturbation)
-        rows = rows[rows["layer"].map(number_of) >= DEEP]
+        rows = single(rows[rows["layer"].map(number_of) >= DEEP], "width", "layer", "seed")
         counts[quantity] = rows.groupby(["width", "layer"])["value"].count()
         spreads[quantity] = rows.groupby(["width", "layer"])["value"].std().unstack("width").dropna()
     if not counts["alpha"].equals(counts["accuracy"]):

@@ -83,7 +83,7 @@ def _s3(evidence: Evidence) -> Finding:
 def _s1(evidence: Evidence) -> Finding:
     rows = evidence.select("alpha", perturbation="unperturbed")
     rows = rows[rows["model"].astype(str).str.startswith("torchvision:")]
-    alpha = rows.set_index("model")["value"].sort_values(ascending=False)
+    alpha = single(rows, "model").set_index("model")["value"].sort_values(ascending=False)
     if alpha.empty:
         raise NotTestedError(NEED_FILES["fig2"])
     found = ", ".join(f"{str(name).removeprefix('torchvision:')} {value:.2f}" for name, value in alpha.items())
