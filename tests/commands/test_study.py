@@ -14,6 +14,8 @@ from command_line import run
 from eigencode.commands.results import filtered, grouped
 from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load, to_yaml
+from eigencode.studies.reading import ROW
+from eigencode.studies.running import CellRecord
 
 
 @pytest.fixture(scope="module")
@@ -270,13 +272,31 @@ def test_bad_input_is_one_sentence(capsys, words, status, message, tmp_path, mon
 
 def test_results_refuse_what_is_not_there(capsys, store):
     for words, message in (
-        (["--where", "colour=red"], "--where takes column=value; got 'colour=red'."),
+        (["--where", "colour=red"], "--where: there is no column 'colour'."),
         (["--group", "colour"], "--group: there is no column 'colour'."),
         (["--export", "x.xls"], "--export must be a .csv or .parquet file; got x.xls."),
     ):
         status, out, err = run(capsys, *smoke(store, "results", "jiang2020.fig6", *words))
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert message in err
+
+
+def test_a_report_holds_its_study_and_a_refusal_tells_other_scales(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ntitle: ''\nblocks:\n- plan: {training: {epochs: 1, batch_size: 90}, reading: {ranks: [2, 10], count: 90}}\n"
+    )
+    status, _, err = run(capsys, "reproduce", "mine.yaml", "--store", "mine.sqlite", "--out", "mine")
+    assert status == 0, err
+    written = (tmp_path / "mine" / "report.md").read_text()
+    for row in ("| `training.epochs` | 1 |", "| `training.batch_size` | 90 |", "| `member.learning_rate` | 0.0001 |"):
+        assert row in written
+    assert from_yaml(tmp_path / "mine" / "study.yaml").cells() == from_yaml(tmp_path / "mine.yaml").cells()
+    plan = load("demo", "quick").cells()[0]
+    Store("demo.sqlite").save([CellRecord(plan, pd.DataFrame([("", "held_out", 0.0, 1, "accuracy", 1.0)], columns=ROW))])
+    status, _, err = run(capsys, "results", "demo", "--scale", "paper", "--store", "demo.sqlite", "--set", "training.epochs=9")
+    assert status == 1
+    assert re.search(r"It has 1 of \d+ cells of --scale paper and .*--scale quick\. Run it with: ", err), err
 
 
 def test_failures_are_told_by_all_who_look(capsys, tmp_path, monkeypatch):

@@ -482,7 +482,7 @@ def test_results_under_perturbations_are_means_over_seeds(tmp_path):
     tables = perturbed_tables(evidence(mlps(), tmp_path))
     assert list(tables) == ["Accuracy"]
     table = tables["Accuracy"]
-    shown = ["fgsm 0.01", "fgsm 0.05", "fgsm 0.15", "pgd 0.01", "pgd 0.05", "pgd 0.15"]
+    shown = [f"{kind} {strength}" for kind in ("fgsm", "pgd") for strength in (0.01, 0.03, 0.05, 0.1, 0.15)]
     assert list(table) == ["beta", "target", *shown]
     assert table["target"].tolist()[:3] == ["–", "0.6", "1"]
     assert table["fgsm 0.05"].iloc[0] == "0.700 ± 0.000"
@@ -496,6 +496,20 @@ def test_results_of_two_data_sets_are_told_apart(tmp_path):
     table = tables["Accuracy"]
     assert list(table)[:4] == ["data", "epochs", "beta", "target"]
     assert table["data"].value_counts().to_dict() == {"mnist": 11, "cifar10": 11}
+
+
+def test_of_many_strengths_those_of_all_networks_are_told(tmp_path):
+    def attacked(seed, strengths):
+        rows = [("tanh1", "held_out", 0.0, 50, "accuracy", 0.9)]
+        rows += [("", "pgd", strength, 50, "accuracy", 0.5) for strength in strengths]
+        plan = with_field(load("gerum2022.fig2").blocks[0].plan, "member.seed", seed)
+        return CellRecord(plan, pd.DataFrame(rows, columns=ROW))
+
+    every = [number / 100 for number in range(1, 20)]
+    (table,) = perturbed_tables(evidence([attacked(0, every)], tmp_path / "one")).values()
+    assert list(table) == [f"pgd {number / 100:g}" for number in range(1, 20, 2)]
+    (table,) = perturbed_tables(evidence([attacked(0, every), attacked(1, [0.05, 0.1])], tmp_path / "two")).values()
+    assert list(table) == ["pgd 0.05", "pgd 0.1"]
 
 
 def mixed(records, tmp_path, name):

@@ -11,7 +11,7 @@ from eigencode.studies import (
     shrunk,
 )
 from eigencode.studies import load as load_study
-from eigencode.studies.judging import claims_of, figures_of
+from eigencode.studies.judging import claims_of, figures_of, part
 from eigencode.studies.papers import PAPERS
 from eigencode.studies.study import MADE
 
@@ -30,12 +30,14 @@ def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
     assert (summary.failed, summary.unstarted, summary.finished) == ({}, {}, len(study.cells()))
     found = Evidence(store, study.cells())
     assert set(found.rows["perturbation"]) == {"training", "held_out", "unperturbed"} | READ[name]
-    needing_files = {"schaeffer2020.fig2"}
+    needing_files = {"schaeffer2020.fig2", "schaeffer2020.released"}
     for figure in figures_of(study):
-        assert (draw(figure, found) is None) == (figure in needing_files), figure
+        own = part(study, found, figure.partition(".")[2])
+        assert (draw(figure, own) is None) == (figure in needing_files), figure
     assert all(claim.judged(found).found for claim in claims_of(study))
     steeper = found.over((2, 5))
     no_spectrum = {"gerum2022.fig2d", "jiang2020.stimuli"}
     for figure in figures_of(study):
-        assert (draw(figure, steeper) is None) == (figure in needing_files | no_spectrum), figure
+        own = part(study, steeper, figure.partition(".")[2])
+        assert (draw(figure, own) is None) == (figure in needing_files | no_spectrum), figure
     assert all(claim.judged(steeper).found for claim in claims_of(study))

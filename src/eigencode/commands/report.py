@@ -17,7 +17,7 @@ from eigencode.errors import DataError, UsageError
 from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.power_law import Ranks
-from eigencode.studies import Evidence, Store, Study
+from eigencode.studies import Evidence, Store, Study, to_yaml
 from eigencode.studies.judging import cells_identity, claims_of, figures_of, mixture, part, study_record
 from eigencode.studies.refitting import window_name
 from eigencode.studies.scheduling import outdated
@@ -61,6 +61,7 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
         cells.to_csv(partial / "cells.csv", index=False)
+        (partial / "study.yaml").write_text(to_yaml(study), encoding="utf-8")
         (partial / "report.md").write_text(render_markdown("study", record=record, rows=cells, **tables), encoding="utf-8")
 
     written = write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)

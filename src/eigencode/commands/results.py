@@ -60,8 +60,11 @@ def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     """
     for word in split_words(where, "--where"):
         name, equals, text = word.partition("=")
-        if not equals or name not in rows:
-            raise UsageError(f"--where takes column=value; got {word!r}. Columns are {', '.join(list[Any](rows))}.")
+        columns = f"Columns are {', '.join(list[Any](rows))}."
+        if not equals:
+            raise UsageError(f"--where takes column=value; got {word!r}. {columns}")
+        if name not in rows:
+            raise UsageError(f"--where: there is no column {name!r}. {columns}")
         column, chosen = rows[name], pd.Series(False, index=rows.index)
         for value in text.split(","):
             equal = _equal(column, value)

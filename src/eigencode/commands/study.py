@@ -35,7 +35,7 @@ from eigencode.studies import (
 from eigencode.studies.engines import Engine
 from eigencode.studies.estimating import estimated
 from eigencode.studies.files import to_yaml
-from eigencode.studies.papers import PAPERS
+from eigencode.studies.papers import PAPERS, SCALES, as_they_come
 from eigencode.studies.scheduling import Group, Summary, outdated
 
 
@@ -184,7 +184,19 @@ def refuse_none(evidence: Evidence, config: StudyChoice, study: Study, store: St
     if reasons := _reasons(study, store):
         told = "; ".join(f"{count} failed: {reason.rstrip('.')}" for reason, count in reasons.items())
         raise StudyError(f"no cell of {what}: {told}. Try again with: {command} --retry")
-    raise StudyError(f"no cell of {what}. Run it with: {command}")
+    raise StudyError(f"no cell of {what}. {_at_other_scales(study, store)}Run it with: {command}")
+
+
+def _at_other_scales(study: Study, store: Store) -> str:
+    """In words, what the store has of a paper's study at its scales."""
+    if not as_they_come(study):
+        return ""
+    there, found = set(store.finished()), []
+    for scale in SCALES:
+        cells = {plan.identity for plan in load(study.name, scale).cells()}
+        if own := len(cells & there):
+            found.append(f"{own} of {len(cells)} cells of --scale {scale}")
+    return f"It has {' and '.join(found)}. " if found else ""
 
 
 def say_failed(study: Study, store: Store, then: str = "") -> None:

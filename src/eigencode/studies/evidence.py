@@ -218,7 +218,8 @@ def _varied(plans: Sequence[Plan], disputed: set[str]) -> dict[str, dict[str, An
 
     def values_of(plan: Plan) -> dict[str, Any]:
         ways = [told.way for told in plan.reading.perturbations if told.kind in disputed]
-        return flat(asdict(plan)) | {"reading.ranks": window_name(plan.reading.ranks), _HOW: "; ".join(ways) or None}
+        own = flat(asdict(plan)) | {_HOW: "; ".join(ways) or None}
+        return own | {name: window_name(value) for name, value in own.items() if name.endswith(".ranks") and value}
 
     values = {plan.identity: values_of(plan) for plan in plans}
     names = sorted({name for own in values.values() for name in own})

@@ -17,14 +17,35 @@ _MANY = 8
 """Values of a field that are told one by one."""
 
 _FEW = 4
-"""Strengths of a perturbation that are all told in a table of results."""
+"""Kinds of a setting that are all told in the table of settings."""
+
+_STRENGTHS = 10
+"""Strengths of a perturbation that are told in a table of results; of more, every second, or third."""
+
+_TELLING = (
+    "network.model",
+    "images.data",
+    "training.epochs",
+    "training.batch_size",
+    "training.optimizer",
+    "member.learning_rate",
+    "reading.layers",
+    "reading.ranks",
+    "reading.count",
+)
 
 _WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 
 
 def settings_of(study: Study) -> list[dict[str, str]]:
-    """Fields whose source the study names, and those that are not as a paper's study has them: field, here, source."""
+    """Fields whose source the study names, and those that are not as a paper's study has them: field, here, source.
+
+    Of a study that names no sources, the fields that decide most, and all that have not their default.
+    """
     plans = study.cells()
+    if not study.sources:
+        own = list(dict.fromkeys([*_TELLING, *_differing(plans, [Plan()])]))
+        return [{"field": name, "here": _values(name, plans), "source": "as the study has it"} for name in own]
     shipped = [each.cells() for each in as_they_come(study)] if study.scale == "own" else []
     differing = min((_differing(plans, others) for others in shipped), key=len, default=[])
     told = {name: [own for own in differing if f"{own}.".startswith(f"{name}.")] for name in study.sources}
@@ -119,7 +140,7 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """Accuracy and exponent under each perturbation, like ``results_table``; of many strengths the first, middle and last."""
+    """Accuracy and exponent under each perturbation, like ``results_table``; of more than ten strengths every second or so."""
     found = {}
     for title, quantity in (("Accuracy", "accuracy"), ("Exponent α", "alpha")):
         rows = evidence.select(quantity)
@@ -139,14 +160,14 @@ def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
 
 
 def _few(rows: pd.DataFrame) -> list[float]:
-    """Strengths that all networks have, if they have some in common; of many, the first, middle and last."""
+    """Strengths that all networks have, if they have some in common; of many, every second or so."""
     each = [set(own) for _, own in rows.groupby("network")["strength"]]
     strengths = sorted(set.intersection(*each) or set.union(*each))
-    return strengths if len(strengths) <= _FEW else [strengths[0], strengths[len(strengths) // 2], strengths[-1]]
+    return strengths[:: -(-len(strengths) // _STRENGTHS)]
 
 
 def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    varied = _varied(evidence.cells)
+    varied = [name for name in _varied(evidence.cells) if name != "reading.ranks" or not evidence.ranks]
     parts = []
     for column, rows in columns.items():
         rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
@@ -164,10 +185,16 @@ def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFra
 
 
 def _varied(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[str]:
-    """Columns that tell kinds of cells apart, and those that are always told."""
+    """Columns that tell kinds of cells apart, and those that are always told.
+
+    Other fields by their dotted names are left out where they follow from these, such as a batch size of each model.
+    """
     left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
     names = [str(name) for name in cells if name not in left_out]
-    return [name for name in names if cells[name].nunique(dropna=False) > 1 or name in always]
+    told = [name for name in names if cells[name].nunique(dropna=False) > 1 or name in always]
+    plain = [name for name in told if "." not in name]
+    kinds = cells.groupby(plain, dropna=False) if plain else None
+    return [name for name in told if name in plain or kinds is None or (kinds[name].nunique(dropna=False) > 1).any()]
 
 
 def _shown(value: Any) -> str:

@@ -83,10 +83,11 @@ def _gerum_every_strength(evidence: Evidence) -> Figure | None:
             panel.tick_params(labelsize=7)
         for panel in panels[len(chosen) :]:
             panel.remove()
-        panels[0].set_ylabel(title, fontsize=7)
+        panels[0].set_ylabel(f"{title}\naccuracy", fontsize=7)
     for panel in grid[-1]:
         panel.set_xlabel("exponent α", fontsize=7)
     grid[0][0].legend(fontsize=6, frameon=False)
+    figure.suptitle(f"dots: networks, lines: means over seeds; {_ALPHA[evidence.coded_on]}", fontsize=8)
     return figure
 
 
