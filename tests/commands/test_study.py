@@ -232,6 +232,7 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
         (["study", "run", "mine.yaml"], 1, "mine.yaml cannot be read (No such file or directory). Check the path."),
         (["study", "run", "jiang2020.fig6", "--set", "training.epoch=3"], 1, "--set: a study has no field 'epoch' here"),
         (["study", "run", "jiang2020.fig6", "--set", "seeds=0"], 1, "the grid has no cells"),
+        (["study", "plan", "demo", "--set", "training.epochs=1,2"], 1, "For several: grid.training.epochs=1,2"),
         (["study", "show", "demo", "--set", "grid.member.target="], 1, "--set takes field=value"),
         (["study", "show", "demo", "--set", "member.target=foo"], 1, "expected a number or layers and their numbers; got foo"),
         (["study", "plan", "demo", "--set", "reading.ranks=[30,2]"], 1, "reading: `ranks` must start at 1 or above and hold at"),

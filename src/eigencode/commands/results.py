@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from eigencode.errors import UsageError
 from eigencode.reports import print_rows
 from eigencode.studies import Evidence, Store
 from eigencode.studies.files import split_words
+from eigencode.studies.tables import varied_columns
 
 _SHOWN = 40
 
@@ -43,6 +45,9 @@ def run(config: ResultsConfig) -> None:
         values: list[dict[Any, Any]] = json.loads(table.to_json(orient="records"))
         print(json.dumps(values, indent=2))
         return
+    follow = {name for name in table if "." in str(name)} - set(varied_columns(evidence.cells))
+    hidden: set[Any] = {"cell", "network", *follow} - set(_names(config.group))
+    table = table.drop(columns=[name for name in table if name in hidden])
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
     shown = table.drop(columns=constant).head(_SHOWN).map(_text)
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
@@ -89,7 +94,9 @@ def _equal(column: pd.Series, text: str) -> pd.Series:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 def averaged_over(rows: pd.DataFrame, group: str) -> str:

@@ -91,6 +91,8 @@ def overridden(study: Study, words: str) -> Study:
             elif name.startswith("grid."):
                 block["grid"][name.removeprefix("grid.")] = _values(value)
             else:
+                if isinstance(value, str) and "," in value and isinstance(field_of(block["plan"], name), (int, float)):
+                    raise StudyError(f"--set: {name} takes one value; got {text}. For several: grid.{name}={text}")
                 _put(block["plan"], name, value)
                 block["grid"].pop(name, None)
     changed = _checked({**dataclasses.asdict(study), "scale": "own", "blocks": blocks}, "--set")

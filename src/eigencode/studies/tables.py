@@ -123,7 +123,7 @@ def _told(value: Any, outer: str = "") -> str:
 
 def cells_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
-    cells, varied = evidence.cells, _varied(evidence.cells, ("model", "data", "epochs"))
+    cells, varied = evidence.cells, varied_columns(evidence.cells, ("model", "data", "epochs"))
     if cells.empty:
         return pd.DataFrame(columns=[*varied, "seeds", "seconds each"])
     cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))
@@ -167,7 +167,7 @@ def _few(rows: pd.DataFrame) -> list[float]:
 
 
 def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    varied = [name for name in _varied(evidence.cells) if name != "reading.ranks" or not evidence.ranks]
+    varied = [name for name in varied_columns(evidence.cells) if name != "reading.ranks" or not evidence.ranks]
     parts = []
     for column, rows in columns.items():
         rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
@@ -184,7 +184,7 @@ def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFra
     return table.iloc[np.lexsort((places, kinds))].reset_index(drop=True).map(_shown)
 
 
-def _varied(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[str]:
+def varied_columns(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[str]:
     """Columns that tell kinds of cells apart, and those that are always told.
 
     Other fields by their dotted names are left out where they follow from these, such as a batch size of each model.
