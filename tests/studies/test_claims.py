@@ -13,11 +13,11 @@ from eigencode.studies import Block, Evidence, Store, Study, load
 from eigencode.studies.claims import Claim, Published, interval, rank_correlation
 from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import NotTestedError
-from eigencode.studies.judging import mixture, study_record
+from eigencode.studies.judging import claims_of, figures_of, mixture, part, published_of, study_record
 from eigencode.studies.papers import gerum2022_claims, jiang2020_claims, schaeffer2020_claims
 from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
-from eigencode.studies.study import MADE, with_field
+from eigencode.studies.study import MADE, Perturbed, with_field
 from eigencode.studies.tables import perturbed_tables
 
 
@@ -534,7 +534,7 @@ def test_networks_that_differ_in_more_than_the_papers_are_not_averaged(name, bas
     assert mixture(study, found) == ""
     others = [CellRecord(with_field(record.plan, field, value), record.rows) for record in records[:3]]
     study, found = mixed([*records, *others], tmp_path / "mixed", name)
-    column = field if "." in field and field not in ("training.epochs", "images.data") else field.partition(".")[2]
+    column = field if field not in ("training.epochs", "images.data") else field.partition(".")[2]
     assert mixture(study, found).endswith(f"; these differ in {column}")
     record = study_record(study, found, configuration={"name": name, "scale": "own", "set": ""})
     assert {claim["verdict"] for claim in record["claims"]} == {"not tested"}
@@ -560,7 +560,85 @@ def test_attacks_in_two_ways_are_told_apart(tmp_path):
     clean = found.select("accuracy", perturbation="held_out")
     assert len(clean) == len(records)  # each network once
     attacked = found.select("accuracy", perturbation="pgd", strength=0.05)
-    assert set(attacked["reading.perturbations"]) == {"fgsm, count 2000; pgd, count 2000", "fgsm, all images; pgd, all images"}
+    assert attacked["reading.perturbations"].value_counts().to_dict() == {"count 2000": 45, "all images": 45}
     assert len(attacked) == 2 * len(records)
     table = perturbed_tables(found)["Accuracy"]
     assert len(table) == 2 * 15
+
+
+def test_what_is_said_of_attacks_in_two_ways_is_of_the_cell_that_made_them(tmp_path):
+    """Of PGD that is weaker than FGSM in few steps, and not in many."""
+    records = mlps()[:2]
+    for record in records:
+        record.rows.loc[record.rows["perturbation"] == "pgd", "value"] += 0.05
+    few = attacked_by(records, steps=4)
+    for record in few:
+        record.rows.loc[record.rows["perturbation"] == "pgd", "value"] += 0.3
+    both = [*few, *attacked_by(records)]
+    found = doubts(evidence(both, tmp_path), [record.plan for record in both])
+    assert {each["attack"] for each in found if each["flag"] == "weaker_than_fgsm"} == {
+        f"pgd {strength:g}" for strength in (0.01, 0.03, 0.05, 0.1, 0.15)
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "way"),
+    [
+        (Perturbed("pgd", (0.1,)), "by default"),
+        (Perturbed("pgd", (0.2, 0.1), steps=40, step_size=0.01), "by default"),
+        (Perturbed("pgd", (0.1,), norm="l2", step_size=0.01), "l2, step_size 0.01"),
+        (Perturbed("pgd", (0.1,), spectra=False), "all images"),
+        (Perturbed("robust", (0.1,), steps=1000), "by default"),
+        (Perturbed("robust", (0.1,), steps=100, count=9), "count 9, steps 100"),
+    ],
+)
+def test_ways_of_perturbing_in_words(told, way):
+    assert told.way == way
+
+
+def test_baselines_of_two_trainings_are_told_apart(tmp_path):
+    """Their targets play no part, and so tell nothing apart."""
+    records = mlps()
+    others = []
+    for record in records[::15]:
+        plan = with_field(with_field(record.plan, "training.batch_size", 100), "member.target", 2.0)
+        others.append(CellRecord(plan, record.rows.assign(value=record.rows["value"] - 0.3)))
+    study, found = mixed([*records, *others], tmp_path, "gerum2022.fig2")
+    assert mixture(study, found).endswith("; these differ in training.batch_size")
+    table = perturbed_tables(found)["Accuracy"]
+    assert table[table["beta"] == "0"]["training.batch_size"].tolist() == ["100", "2500"]
+
+
+def test_one_kind_of_network_has_one_setting(tmp_path):
+    """Strong networks that were trained otherwise are not compared with weak ones."""
+    records = []
+    for record in mlps():
+        size = 100 if record.plan.member.strength == 1 else 2500
+        records.append(CellRecord(with_field(record.plan, "training.batch_size", size), record.rows))
+    study, found = mixed(records, tmp_path, "gerum2022.fig2")
+    assert mixture(study, found).endswith("; these differ in training.batch_size")
+
+
+def test_fitted_again_a_network_that_was_read_over_two_windows_is_there_once(tmp_path):
+    records = mlps()
+    narrow = [CellRecord(with_field(record.plan, "reading.ranks", (2, 9)), record.rows, record.spectra) for record in records]
+    found = evidence([*records, *narrow], tmp_path)
+    assert len(found.select("accuracy", perturbation="held_out")) == 2 * len(records)
+    again = found.over((3, 30))
+    assert len(again.select("accuracy", perturbation="held_out")) == len(records)
+    assert "reading.ranks" not in again.rows
+
+
+@pytest.mark.parametrize("scale", ["paper", "cpu", "quick"])
+@pytest.mark.parametrize("paper", ["jiang2020", "gerum2022", "schaeffer2020", "demo"])
+def test_no_shipped_study_mixes_networks(paper, scale, tmp_path):
+    rows = pd.DataFrame([("", "held_out", 0.0, 1, "accuracy", 1.0)], columns=ROW)
+    for name in [paper, *figures_of(load(paper, scale))]:
+        study = load(name if name.partition(".")[2] not in ("spectra", "outcome") else paper, scale)
+        store = Store(tmp_path / f"{name}.sqlite")
+        store.save([CellRecord(plan, rows) for plan in study.cells()])
+        found = Evidence(store, study.cells())
+        parts = [(claim.figure, *claim.also) for claim in claims_of(study)]
+        parts += [(each.figure,) for each in published_of(study)]
+        parts += [(each.partition(".")[2],) for each in figures_of(study)]
+        assert [figures for figures in parts if mixture(study, part(study, found, *figures))] == []

@@ -76,8 +76,8 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
         print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
-    if undrawn:
-        print(f"Not drawn: {'; '.join(undrawn)}.", file=sys.stderr)
+    for each in undrawn:
+        print(f"Not drawn: {each}.", file=sys.stderr)
     for row in record["doubts"]:
         print(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}", file=sys.stderr)
     print(f"Report: {written}", file=sys.stderr)

@@ -191,12 +191,14 @@ def _at_other_scales(study: Study, store: Store) -> str:
     """In words, what the store has of a paper's study at its scales."""
     if not as_they_come(study):
         return ""
-    there, found = set(store.finished()), []
-    for scale in SCALES:
-        cells = {plan.identity for plan in load(study.name, scale).cells()}
+    shipped = {f"--scale {scale}": load(study.name, scale) for scale in SCALES}
+    shipped["--smoke"] = shrunk(shipped["--scale cpu"])
+    there, found = set(store.finished()), dict[frozenset[str], str]()
+    for words, other in shipped.items():
+        cells = frozenset(plan.identity for plan in other.cells())
         if own := len(cells & there):
-            found.append(f"{own} of {len(cells)} cells of --scale {scale}")
-    return f"It has {' and '.join(found)}. " if found else ""
+            found.setdefault(cells, f"{own} of {len(cells)} cells of {words}")
+    return f"It has {' and '.join(found.values())}. " if found else ""
 
 
 def say_failed(study: Study, store: Store, then: str = "") -> None:

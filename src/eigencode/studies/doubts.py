@@ -7,12 +7,11 @@ from typing import Any
 
 from eigencode.attacks.reliability import FLAGS
 from eigencode.studies.evidence import Evidence
-from eigencode.studies.study import Perturbed, Plan
+from eigencode.studies.study import LINF_STEP, Perturbed, Plan
 
 _MORE = 0.01
 """Accuracy by which an attack must be weaker than FGSM before it is told: a few images are chance."""
 
-_STEP = 0.01
 """Default length of a step of pgd, linf."""
 
 
@@ -45,7 +44,7 @@ def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
                 if _out_of_reach(told, strength):
                     raised.setdefault((name, "budget_out_of_reach"), set()).add(plan.network_identity)
                 on_the_same = (told.norm, told.count, told.spectra, strength) in fgsm
-                if on_the_same and gaps.get((plan.network_identity, strength), 0.0) > _MORE:
+                if on_the_same and gaps.get((plan.identity, strength), 0.0) > _MORE:
                     raised.setdefault((name, "weaker_than_fgsm"), set()).add(plan.network_identity)
     return [
         {"attack": name, "flag": flag, "networks": f"{len(networks)} of {len(attacked[name])}", **vars(FLAGS[flag])}
@@ -54,14 +53,15 @@ def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
 
 
 def _out_of_reach(told: Perturbed, strength: float) -> bool:
-    step = told.step_size if told.step_size is not None or told.norm == "l2" else _STEP
+    step = told.step_size if told.step_size is not None or told.norm == "l2" else LINF_STEP
     return step is not None and told.n_steps * step < strength * (1 - 1e-9)
 
 
 def _gaps(evidence: Evidence) -> dict[Any, float]:
-    """(Network, strength) -> accuracy under PGD minus that under FGSM."""
-    rows = evidence.select("accuracy", perturbation=["pgd", "fgsm"])
-    table = rows.pivot_table(index=["network", "strength"], columns="perturbation", values="value").dropna()
+    """(Cell, strength) -> accuracy under PGD minus that under FGSM."""
+    rows = evidence.of_each_cell("accuracy")
+    rows = rows[rows["perturbation"].isin(["pgd", "fgsm"])]
+    table = rows.pivot_table(index=["cell", "strength"], columns="perturbation", values="value").dropna()
     if not {"pgd", "fgsm"} <= set(table):
         return {}
     return dict((table["pgd"] - table["fgsm"]).items())

@@ -46,8 +46,8 @@ class Evidence:
     def __init__(self, store: Store, plans: Sequence[Plan]) -> None:
         found = store.cells([plan.identity for plan in plans])
         found = found[found["error"].isna()]
-        self._disputed = _disputed(plans)
-        varied = _varied(plans, self._disputed)
+        self._ways = _disputed(plans)
+        varied = _varied(plans, self._ways)
         told = [
             {"cell": row["id"], **varied[row["id"]], **{name: row[name] for name in _ABOUT}} for row in found.to_dict("records")
         ]
@@ -108,6 +108,7 @@ class Evidence:
             return self._as_read
         other = copy.copy(self._as_read)
         other._results, unreached = refitted(other._results, self._kept, ranks)
+        other.cells = other.cells.drop(columns="reading.ranks", errors="ignore")
         other.rows = other._joined(other._results, _KEYS[1:-1])
         other.ranks, other.coded_on, other._fits = window, "unperturbed", (window, weights)
         other.window = window_name(ranks)
@@ -119,7 +120,8 @@ class Evidence:
         """With the cells' fields; a network that was read in several cells is there once."""
         joined = table.merge(self.cells.drop(columns=list(_ABOUT)), on="cell", how="left")
         if _HOW in joined:
-            joined[_HOW] = joined[_HOW].where(joined["perturbation"].isin(self._disputed))
+            each = zip(joined["cell"], joined["perturbation"], joined["strength"], strict=True)
+            joined[_HOW] = [self._ways.get(entry) for entry in each]
         ways = [name for name in _READ_SO if name in joined]
         return joined.drop_duplicates(["network", *ways, *keys], ignore_index=True)
 
@@ -150,11 +152,15 @@ class Evidence:
             rows = rows[rows[name].isin(list(wanted))]
         return rows if every_epoch else rows[rows["epoch"] == rows["network"].map(self._last_epochs)]
 
-    def differing(self, axes: Sequence[str]) -> list[str]:
-        """Columns in which networks differ that are one kind of network by these columns, whatever their seeds."""
+    def of_each_cell(self, quantity: str) -> pd.DataFrame:
+        """Rows of a quantity as every cell has read it, also where a network was read in several."""
+        return self._results[self._results["quantity"] == quantity]
+
+    def differing(self, axes: Sequence[str], kinds: Sequence[str]) -> list[str]:
+        """Columns, beside these axes and seeds, in which networks differ that are of one kind by some of the axes."""
         others = [str(name) for name in self.cells if name not in ("cell", "network", "seed", *axes, *_ABOUT)]
-        kinds = self.cells.groupby(list(axes), dropna=False)
-        return [name for name in others if (kinds[name].nunique(dropna=name == _HOW) > 1).any()]
+        grouped = self.cells.assign(_all=0).groupby(["_all", *kinds], dropna=False)
+        return [name for name in others if (grouped[name].nunique(dropna=name == _HOW) > 1).any()]
 
     def with_alpha(self, rows: pd.DataFrame, perturbation: str) -> pd.DataFrame:
         """Rows with a column alpha, their network's exponent under a condition.
@@ -204,21 +210,29 @@ def single(rows: pd.DataFrame, *entry: str) -> pd.DataFrame:
     return rows
 
 
-def _disputed(plans: Sequence[Plan]) -> set[str]:
-    """Kinds of perturbations that not all plans do in the same way with the same strength."""
-    ways: dict[tuple[str, float], set[str]] = {}
-    for told in (told for plan in plans for told in plan.reading.perturbations):
-        for strength in told.strengths:
-            ways.setdefault((told.kind, strength), set()).add(told.way)
-    return {kind for (kind, _strength), found in ways.items() if len(found) > 1}
+def _disputed(plans: Sequence[Plan]) -> dict[tuple[str, str, float], str]:
+    """(Identity, kind, strength) of perturbations that not all plans do in the same way -> that way in words."""
+    ways: dict[tuple[str, float], dict[str, str]] = {}
+    for plan in plans:
+        for told in plan.reading.perturbations:
+            for strength in told.strengths:
+                ways.setdefault((told.kind, strength), {})[plan.identity] = told.way
+    return {
+        (identity, kind, strength): way
+        for (kind, strength), own in ways.items()
+        if len(set(own.values())) > 1
+        for identity, way in own.items()
+    }
 
 
-def _varied(plans: Sequence[Plan], disputed: set[str]) -> dict[str, dict[str, Any]]:
+def _varied(plans: Sequence[Plan], ways: dict[tuple[str, str, float], str]) -> dict[str, dict[str, Any]]:
     """Identity -> named fields, and by their dotted names those others that are not the same in all plans."""
+    told: dict[str, set[str]] = {}
+    for (identity, kind, _strength), way in ways.items():
+        told.setdefault(identity, set()).add(f"{kind}: {way}")
 
     def values_of(plan: Plan) -> dict[str, Any]:
-        ways = [told.way for told in plan.reading.perturbations if told.kind in disputed]
-        own = flat(asdict(plan)) | {_HOW: "; ".join(ways) or None}
+        own = flat(asdict(plan)) | {_HOW: "; ".join(sorted(told.get(plan.identity, ()))) or None}
         return own | {name: window_name(value) for name, value in own.items() if name.endswith(".ranks") and value}
 
     values = {plan.identity: values_of(plan) for plan in plans}

@@ -126,13 +126,13 @@ def _compared(published: Published, study: Study, evidence: Evidence) -> dict[st
 def mixture(study: Study, evidence: Evidence) -> str:
     """What a paper's claims and figures need where networks differ in more than the paper's do; empty where they do not.
 
-    They average over all networks that differ in nothing that the paper varies.
+    They average over all networks that differ in nothing that the paper varies, and compare those that do.
     """
     name = study.name.partition(".")[0]
     if name not in PAPERS or evidence.cells.empty:
         return ""
     axes = paper(name).axes
-    differing = evidence.differing(axes)
+    differing = evidence.differing(axes, paper(name).kinds)
     return f"networks that differ in {', '.join((*axes, 'seed'))} alone; these differ in {', '.join(differing)}" * bool(differing)
 
 

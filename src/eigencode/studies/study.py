@@ -59,6 +59,10 @@ class Images:
     size: int | None = None
 
 
+LINF_STEP = 0.01
+"""Length of a step of pgd within linf that is not told, input units."""
+
+
 @dataclass(frozen=True)
 class Perturbed:
     """What is done to test images, or to the input of single layers, and what is read then.
@@ -113,15 +117,17 @@ class Perturbed:
 
     @property
     def way(self) -> str:
-        """What is done whatever the strength, in words: the kind, and what is not its default."""
-        told = [name for name in ("norm", "count", "steps", "step_size", "data") if getattr(self, name) != _DEFAULTS[name]]
-        words = [f"{name} {getattr(self, name)}" for name in told]
-        if self.count is None and not self.spectra:
-            words.append("all images")
-        return ", ".join([self.kind, *words])
-
-
-_DEFAULTS = {item.name: item.default for item in fields(Perturbed)}
+        """What is done whatever the kind and the strength, in words: what is not the default."""
+        usual_step = LINF_STEP if self.norm == "linf" else None
+        told = {
+            self.norm: self.norm != "linf",
+            f"count {self.count}": self.count is not None,
+            "all images": self.count is None and not self.spectra,
+            f"steps {self.n_steps}": self.n_steps != replace(self, steps=None).n_steps,
+            f"step_size {self.step_size}": self.step_size not in (None, usual_step),
+            str(self.data): self.data is not None,
+        }
+        return ", ".join(words for words, said in told.items() if said) or "by default"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ _FEW = 4
 """Kinds of a setting that are all told in the table of settings."""
 
 _STRENGTHS = 10
-"""Strengths of a perturbation that are told in a table of results; of more, every second, or third."""
+"""Strengths of a perturbation that are told in a table of results."""
 
 _TELLING = (
     "network.model",
@@ -140,7 +140,7 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """Accuracy and exponent under each perturbation, like ``results_table``; of more than ten strengths every second or so."""
+    """Accuracy and exponent under each perturbation, like ``results_table``; of more than ten strengths ten."""
     found = {}
     for title, quantity in (("Accuracy", "accuracy"), ("Exponent α", "alpha")):
         rows = evidence.select(quantity)
@@ -160,14 +160,15 @@ def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
 
 
 def _few(rows: pd.DataFrame) -> list[float]:
-    """Strengths that all networks have, if they have some in common; of many, every second or so."""
+    """Strengths that all networks have, if they have some in common; of many, ten from the first to the last."""
     each = [set(own) for _, own in rows.groupby("network")["strength"]]
     strengths = sorted(set.intersection(*each) or set.union(*each))
-    return strengths[:: -(-len(strengths) // _STRENGTHS)]
+    places = np.linspace(0, len(strengths) - 1, min(len(strengths), _STRENGTHS)).round().astype(int)
+    return [strengths[place] for place in places]
 
 
 def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    varied = [name for name in varied_columns(evidence.cells) if name != "reading.ranks" or not evidence.ranks]
+    varied = varied_columns(evidence.cells)
     parts = []
     for column, rows in columns.items():
         rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))
@@ -181,7 +182,8 @@ def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFra
     read = evidence.rows.loc[evidence.rows["perturbation"] == "unperturbed", "layer"]
     places = table["layer"].map({layer: place for place, layer in enumerate(dict.fromkeys(read))})  # along the network
     kinds = table.groupby(varied, dropna=False, sort=False).ngroup() if varied else np.zeros(len(table))
-    return table.iloc[np.lexsort((places, kinds))].reset_index(drop=True).map(_shown)
+    empty = [name for name in varied if table[name].isna().all()]
+    return table.iloc[np.lexsort((places, kinds))].drop(columns=empty).reset_index(drop=True).map(_shown)
 
 
 def varied_columns(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[str]:
@@ -191,6 +193,7 @@ def varied_columns(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[st
     """
     left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
     names = [str(name) for name in cells if name not in left_out]
+    cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))  # of a network without the penalty it says nothing
     told = [name for name in names if cells[name].nunique(dropna=False) > 1 or name in always]
     plain = [name for name in told if "." not in name]
     kinds = cells.groupby(plain, dropna=False) if plain else None

@@ -98,7 +98,7 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
     if rows.empty:
         return None
     rows = single(rows, "beta", "target", "seed", "epoch")
-    betas = sorted(float(beta) for beta in rows["beta"].unique() if beta > 0)[:2]
+    betas = sorted(float(beta) for beta in rows["beta"].unique() if beta > 0)
     figure, panels = panels_of(len(betas) + 1)
     for panel, beta in zip(panels, betas, strict=False):
         groups = list(rows[rows["beta"] == beta].groupby("target"))

@@ -24,6 +24,7 @@ class Paper:
         figures: Figure -> what it shows.
         sources: Dotted name of a field -> where its value is from.
         axes: Columns of results that tell its networks apart, beside their seeds.
+        kinds: Those of them by which networks may differ in other settings, too.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Paper:
     figures: dict[str, str]
     sources: dict[str, str]
     axes: tuple[str, ...]
+    kinds: tuple[str, ...]
 
     def study(self, figure: str | None, scale: str) -> Study:
         """Cells of a figure, or of all that need no files of the user's."""
@@ -62,7 +64,7 @@ def paper(name: str) -> Paper:
     module = _module(first)
     if figure and figure not in module.FIGURES:
         raise StudyError(f"{first} has no figure {figure!r}. It has {', '.join(module.FIGURES)}.")
-    return Paper(first, module.TITLE, module.FIGURES, module.SOURCES, module.AXES)
+    return Paper(first, module.TITLE, module.FIGURES, module.SOURCES, module.AXES, module.KINDS)
 
 
 def load(name: str, scale: str = "cpu") -> Study:

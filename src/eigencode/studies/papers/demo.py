@@ -13,6 +13,7 @@ FIGURES = {
 }
 
 AXES = ("beta", "target")
+KINDS: tuple[str, ...] = ()
 
 SOURCES = {
     "network.model": "chosen: Gerum's shallow MLP",

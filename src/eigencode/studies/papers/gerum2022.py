@@ -19,6 +19,7 @@ FIGURES = {
 }
 
 AXES = ("model", "data", "form", "beta", "target")
+KINDS: tuple[str, ...] = ("model", "data", "form")
 
 SOURCES = {
     "network.model": "stated: 784-2000 tanh-10; 3 x 1000 tanh; two convolutions, dense layer of 1000 (authors' code)",

@@ -19,6 +19,7 @@ FIGURES = {
 }
 
 AXES = ("width",)
+KINDS: tuple[str, ...] = ()
 
 SOURCES = {
     "network.model": "stated: fully connected ReLU layers without bias, each with its fixed Gaussian classifier, Eq. (1)",

@@ -34,6 +34,7 @@ NEED_FILES = {
 """Figures that are made from files of the user's, and by their name alone."""
 
 AXES = ("model", "trained", "covariance", "jacobian", "jacobian_kind")
+KINDS: tuple[str, ...] = ("model", "trained")
 
 SOURCES = {
     "network.model": "stated: section 7.2, conv 6 5x5, pool, conv 16 5x5, pool, 400-2000-1000-10, ReLU; Fig. 6: a ResNet-50 of "
