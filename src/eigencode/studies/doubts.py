@@ -12,8 +12,6 @@ from eigencode.studies.study import LINF_STEP, Perturbed, Plan
 _MORE = 0.01
 """Accuracy by which an attack must be weaker than FGSM before it is told: a few images are chance."""
 
-"""Default length of a step of pgd, linf."""
-
 
 def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
     """Flags of ``attacks.FLAGS`` that PGD raises: steps too short for the budget, and accuracy above FGSM's of the same budget.

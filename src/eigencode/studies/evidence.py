@@ -107,6 +107,7 @@ class Evidence:
         if self._own == {(window, weights)}:
             return self._as_read
         other = copy.copy(self._as_read)
+        vars(other).pop("spectra", None)
         other._results, unreached = refitted(other._results, self._kept, ranks)
         other.cells = other.cells.drop(columns="reading.ranks", errors="ignore")
         other.rows = other._joined(other._results, _KEYS[1:-1])

@@ -131,9 +131,11 @@ def mixture(study: Study, evidence: Evidence) -> str:
     name = study.name.partition(".")[0]
     if name not in PAPERS or evidence.cells.empty:
         return ""
-    axes = paper(name).axes
-    differing = evidence.differing(axes, paper(name).kinds)
-    return f"networks that differ in {', '.join((*axes, 'seed'))} alone; these differ in {', '.join(differing)}" * bool(differing)
+    told = paper(name)
+    differing = evidence.differing(told.axes, told.kinds)
+    if not differing:
+        return ""
+    return f"networks that differ in {', '.join((*told.axes, 'seed'))} alone; these differ in {', '.join(differing)}"
 
 
 def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) -> list[dict[str, str]]:
