@@ -36,7 +36,8 @@ def smoke(store, command, name="jiang2020", *words):
 def test_list_and_show(capsys, tmp_path):
     status, out, _ = run(capsys, "study", "list", "--json")
     assert status == 0
-    assert {"study": "jiang2020.fig5", "what": "Exponent against accuracy, layer by layer"} in json.loads(out)["rows"]
+    titles = {row["study"]: row["what"] for row in json.loads(out)["rows"]}
+    assert titles["jiang2020.fig5"] == "Exponent against accuracy, layer by layer"
     status, out, _ = run(capsys, "study", "show", "jiang2020.fig5", "--scale", "paper", "--set", "seeds=3")
     (tmp_path / "mine.yaml").write_text(out)
     assert status == 0
@@ -226,7 +227,12 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["study", "run"], 2, "name a study, such as jiang2020.fig5, or a YAML file. See them all with: eigencode study list"),
+        (
+            ["results", "--store", "my store.sqlite"],
+            2,
+            "name a study, such as jiang2020.fig5, or a YAML file. See them all, and what the store has of them, with: "
+            "eigencode study list --store 'my store.sqlite'",
+        ),
         (["study", "run", "jiang1999"], 1, "No study is called 'jiang1999'. There are jiang2020"),
         (["reproduce", "jiang2020.fig99"], 1, "jiang2020 has no figure 'fig99'. It has fig2,"),
         (["study", "run", "mine.yaml"], 1, "mine.yaml cannot be read (No such file or directory). Check the path."),

@@ -27,7 +27,6 @@ from eigencode.studies import (
     from_yaml,
     load,
     overridden,
-    paper,
     plan_groups,
     run_study,
     shrunk,
@@ -35,17 +34,18 @@ from eigencode.studies import (
 from eigencode.studies.engines import Engine
 from eigencode.studies.estimating import estimated
 from eigencode.studies.files import to_yaml
-from eigencode.studies.papers import PAPERS, SCALES, as_they_come
+from eigencode.studies.listing import kind_of, listed
+from eigencode.studies.papers import SCALES, as_they_come
 from eigencode.studies.scheduling import Group, Summary, outdated
+from eigencode.studies.store import without_password
 
 
 def run(config: StudyConfig) -> None:
     """Lists, shows, plans, runs or merges."""
     if config.action == "list":
-        listed = [
-            {"study": f"{name}.{figure}", "what": title} for name in PAPERS for figure, title in paper(name).figures.items()
-        ]
-        _print(pd.DataFrame(listed), "Studies that come with eigencode", as_json=config.json)
+        store = Store(config.store) if Store.is_there(config.store) else None
+        title = "Studies that come with eigencode, with their cells at each scale"
+        _print(listed(store), f"{title} that are finished in {store.address}" if store else title, as_json=config.json)
         return
     if config.action == "merge":
         _merge(config)
@@ -73,7 +73,10 @@ def chosen_study(config: StudyChoice) -> Study:
         UsageError: none named.
     """
     if config.name is None:
-        raise UsageError("name a study, such as jiang2020.fig5, or a YAML file. See them all with: eigencode study list")
+        command = shlex.join(["eigencode", "study", "list", "--store", without_password(config.store)])
+        raise UsageError(
+            f"name a study, such as jiang2020.fig5, or a YAML file. See them all, and what the store has of them, with: {command}"
+        )
     is_file = config.name.endswith((".yaml", ".yml"))
     study = from_yaml(Path(config.name)) if is_file else load(config.name, config.scale)
     if config.set:
@@ -240,9 +243,7 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     groups = estimated(plan_groups(study, store, **settings), data_root=config.data_root)
     kinds: dict[str, list[Group]] = {}
     for group in groups:
-        plan = group.plans[0]
-        trained = "not trained" if plan.network.weights else f"{plan.training.epochs} epochs"
-        kinds.setdefault(f"{plan.network.model} · {plan.images.data} · {trained}", []).append(group)
+        kinds.setdefault(kind_of(asdict(group.plans[0])), []).append(group)
     rows = [
         {
             "networks": kind,

@@ -83,7 +83,7 @@ class Store:
     """
 
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
-        self.address = _without_password(address)
+        self.address = without_password(address)
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
         if "://" not in self.address and Path(address).is_dir():
@@ -292,7 +292,7 @@ def _write(connection: sa.Connection, rows: _Rows, *, again: bool) -> None:
             connection.execute(table.insert(), new)
 
 
-def _without_password(address: str | Path) -> str:
+def without_password(address: str | Path) -> str:
     """The address of a store as it may be shown."""
     text = str(address)
     if "://" not in text:
