@@ -377,7 +377,9 @@ class ResultsConfig(StudyReading):
 
     Args:
         where: Conditions such as "quantity=alpha,dimension perturbation=unperturbed layer=tanh1".
-        group: Columns, separated by commas, over which mean, standard deviation and count are given.
+        group: Columns, separated by commas, by whose values mean, standard deviation and count are given.
+        against: Differences from the networks that meet these conditions, such as beta=0, of the same seed; with --group their
+            means have 95 % intervals.
         all_epochs: Rows of every epoch, not of the last alone.
         export: File to write: .csv or .parquet.
         json: Print JSON on stdout in place of the table.
@@ -387,6 +389,7 @@ class ResultsConfig(StudyReading):
 
     where: str = ""
     group: str = ""
+    against: str = ""
     all_epochs: bool = False
     export: str | None = None
     json: bool = False

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from command_line import run
-from eigencode.commands.results import filtered, grouped
+from eigencode.commands.results import compared, filtered, grouped
 from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load, to_yaml
 from eigencode.studies.reading import ROW
@@ -166,6 +167,65 @@ def test_results_say_what_they_average_over(capsys, store):
     status, _, err = run(capsys, *smoke(store, "results", "jiang2020", "--where", "quantity=alhpa"))
     assert (status, err.count("\n")) == (2, 1)
     assert "no row has quantity 'alhpa'. There are accuracy, alpha," in err
+
+
+def made_up_accuracies():
+    """Accuracies of networks with two baselines that differ, and gains that grow with the target."""
+    rows = []
+    for seed, own in enumerate([0.90, 0.80, 0.85]):
+        for data in ("mnist", "cifar10"):
+            for target, gain in ((math.nan, 0.0), (1.0, 0.01 + 0.002 * seed), (2.0, 0.02)):
+                beta = 0.0 if math.isnan(target) else 1.0
+                value = own + gain - (0.3 if data == "cifar10" else 0.0)
+                about = {"cell": f"{data}{seed}{target}", "network": f"{data}{seed}{target}", "data": data, "seed": seed}
+                where = {"layer": None, "perturbation": "held_out", "strength": 0.0, "epoch": 3, "quantity": "accuracy"}
+                rows.append({**about, **where, "value": value, "beta": beta, "target": target})
+    return pd.DataFrame(rows)
+
+
+def test_results_less_those_of_other_networks_are_paired():
+    rows, alone = compared(made_up_accuracies(), "beta=0")
+    assert (len(rows), alone) == (12, 0)
+    table = grouped(rows, "target,data", intervals=True).set_index(["target", "data"])
+    assert table["mean"].to_dict() == pytest.approx(
+        {(1.0, "mnist"): 0.012, (1.0, "cifar10"): 0.012, (2.0, "mnist"): 0.02, (2.0, "cifar10"): 0.02}
+    )
+    half = 4.302652729911275 * 0.002 / math.sqrt(3)  # Student's t of two degrees of freedom
+    assert table.loc[(1.0, "mnist"), ["low", "high", "count"]].tolist() == pytest.approx([0.012 - half, 0.012 + half, 3])
+    assert grouped(rows, "target", intervals=True)["low"].isna().all()  # six values of three seeds are not six networks
+    rows, alone = compared(made_up_accuracies(), "target=1")
+    assert (len(rows), alone) == (12, 0)  # the baselines too
+    rows, alone = compared(made_up_accuracies(), "data=mnist target=1")
+    assert rows[rows["data"] == "cifar10"].groupby("target")["value"].mean().tolist() == pytest.approx([-0.3, -0.292])
+    fewer = made_up_accuracies().query("seed > 0 or beta > 0")
+    rows, alone = compared(fewer, "beta=0")
+    assert (len(rows), alone) == (8, 4)
+    for wrong, message in {
+        "perturbation=held_out": "--against: there are no rows but those of perturbation=held_out. Name the networks to compare",
+        "beta=3": "--against: no row has beta '3'. There are 0, 1.",
+        "beta": "--against takes column=value; got 'beta'.",
+    }.items():
+        with pytest.raises(UsageError, match=re.escape(message)):
+            compared(made_up_accuracies(), wrong)
+    twice = made_up_accuracies().assign(beta=0.0)
+    twice.loc[0, "beta"] = 1.0
+    with pytest.raises(UsageError, match=r"--against: several networks of one seed have beta=0\. Name more of their columns\."):
+        compared(twice.drop(columns=["target"]), "beta=0")
+
+
+def test_results_command_compares(capsys, store):
+    chosen = ["--where", "quantity=accuracy perturbation=held_out", "--group", "layer,width"]
+    _, out, _ = run(capsys, *smoke(store, "results", "jiang2020.fig4", *chosen, "--json"))
+    means = {(row["layer"], row["width"]): row["mean"] for row in json.loads(out)}
+    status, out, _ = run(capsys, *smoke(store, "results", "jiang2020.fig4", *chosen, "--against", "width=200", "--json"))
+    rows = {(row["layer"], row["width"]): row for row in json.loads(out)}
+    assert status == 0
+    assert {width for _, width in rows} == {width for _, width in means} - {200}
+    for (layer, width), row in rows.items():
+        assert row["mean"] == pytest.approx(means[layer, width] - means[layer, 200])
+        assert row["low"] <= row["mean"] <= row["high"]
+    _, out, _ = run(capsys, *smoke(store, "results", "jiang2020.fig4", *chosen, "--against", "width=200"))
+    assert "jiang2020.fig4, less width=200 of the same seed: " in " ".join(out.split())
 
 
 def test_results_are_chosen_as_they_are_shown_and_stand_in_order():

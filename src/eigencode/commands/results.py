@@ -16,12 +16,15 @@ from eigencode.configuration import ResultsConfig
 from eigencode.errors import UsageError
 from eigencode.reports import print_rows
 from eigencode.studies import Evidence, Store
+from eigencode.studies.claims import half_width
 from eigencode.studies.files import split_words
 from eigencode.studies.tables import varied_columns
 
 _SHOWN = 40
 
 _VALUES = 12
+
+_PAIRED = ("seed", "layer", "perturbation", "strength", "epoch", "quantity")
 
 
 def run(config: ResultsConfig) -> None:
@@ -35,8 +38,12 @@ def run(config: ResultsConfig) -> None:
     if not config.all_epochs:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))  # a network without the penalty has no target
+    if config.against:
+        rows, alone = compared(rows, config.against)
+        if alone:
+            print(f"{alone} rows have none of {config.against} to be compared with, and are left out.", file=sys.stderr)
     rows = filtered(rows, config.where)
-    table = grouped(rows, config.group)
+    table = grouped(rows, config.group, intervals=bool(config.against))
     if config.export:
         _export(table, Path(config.export))
     if pooled := averaged_over(rows, config.group):
@@ -51,44 +58,71 @@ def run(config: ResultsConfig) -> None:
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
     shown = table.drop(columns=constant).head(_SHOWN).map(_text)
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
-    print_rows(shown, title=f"{study.name}: {len(table)} rows{more}")
+    title = f"{study.name}, less {config.against} of the same seed" if config.against else study.name
+    print_rows(shown, title=f"{title}: {len(table)} rows{more}")
     told = [name for name in constant if pd.notna(table[name].iloc[0])]
     if told:
         print("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in told), file=sys.stderr)
 
 
-def filtered(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+def compared(rows: pd.DataFrame, against: str) -> tuple[pd.DataFrame, int]:
+    """Rows of other networks less those of the ones that they are compared with, and how many have none.
+
+    A pair has the same seed, layer, perturbation, strength, epoch and quantity, and agrees in all that those that are
+    compared with differ in among themselves.
+
+    Raises:
+        UsageError: no such networks, or none beside them.
+    """
+    reference = filtered(rows, against, "--against")
+    others = rows.drop(reference.index)
+    if others.empty:
+        raise UsageError(
+            f"--against: there are no rows but those of {against}. Name the networks to compare with, such as beta=0."
+        )
+    named = {word.partition("=")[0] for word in split_words(against, "--against")}
+    own = [name for name in reference if reference[name].nunique(dropna=False) > 1]
+    keys = [name for name in own if name not in {"cell", "network", "value"} | named]
+    keys = list(dict.fromkeys([*(name for name in _PAIRED if name not in named), *keys]))
+    if reference.duplicated(keys).any():
+        raise UsageError(f"--against: several networks of one seed have {against}. Name more of their columns.")
+    pairs = others.merge(reference[[*keys, "value"]], on=keys, suffixes=("", "_reference"))
+    pairs["value"] -= pairs.pop("value_reference")
+    return pairs, len(others) - len(pairs)
+
+
+def filtered(rows: pd.DataFrame, where: str, option: str = "--where") -> pd.DataFrame:
     """Rows that meet all conditions ``column=value,value``.
 
     Raises:
         UsageError: no such column, or no condition.
     """
-    for word in split_words(where, "--where"):
+    for word in split_words(where, option):
         name, equals, text = word.partition("=")
         columns = f"Columns are {', '.join(list[Any](rows))}."
         if not equals:
-            raise UsageError(f"--where takes column=value; got {word!r}. {columns}")
+            raise UsageError(f"{option} takes column=value; got {word!r}. {columns}")
         if name not in rows:
-            raise UsageError(f"--where: there is no column {name!r}. {columns}")
+            raise UsageError(f"{option}: there is no column {name!r}. {columns}")
         column, chosen = rows[name], pd.Series(False, index=rows.index)
         for value in text.split(","):
-            equal = _equal(column, value)
+            equal = _equal(column, value, option)
             if not equal.any() and len(rows):
                 there = ", ".join(_text(other) for other in sorted(column.dropna().unique())[:_VALUES])
-                raise UsageError(f"--where: no row has {name} {value!r}. There are {there}. Spaces stand between conditions.")
+                raise UsageError(f"{option}: no row has {name} {value!r}. There are {there}. Spaces stand between conditions.")
             chosen |= equal
         rows = rows[chosen]
     return rows
 
 
-def _equal(column: pd.Series, text: str) -> pd.Series:
+def _equal(column: pd.Series, text: str, option: str) -> pd.Series:
     """Which values a word means: that one, or a fraction as it is shown."""
     if not pd.api.types.is_numeric_dtype(column):
         return column == text
     try:
         value = float(text)
     except ValueError:
-        raise UsageError(f"--where: {column.name} is a number; got {text!r}.") from None
+        raise UsageError(f"{option}: {column.name} is a number; got {text!r}.") from None
     equal = column == value
     return equal if equal.any() or value.is_integer() else column.map(_text) == _text(value)
 
@@ -114,8 +148,16 @@ def _names(group: str) -> list[str]:
     return [name.strip() for name in group.split(",") if name.strip()]
 
 
-def grouped(rows: pd.DataFrame, group: str) -> pd.DataFrame:
+def grouped(rows: pd.DataFrame, group: str, *, intervals: bool = False) -> pd.DataFrame:
     """Mean, standard deviation and count over what is not named; the rows themselves if nothing is.
+
+    Args:
+        rows: Results.
+        group: Columns, separated by commas.
+        intervals: Give the mean's Student interval of level 0.95 too, where each seed is there once.
+
+    Returns:
+        Table with one row per group and quantity.
 
     Raises:
         UsageError: no such column.
@@ -127,8 +169,14 @@ def grouped(rows: pd.DataFrame, group: str) -> pd.DataFrame:
     if unknown:
         raise UsageError(f"--group: there is no column {unknown[0]!r}. Columns are {', '.join(list[Any](rows))}.")
     keys = [*names, *(["quantity"] if "quantity" not in names else [])]
-    table = rows.groupby(keys, dropna=False, sort=False)["value"].agg(mean="mean", sd="std", count="count").reset_index()
-    return table.sort_values(keys, key=_order, ignore_index=True)
+    groups = rows.groupby(keys, dropna=False, sort=False)
+    table = groups["value"].agg(mean="mean", sd="std", count="count")
+    if intervals:
+        once = groups["seed"].nunique() == groups.size()
+        half = half_width(table["sd"], table["count"])
+        table.insert(1, "low", (table["mean"] - half).where(once))
+        table.insert(2, "high", (table["mean"] + half).where(once))
+    return table.reset_index().sort_values(keys, key=_order, ignore_index=True)
 
 
 def _order(column: pd.Series) -> pd.Series:

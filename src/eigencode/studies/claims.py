@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -185,8 +185,13 @@ def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
         raise NotTestedError("finished cells")
     if len(array) == 1:
         return Interval(float(array[0]), np.nan, np.nan, 1)
-    half = stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    half = half_width(array.std(ddof=1), len(array))
     return Interval(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array))
+
+
+def half_width(deviation: Any, count: Any) -> Any:
+    """Half of the Student interval of a mean, from the standard deviation and number of values; NaN for a single one."""
+    return stats.t.ppf((1 + LEVEL) / 2, count - 1) * deviation / np.sqrt(count)
 
 
 def rank_correlation(table: pd.DataFrame) -> Interval:
