@@ -5,6 +5,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
+from eigencode.attacks import PGD
 from eigencode.errors import EigencodeError, StudyError
 from eigencode.studies import (
     Block,
@@ -21,7 +22,7 @@ from eigencode.studies import (
     to_yaml,
 )
 from eigencode.studies.papers import PAPERS, SCALES, paper
-from eigencode.studies.study import RESULT_VERSION, groups_of, with_field
+from eigencode.studies.study import LINF_STEP, RESULT_VERSION, groups_of, with_field
 from eigencode.studies.tables import settings_of
 from eigencode.training import Cell, Settings
 
@@ -60,6 +61,10 @@ def test_defaults_are_those_of_the_result_version():
     """Identities leave defaults out: raise the result version when a default changes, then this hash."""
     defaults = json.dumps([asdict(Plan()), asdict(Perturbed("pgd", (0.1,)))], sort_keys=True)
     assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (2, "b998d0021cfbd176")
+
+
+def test_the_step_that_is_not_told_is_the_one_that_attacks_take():
+    assert PGD().step(0.05) == LINF_STEP
 
 
 def test_yaml_there_and_back(tmp_path):
