@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +13,9 @@ from scipy import stats
 from eigencode.studies.evidence import Evidence, NotTestedError
 
 Verdict = Literal["holds", "does not hold", "not tested"]
+
+Decision = bool | None
+"""What an interval says of a limit: yes, no, or None where it reaches over it."""
 
 LEVEL = 0.95
 
@@ -134,31 +137,31 @@ class Interval:
     high: float
     count: int
 
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is above 0.
+    def above(self, limit: float = 0.0) -> Decision:
+        """Whether the mean is above a limit; None where the interval reaches over it.
 
         Raises:
             NotTestedError: a single value has no interval.
         """
-        return self._ends()[0] > 0
+        low, high = self._ends()
+        return True if low > limit else False if high <= limit else None
 
-    def within(self, size: float) -> bool:
-        """Whether the whole interval lies within ``size`` of 0.
-
-        Raises:
-            NotTestedError: a single value has no interval.
-        """
-        return max(map(abs, self._ends())) < size
-
-    @property
-    def below_zero(self) -> bool:
-        """Whether the whole interval is below 0.
+    def below(self, limit: float = 0.0) -> Decision:
+        """Whether the mean is below a limit; None where the interval reaches over it.
 
         Raises:
             NotTestedError: a single value has no interval.
         """
-        return self._ends()[1] < 0
+        low, high = self._ends()
+        return True if high < limit else False if low >= limit else None
+
+    def within(self, size: float) -> Decision:
+        """Whether the mean lies within ``size`` of 0; None where the interval reaches over that.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        return all_of(self.below(size), self.above(-size))
 
     def _ends(self) -> tuple[float, float]:
         if self.count < 2:
@@ -195,22 +198,116 @@ def half_width(deviation: Any, count: Any) -> Any:
 
 
 def rank_correlation(table: pd.DataFrame) -> Interval:
-    """Spearman correlation of each row with the order of its columns: mean and interval over rows."""
+    """Spearman correlation of each row with the order of its columns: mean and interval over rows.
+
+    Raises:
+        NotTestedError: a row without spread.
+    """
+    if (table.nunique(axis=1) < 2).any():
+        raise NotTestedError("numbers with some spread")
     order = np.arange(table.shape[1])
     found = interval([stats.spearmanr(order, row).statistic for row in table.to_numpy()])
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
-    """Spearman correlation and its p value.
+def correlation(first: pd.Series, second: pd.Series) -> Interval:
+    """Spearman correlation of two quantities over settings, with its interval by Fisher's transformation.
+
+    The standard error is that of Fieller, Hartley and Pearson (1957), sqrt(1.06 / (n - 3)).
 
     Raises:
-        NotTestedError: fewer than three pairs, a missing value, or no spread.
+        NotTestedError: fewer than five pairs, a missing value, or no spread.
     """
-    if len(first) < 3 or first.isna().any() or second.isna().any() or first.nunique() < 2 or second.nunique() < 2:
-        raise NotTestedError("three settings at least, with an exponent for each, and some spread")
-    found = stats.spearmanr(first, second)
-    return float(found.statistic), float(found.pvalue)
+    count = len(first)
+    if count < 5 or first.isna().any() or second.isna().any() or first.nunique() < 3 or second.nunique() < 3:
+        raise NotTestedError("five settings at least that differ, with both numbers of each")
+    found = float(stats.spearmanr(first, second).statistic)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(1.06 / (count - 3))
+    centre = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12))
+    return Interval(found, float(np.tanh(centre - half)), float(np.tanh(centre + half)), count)
+
+
+def jackknife(measure: Callable[[list[Any]], float], networks: Sequence[Any]) -> Interval:
+    """A number made of several networks together, with its Student interval by leaving out each network in turn.
+
+    Args:
+        measure: Networks -> number.
+        networks: Networks, such as their seeds.
+
+    Returns:
+        The number from all of them, with its interval.
+
+    Raises:
+        NotTestedError: fewer than three networks.
+    """
+    every, count = list(networks), len(networks)
+    if count < 3:
+        raise NotTestedError("three networks at least")
+    found = measure(every)
+    others = np.array([measure([each for each in every if each != left]) for left in every])
+    half = half_width(np.sqrt(count - 1) * others.std() * np.sqrt(count), count)
+    return Interval(found, found - half, found + half, count)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Networks of several settings with the same seeds, as a layout of seeds x settings.
+
+    Differences of two settings are those of the same seeds; what is left of the layout without the means of settings and of seeds
+    gives their standard error, with (settings - 1) (seeds - 1) degrees of freedom. That takes settings to scatter alike, and lets
+    two or three networks of each say something where many settings were trained.
+
+    Attributes:
+        table: Seeds x settings.
+    """
+
+    table: pd.DataFrame
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, settings: list[str], value: str) -> Paired:
+        """From rows with seed, the columns that name a setting, and the value; seeds that lack a setting are left out."""
+        return cls(rows.pivot_table(index="seed", columns=settings, values=value).dropna())
+
+    def difference(self, first: Any, second: Any) -> Interval:
+        """Mean of the first setting minus that of the second.
+
+        Args:
+            first: Setting, or a list of settings whose mean is taken.
+            second: Setting, or a list of others.
+
+        Returns:
+            Difference with its interval.
+
+        Raises:
+            NotTestedError: fewer than two seeds that have every setting.
+        """
+        count, settings = self.table.shape
+        if count < 2:
+            raise NotTestedError("two networks at least of every setting")
+        values = self.table.to_numpy()
+        left = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+        freedom = (settings - 1) * (count - 1)
+        sides = [each if isinstance(each, list) else [each] for each in (first, second)]
+        mean = float(np.subtract(*(self.table[side].to_numpy().mean() for side in sides)))
+        variance = (left**2).sum() / freedom / count * sum(1 / len(side) for side in sides)
+        half = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
+        return Interval(mean, mean - float(half), mean + float(half), count)
+
+    def best(self, settings: Iterable[Any]) -> Any:
+        """That of some settings whose mean is largest.
+
+        Raises:
+            NotTestedError: there are none.
+        """
+        own = [setting for setting in settings if setting in self.table]
+        if not own:
+            raise NotTestedError("networks of these settings")
+        return self.table[own].mean().idxmax()
+
+    def lead(self, settings: Iterable[Any]) -> Interval:
+        """How far the best of some settings is ahead of the best of all others."""
+        inside = set(settings)
+        return self.difference(self.best(inside), self.best(set(self.table) - inside))
 
 
 def needed(table: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -224,9 +321,24 @@ def needed(table: pd.DataFrame, what: str) -> pd.DataFrame:
     return table
 
 
-def verdict(*conditions: bool) -> Verdict:
-    """Holds if all conditions do."""
-    return "holds" if all(conditions) else "does not hold"
+def all_of(*decisions: Decision) -> Decision:
+    """Whether all is so: no where anything is not, None where that cannot be told."""
+    if any(decision is not None and not decision for decision in decisions):
+        return False
+    return None if any(decision is None for decision in decisions) else True
+
+
+def none_of(*decisions: Decision) -> Decision:
+    """Whether nothing is so; None where that cannot be told."""
+    return all_of(*(None if decision is None else not decision for decision in decisions))
+
+
+def finding(found: str, test: str, *decisions: Decision) -> Finding:
+    """Holds if all is so, does not hold if anything is not; else more networks are needed to tell."""
+    decided = all_of(*decisions)
+    if decided is None:
+        return Finding("not tested", f"{found}. Intervals reach over a limit: more networks are needed to tell", test)
+    return Finding("holds" if decided else "does not hold", found, test)
 
 
 def listed(values: pd.Series, digits: int = 2, factor: float = 1.0) -> str:

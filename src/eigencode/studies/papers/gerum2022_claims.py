@@ -9,7 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from eigencode.studies.claims import Claim, Finding, Interval, Published, correlation, interval, spread, verdict
+from eigencode.studies.claims import (
+    Claim,
+    Decision,
+    Finding,
+    Interval,
+    Paired,
+    Published,
+    finding,
+    interval,
+    rank_correlation,
+    spread,
+)
 from eigencode.studies.evidence import Evidence, NotTestedError, single
 from eigencode.studies.papers.gerum2022 import EPSILONS
 
@@ -32,6 +43,9 @@ _STEEP = 1.5
 
 _BEST, _ABOUT_TWO, _ABOUT_THREE = (2.5, 3.5), (1.5, 2.5), (2.5, 3.5)
 """What counts as near the best target, and as an exponent of about 2 and 3."""
+
+_MONOTONE = 0.8
+"""Rank correlation from which a quantity is said to grow with another."""
 
 _ENTIRE_RANGE = 0.1
 """Largest strength at which the order of the networks is compared: beyond it none classifies."""
@@ -76,16 +90,6 @@ def _targets(table: pd.DataFrame, low: float, high: float = math.inf, *, around:
     return found
 
 
-def _against_baseline(table: pd.DataFrame, beta: float, quantity: str, targets: Any = None) -> pd.DataFrame:
-    """Differences from the baseline of the same seed: seeds x targets."""
-    own = table[table["beta"] == beta]
-    if targets is not None:
-        own = own[own["target"].isin(targets)]
-    values = own.pivot_table(index="seed", columns="target", values=quantity)
-    base = table[table["beta"] == 0].set_index("seed")[quantity]
-    return values.sub(base, axis=0).dropna(how="all")
-
-
 def _means(table: pd.DataFrame, beta: float, quantity: str) -> pd.Series:
     return table[table["beta"] == beta].groupby("target")[quantity].mean()
 
@@ -107,44 +111,98 @@ def _attack(table: pd.DataFrame, kind: str, model: str) -> str:
     return column
 
 
+def _paired(table: pd.DataFrame, column: str) -> Paired:
+    """Values of every network, by seed and (beta, target); those of the baseline at (0, 0)."""
+    return Paired.of(table.assign(target=table["target"].where(table["beta"] > 0, 0.0)), ["beta", "target"], column)
+
+
+_BASELINE = (0.0, 0.0)
+
+
+def _differences(layout: Paired, beta: float, targets: list[float], base: float | None = None) -> dict[float, Interval]:
+    """Of each target: networks with one beta minus those with another, or minus the baseline."""
+    return {
+        target: layout.difference((beta, target), _BASELINE if base is None else (base, target))
+        for target in targets
+        if (beta, target) in layout.table
+    }
+
+
+def _told(differences: dict[float, Interval], digits: int = 3) -> str:
+    return ", ".join(f"{each.text(digits)} ({target:g})" for target, each in differences.items())
+
+
+_TESTS = "differences are paired over seeds, their error what is left without the means of settings and seeds"
+
+
 def _g1(evidence: Evidence) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
     _targets(table, *_BEST, around=True)
     weak, strong = _means(table, WEAK, "accuracy"), _means(table, STRONG, "accuracy")
     base = table[table["beta"] == 0]["accuracy"].mean()
+    layout = _paired(table, "accuracy")
     steep = [target for target in _targets(table, _STEEP) if target > _STEEP]
-    gain = interval(_against_baseline(table, WEAK, "accuracy", steep).mean(axis=1))
-    best = float(weak.idxmax())  # type: ignore[arg-type]
+    gains = _differences(layout, WEAK, steep)
+    losses = _differences(layout, STRONG, _targets(table, 0))
+    low, high = _BEST
+    every = {target: (WEAK, target) for target in _targets(table, 0)}
+    near = [setting for target, setting in every.items() if low <= target <= high]
+    ahead = layout.difference(layout.best(near), layout.best(set(every.values()) - set(near)))
     inside = bool(table["accuracy"].between(0.93, 0.95).all())
     found = (
         f"baseline {base:.4f}; weak, by target {_shown(weak, 4)}; strong {_shown(strong, 4)}; all between "
-        f"{table['accuracy'].min():.3f} and {table['accuracy'].max():.3f}; weak minus baseline above {_STEEP:g} {gain.text(4)}"
+        f"{table['accuracy'].min():.3f} and {table['accuracy'].max():.3f}; weak minus baseline {_told(gains, 4)}; best weak of "
+        f"targets {low:g} to {high:g} minus best of the other targets {ahead.text(4)}; strong minus baseline at most "
+        f"{max(losses.values(), key=lambda each: each.high).text(4)}"
     )
-    better = gain.above_zero and bool((weak[steep] > base).all())
-    low, high = _BEST
     test = (
         f"all in 0.93-0.95; weak above the baseline at every target above {_STEEP:g}, best between {low:g} and {high:g}; strong "
-        "always below it"
+        f"always below it; {_TESTS}"
     )
-    return Finding(verdict(inside, better, low <= best <= high, bool((strong < base).all())), found, test)
+    decisions = [*(gain.above() for gain in gains.values()), ahead.above(), *(loss.below() for loss in losses.values())]
+    return finding(found, test, inside, *decisions)
 
 
 def _g2(evidence: Evidence) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
-    parts, conditions = [], []
+    parts: list[str] = []
+    decisions: list[Decision] = []
+    high = _targets(table, _HIGH)
     for kind in ("fgsm", "pgd"):
         column = _attack(table, kind, "gerum_shallow_mlp")
         base = table[table["beta"] == 0][column].mean()
-        means = {beta: _means(table, beta, column) for beta in (WEAK, STRONG)}
-        for beta, values in means.items():
-            growth, _ = correlation(_means(table, beta, "alpha"), values)
-            conditions.append(growth > 0.8)
-            parts.append(f"{column}, β = {beta:g}: {_shown(values)}, rank correlation with α {growth:.2f}")
-        high = _targets(table, _HIGH)
-        conditions.append(bool((means[STRONG][high] > means[WEAK][high]).all() and (means[WEAK][high] > base).all()))
+        for beta in (WEAK, STRONG):
+            growth = _growth(table, beta, column)
+            decisions.append(growth.above(_MONOTONE))
+            parts.append(f"{column}, β = {beta:g}: {_shown(_means(table, beta, column))}, correlation with α {growth.text(2)}")
+        layout = _paired(table, column)
+        above = {
+            "strong minus weak": _differences(layout, STRONG, high, WEAK),
+            "weak minus baseline": _differences(layout, WEAK, high),
+        }
+        for name, differences in above.items():
+            decisions += [each.above() for each in differences.values()]
+            parts.append(f"{name} {_told(differences)}")
         parts.append(f"baseline {base:.3f}; {spread(_deviations(table, column))}")
-    test = f"rank correlation with α above 0.8; strong above weak above baseline for targets of {_HIGH:g} and more"
-    return Finding(verdict(*conditions), "; ".join(parts), test)
+    test = (
+        f"rank correlation with α over each seed's targets above {_MONOTONE:g}; strong above weak above baseline for targets of "
+        f"{_HIGH:g} and more; {_TESTS}"
+    )
+    return finding("; ".join(parts), test, *decisions)
+
+
+def _growth(table: pd.DataFrame, beta: float, column: str) -> Interval:
+    """Rank correlation of a quantity with the exponent over each seed's targets: mean and interval over seeds.
+
+    Raises:
+        NotTestedError: fewer than three targets, or an exponent is missing.
+    """
+    own = table[table["beta"] == beta]
+    order = own.groupby("target")["alpha"].mean()
+    if len(order) < 3 or own["alpha"].isna().any():
+        raise NotTestedError("three targets at least, with an exponent for each network")
+    values = own.pivot_table(index="seed", columns="target", values=column)[list(order.sort_values().index)].dropna()
+    return rank_correlation(values)
 
 
 def _g3(evidence: Evidence) -> Finding:
@@ -170,25 +228,33 @@ def _g3(evidence: Evidence) -> Finding:
         f"{shown(means[STRONG])}; weak minus strong, mean over targets {earlier.text(1)}"
     )
     test = f"strong earlier than weak, mean over targets (paired over seeds; never counts as epoch {last + 1})"
-    return Finding(verdict(earlier.above_zero), found, test)
+    return finding(found, test, earlier.above())
 
 
 def _g4(evidence: Evidence) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
-    ordered, compared, high = 0, [], _targets(table, _HIGH)
+    parts: list[str] = []
+    decisions: list[Decision] = []
+    high = _targets(table, _HIGH)
     for column in table.columns:
         kind, _, strength = str(column).partition(" ")
         if kind not in ("fgsm", "pgd") or float(strength) > _ENTIRE_RANGE:
             continue
-        base = table[table["beta"] == 0][column].mean()
-        weak, strong = (_means(table, beta, column)[high].mean() for beta in (WEAK, STRONG))
-        steps = interval(_over(table, column, STRONG, high) - _over(table, column, WEAK, high))
-        compared.append(f"{column}: {base:.3f} < {weak:.3f} < {strong:.3f}, strong minus weak {steps.text()}")
-        ordered += strong > weak > base
-    if not compared:
+        base = table[table["beta"] == 0].set_index("seed")[column]
+        weak, strong = (_over(table, column, beta, high) for beta in (WEAK, STRONG))
+        steps = interval((strong - weak).dropna()), interval((weak - base).dropna())
+        decisions += [step.above() for step in steps]
+        parts.append(
+            f"{column}: {base.mean():.3f}, {weak.mean():.3f}, {strong.mean():.3f}; strong minus weak {steps[0].text()}, "
+            f"weak minus baseline {steps[1].text()}"
+        )
+    if not parts:
         raise NotTestedError("attacked networks")
-    test = f"baseline below weak below strong, mean over targets of {_HIGH:g} and more, at every strength up to {_ENTIRE_RANGE:g}"
-    return Finding(verdict(ordered == len(compared)), f"{ordered} of {len(compared)} in order: {'; '.join(compared)}", test)
+    test = (
+        f"baseline below weak below strong, mean over targets of {_HIGH:g} and more, at every strength up to {_ENTIRE_RANGE:g} "
+        "(paired over seeds)"
+    )
+    return finding(f"baseline, weak, strong under {'; under '.join(parts)}", test, *decisions)
 
 
 def _over(table: pd.DataFrame, column: str, beta: float, targets: list[float]) -> pd.Series:
@@ -199,57 +265,70 @@ def _over(table: pd.DataFrame, column: str, beta: float, targets: list[float]) -
 
 @dataclass(frozen=True)
 class _Best:
-    """The setting whose mean is largest: beta, mean exponent, and that mean with its interval."""
+    """Where a quantity has its best: the setting, its mean, and how far the settings named are ahead of all others."""
 
     beta: float
     alpha: float
     mean: Interval
+    ahead: Interval
 
     @classmethod
-    def of(cls, table: pd.DataFrame, column: str) -> _Best:
-        settings = table.groupby(["beta", "target"])
-        best: Any = settings[column].mean().idxmax()
-        if math.isnan(settings["alpha"].mean()[best]):
-            raise NotTestedError("the exponent of the best network")
-        return cls(float(best[0]), float(settings["alpha"].mean()[best]), interval(settings[column].get_group(best)))
+    def of(cls, table: pd.DataFrame, column: str, named: Callable[[float, float], bool]) -> _Best:
+        """Best of a quantity, and how far the best of the settings named, by beta and mean exponent, is ahead of the best other.
 
-    def text(self, digits: int = 3) -> str:
-        return f"{self.mean.text(digits)} at β = {self.beta:g}, α {self.alpha:.2f}"
+        Raises:
+            NotTestedError: a setting has no exponent, or there is none of those named.
+        """
+        table = table.assign(target=table["target"].where(table["beta"] > 0, 0.0))
+        alphas = table.groupby(["beta", "target"])["alpha"].mean()
+        if alphas.isna().any():
+            raise NotTestedError("an exponent of every kind of network")
+        layout = Paired.of(table, ["beta", "target"], column)
+        best = layout.best(layout.table)
+        inside = [setting for setting, alpha in alphas.items() if named(setting[0], alpha)]  # type: ignore[index]
+        ahead = layout.lead(inside)
+        own = table.set_index(["beta", "target"])[column].sort_index().loc[best]
+        return cls(float(best[0]), float(alphas[best]), interval(own), ahead)
+
+    def text(self, what: str, digits: int = 3) -> str:
+        ahead = f"{what} {self.ahead.text(digits)} ahead of the rest"
+        return f"{self.mean.text(digits)} at β = {self.beta:g}, α {self.alpha:.2f}; {ahead}"
 
 
 def _g5(evidence: Evidence) -> Finding:
     table = networks(evidence, "gerum_deep_mlp")
     low, high = _ABOUT_TWO
     _targets(table, low, high, around=True)
-    best = _Best.of(table, "accuracy")
+    best = _Best.of(table, "accuracy", lambda beta, _: beta == WEAK)
     base = interval(table[table["beta"] == 0]["accuracy"])
-    robust = {column: _Best.of(table, column) for column in (_attack(table, kind, "gerum_deep_mlp") for kind in ("fgsm", "pgd"))}
-    found = f"best accuracy {best.text(4)} (baseline {base.text(4)}); " + _listed(robust)
-    at_two = all(low <= each.alpha <= high for each in robust.values())
-    test = f"best accuracy with weak regularisation; best robustness at α of {low:g} to {high:g}"
-    return Finding(verdict(best.beta == WEAK, at_two), found, test)
-
-
-def _listed(robust: dict[str, _Best]) -> str:
-    return "; ".join(f"best {column} {best.text()}" for column, best in robust.items())
+    robust = {
+        column: _Best.of(table, column, lambda _, alpha: low <= alpha <= high)
+        for column in (_attack(table, kind, "gerum_deep_mlp") for kind in ("fgsm", "pgd"))
+    }
+    told = "; ".join(f"best {column} {each.text(f'α of {low:g} to {high:g}')}" for column, each in robust.items())
+    found = f"best accuracy {best.text('weak ones', 4)} (baseline {base.text(4)}); {told}"
+    test = f"best accuracy with weak regularisation; best robustness at α of {low:g} to {high:g}; {_TESTS}"
+    return finding(found, test, best.ahead.above(), *(each.ahead.above() for each in robust.values()))
 
 
 def _g6(evidence: Evidence) -> Finding:
     table = networks(evidence, "gerum_cnn")
     column = _attack(table, "pgd", "mnist")
-    regularised = table[table["beta"] > 0]
-    fall, chance = correlation(regularised["alpha"], regularised["accuracy"])
-    gain = interval(_against_baseline(table, STRONG, column).mean(axis=1))
+    falls = {beta: _growth(table, beta, "accuracy") for beta in (WEAK, STRONG)}
+    layout = _paired(table, column)
+    gain = layout.difference([(STRONG, target) for target in _targets(table, 0)], _BASELINE)
     found = (
-        f"accuracy, weak {_shown(_means(table, WEAK, 'accuracy'), 4)}; strong {_shown(_means(table, STRONG, 'accuracy'), 4)}; "
-        f"rank correlation with α {fall:.2f} (p {chance:.2g}, {len(regularised)} networks); "
-        f"strong minus baseline, {column} {gain.text()}"
+        "; ".join(
+            f"accuracy, β = {beta:g}: {_shown(_means(table, beta, 'accuracy'), 4)}, correlation with α {fall.text(2)}"
+            for beta, fall in falls.items()
+        )
+        + f"; strong, mean over targets, minus baseline, {column}: {gain.text()}"
     )
-    return Finding(
-        verdict(fall < 0 and chance < 0.05, gain.above_zero),
-        found,
-        "accuracy falls with α; strong helps against PGD",
+    test = (
+        f"rank correlation of accuracy with α over each seed's targets below -{_MONOTONE:g} for either β; strong, mean over "
+        f"targets, above the baseline under PGD; {_TESTS}"
     )
+    return finding(found, test, *(fall.below(-_MONOTONE) for fall in falls.values()), gain.above())
 
 
 def _g7(evidence: Evidence) -> Finding:
@@ -257,12 +336,18 @@ def _g7(evidence: Evidence) -> Finding:
     low, high = _ABOUT_THREE
     _targets(table, low, high, around=True)
     _targets(table, 0, 0.9)
-    best = _Best.of(table, "accuracy")
-    robust = {column: _Best.of(table, column) for column in (_attack(table, kind, "cifar10") for kind in ("fgsm", "pgd"))}
-    strong = all(each.beta == STRONG and low <= each.alpha <= high for each in robust.values())
-    test = f"best accuracy with weak regularisation and α below 1; best robustness with strong and α of {low:g} to {high:g}"
-    found = f"best accuracy {best.text(4)}; {_listed(robust)}"
-    return Finding(verdict(best.beta == WEAK and best.alpha < 1, strong), found, test)
+    best = _Best.of(table, "accuracy", lambda beta, alpha: beta == WEAK and alpha < 1)
+    robust = {
+        column: _Best.of(table, column, lambda beta, alpha: beta == STRONG and low <= alpha <= high)
+        for column in (_attack(table, kind, "cifar10") for kind in ("fgsm", "pgd"))
+    }
+    told = "; ".join(f"best {column} {each.text(f'strong ones at α of {low:g} to {high:g}')}" for column, each in robust.items())
+    found = f"best accuracy {best.text('weak ones at α below 1', 4)}; {told}"
+    test = (
+        f"best accuracy with weak regularisation and α below 1; best robustness with strong and α of {low:g} to {high:g}; "
+        f"{_TESTS}"
+    )
+    return finding(found, test, best.ahead.above(), *(each.ahead.above() for each in robust.values()))
 
 
 def _g8(evidence: Evidence) -> Finding:
@@ -273,14 +358,14 @@ def _g8(evidence: Evidence) -> Finding:
     if abs(own[nearest] - alpha) > _NEAR:
         raise NotTestedError(f"a weakly regularised network with α within {_NEAR:g} of the baseline's {alpha:.2f}")
     differences = {
-        column: interval(_against_baseline(table, WEAK, column, [nearest]).iloc[:, 0])
+        column: _paired(table, column).difference((WEAK, nearest), _BASELINE)
         for column in (_attack(table, kind, "gerum_shallow_mlp") for kind in ("fgsm", "pgd"))
     }
     found = f"baseline α {alpha:.2f}; weak at α {own[nearest]:.2f} minus baseline: " + ", ".join(
         f"{column} {difference.text()}" for column, difference in differences.items()
     )
     test = f"differences of accuracy under attack below {_AS_ROBUST:g}, with their intervals"
-    return Finding(verdict(*(difference.within(_AS_ROBUST) for difference in differences.values())), found, test)
+    return finding(found, test, *(difference.within(_AS_ROBUST) for difference in differences.values()))
 
 
 CLAIMS = (

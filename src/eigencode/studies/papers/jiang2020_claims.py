@@ -10,7 +10,21 @@ import pandas as pd
 from scipy import stats
 
 from eigencode.spectra.dimension import power_law_dimension
-from eigencode.studies.claims import Claim, Finding, Interval, Published, interval, listed, needed, rank_correlation, verdict
+from eigencode.studies.claims import (
+    Claim,
+    Decision,
+    Finding,
+    Interval,
+    Published,
+    all_of,
+    finding,
+    interval,
+    jackknife,
+    listed,
+    needed,
+    none_of,
+    rank_correlation,
+)
 from eigencode.studies.evidence import Evidence, NotTestedError, single
 from eigencode.studies.papers.jiang2020 import WIDTH, number_of
 
@@ -26,8 +40,20 @@ _ROUGHLY = 0.25
 _WEAK = 1.0
 """Strengths up to this one are called weak."""
 
+_DROP = np.log10(1.1)
+"""Decades by which an eigenvalue must lie below a line through others to have dropped."""
+
+_SHOWN = (0.0, 0.5, 3.0)
+"""Strengths of Fig. 8 b and c."""
+
+_RISES = {"accuracy": 0.002, "alpha": 0.01}
+"""Rises from one strength of noise to the next up to which a curve falls monotonically."""
+
 _ENOUGH = 2000
 """Stimuli from which fluctuations are called negligible."""
+
+_LINEAR = 0.99
+"""R² from which accuracy is linear in the exponent."""
 
 _PAPERS_SLOPES = {1: 0.56, 2: 0.86, 3: 1.04}
 
@@ -66,8 +92,7 @@ def _j1(evidence: Evidence) -> Finding:
         f"over training every layer's error falls; it is lower at layer 2 than at 1 and, by less than {_MARGIN:.0%}, at the last "
         "(paired over networks)"
     )
-    small = after.mean < _MARGIN
-    return Finding(verdict(all(fall.above_zero for fall in falls), to_second.above_zero, after.above_zero, small), found, test)
+    return finding(found, test, *(fall.above() for fall in falls), to_second.above(), after.above(), after.below(_MARGIN))
 
 
 def _j2(evidence: Evidence) -> Finding:
@@ -80,9 +105,11 @@ def _j2(evidence: Evidence) -> Finding:
         f"through ranks 1-10 by a factor {listed(10 ** drops.mean(), 1)}; rank correlation of that drop with "
         f"depth {growing.text(2)}"
     )
-    test = f"share above 95 % in layers {DEEP} and deeper; eigenvalue 20 below the fitted line in all of them, more so deeper"
-    below = all(interval(drops[layer]).above_zero for layer in deep_layers(drops))
-    return Finding(verdict(all(each.low > 0.95 for each in deep), below, growing.above_zero), found, test)
+    test = (
+        f"share above 95 % in layers {DEEP} and deeper; eigenvalue 20 10 % below the fitted line in all of them, more so deeper"
+    )
+    below = [interval(drops[layer]).above(_DROP) for layer in deep_layers(drops)]
+    return finding(found, test, *(each.above(0.95) for each in deep), *below, growing.above())
 
 
 def _drops(evidence: Evidence) -> pd.DataFrame:
@@ -121,10 +148,11 @@ def _j3(evidence: Evidence) -> Finding:
     found = "; ".join(
         f"standard deviation of {name} over networks, deep layers: "
         + ", ".join(f"{spread[width].mean():.4f} (N = {width:g})" for width in widths)
+        + f", log ratio of the first and the last {ratios[name].text(2)}"
         for name, spread in spreads.items()
     )
     test = f"the standard deviation at N = {narrow:g} exceeds that at N = {wide:g} in deep layers (log ratio over layers)"
-    return Finding(verdict(*(ratio.above_zero for ratio in ratios.values())), found, test)
+    return finding(found, test, *(ratio.above() for ratio in ratios.values()))
 
 
 def _j4(evidence: Evidence) -> Finding:
@@ -135,26 +163,21 @@ def _j4(evidence: Evidence) -> Finding:
         f"{rising.text(2)}; layer 1 minus 1 {first.text()}"
     )
     test = f"α correlates with depth in rank; layer 1 below 1, layers {DEEP} and deeper above 1"
-    return Finding(verdict(rising.above_zero, first.below_zero, all(each.above_zero for each in deep)), found, test)
+    return finding(found, test, rising.above(), first.below(), *(each.above() for each in deep))
 
 
 def _j5(evidence: Evidence) -> Finding:
     accuracy = _accuracies(evidence)
     up = interval(accuracy[2] - accuracy[1])
     down = interval(accuracy[2] - accuracy[accuracy.columns[-1]])
-    best = accuracy.mean().idxmax()
+    rest = accuracy.mean().drop(2).idxmax()
+    ahead = interval(accuracy[2] - accuracy[rest])
     found = (
-        f"accuracy (%) {listed(accuracy.mean(), 2, 100)}; best at layer {best}; layer 2 minus 1 "
-        f"{up.text(2, 100)}, minus the last {down.text(2, 100)} percentage points"
+        f"accuracy (%) {listed(accuracy.mean(), 2, 100)}; layer 2 minus 1 {up.text(2, 100)}, minus the best other, layer {rest}, "
+        f"{ahead.text(3, 100)}, minus the last {down.text(2, 100)} percentage points"
     )
-    small = down.mean < _MARGIN
     test = f"accuracy of layer 2 above layer 1 and above the last layer, best of all, and the decline below {_MARGIN:.0%}"
-    return Finding(verdict(up.above_zero, down.above_zero, best == 2, small), found, test)
-
-
-def _curves(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
-    """Networks' means: strengths x layers, with strength 0 first."""
-    return _each_curve(evidence, kind, quantity).groupby("strength").mean().sort_index()
+    return finding(found, test, up.above(), ahead.above(), down.above(), down.below(_MARGIN))
 
 
 def _each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
@@ -169,41 +192,57 @@ def _each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
 
 
 def _j6(evidence: Evidence) -> Finding:
-    curves = {quantity: _curves(evidence, "layer_gaussian", quantity) for quantity in ("accuracy", "alpha")}
-    rises = {name: curve.diff().iloc[1:].max() for name, curve in curves.items()}
-    area = curves["accuracy"].mean()
+    rises = {name: _largest_rise(evidence, name) for name in _RISES}
     rows = evidence.select("accuracy", perturbation="layer_gaussian", width=WIDTH)
     areas = rows.pivot_table(index="seed", columns="layer", values="value", aggfunc="mean").rename(columns=number_of)
-    deeper = rank_correlation(needed(areas, "perturbed networks"))
+    deeper = rank_correlation(needed(areas.sort_index(axis=1), "perturbed networks"))
     found = (
-        f"largest rise between neighbouring ε: of mean accuracy {rises['accuracy'].max():.4f}, of mean α "
-        f"{rises['alpha'].max():.3f} (layer {rises['alpha'].idxmax()}); accuracy averaged over ε {listed(area, 3)} "
-        f"at layers 1 to {area.index[-1]}; rank correlation with depth {deeper.text(2)}"
+        "largest rise of the mean between neighbouring ε: of "
+        + ", of ".join(f"{name} {rise.text(4)} (layer {layer})" for name, (layer, rise) in rises.items())
+        + f"; accuracy averaged over ε {listed(areas.mean().sort_index(), 3)} at layers 1 to {areas.shape[1]}; rank correlation "
+        f"with depth {deeper.text(2)}"
     )
-    test = "no rise above 0.002 of mean accuracy or 0.01 of mean α; accuracy averaged over ε grows with depth"
-    falling = bool(rises["accuracy"].max() < 0.002) and bool(rises["alpha"].max() < 0.01)
-    return Finding(verdict(falling, deeper.above_zero), found, test)
+    test = "no rise above 0.002 of accuracy or 0.01 of α; accuracy averaged over ε grows with depth"
+    return finding(found, test, *(rise.below(_RISES[name]) for name, (_, rise) in rises.items()), deeper.above())
+
+
+def _largest_rise(evidence: Evidence, quantity: str) -> tuple[Any, Interval]:
+    """Layer and size of the largest rise of the mean curve from one strength of noise to the next."""
+    curves = _each_curve(evidence, "layer_gaussian", quantity)
+    mean_rises = curves.groupby("strength").mean().sort_index().diff().iloc[1:]
+    layer: Any = mean_rises.max().idxmax()
+    each = curves[layer].unstack("strength").sort_index(axis=1).diff(axis=1)
+    return layer, interval(each[mean_rises[layer].idxmax()])
 
 
 def _j7(evidence: Evidence) -> Finding:
-    accuracy, alpha = (_curves(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha"))
-    fits = {}
-    for layer in list[Any](accuracy):
-        below = (alpha[layer] < 1) & (alpha.index > 0)
-        if below.sum() >= 3:
-            fits[layer] = (stats.linregress(alpha[layer][below], accuracy[layer][below]), int(below.sum()))
-    if not {1, 2, 3} <= set(fits):
+    curves = [_each_curve(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha")]
+    seeds = sorted(set(curves[0].index.get_level_values("seed")))
+    mean_alpha = curves[1].groupby("strength").mean()
+    parts: list[str] = []
+    determined: dict[int, Interval] = {}
+    for layer in list[Any](curves[0]):
+        below = mean_alpha.index[(mean_alpha[layer] < 1) & (mean_alpha.index > 0)]
+        if len(below) < 3:
+            continue
+        accuracy, alpha = (curve[layer].unstack("seed").loc[below] for curve in curves)
+
+        def fit(some: list[Any], accuracy: pd.DataFrame = accuracy, alpha: pd.DataFrame = alpha) -> Any:
+            return stats.linregress(alpha[some].mean(axis=1), accuracy[some].mean(axis=1))
+
+        slope = jackknife(lambda some, fit=fit: fit(some).slope, seeds)  # type: ignore[misc]
+        determined[layer] = jackknife(lambda some, fit=fit: fit(some).rvalue ** 2, seeds)  # type: ignore[misc]
+        paper = f" (paper {_PAPERS_SLOPES[layer]})" if layer in _PAPERS_SLOPES else ""
+        parts.append(f"layer {layer}: slope {slope.text(2)}{paper}, R² {determined[layer].text(4)}, {len(below)} strengths")
+    if not {1, 2, 3} <= set(determined):
         raise NotTestedError("strengths at which the mean α of layers 1, 2 and 3 is below 1, three for each")
-    found = "; ".join(
-        f"layer {layer}: slope {fit.slope:.2f} ± {fit.stderr:.2f}"
-        + (f" (paper {_PAPERS_SLOPES[layer]})" if layer in _PAPERS_SLOPES else "")
-        + f", R² {fit.rvalue**2:.3f}, {count} strengths"
-        for layer, (fit, count) in fits.items()
+    early = [determined[layer].above(_LINEAR) for layer in (1, 2, 3)]
+    later = [found.below(_LINEAR) for layer, found in determined.items() if layer > 3]
+    test = (
+        f"accuracy against α of means over networks, strengths with α below 1: R² above {_LINEAR:g} in layers 1 to 3, and not "
+        "beyond (intervals by leaving out each network in turn)"
     )
-    early = [fits[layer][0].rvalue ** 2 for layer in (1, 2, 3)]
-    later = [fit.rvalue**2 for layer, (fit, _) in fits.items() if layer > 3]
-    test = "accuracy against α of means over networks, strengths with α below 1: R² above 0.99 in layers 1 to 3, and not beyond"
-    return Finding(verdict(min(early) > 0.99, not later or max(later) < 0.99), found, test)
+    return finding("; ".join(parts), test, *early, *later)
 
 
 def _j8(evidence: Evidence) -> Finding:
@@ -219,34 +258,37 @@ def _j8(evidence: Evidence) -> Finding:
         return layer, epsilon, interval(own[epsilon] - own[0.0]), interval(own[epsilon] - own[own.columns.max()])
 
     parts: list[str] = []
-    fgsm: list[bool] = []
-    noise: list[bool] = []
+    fgsm: list[Decision] = []
+    noise: list[Decision] = []
     for kind in ("layer_fgsm", "layer_gaussian"):
         for quantity in ("alpha", "accuracy"):
             layer, epsilon, gain, fall = peak(kind, quantity)
             parts.append(f"{kind.removeprefix('layer_')}, {quantity}: {gain.text()} at ε = {epsilon:g}, layer {layer}")
-            peaked = gain.above_zero and fall.above_zero and gain.mean > 0.01
+            peaked = all_of(gain.above(0.01), fall.above())
             (fgsm if kind == "layer_fgsm" else noise).append(peaked)
     test = f"at some ε up to {_WEAK:g} α and accuracy lie 0.01 above ε = 0 and fall from there; under FGSM, not noise"
-    return Finding(verdict(*fgsm, not any(noise)), f"largest gain over ε = 0: {'; '.join(parts)}", test)
+    return finding(f"largest gain over ε = 0: {'; '.join(parts)}", test, *fgsm, none_of(*noise))
 
 
 def _j9(evidence: Evidence) -> Finding:
     parts, deviations = [], []
     for kind, size in (("layer_gaussian", 35), ("layer_fgsm", 30)):
-        alpha, dimension = _curves(evidence, kind, "alpha"), _curves(evidence, kind, "dimension")
-        chosen = [strength for strength in (0.0, 0.5, 3.0) if strength in alpha.index]
-        if len(chosen) < 3:
+        curves = [_each_curve(evidence, kind, name) for name in ("alpha", "dimension")]
+        if not set(_SHOWN) <= set(curves[0].index.get_level_values("strength")):
             raise NotTestedError("networks perturbed with ε of 0.5 and 3")
-        measured = dimension.loc[chosen].to_numpy().ravel()
-        theory = np.array([power_law_dimension(value, size) for value in alpha.loc[chosen].to_numpy().ravel()])
-        deviation = float(np.nanmedian(np.abs(measured / theory - 1)))
+        seeds = sorted(set(curves[0].index.get_level_values("seed")))
+
+        def median(some: list[Any], curves: list[pd.DataFrame] = curves, size: int = size) -> float:
+            alpha, measured = (curve.loc[some].groupby("strength").mean().loc[list(_SHOWN)].to_numpy() for curve in curves)
+            theory = np.vectorize(lambda value: power_law_dimension(value, size))(alpha)
+            return float(np.nanmedian(np.abs(measured / theory - 1)))
+
+        deviation = jackknife(median, seeds)
         deviations.append(deviation)
-        parts.append(
-            f"{kind.removeprefix('layer_')}, N = {size}: median |D / D(α) − 1| {deviation:.2f} over layers and ε of {chosen}"
-        )
-    test = f"median relative deviation from the sum of Eq. (5) below {_ROUGHLY}"
-    return Finding(verdict(*(value < _ROUGHLY for value in deviations)), "; ".join(parts), test)
+        name = kind.removeprefix("layer_")
+        parts.append(f"{name}, N = {size}: median |D / D(α) − 1| {deviation.text(2)} over layers and ε of {list(_SHOWN)}")
+    test = f"median relative deviation from the sum of Eq. (5) below {_ROUGHLY} (intervals by leaving out each network in turn)"
+    return finding("; ".join(parts), test, *(each.below(_ROUGHLY) for each in deviations))
 
 
 def _j10(evidence: Evidence) -> Finding:
@@ -259,11 +301,8 @@ def _j10(evidence: Evidence) -> Finding:
         f"{value:.3f} (k = {count:g})" for count, value in spread.items()
     )
     test = f"standard error below 0.02 in every layer and network for k of {_ENOUGH} and more"
-    return Finding(
-        verdict(bool((spread[spread.index >= _ENOUGH] < 0.02).all())),
-        f"{found}; standard deviation between networks {between:.3f} (mean over layers)",
-        test,
-    )
+    negligible = bool((spread[spread.index >= _ENOUGH] < 0.02).all())
+    return finding(f"{found}; standard deviation between networks {between:.3f} (mean over layers)", test, negligible)
 
 
 CLAIMS = (
