@@ -45,6 +45,10 @@ class DivergenceError(TrainingError):
     """A network's training went wrong by its own numbers: a loss that is not finite, a code that has collapsed."""
 
 
+class DiskError(EigencodeError):
+    """A file cannot be written: the disk is full, say."""
+
+
 class StudyError(EigencodeError):
     """A study, its store or its engine is not as it must be."""
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -225,7 +226,7 @@ def test_results_command_compares(capsys, store):
         assert row["mean"] == pytest.approx(means[layer, width] - means[layer, 200])
         assert row["low"] <= row["mean"] <= row["high"]
     _, out, _ = run(capsys, *smoke(store, "results", "jiang2020.fig4", *chosen, "--against", "width=200"))
-    assert "jiang2020.fig4, less width=200 of the same seed: " in " ".join(out.split())
+    assert "jiang2020.fig4 (smoke), less width=200 of the same seed: " in " ".join(out.split())
 
 
 def test_results_are_chosen_as_they_are_shown_and_stand_in_order():
@@ -406,6 +407,17 @@ def test_a_papers_study_that_was_edited_is_ones_own(capsys, tmp_path, monkeypatc
     assert "| `training` | epochs 1" in told
     assert "| changed here; as the study comes: chosen: what takes seconds |" in told
     assert told.count("changed here") == 1
+
+
+def test_a_report_on_a_full_disk_is_not_begun(capsys, store, tmp_path, monkeypatch):
+    def full(*_words, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", tmp_path / "report"))
+    assert (status, err.count("\n")) == (1, 1)
+    assert "(No space left on device). Make room, or name another folder." in err
+    assert not (tmp_path / "report").exists()
 
 
 def test_the_file_of_a_configuration_names_the_study(capsys, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Where groups of cells run, beside what else, and what a kill at any moment leaves."""
 
+import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -63,6 +66,30 @@ def test_ray_gives_the_same(tmp_path):
     other = Store(tmp_path / "local.sqlite")
     run_study(STUDY, other, Local(), stack=2)
     pd.testing.assert_series_equal(table(store), table(other), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [{"cpus": 4096}, {"gpus": 64}])
+def test_more_than_any_machine_has(share):
+    pytest.importorskip("ray")
+    with pytest.raises(StudyError, match=r"--engine ray: no machine has .*\. Ask for less with --cpus and --gpus\."):
+        list(RayEngine(**share).run([Task(tuple(STUDY.cells()))]))
+
+
+def test_on_a_full_disk_nothing_has_failed(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store.sqlite")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        summary = run_study(STUDY, store, Local(), states=tmp_path / "states")
+    assert (summary.finished, summary.failed) == (0, {})
+    (reason,) = summary.unstarted
+    assert reason.endswith("(No space left on device). Make room and start again.")
+    summary = run_study(STUDY, store, Local(), states=tmp_path / "states")
+    assert (summary.finished, summary.unstarted) == (4, {})
 
 
 def test_a_ray_cluster_that_is_not_there():
@@ -127,6 +154,57 @@ def test_killed_at_any_moment_the_table_is_the_same(engine, kills, tmp_path):
     assert len(first) > 100
     pd.testing.assert_series_equal(first, second, rtol=0, atol=0)
     assert not list((tmp_path / "killed.states").iterdir())
+
+
+def workers_of(process):
+    """Ray's processes at work for a driver."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            names[int(folder.name)] = (folder / "cmdline").read_bytes()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            continue
+
+    def is_of_it(pid):
+        while pid in parents:
+            pid = parents[pid]
+            if pid == process.pid:
+                return True
+        return False
+
+    return [pid for pid, name in names.items() if name.startswith(b"ray::_run_in_worker") and is_of_it(pid)]
+
+
+@pytest.mark.slow
+def test_when_workers_are_killed_the_table_is_the_same(tmp_path):
+    pytest.importorskip("ray")
+    (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
+    words = [sys.executable, "-m", "eigencode", "study", "run", str(tmp_path / "mine.yaml"), "--stack", "2", "--engine", "ray"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = {"whole.sqlite": 0, "killed.sqlite": 5}
+    for name, wanted in kills.items():
+        process = subprocess.Popen(
+            [*words, "--store", str(tmp_path / name), "--retries", "20"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        draw, killed, last = random.Random(0), 0, None
+        while process.poll() is None:
+            time.sleep(0.2)
+            own = [pid for pid in workers_of(process) if pid != last] if killed < wanted else []
+            if own:
+                time.sleep(draw.uniform(0.2, 1.5))
+                last = draw.choice(own)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(last, signal.SIGKILL)
+                    killed += 1
+        _, told = process.communicate()
+        assert process.returncode == 0, told
+        assert killed == wanted
+    first, second = (table(Store(tmp_path / name), LONG) for name in kills)
+    pd.testing.assert_series_equal(first, second, rtol=0, atol=0)
 
 
 def test_two_processes_share_the_groups_of_a_study(tmp_path):

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 import eigencode.training.loop as loop
 from eigencode import datasets, models
 from eigencode.attacks import FGSM, PGD, robustness_curve
-from eigencode.errors import TrainingError
+from eigencode.errors import DiskError, TrainingError
 from eigencode.models.papers import JiangNetwork
 from eigencode.training import (
     AdversarialSettings,
@@ -370,7 +370,7 @@ class TestCheckpoints:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(TrainingError) as caught:
+        with pytest.raises(DiskError) as caught:
             self.run(training_digits, path, epochs=4)
         assert str(caught.value) == (
             f"state.safetensors cannot be written to {tmp_path} (No space left on device); the last good one is still {path}. "

@@ -75,7 +75,7 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
         if record["published"]:
             print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
     else:
-        print_rows(results, title=f"{study.name}: {record['cells']} cells, {record['missing']} missing")
+        print_rows(results, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
     for each in undrawn:
         print(f"Not drawn: {each}.", file=sys.stderr)
     for row in record["doubts"]:

@@ -18,5 +18,9 @@ def run(config: ReproduceConfig) -> None:
     try:
         if summary.finished:
             report.write(config, study, store)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"the report was not written; finished cells are kept in {store.address}: give the command again."
+        ) from None
     finally:
         say(summary, store)

@@ -58,7 +58,7 @@ def run(config: ResultsConfig) -> None:
     constant = [name for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1 and name != "value"]
     shown = table.drop(columns=constant).head(_SHOWN).map(_text)
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
-    title = f"{study.name}, less {config.against} of the same seed" if config.against else study.name
+    title = f"{study.name} ({study.scale})" + (f", less {config.against} of the same seed" if config.against else "")
     print_rows(shown, title=f"{title}: {len(table)} rows{more}")
     told = [name for name in constant if pd.notna(table[name].iloc[0])]
     if told:

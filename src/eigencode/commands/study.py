@@ -61,7 +61,7 @@ def run(config: StudyConfig) -> None:
     store = Store(config.store)
     summary = run_chosen(config, study, store, engine)
     if config.json:
-        print(json.dumps(asdict(summary), indent=2))
+        print(json.dumps({"study": study.name, "scale": study.scale, **asdict(summary)}, indent=2))
     say(summary, store)
 
 
@@ -115,12 +115,12 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
                 ended=ended,
             )
         except KeyboardInterrupt:
-            if not counted["all"]:
-                raise
-            raise KeyboardInterrupt(
-                f"{counted['done']} of {counted['all']} cells are finished and kept in {store.address}: give the command again "
-                "to go on."
-            ) from None
+            done = (
+                f"{counted['done']} of {counted['all']} cells are finished and kept"
+                if counted["all"]
+                else "finished cells are kept"
+            )
+            raise KeyboardInterrupt(f"{done} in {store.address}: give the command again to go on.") from None
 
 
 def states_folder(store: str) -> Path:

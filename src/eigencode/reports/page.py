@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from eigencode.errors import DataError
+from eigencode.errors import DataError, DiskError
 from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.tables import cells
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, save_spectra
@@ -131,7 +131,20 @@ def write_folder(
 
     Returns:
         Path of the page.
+
+    Raises:
+        DiskError: they cannot be written; the folder is as it was.
     """
+    try:
+        return _write_folder(folder, write_data, record, page, figures)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise DiskError(f"the report cannot be written to {folder} ({reason}). Make room, or name another folder.") from None
+
+
+def _write_folder(
+    folder: Path, write_data: Callable[[Path], None], record: Mapping[str, Any], page: str, figures: Mapping[str, Figure]
+) -> Path:
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))

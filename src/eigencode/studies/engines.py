@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from eigencode._allocator import keep_freed_memory
-from eigencode.errors import DataError, ModelError, StudyError
+from eigencode.errors import DataError, DiskError, ModelError, StudyError
 from eigencode.studies.materials import Report
 from eigencode.studies.running import CellRecord, failed_group, run_group
 from eigencode.studies.study import Plan
@@ -117,6 +118,10 @@ class RayEngine:
             return
         ray = self._ray
         self._start()
+        lacking = self._lacking()
+        if lacking and not self._address:
+            ray.shutdown()
+            raise StudyError(f"--engine ray: {lacking}. Ask for less with --cpus and --gpus.")
         remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(_run_in_worker)
         waiting: dict[Any, Task] = {remote.remote(first): first}
         try:
@@ -125,7 +130,7 @@ class RayEngine:
                     waiting[remote.remote(task)] = task
                 while not (ready := ray.wait(list(waiting), num_returns=1, timeout=_LOOK)[0]):
                     if report:  # of tasks elsewhere nothing is known until they end
-                        report(self._in_use(), 0, 0)
+                        report(", ".join(filter(None, (self._in_use(), self._lacking()))), 0, 0)
                 (ended,) = ready
                 task = waiting.pop(ended)
                 try:
@@ -142,6 +147,14 @@ class RayEngine:
         there = self._ray.cluster_resources()
         wanted = {"CPU": self._cpus, "GPU": self._gpus}
         return max(1, int(min(there.get(name, 0) / amount for name, amount in wanted.items() if amount)))
+
+    def _lacking(self) -> str:
+        """What no machine that is there now has, in words; of a cluster that grows, one may come."""
+        wanted = {"CPU": self._cpus, "GPU": self._gpus}
+        machines = [machine["Resources"] for machine in self._ray.nodes() if machine["Alive"]]
+        if any(all(machine.get(name, 0) >= amount for name, amount in wanted.items()) for machine in machines):
+            return ""
+        return f"no machine has {self._cpus:g} cores" + (f" and {self._gpus:g} GPUs" if self._gpus else "")
 
     def _in_use(self) -> str:
         """Cores and GPUs at work, of those there are."""
@@ -181,9 +194,13 @@ def run_task(task: Task, report: Report | None = None) -> Done:
     """Runs a task; what goes wrong becomes part of the records."""
     try:
         records = run_group(task.plans, data_root=task.data_root, device=task.device, states=task.states, report=report)
-    except (DataError, ModelError) as error:
+    except (DataError, DiskError, ModelError) as error:
         return Done(task, [], str(error))
-    except Exception as error:  # out of memory, a full disk, a defect: the other groups go on
+    except Exception as error:  # out of memory, a defect: the other groups go on
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Done(
+                task, [], f"{error.filename or 'a file'} cannot be written ({error.strerror}). Make room and start again."
+            )
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Done(task, failed_group(task.plans, reason), interrupted=True)
     return Done(task, records)

@@ -99,8 +99,8 @@ def train(
         Training.
 
     Raises:
-        TrainingError: settings that contradict each other, a checkpoint of another run or that cannot be written, or a loss that
-            is not finite.
+        TrainingError: settings that contradict each other, a checkpoint of another run, or a loss that is not finite.
+        DiskError: the checkpoint cannot be written.
 
     Example:
         >>> import eigencode as ec

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eigencode.errors import CheckpointError, TrainingError
+from eigencode.errors import CheckpointError, DiskError
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         facts: JSON values.
 
     Raises:
-        TrainingError: the disk is full or may not be written to; the earlier file is as it was.
+        DiskError: the disk is full or may not be written to; the earlier file is as it was.
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
@@ -41,7 +41,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         kept = f"; the last good one is still {path}" if path.exists() else ""
-        raise TrainingError(
+        raise DiskError(
             f"{path.name} cannot be written to {path.parent} ({_reason(error)}){kept}. Make room and start again."
         ) from None
     finally:
