@@ -213,3 +213,15 @@ PAPERS_INPUTS = (
     ("gaussian", 0.5, 1.2),
     ("pure_noise", 0.5, 1.25),
 )
+
+
+NOISE_IS_STEEPER = (*PAPERS_INPUTS[:-1], ("pure_noise", 0.5, 1.5))
+"""Noise alone does to a CIFAR-10 network what the paper saw on ImageNet alone."""
+
+
+def resnet(*, gaussian, pure_noise):
+    """The ImageNet network of Fig. 3."""
+    (plan,) = load("schaeffer2020.fig3_imagenet").cells()
+    under = {"unperturbed": (0.0, 1.4), "gaussian": (0.5, gaussian), "pure_noise": (0.5, pure_noise)}
+    rows = [("fc", name, strength, 0, "alpha", alpha) for name, (strength, alpha) in under.items()]
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW))

@@ -170,6 +170,7 @@ def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
 FIGURES: dict[str, Draw] = {
     "fig2": _networks,
     "fig3": _under("gaussian", "pure_noise"),
+    "fig3_imagenet": _under("gaussian", "pure_noise"),
     "fig4": _under("pca", "zca"),
     "fig5": _made_sets,
     "fig6": _adversarially_trained,

@@ -35,9 +35,10 @@ class Paper:
     kinds: tuple[str, ...]
 
     def study(self, figure: str | None, scale: str) -> Study:
-        """Cells of a figure, or of all that need no files of the user's."""
+        """Cells of a figure, or of all whose files are there."""
         module = _module(self.name)
-        figures = [figure] if figure else [name for name in self.figures if name not in getattr(module, "NEED_FILES", {})]
+        left_out: set[str] = getattr(module, "left_out", set)()
+        figures = [figure] if figure else [name for name in self.figures if name not in left_out]
         chosen: list[tuple[str, Block]] = [(name, block) for name in figures for block in module.blocks(name, scale)]
         distinct: list[Block] = []
         for _, block in chosen:

@@ -1,14 +1,16 @@
 """Schaeffer, Casademunt & Mudur 2020: what inputs, covariance and Jacobian penalties do to a CIFAR-10 network's spectrum.
 
-The paper's ImageNet networks (Fig. 2) are read where their images are: ``eigencode reproduce schaeffer2020.fig2 --set
+The paper's ImageNet networks (Figs 2 and 3) are read where their images are: ``eigencode reproduce schaeffer2020.fig2 --set
 images.data=image_folder:PATH``, with torchvision's weights. In place of the four data sets of Ilyas et al. and the networks of
 the Robustness library (Figs 5 and 6), which are downloads, stand images that this network makes and networks trained
-adversarially here; the released ones are read by ``eigencode reproduce schaeffer2020.released``.
+adversarially here; the released ones are read by ``eigencode reproduce schaeffer2020.released``. The study of the whole paper
+takes all that lies in the folder where it is run.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from eigencode.studies.study import Block, Images, Network, Perturbed, Plan, Reading, with_field
 from eigencode.training.settings import Cell, JacobianSettings, Settings, SpectralSettings
@@ -18,6 +20,7 @@ TITLE = "Towards unifying smooth neural codes with adversarially robust represen
 FIGURES = {
     "fig2": "Eleven ImageNet networks",
     "fig3": "Gaussian noise on the images, and pure noise",
+    "fig3_imagenet": "The same of an ImageNet network",
     "fig4": "Images projected on their principal components, and whitened",
     "fig5": "Images made of robust and of non-robust features",
     "fig6": "Networks trained adversarially, on the same images",
@@ -28,10 +31,12 @@ FIGURES = {
 
 NEED_FILES = {
     "fig2": "the images of ImageNet: eigencode reproduce schaeffer2020.fig2 --set images.data=image_folder:PATH",
+    "fig3_imagenet": "the images of ImageNet: eigencode reproduce schaeffer2020.fig3_imagenet --set "
+    "images.data=image_folder:PATH",
     "released": "the folder release_datasets of Ilyas et al. and the files cifar_nat.pt, cifar_l2_0_25.pt, cifar_l2_0_5.pt and "
     "cifar_l2_1_0.pt of the Robustness library in this folder: eigencode reproduce schaeffer2020.released",
 }
-"""Figures that are made from files of the user's, and by their name alone."""
+"""Figures that are made from files of the user's."""
 
 AXES = ("model", "trained", "covariance", "jacobian", "jacobian_kind")
 KINDS: tuple[str, ...] = ("model", "trained")
@@ -115,6 +120,14 @@ IMAGENET = Plan(
     reading=Reading(ranks=(10, 316)),
 )
 
+
+def left_out() -> set[str]:
+    """Figures that the whole paper's study leaves out: their files are not in this folder, or released ones take their place."""
+    released = [*_RELEASED_WEIGHTS, *(f"release_datasets/{name}" for name in RELEASED.values())]
+    without: set[str] = set() if Path("imagenet").is_dir() else {"fig2", "fig3_imagenet"}
+    return without | ({"fig5", "fig6"} if all(Path(name).exists() for name in released) else {"released"})
+
+
 _COVARIANCES, _JACOBIANS = (0.0, 0.01, 0.05, 0.1), (0.0, 0.5, 1.0, 3.0)
 
 
@@ -129,6 +142,8 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         from eigencode.models import expand  # other figures need no torch to be listed
 
         return (Block(IMAGENET, {"network.model": expand("schaeffer2020")}),)
+    if figure == "fig3_imagenet":
+        return (Block(with_field(IMAGENET, "reading.perturbations", _INPUTS[:2])),)
     few = figure in ("fig3", "fig4", "fig5", "released")
     plan = with_field(PLAN, "training.epochs", 2 if scale == "quick" else 5 if scale == "cpu" and not few else 13)
     seeds = (0,) if scale == "quick" else (0, 1) if scale == "cpu" and not few else (0, 1, 2)
