@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode.reports.study_figures.drawing import Draw, colours, panels_of, spectrum
@@ -132,11 +133,12 @@ def _attacked(kind: str) -> Draw:
 
 
 def _dimensions(evidence: Evidence) -> Figure | None:
-    """Jiang Fig. 8 b, c: dimension against exponent, with Eq. (5)."""
+    """Jiang Fig. 8: dimension against exponent, of power laws (a), and measured, with Eq. (5) (b, c)."""
     if evidence.select("alpha", perturbation="unperturbed", width=WIDTH).empty:
         return None
-    figure, panels = panels_of(2, height=4.0)
-    for panel, (kind, size) in zip(panels, (("layer_gaussian", 35), ("layer_fgsm", 30)), strict=True):
+    figure, panels = panels_of(3, height=4.0)
+    _of_power_laws(panels[0])
+    for panel, (kind, size) in zip(panels[1:], (("layer_gaussian", 35), ("layer_fgsm", 30)), strict=True):
         grid = np.linspace(0.1, 2.2, 60)
         panel.plot(
             grid, [power_law_dimension(value, size) for value in grid], "--", color="green", lw=1, label=f"Eq. (5), N = {size}"
@@ -164,6 +166,20 @@ def _dimensions(evidence: Evidence) -> Figure | None:
         panel.set(xlabel="exponent α", ylabel="dimension D", title=kind.removeprefix("layer_"))
         panel.legend(fontsize=7, frameon=False, title="mean and standard deviation", title_fontsize=7)
     return figure
+
+
+def _of_power_laws(panel: Axes) -> None:
+    """D(alpha) of Eq. (5): the sum, its integral approximation, and the limit of many units."""
+    sizes = (35, WIDTH, 1000)
+    for size, colour in zip(sizes, colours(len(sizes)), strict=True):
+        grid = np.linspace(0.05, 2.2, 87)
+        for form, style in (("integral", "-"), ("sum", ":")):
+            dimensions = [power_law_dimension(value, size, form=form) for value in grid]  # type: ignore[arg-type]
+            panel.plot(grid, dimensions, style, color=colour, lw=1, label=f"N = {size}" if form == "integral" else None)
+    grid = np.linspace(1.05, 2.2, 47)
+    panel.plot(grid, [power_law_dimension(value, form="zeta") for value in grid], color="black", lw=1, label="N → ∞")
+    panel.set(xlabel="exponent α", ylabel="dimension D", yscale="log", title="power laws: integral (lines), sum (dots)")
+    panel.legend(fontsize=7, frameon=False)
 
 
 def _stimuli(evidence: Evidence) -> Figure | None:
