@@ -49,9 +49,11 @@ def test_list_and_show(capsys, tmp_path):
 
 def test_plan_counts_what_is_finished(capsys, store):
     status, out, _ = run(capsys, *smoke(store, "study plan", "jiang2020", "--json"))
-    rows = json.loads(out)["rows"]
+    rows, groups = (json.loads(out)[name] for name in ("rows", "groups"))
     assert status == 0
-    assert sum(int(row["cells"]) for row in rows) == 10
+    assert sum(int(row["cells"]) for row in rows) == sum(len(group["cells"]) for group in groups) == 10
+    assert {cell["network.options.width"] for group in groups for cell in group["cells"]} == {50, 200, 400}
+    assert not any(cell["to run"] for group in groups for cell in group["cells"])
     assert {row["to run"] for row in rows} == {0}
     _, out, _ = run(capsys, *smoke(store, "study plan", "jiang2020.fig6", "--set", "member.learning_rate=0.2"))
     assert "2 cells in 1 group, 2 to run" in " ".join(out.split())
@@ -153,7 +155,7 @@ def test_a_report_tells_what_was_changed_and_keeps_to_its_cells(capsys, store, t
     assert run(capsys, *smoke(store, "report", "jiang2020.fig5", "--set", "seeds=1", *out))[0] == 0
     text = (tmp_path / "report" / "report.md").read_text()
     assert "scale smoke (cpu, changed: seeds=1): " in text
-    assert "| `training.epochs` | 2 | chosen: 60" in text
+    assert "| `training.epochs` | 2 | shrunk here; as the study comes: chosen: 60" in text
     status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", *out))
     assert (status, err.count("\n")) == (1, 1)
     assert "holds the report of other cells. Name another folder." in err

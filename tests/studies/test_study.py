@@ -67,6 +67,16 @@ def test_the_step_that_is_not_told_is_the_one_that_attacks_take():
     assert PGD().step(0.05) == LINF_STEP
 
 
+def test_a_field_of_one_perturbation_is_overridden():
+    changed = overridden(load("gerum2022.fig2"), "reading.perturbations.pgd.steps=7 reading.perturbations.pgd.strengths=[0.2]")
+    told = {each.kind: each for each in changed.blocks[0].plan.reading.perturbations}
+    assert (told["pgd"].steps, told["pgd"].strengths) == (7, (0.2,))
+    assert told["fgsm"] == load("gerum2022.fig2").blocks[0].plan.reading.perturbations[0]
+    with pytest.raises(StudyError, match=r"--set: no perturbation is 'zca' here; there are fgsm, pgd\."):
+        overridden(load("gerum2022.fig2"), "reading.perturbations.zca.count=3")
+    assert overridden(load("jiang2020"), "reading.perturbations.layer_fgsm.count=9").cells()  # not all networks are attacked
+
+
 def test_yaml_there_and_back(tmp_path):
     path = tmp_path / "mine.yaml"
     for given in (study(), load("jiang2020")):
@@ -192,6 +202,12 @@ def test_odd_files_are_no_traceback(tmp_path):
     path.write_text(to_yaml(study()) + "more: &a {x: 1}\nother: {<<: *a, x: 2}\nlast: {<<: *a}\n")
     with pytest.raises(StudyError, match="a study has no such field|not expected|more"):
         from_yaml(path)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_source_is_marked(name):
+    for field, source in paper(name).sources.items():
+        assert re.search(r"(^|; )(stated|authors' code|chosen): ", source), field
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections import Counter
@@ -33,6 +34,7 @@ from eigencode.studies import (
 )
 from eigencode.studies.engines import Engine
 from eigencode.studies.estimating import estimated
+from eigencode.studies.evidence import flat
 from eigencode.studies.files import to_yaml
 from eigencode.studies.listing import kind_of, listed
 from eigencode.studies.papers import SCALES, as_they_come
@@ -260,13 +262,39 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     cells, missing = (sum(len(getattr(group, name)) for group in groups) for name in ("plans", "missing"))
     size = f"{cells} cells in {len(groups)} {'group' if len(groups) == 1 else 'groups'}, {missing} to run"
     title = f"{study.name} ({study.scale}): {size}, about {duration(seconds)} on this machine"
-    _print(pd.DataFrame(rows), title, as_json=config.json)
+    if config.json:
+        print(json.dumps({"title": title, "rows": rows, "groups": _groups(groups)}, indent=2))
+    else:
+        _print(pd.DataFrame(rows), title, as_json=False)
     for reason in dict.fromkeys(group.reason for group in groups if group.reason and group.missing):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         print(f"{count} cannot start: {reason}", file=sys.stderr)
     if store:
         say_failed(study, store, ", and are run again" if config.again or config.retry else "")
         say_outdated(outdated(study.cells(), store.stamps()))
+
+
+def _groups(groups: list[Group]) -> list[dict[str, Any]]:
+    """Each group with its cells, by what tells the study's cells apart."""
+    cells = {plan.identity: flat(asdict(plan)) for group in groups for plan in group.plans}
+    names = list(dict.fromkeys(name for own in cells.values() for name in own))
+    varied = [name for name in names if len({repr(own.get(name)) for own in cells.values()}) > 1]
+    return [
+        {
+            "cells": [
+                {
+                    "cell": plan.identity,
+                    "to run": plan in group.missing,
+                    **{name: cells[plan.identity].get(name) for name in varied},
+                }
+                for plan in group.plans
+            ],
+            "seconds": group.seconds if math.isfinite(group.seconds) else None,
+            "memory": group.memory if math.isfinite(group.memory) else None,
+            "cannot start": group.reason,
+        }
+        for group in groups
+    ]
 
 
 def _print(table: pd.DataFrame, title: str, *, as_json: bool) -> None:

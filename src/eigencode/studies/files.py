@@ -120,6 +120,13 @@ def _values(value: Any) -> list[Any]:
 
 def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
     first, _, rest = name.partition(".")
+    if rest and isinstance(values, (list, tuple)) and all("kind" in each for each in values):
+        own = [each for each in values if each["kind"] == first]  # perturbations have their kind for a name
+        if values and not own:
+            raise StudyError(f"--set: no perturbation is {first!r} here; there are {', '.join(each['kind'] for each in values)}.")
+        for each in own:
+            _put(each, rest, value)
+        return
     if not isinstance(values, dict):
         raise StudyError(f"--set: there is no field {name!r} within a value. Set the whole field.")
     if first not in values and not free:

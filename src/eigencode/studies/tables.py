@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from eigencode.studies.evidence import Evidence, flat
-from eigencode.studies.papers import as_they_come
+from eigencode.studies.papers import as_they_come, load
 from eigencode.studies.study import MADE, Plan, Study, default_of, field_of, with_field
 
 _MANY = 8
@@ -47,18 +47,21 @@ def settings_of(study: Study) -> list[dict[str, str]]:
         own = list(dict.fromkeys([*_TELLING, *_differing(plans, [Plan()])]))
         return [{"field": name, "here": _values(name, plans), "source": "as the study has it"} for name in own]
     shipped = [each.cells() for each in as_they_come(study)] if study.scale == "own" else []
+    if study.scale == "smoke" and as_they_come(study):
+        shipped = [load(study.name).cells()]
+    how = "shrunk" if study.scale == "smoke" else "changed"
     differing = min((_differing(plans, others) for others in shipped), key=len, default=[])
     told = {name: [own for own in differing if f"{own}.".startswith(f"{name}.")] for name in study.sources}
     rows = [
         {
             "field": name,
             "here": _values(name, plans),
-            "source": f"changed here; as the study comes: {source}" if told[name] else source,
+            "source": f"{how} here; as the study comes: {source}" if told[name] else source,
         }
         for name, source in study.sources.items()
     ]
     others = [name for name in differing if not any(name in names for names in told.values())]
-    return rows + [{"field": name, "here": _values(name, plans), "source": "changed here"} for name in others]
+    return rows + [{"field": name, "here": _values(name, plans), "source": f"{how} here"} for name in others]
 
 
 def _differing(plans: list[Plan], others: list[Plan]) -> list[str]:
