@@ -138,7 +138,10 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert "holds results of something else" in capsys.readouterr().err
 
 
-KEPT = {"gerum2022": ["fig3a", "fig3d", "fig3g", "figS1", "line"], "schaeffer2020": ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8"]}
+KEPT = {
+    "gerum2022": ["fig3a", "fig3d", "fig3g", "figS1", "line"],
+    "schaeffer2020": ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8"],
+}
 """Figures of which all cells are kept beside the pages."""
 
 

@@ -415,6 +415,19 @@ def _baseline(model: str, data: str, kind: str | None = None) -> Callable[[Evide
     return measure
 
 
+def _alpha_of_best(model: str, kind: str | None = None) -> Callable[[Evidence], pd.Series]:
+    """Exponent at which a seed's networks are best: the most accurate weak one, or the most robust of all."""
+
+    def measure(evidence: Evidence) -> pd.Series:
+        table = networks(evidence, model)
+        column = _attack(table, kind, model) if kind else "accuracy"
+        own = table[table["beta"] > 0] if kind else table[table["beta"] == WEAK]
+        best: pd.Series = own.loc[own.groupby("seed")[column].idxmax(), "alpha"]
+        return best
+
+    return measure
+
+
 _OF_FIGURE = {
     "fig2": ("shallow MLP", "gerum_shallow_mlp", "mnist"),
     "fig3a": ("deep MLP", "gerum_deep_mlp", "mnist"),
@@ -433,6 +446,24 @@ PUBLISHED = (
             _baseline(model, data, kind),
         )
         for figure, (name, model, data) in _OF_FIGURE.items()
+        for kind in ("fgsm", "pgd")
+    ),
+    *(
+        Published(
+            f"α of the best accuracy with weak regularisation, {name}", figure, 3.0, None, _alpha_of_best(model), exponents=True
+        )
+        for figure, (name, model, _) in _OF_FIGURE.items()
+        if "mlp" in model
+    ),
+    *(
+        Published(
+            f"α of the best accuracy under {kind.upper()}, deep MLP",
+            "fig3a",
+            2.1,
+            None,
+            _alpha_of_best("gerum_deep_mlp", kind),
+            exponents=True,
+        )
         for kind in ("fgsm", "pgd")
     ),
 )
