@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
 from eigencode.errors import StudyError
@@ -21,12 +22,13 @@ from eigencode.studies import (
     Local,
     RayEngine,
     Store,
+    engines,
     overridden,
     run_study,
     to_yaml,
 )
 from eigencode.studies.engines import Done, Task
-from eigencode.studies.running import failed_group, states_of
+from eigencode.studies.running import failed_group, run_group, states_of
 from eigencode.studies.sharing import FreeTasks
 from small_study import STUDY, table
 
@@ -90,6 +92,26 @@ def test_on_a_full_disk_nothing_has_failed(tmp_path, monkeypatch):
     assert reason.endswith("(No space left on device). Make room and start again.")
     summary = run_study(STUDY, store, Local(), states=tmp_path / "states")
     assert (summary.finished, summary.unstarted) == (4, {})
+
+
+def test_a_stack_that_needs_too_much_memory_is_halved(tmp_path, monkeypatch):
+    tried = []
+
+    def limited(plans, **options):
+        tried.append(len(plans))
+        if len(plans) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run_group(plans, **options)
+
+    monkeypatch.setattr(engines, "run_group", limited)
+    store = Store(tmp_path / "store.sqlite")
+    summary = run_study(STUDY, store, Local(), stack=4, states=tmp_path / "states")
+    assert (summary.finished, summary.failed, tried) == (4, {}, [4, 2, 1, 1, 2, 1, 1])
+    monkeypatch.setattr(engines, "run_group", run_group)
+    alone = Store(tmp_path / "alone.sqlite")
+    run_study(STUDY, alone, Local(), stack=1)
+    pd.testing.assert_series_equal(table(store), table(alone), rtol=0, atol=0)
+    assert not list((tmp_path / "states").glob("*.lock"))
 
 
 def test_a_ray_cluster_that_is_not_there():

@@ -7,9 +7,11 @@ import itertools
 import math
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from eigencode._allocator import keep_freed_memory
 from eigencode.errors import DataError, DiskError, ModelError, StudyError
@@ -196,6 +198,9 @@ def run_task(task: Task, report: Report | None = None) -> Done:
         records = run_group(task.plans, data_root=task.data_root, device=task.device, states=task.states, report=report)
     except (DataError, DiskError, ModelError) as error:
         return Done(task, [], str(error))
+    except torch.OutOfMemoryError as error:  # of a GPU that others use too, or of an estimate that was too low
+        if len(task.plans) == 1:
+            return Done(task, failed_group(task.plans, " ".join(str(error).split())[:300]), interrupted=True)
     except Exception as error:  # out of memory, a defect: the other groups go on
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return Done(
@@ -203,4 +208,16 @@ def run_task(task: Task, report: Report | None = None) -> Done:
             )
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Done(task, failed_group(task.plans, reason), interrupted=True)
-    return Done(task, records)
+    else:
+        return Done(task, records)
+    return _in_halves(task, report)
+
+
+def _in_halves(task: Task, report: Report | None) -> Done:
+    """Runs a task as two smaller stacks, whose states are not kept: they belong to no group of the study."""
+    torch.cuda.empty_cache()
+    middle = len(task.plans) // 2
+    halves = [run_task(replace(task, plans=plans, states=None), report) for plans in (task.plans[:middle], task.plans[middle:])]
+    reason = next((half.reason for half in halves if half.reason), None)
+    interrupted = any(half.interrupted for half in halves)
+    return Done(task, [] if reason else [record for half in halves for record in half.records], reason, interrupted)
