@@ -203,10 +203,18 @@ def test_results_less_those_of_other_networks_are_paired():
     fewer = made_up_accuracies().query("seed > 0 or beta > 0")
     rows, alone = compared(fewer, "beta=0")
     assert (len(rows), alone) == (8, 4)
+    without = made_up_accuracies().query("data == 'mnist' or beta > 0")  # baselines of one data set are not those of another
+    rows, alone = compared(without, "beta=0")
+    assert (set(rows["data"]), len(rows), alone) == ({"mnist"}, 6, 6)
+    sooner = made_up_accuracies()
+    sooner["epoch"] = sooner["epoch"].mask(sooner["beta"] == 0, 10)  # each network's last
+    assert compared(sooner, "beta=0")[1] == 0
+    assert compared(made_up_accuracies(), "beta=0", "data=mnist target=2")[1] == 0
     for wrong, message in {
         "perturbation=held_out": "--against: there are no rows but those of perturbation=held_out. Name the networks to compare",
         "beta=3": "--against: no row has beta '3'. There are 0, 1.",
         "beta": "--against takes column=value; got 'beta'.",
+        "beta=0 seed=1": "--against: seeds are what is paired. Name networks by other columns, such as beta=0.",
     }.items():
         with pytest.raises(UsageError, match=re.escape(message)):
             compared(made_up_accuracies(), wrong)

@@ -100,7 +100,7 @@ def test_networks_that_differ_in_more_than_the_papers_are_not_averaged(name, bas
     record = study_record(study, found, configuration={"name": name, "scale": "own", "set": ""})
     assert {claim["verdict"] for claim in record["claims"]} == {"not tested"}
     assert [row["here"] for row in record["published"]] == ["not measured"] * len(published_of(study))
-    assert len(published_of(study)) == (3 if name == "gerum2022.fig2" else 0)
+    assert len(published_of(study)) == (4 if name == "gerum2022.fig2" else 0)
 
 
 def attacked_by(records, **options):

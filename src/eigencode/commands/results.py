@@ -24,7 +24,7 @@ _SHOWN = 40
 
 _VALUES = 12
 
-_PAIRED = ("seed", "layer", "perturbation", "strength", "epoch", "quantity")
+_PAIRED = ("seed", "layer", "perturbation", "strength", "quantity")
 
 
 def run(config: ResultsConfig) -> None:
@@ -39,10 +39,15 @@ def run(config: ResultsConfig) -> None:
         rows = rows[rows["epoch"] == rows.groupby("cell")["epoch"].transform("max")]
     rows = rows.assign(target=rows["target"].where(rows["beta"] > 0))  # a network without the penalty has no target
     if config.against:
-        rows, alone = compared(rows, config.against)
+        rows, alone = compared(rows, config.against, config.where, all_epochs=config.all_epochs)
         if alone:
-            print(f"{alone} rows have none of {config.against} to be compared with, and are left out.", file=sys.stderr)
-    rows = filtered(rows, config.where)
+            print(
+                f"{alone} rows are left out: {config.against} has none of the same seed that agree with them in all else. Name "
+                "what may differ in --against, too.",
+                file=sys.stderr,
+            )
+    else:
+        rows = filtered(rows, config.where)
     table = grouped(rows, config.group, intervals=bool(config.against))
     if config.export:
         _export(table, Path(config.export))
@@ -65,25 +70,36 @@ def run(config: ResultsConfig) -> None:
         print("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in told), file=sys.stderr)
 
 
-def compared(rows: pd.DataFrame, against: str) -> tuple[pd.DataFrame, int]:
-    """Rows of other networks less those of the ones that they are compared with, and how many have none.
+def compared(rows: pd.DataFrame, against: str, where: str = "", *, all_epochs: bool = False) -> tuple[pd.DataFrame, int]:
+    """Rows of networks less those of the ones that they are compared with, and how many have none.
 
-    A pair has the same seed, layer, perturbation, strength, epoch and quantity, and agrees in all that those that are
-    compared with differ in among themselves.
+    A pair has the same seed, layer, perturbation, strength and quantity (and epoch, where all are there), and agrees in every
+    other column but those that are named, that follow from them, or that the networks compared with have not.
+
+    Args:
+        rows: Results.
+        against: Conditions that the networks compared with meet.
+        where: Conditions that the rows meet from which these are taken.
+        all_epochs: Whether rows are of every epoch, not of each network's last.
 
     Raises:
-        UsageError: no such networks, or none beside them.
+        UsageError: no such networks, none beside them, or several for one row.
     """
     reference = filtered(rows, against, "--against")
-    others = rows.drop(reference.index)
+    others = filtered(rows.drop(reference.index), where)
     if others.empty:
         raise UsageError(
             f"--against: there are no rows but those of {against}. Name the networks to compare with, such as beta=0."
         )
-    named = {word.partition("=")[0] for word in split_words(against, "--against")}
-    own = [name for name in reference if reference[name].nunique(dropna=False) > 1]
-    keys = [name for name in own if name not in {"cell", "network", "value"} | named]
-    keys = list(dict.fromkeys([*(name for name in _PAIRED if name not in named), *keys]))
+    named = [word.partition("=")[0] for word in split_words(against, "--against")]
+    if "seed" in named:
+        raise UsageError("--against: seeds are what is paired. Name networks by other columns, such as beta=0.")
+    both = pd.concat([reference, others])
+    fixed = [*_PAIRED, *(["epoch"] if all_epochs else [])]
+    told = [name for name in rows if name not in {*fixed, *named, "epoch", "cell", "network", "value"}]
+    most = both.groupby(named, dropna=False)[told].nunique(dropna=False).max()
+    own = [name for name, count in most.items() if count > 1 and reference[name].notna().any()]
+    keys = [name for name in [*fixed, *own] if name not in named]
     if reference.duplicated(keys).any():
         raise UsageError(f"--against: several networks of one seed have {against}. Name more of their columns.")
     pairs = others.merge(reference[[*keys, "value"]], on=keys, suffixes=("", "_reference"))

@@ -19,6 +19,11 @@ Decision = bool | None
 
 LEVEL = 0.95
 
+_ROUNDING = 1e-9
+
+_FEWEST = 3
+"""Rank correlations whose spread says something of their mean."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -183,8 +188,8 @@ def spread(values: pd.Series | pd.DataFrame, digits: int = 3) -> str:
 def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     """Interval of a mean; for paired differences, give the differences."""
     array = np.asarray(values, dtype=float)
-    array = array[np.isfinite(array)]
-    if len(array) == 0:
+    array = array[~np.isnan(array)]
+    if len(array) == 0 or np.isinf(array).any():
         raise NotTestedError("finished cells")
     if len(array) == 1:
         return Interval(float(array[0]), np.nan, np.nan, 1)
@@ -200,6 +205,9 @@ def half_width(deviation: Any, count: Any) -> Any:
 def rank_correlation(table: pd.DataFrame) -> Interval:
     """Spearman correlation of each row with the order of its columns: mean and interval over rows.
 
+    It takes few values, so that two rows, or rows that happen to agree, say nothing of its spread: the interval is then all of
+    -1 to 1, unless all rows are in perfect order.
+
     Raises:
         NotTestedError: a row without spread.
     """
@@ -207,6 +215,8 @@ def rank_correlation(table: pd.DataFrame) -> Interval:
         raise NotTestedError("numbers with some spread")
     order = np.arange(table.shape[1])
     found = interval([stats.spearmanr(order, row).statistic for row in table.to_numpy()])
+    if found.count < _FEWEST or (found.high - found.low < _ROUNDING < 1 - abs(found.mean)):
+        return replace(found, low=-1.0, high=1.0)
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
@@ -245,20 +255,18 @@ def jackknife(measure: Callable[[list[Any]], float], networks: Sequence[Any]) ->
         raise NotTestedError("three networks at least")
     found = measure(every)
     others = np.array([measure([each for each in every if each != left]) for left in every])
+    if not np.isfinite([found, *others]).all():
+        raise NotTestedError("a number of every network")
     half = half_width(np.sqrt(count - 1) * others.std() * np.sqrt(count), count)
     return Interval(found, found - half, found + half, count)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Networks of several settings with the same seeds, as a layout of seeds x settings.
-
-    Differences of two settings are those of the same seeds; what is left of the layout without the means of settings and of seeds
-    gives their standard error, with (settings - 1) (seeds - 1) degrees of freedom. That takes settings to scatter alike, and lets
-    two or three networks of each say something where many settings were trained.
+    """Networks of several settings with the same seeds.
 
     Attributes:
-        table: Seeds x settings.
+        table: Seeds x settings; seeds that lack a setting are not there.
     """
 
     table: pd.DataFrame
@@ -269,7 +277,7 @@ class Paired:
         return cls(rows.pivot_table(index="seed", columns=settings, values=value).dropna())
 
     def difference(self, first: Any, second: Any) -> Interval:
-        """Mean of the first setting minus that of the second.
+        """Mean over seeds of the first setting minus the second.
 
         Args:
             first: Setting, or a list of settings whose mean is taken.
@@ -279,19 +287,10 @@ class Paired:
             Difference with its interval.
 
         Raises:
-            NotTestedError: fewer than two seeds that have every setting.
+            NotTestedError: no seed has every setting.
         """
-        count, settings = self.table.shape
-        if count < 2:
-            raise NotTestedError("two networks at least of every setting")
-        values = self.table.to_numpy()
-        left = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
-        freedom = (settings - 1) * (count - 1)
-        sides = [each if isinstance(each, list) else [each] for each in (first, second)]
-        mean = float(np.subtract(*(self.table[side].to_numpy().mean() for side in sides)))
-        variance = (left**2).sum() / freedom / count * sum(1 / len(side) for side in sides)
-        half = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
-        return Interval(mean, mean - float(half), mean + float(half), count)
+        sides = [self.table[each if isinstance(each, list) else [each]].mean(axis=1) for each in (first, second)]
+        return interval(sides[0] - sides[1])
 
     def best(self, settings: Iterable[Any]) -> Any:
         """That of some settings whose mean is largest.
@@ -300,12 +299,12 @@ class Paired:
             NotTestedError: there are none.
         """
         own = [setting for setting in settings if setting in self.table]
-        if not own:
-            raise NotTestedError("networks of these settings")
+        if not own or self.table.empty:
+            raise NotTestedError("networks of these settings with the same seeds")
         return self.table[own].mean().idxmax()
 
     def lead(self, settings: Iterable[Any]) -> Interval:
-        """How far the best of some settings is ahead of the best of all others."""
+        """How far the best of some settings is ahead of the best of all others; both are chosen by their means."""
         inside = set(settings)
         return self.difference(self.best(inside), self.best(set(self.table) - inside))
 
@@ -334,10 +333,10 @@ def none_of(*decisions: Decision) -> Decision:
 
 
 def finding(found: str, test: str, *decisions: Decision) -> Finding:
-    """Holds if all is so, does not hold if anything is not; else more networks are needed to tell."""
+    """Holds if all is so, does not hold if anything is not; else it cannot be told, and is not tested."""
     decided = all_of(*decisions)
     if decided is None:
-        return Finding("not tested", f"{found}. Intervals reach over a limit: more networks are needed to tell", test)
+        return Finding("not tested", f"{found}. Undecided: intervals reach over a limit, or a part is missing", test)
     return Finding("holds" if decided else "does not hold", found, test)
 
 

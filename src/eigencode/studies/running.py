@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.activations import select_layers, trace
-from eigencode.errors import ActivationError, EigencodeError
+from eigencode.errors import ActivationError, DiskError, EigencodeError
 from eigencode.provenance import code_revision, computed_with
 from eigencode.studies.materials import Materials, Report
 from eigencode.studies.reading import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
@@ -89,6 +89,8 @@ def run_group(
         materials.say("reading", number, len(trained.networks))
         try:
             rows, spectra[cell] = read(network, materials)
+        except DiskError:
+            raise
         except EigencodeError as error:
             errors[cell] = str(error)
             continue

@@ -132,11 +132,13 @@ def _drops(evidence: Evidence) -> pd.DataFrame:
 
 def _j3(evidence: Evidence) -> Finding:
     spreads: dict[str, pd.DataFrame] = {}
+    each: dict[str, pd.DataFrame] = {}
     counts: dict[str, pd.Series] = {}
     for quantity, perturbation in (("accuracy", "held_out"), ("alpha", "unperturbed")):
         rows = evidence.select(quantity, perturbation=perturbation)
         rows = single(rows[rows["layer"].map(number_of) >= DEEP], "width", "layer", "seed")
         counts[quantity] = rows.groupby(["width", "layer"])["value"].count()
+        each[quantity] = rows.pivot_table(index=["width", "seed"], columns="layer", values="value")
         spreads[quantity] = rows.groupby(["width", "layer"])["value"].std().unstack("width").dropna()
     if not counts["alpha"].equals(counts["accuracy"]):
         raise NotTestedError("an exponent of every network: the spectra of some are too short, and the others are no fair sample")
@@ -144,15 +146,29 @@ def _j3(evidence: Evidence) -> Finding:
     if len(widths) < 2:
         raise NotTestedError("networks of several widths")
     narrow, wide = widths[0], widths[-1]
-    ratios = {name: interval(np.log(spread[narrow] / spread[wide])) for name, spread in spreads.items()}
+    ratios = {name: _log_ratio(values.xs(narrow), values.xs(wide)) for name, values in each.items()}
     found = "; ".join(
         f"standard deviation of {name} over networks, deep layers: "
         + ", ".join(f"{spread[width].mean():.4f} (N = {width:g})" for width in widths)
         + f", log ratio of the first and the last {ratios[name].text(2)}"
         for name, spread in spreads.items()
     )
-    test = f"the standard deviation at N = {narrow:g} exceeds that at N = {wide:g} in deep layers (log ratio over layers)"
+    test = (
+        f"the standard deviation at N = {narrow:g} exceeds that at N = {wide:g} (log ratio, mean over deep layers; intervals by "
+        "leaving out each network in turn)"
+    )
     return finding(found, test, *(ratio.above() for ratio in ratios.values()))
+
+
+def _log_ratio(first: Any, second: Any) -> Interval:
+    """Log ratio of the standard deviations over networks, mean over layers: networks x layers of one kind, and of another."""
+    sides = [
+        jackknife(lambda some, own=own: float(np.log(own.loc[some].std()).mean()), list(own.index))  # type: ignore[misc]
+        for own in (first, second)
+    ]
+    mean = sides[0].mean - sides[1].mean
+    half = float(np.hypot(sides[0].high - sides[0].mean, sides[1].high - sides[1].mean))
+    return Interval(mean, mean - half, mean + half, min(side.count for side in sides))
 
 
 def _j4(evidence: Evidence) -> Finding:
@@ -236,6 +252,8 @@ def _j7(evidence: Evidence) -> Finding:
         parts.append(f"layer {layer}: slope {slope.text(2)}{paper}, R² {determined[layer].text(4)}, {len(below)} strengths")
     if not {1, 2, 3} <= set(determined):
         raise NotTestedError("strengths at which the mean α of layers 1, 2 and 3 is below 1, three for each")
+    if max(determined) <= 3:
+        raise NotTestedError(f"a layer beyond the third whose mean α falls below 1; {'; '.join(parts)}")
     early = [determined[layer].above(_LINEAR) for layer in (1, 2, 3)]
     later = [found.below(_LINEAR) for layer, found in determined.items() if layer > 3]
     test = (
