@@ -190,7 +190,7 @@ def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     array = np.asarray(values, dtype=float)
     array = array[~np.isnan(array)]
     if len(array) == 0 or np.isinf(array).any():
-        raise NotTestedError("finished cells")
+        raise NotTestedError("finite numbers of finished cells")
     if len(array) == 1:
         return Interval(float(array[0]), np.nan, np.nan, 1)
     half = half_width(array.std(ddof=1), len(array))
@@ -205,8 +205,8 @@ def half_width(deviation: Any, count: Any) -> Any:
 def rank_correlation(table: pd.DataFrame) -> Interval:
     """Spearman correlation of each row with the order of its columns: mean and interval over rows.
 
-    It takes few values, so that two rows, or rows that happen to agree, say nothing of its spread: the interval is then all of
-    -1 to 1, unless all rows are in perfect order.
+    It takes few values, so that two rows, or more that happen to agree on another value than 1 or -1, say nothing of its spread:
+    the interval is then all of -1 to 1.
 
     Raises:
         NotTestedError: a row without spread.

@@ -210,7 +210,7 @@ def run_task(task: Task, report: Report | None = None) -> Done:
         return Done(task, failed_group(task.plans, reason), interrupted=True)
     else:
         return Done(task, records)
-    return _in_halves(task, report)
+    return _in_halves(task, report)  # here, where the error is gone and with it all that its frames held on the GPU
 
 
 def _in_halves(task: Task, report: Report | None) -> Done:

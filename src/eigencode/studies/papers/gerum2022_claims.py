@@ -125,11 +125,7 @@ _BASELINE = (0.0, 0.0)
 
 def _differences(layout: Paired, beta: float, targets: list[float], base: float | None = None) -> dict[float, Interval]:
     """Of each target: networks with one beta minus those with another, or minus the baseline."""
-    return {
-        target: layout.difference((beta, target), _BASELINE if base is None else (base, target))
-        for target in targets
-        if (beta, target) in layout.table
-    }
+    return {target: layout.difference((beta, target), _BASELINE if base is None else (base, target)) for target in targets}
 
 
 def _told(differences: dict[float, Interval], digits: int = 3) -> str:
@@ -245,7 +241,7 @@ def _g4(evidence: Evidence) -> Finding:
         if kind not in ("fgsm", "pgd") or float(strength) > _ENTIRE_RANGE or table[column].max() < _ALL_FAIL:
             continue
         layout = _paired(table, column)
-        weak, strong = ([(beta, target) for target in high if (beta, target) in layout.table] for beta in (WEAK, STRONG))
+        weak, strong = ([(beta, target) for target in high] for beta in (WEAK, STRONG))
         steps = layout.difference(strong, weak), layout.difference(weak, _BASELINE)
         decisions += [step.above() for step in steps]
         parts.append(f"{column}: strong minus weak {steps[0].text()}, weak minus baseline {steps[1].text()}")

@@ -106,7 +106,8 @@ def _j2(evidence: Evidence) -> Finding:
         f"depth {growing.text(2)}"
     )
     test = (
-        f"share above 95 % in layers {DEEP} and deeper; eigenvalue 20 10 % below the fitted line in all of them, more so deeper"
+        f"share above 95 % in layers {DEEP} and deeper; eigenvalue 20 below the fitted line by 10 % in all of them, more so "
+        "deeper"
     )
     below = [interval(drops[layer]).above(_DROP) for layer in deep_layers(drops)]
     return finding(found, test, *(each.above(0.95) for each in deep), *below, growing.above())
@@ -284,7 +285,10 @@ def _j8(evidence: Evidence) -> Finding:
             parts.append(f"{kind.removeprefix('layer_')}, {quantity}: {gain.text()} at ε = {epsilon:g}, layer {layer}")
             peaked = all_of(gain.above(0.01), fall.above())
             (fgsm if kind == "layer_fgsm" else noise).append(peaked)
-    test = f"at some ε up to {_WEAK:g} α and accuracy lie 0.01 above ε = 0 and fall from there; under FGSM, not noise"
+    test = (
+        f"in some layer, at some ε up to {_WEAK:g}, α and accuracy lie 0.01 above ε = 0 and fall from there; under FGSM, not "
+        "noise"
+    )
     return finding(f"largest gain over ε = 0: {'; '.join(parts)}", test, *fgsm, none_of(*noise))
 
 
