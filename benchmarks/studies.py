@@ -1,9 +1,13 @@
 """Studies: networks per hour stacked, one by one and by a plain script for each; what engine, store and report cost.
 
 Small networks with local errors on the bundled digits, where stacking matters; the plain script is nn.Linear and autograd in a
-process of its own for each network, as one writes it without eigencode.
+process of its own for each network, as one writes it without eigencode. What an engine adds is a study of many groups of one
+small network, less the same groups in a plain loop. The report is the whole command, on as many rows for each cell as Jiang's
+Fig. 5 has.
 """
 
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -11,16 +15,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.timing import write
-from eigencode.reports.study_figures import draw
-from eigencode.studies import Block, Evidence, Images, Local, Network, Plan, Reading, Store, Study, run_study
-from eigencode.studies.engines import Done
-from eigencode.studies.judging import claims_of
+from eigencode.studies import Block, Images, Local, Network, Plan, RayEngine, Reading, Store, Study, load, run_study, to_yaml
 from eigencode.studies.running import run_group
 from eigencode.studies.study import with_field
 from eigencode.training import Cell, Settings, SpectralSettings
 
-NETWORKS, SCRIPTS, GROUPS, MANY = 20, 3, 100, 1000
+NETWORKS, SCRIPTS, GROUPS, REPEATS, WRITTEN, MANY = 20, 3, 40, 3, 100, 1000
 
 PLAN = Plan(
     network=Network("jiang_mlp"),
@@ -53,26 +56,53 @@ for layer in network.layers:
 """
 
 
-class Ready:
-    """An engine whose groups are done at once, so that what is left is planning, locks and store."""
-
-    def __init__(self, records):
-        self.records = {record.plan.identity: record for record in records}
-
-    def run(self, tasks, report=None):
-        for task in tasks:
-            yield Done(task, [self.records[plan.identity] for plan in task.plans])
-
-
 def seconds(work):
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
+def seeds_of(plan, count, name="networks"):
+    return Study(name, "", (Block(plan, {}, tuple(range(count))),))
+
+
+def added_by(engine, folder):
+    """Milliseconds that an engine adds to a group, beyond its start: of a long study less a short one, less a plain loop."""
+    plan = with_field(PLAN, "training.epochs", 1)
+    few, many = seeds_of(plan, GROUPS // 4), seeds_of(plan, GROUPS)
+    groups = len(many.cells()) - len(few.cells())
+    found = []
+    for _ in range(REPEATS):
+        place = Path(tempfile.mkdtemp(dir=folder))
+
+        def spent(study, place=place):
+            store = Store(place / f"{len(study.cells())}.sqlite")
+            return seconds(lambda: run_study(study, store, engine, stack=1, states=place / "states"))
+
+        plain = seconds(lambda: [run_group([each]) for each in many.cells()[:groups]])
+        found.append(1000 * (spent(many) - spent(few) - plain) / groups)
+    return statistics.median(found)
+
+
+def report_of_many(folder):
+    """Seconds of ``eigencode report`` for Jiang's Fig. 5 from many cells, and rows of each."""
+    (block, *_others) = load("jiang2020.fig5", "paper").blocks
+    plan = with_field(replace(block.plan, images=Images("digits")), "reading.perturbations", ())
+    (record,) = run_group([plan])
+    study, store = seeds_of(plan, MANY, "jiang2020.fig5"), Store(folder / "many.sqlite")
+    random = np.random.default_rng(0)
+    for cell in study.cells():  # networks that differ, as seeds do
+        values = record.rows["value"] * random.normal(1, 0.01, len(record.rows))
+        store.save([replace(record, plan=cell, rows=record.rows.assign(value=values))])
+    (folder / "study.yaml").write_text(to_yaml(study))
+    command = ["report", folder / "study.yaml", "--store", folder / "many.sqlite", "--out", folder / "report"]
+    spent = seconds(lambda: subprocess.run([sys.executable, "-m", "eigencode", *command], check=True, capture_output=True))
+    return spent, len(record.rows)
+
+
 def main():
     folder = Path(tempfile.mkdtemp())
-    study = Study("networks", "", (Block(PLAN, {}, tuple(range(NETWORKS))),))
+    study = seeds_of(PLAN, NETWORKS)
     run_group(study.cells()[:2])  # warming up
     stacked = seconds(lambda: run_study(study, Store(folder / "stacked.sqlite"), Local()))
     alone = seconds(lambda: run_study(study, Store(folder / "alone.sqlite"), Local(), stack=1))
@@ -82,21 +112,10 @@ def main():
         ]
     )
     (record,) = run_group(study.cells()[:1])
-    store = Store(folder / "many.sqlite")
-    many = [replace(record, plan=with_field(record.plan, "member.seed", seed)) for seed in range(MANY)]
-    writing = seconds(lambda: [store.save([each]) for each in many[:GROUPS]])
-    store.save(many[GROUPS:])
-    ready = Study("ready", "", (Block(PLAN, {}, tuple(range(GROUPS))),))
-    other = Store(folder / "ready.sqlite")
-    through = seconds(lambda: run_study(ready, other, Ready(many), stack=1, states=folder / "states"))
-    report = Study("jiang2020.fig5", "", (Block(PLAN, {}, tuple(range(MANY))),))
-
-    def write_report():
-        evidence = Evidence(store, report.cells())
-        for claim in claims_of(report):
-            claim.judged(evidence)
-        draw("jiang2020.fig5", evidence)
-
+    store = Store(folder / "written.sqlite")
+    copies = [replace(record, plan=with_field(record.plan, "member.seed", seed)) for seed in range(WRITTEN)]
+    writing = seconds(lambda: [store.save([each]) for each in copies])
+    report, rows_of_report = report_of_many(folder)
     rows = len(record.rows) + len(record.spectra) + 1
     write(
         "studies",
@@ -106,9 +125,11 @@ def main():
             "cells per hour, a plain script each": 3600 * SCRIPTS / script,
             "stacked over one by one": alone / stacked,
             "stacked over plain scripts": script / SCRIPTS / (stacked / NETWORKS),
-            "engine, milliseconds added to a group": 1000 * (through - writing) / GROUPS,
-            "store, cells written per second": GROUPS / writing,
-            "store, rows written per second": GROUPS * rows / writing,
-            "claims and figure of 1000 cells, seconds": seconds(write_report),
+            "local engine, milliseconds added to a group": added_by(Local(), folder),
+            "ray engine, milliseconds added to a group": added_by(RayEngine(cpus=os.cpu_count()), folder),
+            "store, cells written per second": WRITTEN / writing,
+            "store, rows written per second": WRITTEN * rows / writing,
+            "report, rows of each of 1000 cells": rows_of_report,
+            "report of 1000 cells, seconds": report,
         },
     )

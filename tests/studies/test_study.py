@@ -63,6 +63,13 @@ def test_defaults_are_those_of_the_result_version():
     assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (2, "b998d0021cfbd176")
 
 
+def test_cells_of_another_result_version_have_other_identities(monkeypatch):
+    here = Plan().identity
+    assert Plan().identity == here
+    monkeypatch.setattr("eigencode.studies.study.RESULT_VERSION", RESULT_VERSION + 1)
+    assert Plan().identity != here
+
+
 def test_the_step_that_is_not_told_is_the_one_that_attacks_take():
     assert PGD().step(0.05) == LINF_STEP
 

@@ -125,7 +125,7 @@ class Store:
         """
         with self._reached(), self._engine.begin() as connection:
             rows = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error, _CELLS.c.result_version)).all()
-        self._check_versions(row.result_version for row in rows)
+        self._refuse_others(row.result_version for row in rows)
         return {row.id: row.error for row in rows}
 
     def stamps(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class Store:
         with self._reached(), self._engine.begin() as connection:
             return {row.id: row.finished for row in connection.execute(sa.select(_CELLS.c.id, _CELLS.c.finished))}
 
-    def _check_versions(self, versions_there: Iterable[int]) -> None:
+    def _refuse_others(self, versions_there: Iterable[int]) -> None:
         others = sorted(set(versions_there) - {RESULT_VERSION})
         if others:
             raise StudyError(
@@ -173,7 +173,9 @@ class Store:
         wanted = [cell for cell, error in there.items() if cell not in here or (here[cell] is not None and error is None)]
         for at in range(0, len(wanted), _MANY):
             some = wanted[at : at + _MANY]
-            self._insert({table: other._rows(table, some) for table in _OWNER})
+            self._insert(
+                {table: [dict(zip(_names(table), row, strict=True)) for row in other._rows(table, some)] for table in _OWNER}
+            )
         return len(wanted)
 
     def _insert(self, rows: _Rows, *, again: bool = False) -> None:
@@ -192,11 +194,12 @@ class Store:
         """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values.
 
         Raises:
-            StudyError: cells of another result version are among them.
+            StudyError: cells of another result version are in the store.
         """
-        table = self._read(_CELLS, identities)
-        self._check_versions(table["result_version"])
-        return table
+        with self._reached(), self._engine.begin() as connection:
+            there = connection.execute(sa.select(_CELLS.c.result_version).distinct()).scalars().all()
+        self._refuse_others(there)
+        return self._read(_CELLS, identities)
 
     def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
@@ -209,15 +212,15 @@ class Store:
         return table
 
     def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
-        return pd.DataFrame(self._rows(table, identities), columns=[str(column.name) for column in table.columns])
+        return pd.DataFrame(self._rows(table, identities), columns=_names(table))
 
-    def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[dict[str, Any]]:
+    def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[tuple[Any, ...]]:
         queries = [sa.select(table)]
         if identities is not None:
             column, wanted = _OWNER[table], list(identities)
             queries = [sa.select(table).where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
         with self._reached(), self._engine.begin() as connection:
-            return [dict(row) for query in queries for row in connection.execute(query).mappings()]
+            return [tuple(row) for query in queries for row in connection.execute(query)]
 
     def _migrate(self) -> None:
         config = Config()
@@ -250,6 +253,10 @@ class Store:
             yield
         except SQLAlchemyError as error:
             raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
+
+
+def _names(table: sa.Table) -> list[str]:
+    return [str(column.name) for column in table.columns]
 
 
 def _rows_of(records: Sequence[CellRecord], about: dict[str, Any]) -> _Rows:

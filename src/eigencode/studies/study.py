@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -202,17 +203,17 @@ class Plan:
         named = [weights, code, *(name.partition(":")[2] for name in data if name)]
         return [Path(name) for name in dict.fromkeys(named) if name]
 
-    @property
+    @cached_property
     def network_identity(self) -> str:
         """Hash of everything but the reading: cells that have it in common are one network."""
         return _hash({name: value for name, value in _told(self).items() if name != "reading"})
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Hash of every value that is not its field's default, which names the cell in the store."""
-        return _hash(_told(self))
+        """Hash of every value that is not its field's default, and of the result version, which names the cell in the store."""
+        return _hash([RESULT_VERSION, _told(self)])
 
-    @property
+    @cached_property
     def group(self) -> str:
         """Hash of everything that networks trained as one stack share."""
         shared = {name: value for name, value in _told(self).items() if name != "member"}
