@@ -27,6 +27,11 @@ def in_words(error: str) -> tuple[str, str]:
     text = re.sub(r'Parser key "[^"]+":\s*', "", text).strip().removeprefix(": ")
     if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
         return f"{place}.{unknown[1]}.{unknown[2]}", "a study has no such field. See its fields with: eigencode study show demo"
+    if re.search(r"does not accept option '(blocks|sources|title)\b", text):
+        return (
+            "config",
+            "expected options of the command; got a study. Give its file in place of a name: eigencode study run FILE",
+        )
     if union := re.search(
         r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:.*Given value: (.*)$", text
     ):

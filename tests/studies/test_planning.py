@@ -14,10 +14,12 @@ from eigencode.studies import (
     Reading,
     Store,
     Study,
+    load,
     overridden,
     shrunk,
 )
 from eigencode.studies.estimating import estimated
+from eigencode.studies.running import stack_size
 from eigencode.studies.scheduling import plan_groups
 from eigencode.studies.study import with_field
 from small_study import PLAN, STUDY
@@ -64,3 +66,14 @@ def test_the_estimate_counts_images_that_are_made_once(tmp_path):
     (first, second) = estimated(plan_groups(two, None, stack=1))
     assert seconds[1] > 3 * seconds[0]
     assert first.seconds > 3 * second.seconds
+
+
+def test_a_stack_is_as_large_as_memory_allows(monkeypatch):
+    plan = load("jiang2020.fig5").blocks[0].plan
+    plan = replace(plan, images=Images("digits"))
+    assert stack_size(plan, device="cpu") == 20
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 40_000}
+    monkeypatch.setattr("eigencode.training.grouping.os.sysconf", memory.__getitem__)
+    assert 1 < stack_size(plan, device="cpu") < 20
+    memory["SC_PHYS_PAGES"] = 1
+    assert stack_size(plan, device="cpu") == 1

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
+from eigencode import cli
 from eigencode.attacks import PGD
 from eigencode.errors import EigencodeError, StudyError
 from eigencode.studies import (
@@ -82,6 +83,13 @@ def test_a_field_of_one_perturbation_is_overridden():
     with pytest.raises(StudyError, match=r"--set: no perturbation is 'zca' here; there are fgsm, pgd\."):
         overridden(load("gerum2022.fig2"), "reading.perturbations.zca.count=3")
     assert overridden(load("jiang2020"), "reading.perturbations.layer_fgsm.count=9").cells()  # not all networks are attacked
+
+
+def test_a_study_as_options_of_a_command_is_refused(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(to_yaml(load("demo")))
+    with pytest.raises(SystemExit):
+        cli.main(["study", "plan", "--config", str(tmp_path / "mine.yaml")])
+    assert "--config: expected options of the command; got a study. Give its file in place of a name" in capsys.readouterr().err
 
 
 def test_yaml_there_and_back(tmp_path):

@@ -181,8 +181,10 @@ class Interval:
 
 
 def spread(values: pd.Series | pd.DataFrame, digits: int = 3) -> str:
-    """Largest standard deviation, in words."""
-    return f"standard deviation over networks at most {np.nanmax(np.asarray(values, dtype=float)):.{digits}f}"
+    """Largest standard deviation, in words; where there is none, that there is one network of each kind."""
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    return f"standard deviation over networks at most {known.max():.{digits}f}" if known.size else "one network of each kind"
 
 
 def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:

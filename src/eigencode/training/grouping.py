@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,8 +25,11 @@ _SMALL_STEP = 3e7
 network after the other stays in the processor's cache and is faster."""
 
 _MOST_ON_CPU = 20
+_MOST_LOCAL_ON_GPU = 200
+"""Networks of a stack with local errors, whose steps are so small that memory hardly limits them."""
+
 _MEMORY_SHARE = 0.3
-"""Of a GPU's memory, for one stack: several processes may share it."""
+"""Of the device's memory, for one stack: several processes may share it."""
 
 _COPIES = 6
 """Tensors of the size of the parameters that a step holds: weights, gradients, two moments, temporaries."""
@@ -39,7 +44,7 @@ _CLASSES = 10
 def group_size(
     model: nn.Module, images: ImageSet, settings: Settings, *, device: str, asked: int | None, jacobian: bool = False
 ) -> int:
-    """Networks that are trained as one stacked program.
+    """Networks that are trained as one stacked program: as many as memory allows, and no more than is fast.
 
     Args:
         model: One of the networks.
@@ -59,15 +64,19 @@ def group_size(
         if asked < 1:
             raise TrainingError(f"`stack` is a number of networks, at least 1; got {asked}.")
         return asked
-    if settings.rule != "backpropagation":
-        return _MOST_ON_CPU if device == "cpu" else 10 * _MOST_ON_CPU
-    if not stackable(model):
+    is_local = settings.rule != "backpropagation"
+    if not is_local and not stackable(model):
         return 1
     parameters = sum(parameter.numel() for parameter in model.parameters())
     batch = min(settings.batch_size, len(images))
     if device == "cpu":
-        return _MOST_ON_CPU if parameters * batch < _SMALL_STEP else 1
-    _, whole = torch.cuda.mem_get_info(device)  # not what is free: a run that is started again groups as before
+        most = _MOST_ON_CPU if is_local or parameters * batch < _SMALL_STEP else 1
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        most = _MOST_LOCAL_ON_GPU if is_local else sys.maxsize
+        _, whole = torch.cuda.mem_get_info(device)  # not what is free: a run that is started again groups as before
+    if most == 1:
+        return 1
     image = images.inputs[:1].to(model_device(model))
     try:
         trace(model, image)
@@ -77,7 +86,7 @@ def group_size(
     if jacobian:
         passes += _CLASSES if settings.jacobian.kind == "exact" else 1
     each = 4 * _COPIES * parameters + batch * (image.nbytes + _WITH_GRADIENTS * passes * bytes_kept(model, image))
-    return max(1, int(_MEMORY_SHARE * whole / each))
+    return max(1, min(most, int(_MEMORY_SHARE * whole / each)))
 
 
 @dataclass

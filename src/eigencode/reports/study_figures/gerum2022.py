@@ -59,11 +59,11 @@ _NETWORKS = {"deep MLP": "gerum_deep_mlp", "CNN": "gerum_cnn"}
 _DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
 
 
-def _gerum_every_strength(evidence: Evidence) -> Figure | None:
+def _gerum_every_strength(evidence: Evidence, form: str = "exponent") -> Figure | None:
     """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
     drawn = []
     for (network, model), (data, name), kind in itertools.product(_NETWORKS.items(), _DATA.items(), ("fgsm", "pgd")):
-        rows = evidence.select("accuracy", perturbation=kind, form="exponent", model=model, data=data)
+        rows = evidence.select("accuracy", perturbation=kind, form=form, model=model, data=data)
         if not rows.empty:
             drawn.append((f"{network}, {name}: {kind.upper()}", evidence.with_alpha(rows, evidence.coded_on)))
     if not drawn:
@@ -154,6 +154,7 @@ FIGURES: dict[str, Draw] = {
     "fig3g": _gerum("gerum_cnn", 0.01, data=("cifar10", "digits")),
     "figS1": _gerum_every_strength,
     "line": _gerum("gerum_shallow_mlp", 0.05, form="line"),
+    "lineS1": partial(_gerum_every_strength, form="line"),
 }
 
 DEMO: dict[str, Draw] = {

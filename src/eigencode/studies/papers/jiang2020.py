@@ -24,14 +24,14 @@ KINDS: tuple[str, ...] = ()
 SOURCES = {
     "network.model": "stated: fully connected ReLU layers without bias, each with its fixed Gaussian classifier, Eq. (1); "
     "chosen: He's initial weights, which keep the scale of ReLU layers along the depth",
-    "network.options.width": "stated: 200; Fig. 4 from 50 up, of which 50, 100, 200 and 400 are chosen",
+    "network.options.width": "stated: 200; Fig. 4 from 50 up; chosen: 50, 100, 200 and 400, each twice the last",
     "network.options.depth": "stated: 8",
     "network.options.classifier_std": "chosen: 0.3; layer 1 lies below exponent 1 and accuracy turns at layer 2, as in Fig. 5",
     "images.data": "stated: MNIST, 60 000 training and 10 000 test images",
     "training.rule": "stated: Eq. (2); chosen: its gradient averaged over the batch, so that the rate does not hang on the batch",
     "training.batch_size": 'chosen: 200, which makes the "hundreds of mini-batches" 300',
     "training.epochs": "chosen: 60, when the error has settled; 10 at scale quick",
-    "training.optimizer": "stated: mini-batch stochastic gradient descent; chosen: without momentum",
+    "training.optimizer": "stated: mini-batch stochastic gradient descent; chosen: without momentum, of which nothing is said",
     "training.spectral": "stated: ranks 1-10",
     "training.measure_every": "chosen: exponents every five epochs, often enough to see them settle",
     "training.schedule": "stated: times 0.8 every ten epochs",
@@ -41,7 +41,8 @@ SOURCES = {
     "reading.count": "stated: 3000 test images",
     "reading.ranks": "stated: 1-10",
     "reading.perturbations": "stated: 0.1 to 4.0 in steps of 0.1, without clipping",
-    "seeds": "stated: 20 networks, 50 for Fig. 5; 4 and 8 at scale quick",
+    "seeds": "stated: 20 networks, 50 for Fig. 5; chosen: 4 read with several numbers of stimuli, since each is read often; 4 "
+    "and 8 at scale quick, for want of time",
 }
 
 WIDTH = 200

@@ -43,16 +43,17 @@ KINDS: tuple[str, ...] = ("model", "trained")
 
 SOURCES = {
     "network.model": "stated: section 7.2, conv 6 5x5, pool, conv 16 5x5, pool, 400-2000-1000-10, ReLU; Fig. 6: a ResNet-50 of "
-    "the Robustness library, here the same network; Fig. 2: eleven networks of five families, of which these are chosen; Fig. 3: "
-    "ResNet-50; chosen: torch's initial weights, of which nothing is said",
+    "the Robustness library, here the same network; Fig. 2: eleven networks of five families, of which these are chosen; Fig. "
+    "3: ResNet-50; chosen: torch's initial weights, of which nothing is said",
     "network.weights": "stated: torchvision's (Fig. 2); the Robustness library's (Fig. 6, released)",
-    "images.data": "stated: CIFAR-10; ImageNet (Fig. 2)",
+    "images.data": "stated: CIFAR-10; ImageNet (Fig. 2); chosen: no augmentation, of which nothing is said, so that networks are "
+    "trained on such images as they are read on",
     "images.test_count": "stated: 3000 random images (Fig. 2)",
     "images.train_count": "chosen: as many (Figs 2 and 3, ImageNet, whose networks are not trained)",
     "images.size": "chosen: 224 (Figs 2 and 3, ImageNet), for which these weights were trained",
     "training.adversarial.epsilon": "stated: l2 budgets 0, 0.25, 0.5, 1 (Fig. 6); chosen: 7 steps, as that library's examples",
     "training.epochs": "chosen: 13, when training accuracy reaches the stated 92 % (0.91 after 12 epochs, 0.93 after 13); at "
-    "scale cpu 5 for Figs 6 to 8 (0.65)",
+    "scale cpu 5 for Figs 6 to 8 (0.65), for want of time",
     "training.batch_size": "chosen: 128, a usual size for CIFAR-10",
     "training.rule": "stated: back-propagation of Eq. (1), cross entropy and penalties",
     "training.optimizer": "chosen: Adam, which needs no schedule for so few epochs; its epsilon of 1e-7 as in Gerum et al.",
@@ -66,10 +67,12 @@ SOURCES = {
     "reading.ranks": "stated: 10-316",
     "reading.count": "chosen: 3000 test images, as stated for ImageNet",
     "reading.perturbations": "stated: Gaussian noise, pure noise, 1 to 32 components, ZCA, PGD on 3000 images, robust and "
-    "non-robust features, random and deterministic targets; chosen: standard deviations 0.05 to 0.5, ZCA with 0.01 added to the "
-    "variances, PGD l-infinity of 2, 4 and 8/255 with 20 steps; of 3000 training images, made in 1000 steps (200 at scale cpu, "
-    "50 at quick) by this network, for robust features trained adversarially at l2 0.5 (Ilyas et al.: 1000 steps, 0.5)",
-    "seeds": "chosen: 3, the fewest with a spread worth telling; at scale cpu 2 for Figs 6 to 8, at quick 1",
+    "non-robust features, random and deterministic targets; chosen: standard deviations 0.05 to 0.5, from hardly seen to most "
+    "of the range; ZCA with 0.01 added to the variances, which leaves directions of hardly any variance small; PGD l-infinity "
+    "of 2, 4 and 8/255, usual for CIFAR-10, in 20 steps of 1/255, more than the budget takes; of 3000 training images, made in "
+    "1000 steps (200 at scale cpu, 50 at quick, for want of time) by this network, for robust features trained adversarially at "
+    "l2 0.5 (Ilyas et al.: 1000 steps, 0.5)",
+    "seeds": "chosen: 3, the fewest with a spread worth telling; at scale cpu 2 for Figs 6 to 8, at quick 1, for want of time",
 }
 
 _NOISE = (0.05, 0.1, 0.2, 0.5)
