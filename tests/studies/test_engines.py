@@ -114,6 +114,31 @@ def test_a_stack_that_needs_too_much_memory_is_halved(tmp_path, monkeypatch):
     assert not list((tmp_path / "states").glob("*.lock"))
 
 
+def test_another_try_that_comes_to_an_end_loses_no_result(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store.sqlite")
+    run_study(STUDY, store, Local())
+    before = table(store)
+
+    def ended(plans, **options):
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(engines, "run_group", ended)
+    summary = run_study(STUDY, store, Local(), again=True)
+    assert (summary.finished, summary.new, summary.failed) == (4, 0, {})
+    assert summary.unstarted == {"MemoryError: none left": 4}
+    pd.testing.assert_series_equal(table(store), before, rtol=0, atol=0)
+
+
+def test_training_that_another_process_kept_is_left_for_a_retry(tmp_path):
+    store, plans = Store(tmp_path / "store.sqlite"), STUDY.cells()
+    before = store.stamps()
+    folder = states_of(plans, tmp_path / "states")
+    folder.mkdir(parents=True)
+    store.save(failed_group(plans, "out of memory"))
+    assert list(FreeTasks([Task(tuple(plans), states=tmp_path / "states")], store, before)) == []
+    assert folder.is_dir()
+
+
 def test_a_ray_cluster_that_is_not_there():
     pytest.importorskip("ray")
     with pytest.raises(StudyError, match=r"--address 127\.0\.0\.1:1: no Ray cluster can be reached there"):

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import save_file
 
-from eigencode.errors import StudyError
+from eigencode import models
+from eigencode.errors import StudyError, TrainingError
 from eigencode.studies import (
     Block,
     Images,
@@ -55,8 +57,9 @@ def test_the_estimate_of_memory_counts_what_a_step_keeps():
         study = Study("x", "", (Block(with_field(plan, "training.batch_size", batch), {}, (0, 1)),))
         memory |= {(batch, stack): estimated(plan_groups(study, None, stack=stack))[0].memory for stack in (1, 2)}
     weights, kept = 64 * 2000 + 2000 + 2000 * 10 + 10, 4 * (64 + 2000)
-    assert memory[300, 1] - memory[100, 1] == 2 * 200 * kept
-    assert memory[100, 2] - memory[100, 1] == 6 * 4 * weights + 2 * 100 * kept
+    image = 4 * 64
+    assert memory[300, 1] - memory[100, 1] == 200 * (image + 2 * kept)
+    assert memory[100, 2] - memory[100, 1] == 6 * 4 * weights + 100 * (image + 2 * kept)
 
 
 def test_the_estimate_counts_images_that_are_made_once(tmp_path):
@@ -77,3 +80,26 @@ def test_a_stack_is_as_large_as_memory_allows(monkeypatch):
     assert 1 < stack_size(plan, device="cpu") < 20
     memory["SC_PHYS_PAGES"] = 1
     assert stack_size(plan, device="cpu") == 1
+
+
+def test_a_stack_leaves_room_for_the_dearest_penalty(monkeypatch):
+    """A grid begins without the penalty, whose gradient is differentiated again."""
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 40_000}
+    monkeypatch.setattr("eigencode.training.grouping.os.sysconf", memory.__getitem__)
+    plan = with_field(PLAN, "training.jacobian.kind", "exact")
+    plain, penalised = (
+        plan_groups(Study("own", "", (Block(plan, {"member.jacobian": values}, tuple(range(20))),)), None, device="cpu")
+        for values in ((0.0,), (0.0, 1.0))
+    )
+    assert penalised[0].stack < plain[0].stack
+    alone, dearest = (estimated(groups)[0] for groups in (plain, penalised))
+    assert alone.memory / alone.stack < dearest.memory / dearest.stack
+
+
+def test_a_stack_of_networks_that_are_not_trained_must_be_a_number(tmp_path):
+    model = models.load("gerum_cnn", image_shape=(1, 8, 8), seed=0)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
+    assert stack_size(plan, asked=3) == 3
+    with pytest.raises(TrainingError, match="at least 1; got -1"):
+        stack_size(plan, asked=-1)

@@ -146,3 +146,20 @@ def test_progress_is_told():
     seen = []
     run_group(STUDY.cells()[:1], report=lambda stage, done, total: seen.append(stage))
     assert list(dict.fromkeys(seen)) == ["training", "reading", "pgd 0.05", "pgd 0.1"]
+
+
+def test_more_stimuli_than_there_are_images_are_told_before_training(monkeypatch):
+    plan = with_field(PLAN, "reading.stimuli", (60, 500))
+    monkeypatch.setattr("eigencode.studies.materials.train_group", None)
+    (record,) = run_group([plan])
+    assert record.error == "`reading.stimuli` asks for 500 test images; there are 120"
+
+
+def test_states_are_of_the_code_of_a_network_of_ones_own(tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("one")
+    plans = [replace(PLAN, network=Network(f"file:{code}:network"))]
+    first = states_of(plans, tmp_path)
+    assert states_of(plans, tmp_path) == first
+    code.write_text("two")
+    assert states_of(plans, tmp_path) != first

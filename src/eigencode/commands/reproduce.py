@@ -22,5 +22,4 @@ def run(config: ReproduceConfig) -> None:
         raise KeyboardInterrupt(
             f"the report was not written; finished cells are kept in {store.address}: give the command again."
         ) from None
-    finally:
-        say(summary, store)
+    say(summary, store)

@@ -88,7 +88,7 @@ def chosen_study(config: StudyChoice) -> Study:
 
 def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> Summary:
     """Runs what is missing, with cells done, failed and time left in one view."""
-    states, device = states_folder(config.store), usable_device(config.device)
+    states, here = states_folder(config.store), usable_device(config.device)
     with progress_bar(study.name) as show:
         counted = {"done": 0, "failed": 0, "all": 0}
 
@@ -100,7 +100,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
             if config.engine == "ray":
                 show("cluster", done, total, stage)
             else:
-                show("this group", done, total, f"{stage}, {in_use(device)}")
+                show("this group", done, total, f"{stage}, {in_use(here)}")
 
         try:
             return run_study(
@@ -111,16 +111,14 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
                 retry=config.retry,
                 stack=config.stack,
                 data_root=config.data_root,
-                device=device,
+                device=here if config.engine == "local" else config.device,  # a cluster's machines have devices of their own
                 states=states,
                 report=report,
                 ended=ended,
             )
         except KeyboardInterrupt:
             done = (
-                f"{counted['done']} of {counted['all']} cells are finished and kept"
-                if counted["all"]
-                else "finished cells are kept"
+                f"{counted['done']} of {counted['all']} cells are done and kept" if counted["all"] else "finished cells are kept"
             )
             raise KeyboardInterrupt(f"{done} in {store.address}: give the command again to go on.") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import math
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -125,11 +126,12 @@ class RayEngine:
             ray.shutdown()
             raise StudyError(f"--engine ray: {lacking}. Ask for less with --cpus and --gpus.")
         remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=self._retries)(_run_in_worker)
-        waiting: dict[Any, Task] = {remote.remote(first): first}
+        folder = Path.cwd()
+        waiting: dict[Any, Task] = {remote.remote(first, folder): first}
         try:
             while waiting:
                 for task in itertools.islice(given, max(0, _AHEAD * self._at_once() - len(waiting))):
-                    waiting[remote.remote(task)] = task
+                    waiting[remote.remote(task, folder)] = task
                 while not (ready := ray.wait(list(waiting), num_returns=1, timeout=_LOOK)[0]):
                     if report:  # of tasks elsewhere nothing is known until they end
                         report(", ".join(filter(None, (self._in_use(), self._lacking()))), 0, 0)
@@ -186,9 +188,11 @@ def _refuse_no_share(cpus: float, gpus: float, retries: int) -> None:
         raise StudyError(f"--retries must be at least 0; got {retries}.")
 
 
-def _run_in_worker(task: Task) -> Done:
-    """Runs a task in a process that is the cluster's, and not the caller's."""
+def _run_in_worker(task: Task, folder: Path) -> Done:
+    """Runs a task in a process that is the cluster's; where the caller's folder is there too, its files are found from it."""
     keep_freed_memory()
+    if folder.is_dir():
+        os.chdir(folder)
     return run_task(task)
 
 

@@ -18,6 +18,7 @@ from eigencode.errors import EigencodeError
 from eigencode.studies.materials import MADE_FROM, source_of
 from eigencode.studies.scheduling import Group
 from eigencode.studies.study import MADE, Images, Plan
+from eigencode.training.grouping import bytes_of_step
 from eigencode.training.networks import bytes_kept
 
 _ATTACKED = 2
@@ -30,12 +31,6 @@ _CLASSES = 10
 
 _SHARE_OF_PEAK = 0.4
 """Of a matrix product's speed that trainings of small networks reached."""
-
-_COPIES_OF_WEIGHTS = 6
-"""Weights, their gradients, Adam's two averages, and what updating them takes."""
-
-_WITH_GRADIENTS = 2
-"""What a step keeps, and gradients of the same size."""
 
 _PROCESS = 400 * 2**20
 """Bytes that Python and PyTorch take alone."""
@@ -52,16 +47,16 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
     for group in groups:
         plan = group.plans[0]
         try:
-            forward, passes, memory = _cost(plan, data_root)
+            costs = {each.identity: _cost(each, data_root) for each in group.plans}
         except EigencodeError:
             found.append(group)
             continue
-        passes *= len(group.missing)
+        forward, passes = costs[plan.identity][0], sum(costs[each.identity][1] for each in group.missing)
         seconds = 0.0
         if group.missing:
-            passes += _making(group.plans[0], made, data_root)
+            passes += _making(plan, made, data_root)
             seconds = _overhead(group, data_root)
-        memory = _held(plan, data_root) + memory * min(group.stack, len(group.plans))
+        memory = _held(plan, data_root) + max(cost[2] for cost in costs.values()) * min(group.stack, len(group.plans))
         found.append(replace(group, seconds=seconds + forward * passes / speed, memory=memory))
     return found
 
@@ -76,7 +71,9 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
         steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
         sites = len(plan.reading.layers.split(",")) if perturbed.kind.startswith("layer_") else 1
         passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
-    memory = 4 * _COPIES_OF_WEIGHTS * arithmetic.parameters + _WITH_GRADIENTS * plan.training.batch_size * arithmetic.kept
+    batch, image = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size), test.inputs[:1].nbytes
+    penalised = bool(plan.member.jacobian)
+    memory = bytes_of_step(arithmetic.parameters, image, arithmetic.kept, batch, plan.training, jacobian=penalised)
     return arithmetic.forward, passes, memory
 
 

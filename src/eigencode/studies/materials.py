@@ -38,7 +38,7 @@ class Materials:
     """Loads, trains and makes what a plan names, each thing once.
 
     Args:
-        plan: A plan; its ``member`` plays no part.
+        plan: A plan; of its ``member`` the learning rate alone plays a part, for networks that make images.
         data_root: Folder of data sets.
         device: Where to run. Default: CUDA where there is one.
         states: Folder for the state of unfinished training, and for images that were made.
@@ -112,7 +112,7 @@ class Materials:
         construction = Construction(told.kind, steps=told.n_steps)  # type: ignore[arg-type]
         if self._states is None:
             return self._make(source, construction, count, None).images
-        folder = self._states.absolute() / "made" / f"{RESULT_VERSION}-{source.network_identity}"
+        folder = self._states.absolute() / "made" / f"{RESULT_VERSION}-{source.network_identity}{code_digest(source)}"
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps([self._digest, count, asdict(construction)], sort_keys=True)
         path = folder / f"{told.kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.safetensors"
@@ -160,6 +160,14 @@ class Materials:
         """Reports what is being done."""
         if self._report:
             self._report(stage, done, total)
+
+
+def code_digest(plan: Plan) -> str:
+    """A hash of the code that a user's own network is made by, since the plan names its file alone; empty for others."""
+    if not plan.network.model.startswith("file:"):
+        return ""
+    code = Path(plan.network.model.removeprefix("file:").rpartition(":")[0])
+    return f"-{hashlib.sha256(code.read_bytes()).hexdigest()[:20]}" if code.is_file() else ""
 
 
 def source_of(plan: Plan, budget: float) -> Plan:

@@ -14,7 +14,7 @@ import pandas as pd
 from eigencode.activations import select_layers, trace
 from eigencode.errors import ActivationError, DiskError, EigencodeError
 from eigencode.provenance import code_revision, computed_with
-from eigencode.studies.materials import Materials, Report
+from eigencode.studies.materials import Materials, Report, code_digest
 from eigencode.studies.reading import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
 from eigencode.studies.study import RESULT_VERSION, Plan
 from eigencode.training import Cell
@@ -78,6 +78,8 @@ def run_group(
         select_layers(trace(materials.network(cells[0]), materials.test.inputs[:2].to(materials.device)), layers)
     except ActivationError as error:
         return failed_group(plans, str(error))
+    if (most := max(materials.plan.reading.stimuli, default=0)) > len(materials.test):
+        return failed_group(plans, f"`reading.stimuli` asks for {most} test images; there are {len(materials.test)}")
     if plans[0].network.weights:
         trained = Trained({cell: materials.network(cell) for cell in cells})
     else:
@@ -128,7 +130,7 @@ def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None =
         TrainingError: fewer than 1 asked for.
         EigencodeError: data or a network that is not there.
     """
-    if plan.network.weights:
+    if plan.network.weights and (asked is None or asked > 0):
         return asked or 1  # nothing is trained
     materials = Materials(plan, data_root=data_root, device=device)
     network = materials.network(plan.member)
@@ -141,7 +143,7 @@ def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
     if states is None:
         return None
     cells = hashlib.sha256(" ".join(plan.identity for plan in plans).encode()).hexdigest()[:20]
-    return states.absolute() / f"{RESULT_VERSION}-{plans[0].group}-{cells}"
+    return states.absolute() / f"{RESULT_VERSION}-{plans[0].group}-{cells}{code_digest(plans[0])}"
 
 
 def _nothing() -> pd.DataFrame:

@@ -24,7 +24,7 @@ _PATIENCE = 2.0
 """Seconds between two looks at what other processes are at work on."""
 
 Ended = Callable[[int, int, int], None]
-"""Called with cells finished, failed, and in all."""
+"""Called with cells done, those of them that failed, and all."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def plan_groups(
     for plans in groups_of(study.cells()):
         reason = None
         try:
-            size = stack_size(plans[0], data_root=data_root, device=device, asked=stack)
+            size = stack_size(max(plans, key=lambda plan: plan.member.jacobian), data_root=data_root, device=device, asked=stack)
         except (DataError, ModelError) as error:
             size, reason = 1, str(error)
         for path in plans[0].named_files:
@@ -221,7 +221,11 @@ def run_study(
                 if outcome.reason:
                     summary.unstarted[outcome.reason] = summary.unstarted.get(outcome.reason, 0) + len(outcome.task.plans)
                 else:
-                    store.save(outcome.records, again=again)
+                    store.save([each for each in outcome.records if not (each.error and outcome.interrupted)], again=again)
+                    lost = [each for each in outcome.records if each.error and outcome.interrupted]
+                    store.save(lost)  # what was there before stays: it is worth more than the end of another try
+                    for reason in (str(each.error) for each in lost if each.plan.identity in before):
+                        summary.unstarted[reason] = summary.unstarted.get(reason, 0) + 1
                     failures = sum(record.error is not None for record in outcome.records)
                     summary.new += len(outcome.records) - failures
                     for layer in (layer for record in outcome.records for layer in without_exponent(record)):

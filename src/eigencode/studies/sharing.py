@@ -59,7 +59,7 @@ class FreeTasks:
                 self.taken += 1
                 yield rest
             else:
-                self.release(rest)
+                self.release(rest, keep=True)  # whoever stored these cells may have kept their training, for a retry
 
     def release(self, task: Task, *, keep: bool = False) -> None:
         """Lets others have a task, and, unless it is to be kept, removes what is left of its training: its cells are stored."""
@@ -70,6 +70,7 @@ class FreeTasks:
         if not keep:
             for path in {folder, locked}:
                 shutil.rmtree(path, ignore_errors=True)
+        if not folder.exists() and not locked.exists():
             locked.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it will find the cells in the store
         lock.release()
 

@@ -58,7 +58,7 @@ def group_size(
         At least 1.
 
     Raises:
-        TrainingError: fewer than 1 asked for, or a network that cannot be stacked.
+        TrainingError: fewer than 1 asked for.
     """
     if asked is not None:
         if asked < 1:
@@ -82,11 +82,27 @@ def group_size(
         trace(model, image)
     except ActivationError:  # told when it is run
         return 1
-    passes = 1
-    if jacobian:
-        passes += _CLASSES if settings.jacobian.kind == "exact" else 1
-    each = 4 * _COPIES * parameters + batch * (image.nbytes + _WITH_GRADIENTS * passes * bytes_kept(model, image))
+    each = bytes_of_step(parameters, image.nbytes, bytes_kept(model, image), batch, settings, jacobian=jacobian)
     return max(1, min(most, int(_MEMORY_SHARE * whole / each)))
+
+
+def bytes_of_step(parameters: int, image: int, kept: int, batch: int, settings: Settings, *, jacobian: bool) -> int:
+    """Bytes that a training step of one network holds, roughly.
+
+    Args:
+        parameters: Number of its parameters.
+        image: Bytes of an image.
+        kept: Bytes that back-propagation keeps for an image.
+        batch: Images of a batch.
+        settings: Shared settings.
+        jacobian: Whether it has a Jacobian penalty, whose gradient is differentiated again.
+
+    Returns:
+        Bytes.
+    """
+    rows = _CLASSES if settings.jacobian.kind == "exact" else 1
+    passes = 1 + rows if jacobian else 1
+    return 4 * _COPIES * parameters + batch * (image + _WITH_GRADIENTS * passes * kept)
 
 
 @dataclass

@@ -125,7 +125,7 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figure | None:
+def _gerum_spectra(evidence: Evidence) -> Figure | None:
     """Gerum Fig. 1e: spectra of networks regularised to several targets."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "gerum_shallow_mlp")]
@@ -139,8 +139,11 @@ def _gerum_spectra(evidence: Evidence, ranks: tuple[int, int] = (6, 50)) -> Figu
         values = row["eigenvalues"][row["eigenvalues"] > row["floor"]] / row["eigenvalues"].sum()
         label = f"target {row['target']:g}" if row["beta"] else "baseline"
         panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
-    panel.axvspan(*(evidence.ranks or ranks), color="grey", alpha=0.12, lw=0)
-    panel.set(xlabel="rank", ylabel="share of the variance", title=f"seed {spectra['seed'].iloc[0]}; grey: ranks of the fit")
+    title = f"seed {spectra['seed'].iloc[0]}"
+    if evidence.fitted:
+        panel.axvspan(*evidence.fitted, color="grey", alpha=0.12, lw=0)
+        title += "; grey: ranks of the fit"
+    panel.set(xlabel="rank", ylabel="share of the variance", title=title)
     panel.legend(fontsize=7, frameon=False)
     return figure
 
@@ -158,6 +161,6 @@ FIGURES: dict[str, Draw] = {
 }
 
 DEMO: dict[str, Draw] = {
-    "spectra": partial(_gerum_spectra, ranks=(2, 30)),
+    "spectra": _gerum_spectra,
     "outcome": _gerum("gerum_shallow_mlp", 0.1),
 }

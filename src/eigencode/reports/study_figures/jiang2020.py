@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eigencode.reports.study_figures.drawing import Draw, colours, panels_of, spectrum
+from eigencode.reports.study_figures.drawing import Draw, colours, finish, panels_of, spectrum
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers.jiang2020 import WIDTH, number_of
@@ -44,9 +44,7 @@ def _spectra_of_layers(evidence: Evidence) -> Figure | None:
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
         spectrum(panel, row, f"layer {row['number']}", color=colour)
-    panel.axvline(10, color="grey", ls=":", lw=0.8)
-    panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)", title="dotted: last rank of the fit")
-    panel.legend(fontsize=7, frameon=False)
+    finish(panel, "one network; grey: ranks of the fit", evidence.fitted)
     return figure
 
 

@@ -428,7 +428,7 @@ def _baseline(model: str, data: str, kind: str | None = None) -> Callable[[Evide
 
 
 def _alpha_of_best(model: str, kind: str | None = None) -> Callable[[Evidence], pd.Series]:
-    """Exponent at which a seed's networks are best: the most accurate weak one, or the most robust of all."""
+    """Exponent at which a seed's networks are best: the most accurate weak one, or the most robust regularised one."""
 
     def measure(evidence: Evidence) -> pd.Series:
         table = networks(evidence, model)
