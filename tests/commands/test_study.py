@@ -480,7 +480,5 @@ def test_interrupt_says_what_is_kept(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT)
-    expected = (
-        "eigencode: interrupted; 0 of 8 cells are done and kept in studies/store.sqlite: give the command again to go on."
-    )
+    expected = "eigencode: interrupted; 0 of 8 cells are done and kept in studies/store.sqlite: give the command again to go on."
     assert err.splitlines()[-1] == expected

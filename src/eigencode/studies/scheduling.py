@@ -206,11 +206,14 @@ def run_study(
     groups = plan_groups(study, store, again=again, retry=retry, stack=stack, data_root=data_root, device=device)
     identities = [plan.identity for group in groups for plan in group.plans]
     summary = Summary(len(identities))
-    progress = {"done": len(identities) - sum(len(group.missing) for group in groups), "failed": 0}
+    missing = [plan.identity for group in groups for plan in group.missing]
+    failures = 0
 
     def tell() -> None:
-        if ended:
-            ended(progress["done"], progress["failed"], len(identities))
+        if ended:  # others may have finished some, too
+            now = store.stamps()
+            left = sum(now.get(identity) == before.get(identity) for identity in missing)
+            ended(len(identities) - left, failures, len(identities))
 
     tell()
     waiting = [Task(group.missing, data_root, device, states) for group in groups if group.missing]
@@ -226,19 +229,18 @@ def run_study(
                     store.save(lost)  # what was there before stays: it is worth more than the end of another try
                     for reason in (str(each.error) for each in lost if each.plan.identity in before):
                         summary.unstarted[reason] = summary.unstarted.get(reason, 0) + 1
-                    failures = sum(record.error is not None for record in outcome.records)
-                    summary.new += len(outcome.records) - failures
+                    failed = sum(record.error is not None for record in outcome.records)
+                    failures += failed
+                    summary.new += len(outcome.records) - failed
                     for layer in (layer for record in outcome.records for layer in without_exponent(record)):
                         summary.without_exponent[layer] = summary.without_exponent.get(layer, 0) + 1
-                    progress["done"] += len(outcome.records)
-                    progress["failed"] += failures
                 free.release(outcome.task, keep=bool(outcome.reason) or outcome.interrupted)
                 tell()
         finally:
             free.close()
-        progress["done"] += free.found
         waiting = free.busy
         if waiting and not free.taken:
+            tell()
             if report:
                 report("waiting for another process", 0, 1)
             time.sleep(_PATIENCE)

@@ -26,7 +26,6 @@ class FreeTasks:
 
     Attributes:
         busy: Tasks that others are at work on.
-        found: Cells that others have finished.
         taken: Tasks that an engine took.
     """
 
@@ -34,7 +33,7 @@ class FreeTasks:
         self._tasks, self._store, self._before = tasks, store, before
         self._locks: dict[Path, tuple[FileLock, Path]] = {}
         self.busy: list[Task] = []
-        self.found = self.taken = 0
+        self.taken = 0
 
     def __iter__(self) -> Iterator[Task]:
         for task in self._tasks:
@@ -50,7 +49,6 @@ class FreeTasks:
                     continue
             now = self._store.stamps()
             missing = tuple(plan for plan in task.plans if now.get(plan.identity) == self._before.get(plan.identity))
-            self.found += len(task.plans) - len(missing)
             rest = replace(task, plans=missing or task.plans)
             own = states_of(rest.plans, rest.states)
             if lock and folder and own:
