@@ -127,6 +127,10 @@ def test_another_try_that_comes_to_an_end_loses_no_result(tmp_path, monkeypatch)
     assert (summary.finished, summary.new, summary.failed) == (4, 0, {})
     assert summary.unstarted == {"MemoryError: none left": 4}
     pd.testing.assert_series_equal(table(store), before, rtol=0, atol=0)
+    other = Store(tmp_path / "other.sqlite")
+    for retry in (False, True):  # where there was none, it has failed
+        summary = run_study(STUDY, other, Local(), retry=retry)
+        assert (summary.unstarted, set(summary.failed.values())) == ({}, {"MemoryError: none left"})
 
 
 def test_training_that_another_process_kept_is_left_for_a_retry(tmp_path):

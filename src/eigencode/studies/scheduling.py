@@ -202,7 +202,7 @@ def run_study(
         Summary.
     """
     started = time.perf_counter()
-    before = store.stamps()
+    before, results = store.stamps(), {identity for identity, error in store.finished().items() if error is None}
     groups = plan_groups(study, store, again=again, retry=retry, stack=stack, data_root=data_root, device=device)
     identities = [plan.identity for group in groups for plan in group.plans]
     summary = Summary(len(identities))
@@ -226,8 +226,8 @@ def run_study(
                 else:
                     store.save([each for each in outcome.records if not (each.error and outcome.interrupted)], again=again)
                     lost = [each for each in outcome.records if each.error and outcome.interrupted]
-                    store.save(lost)  # what was there before stays: it is worth more than the end of another try
-                    for reason in (str(each.error) for each in lost if each.plan.identity in before):
+                    store.save(lost)  # a result that was there stays: it is worth more than the end of another try
+                    for reason in (str(each.error) for each in lost if each.plan.identity in results):
                         summary.unstarted[reason] = summary.unstarted.get(reason, 0) + 1
                     failed = sum(record.error is not None for record in outcome.records)
                     failures += failed
