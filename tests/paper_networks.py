@@ -85,6 +85,16 @@ def upside_down(record):
     return replace(record, rows=record.rows.assign(layer=record.rows["layer"].mask(noisy, swapped)))
 
 
+def peaks_apart(record):
+    """Under FGSM the exponent has a peak in deep layers alone, and accuracy in shallow ones alone."""
+    rows = record.rows
+    peak = (rows["perturbation"] == "layer_fgsm") & (rows["strength"] == 0.1)
+    deep, alpha = rows["layer"] > "layers.3", rows["quantity"] == "alpha"
+    value = rows["value"].mask(peak & alpha & ~deep, rows["value"] - 0.1)
+    value = value.mask(peak & (rows["quantity"] == "accuracy") & deep, value - 0.05)
+    return replace(record, rows=rows.assign(value=value))
+
+
 def nets(count=6, **options):
     return [jiang(seed, **options) for seed in range(count)]
 

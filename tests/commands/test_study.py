@@ -14,6 +14,8 @@ import pytest
 
 from command_line import run
 from eigencode.commands.results import compared, filtered, grouped
+from eigencode.commands.study import device_of
+from eigencode.configuration import StudyConfig
 from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load, to_yaml
 from eigencode.studies.reading import ROW
@@ -387,6 +389,36 @@ def test_failures_are_told_by_all_who_look(capsys, tmp_path, monkeypatch):
         status, _, err = run(capsys, command, *words)
         assert (status, err.count("\n")) == (1, 1)
         assert re.search(r"no cell of demo \(smoke\) is finished in mine.sqlite: 3 failed: .*nowhere.* --retry\n", err)
+
+
+def test_another_try_that_fails_is_an_error(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "run", "demo", "--smoke", "--store", "mine.sqlite"]
+    assert run(capsys, *words)[0] == 0
+
+    def ended(*_arguments, **_options):
+        raise MemoryError("none left")
+
+    monkeypatch.setattr("eigencode.studies.engines.run_group", ended)
+    assert run(capsys, *words)[0] == 0
+    status, _, err = run(capsys, *words, "--again")
+    assert status == 1
+    assert "6 of 6 cells are finished (0 of them now" in err
+    assert "6 failed this time and keep their earlier result: MemoryError: none left\n" in err
+    assert err.endswith("eigencode: 6 of 6 cells were not run again, for the reasons above.\n")
+
+
+@pytest.mark.parametrize(
+    ("told", "device"),
+    [
+        ({}, "cpu"),
+        ({"gpus": 0.5}, None),
+        ({"gpus": 0.5, "device": "cuda:1"}, "cuda:1"),
+        ({"engine": "local", "device": "cpu"}, "cpu"),
+    ],
+)
+def test_workers_of_a_cluster_compute_where_they_were_given_a_share(told, device):
+    assert device_of(StudyConfig(**{"engine": "ray", **told})) == device
 
 
 def test_files_that_must_be_brought_are_told_before(capsys, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from eigencode.studies.claims import (
     Paired,
     Published,
     all_of,
+    any_of,
     correlation,
     interval,
     jackknife,
@@ -39,6 +40,7 @@ from paper_networks import (
     nets,
     never_reached,
     on_sets,
+    peaks_apart,
     resnet,
     schaeffer,
     to_target,
@@ -47,6 +49,10 @@ from paper_networks import (
 )
 
 BOTH = [*(schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)), resnet(gaussian=1.7, pure_noise=1.8)]
+
+
+def told_by(member):
+    return member.seed, member.strength, member.target
 
 
 def judged(claims, name, found):
@@ -99,6 +105,7 @@ def test_published_numbers_are_told_with_their_difference(low, high, values, dif
         ("J7", nets(straight=False), "does not hold"),
         ("J8", nets(), "holds"),
         ("J8", nets(bump=0.0), "does not hold"),
+        ("J8", [peaks_apart(record) for record in nets()], "does not hold"),
         ("J9", nets(), "holds"),
         ("J9", nets(dimension=2.0), "does not hold"),
         ("J10", nets(), "holds"),
@@ -121,6 +128,7 @@ def test_jiang(name, records, verdict, tmp_path):
         ("G2", [record for record in mlps() if record.plan.member.seed == 1 or record.plan.member.target != 2], "not tested"),
         ("G3", never_reached(), "does not hold"),
         ("G5", deep("fig3a"), "holds"),
+        ("G5", [record for record in deep("fig3a") if told_by(record.plan.member) != (2, 1.0, 2.0)], "holds"),
         ("G5", deep("fig3a", best_beta=1.0), "does not hold"),
         ("G5", deep("fig3a", best_alpha=4.0), "does not hold"),
         ("G5", deep("fig3a", lost=[(0.1, 3.0)]), "not tested"),
@@ -368,3 +376,17 @@ def test_what_intervals_cannot_tell_is_not_tested(tmp_path):
 def test_decisions_of_three_values():
     assert (all_of(True, None), all_of(None, False), all_of(True, True), all_of()) == (None, False, True, True)
     assert (none_of(False, None), none_of(True, None), none_of(False)) == (None, False, True)
+    assert (any_of(False, None), any_of(True, None), any_of(False), any_of()) == (None, True, False, False)
+
+
+def test_the_layer_that_decides_is_told(tmp_path):
+    (claim,) = (each for each in jiang2020_claims.CLAIMS if each.name == "J4")
+    records = nets()
+    for number, record in enumerate(records):  # layer 5 is the last to be above 1, though its mean is not the least
+        fitted = (record.rows["layer"] == "layers.4") & (record.rows["perturbation"] == "unperturbed")
+        fitted &= record.rows["quantity"] == "alpha"
+        value = record.rows["value"].mask(fitted, record.rows["value"] + number - 2.5)
+        records[number] = replace(record, rows=record.rows.assign(value=value))
+    finding = claim.judged(evidence(records, tmp_path))
+    assert finding.verdict == "not tested"
+    assert "(layer 5)" in finding.found

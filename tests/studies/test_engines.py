@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -114,6 +115,72 @@ def test_a_stack_that_needs_too_much_memory_is_halved(tmp_path, monkeypatch):
     assert not list((tmp_path / "states").glob("*.lock"))
 
 
+def test_halves_of_a_stack_go_on_after_a_kill(tmp_path, monkeypatch):
+    stages, killing = [], [True]
+
+    def limited(plans, **options):
+        if len(plans) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        own = [plans[0].identity]
+        stages.append(own)
+        records = run_group(plans, **{**options, "report": lambda stage, *_: own.append(stage)})
+        if killing and plans[-1] == STUDY.cells()[-1]:
+            raise KeyboardInterrupt
+        return records
+
+    monkeypatch.setattr(engines, "run_group", limited)
+    store, states = Store(tmp_path / "store.sqlite"), tmp_path / "states"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(STUDY, store, Local(), stack=4, states=states)
+    assert (store.finished(), ["training" in own for own in stages]) == ({}, [True, True])
+    stages.clear()
+    killing.clear()
+    assert run_study(STUDY, store, Local(), stack=4, states=states).finished == 4
+    assert ["training" in own for own in stages] == [False, False]
+    assert list(states.iterdir()) == []
+
+
+def test_what_a_kill_between_storing_and_tidying_leaves_is_removed(tmp_path, monkeypatch):
+    store, states, stages = Store(tmp_path / "store.sqlite"), tmp_path / "states", []
+
+    def again(**options):
+        stages.clear()
+        run_study(STUDY, store, Local(), stack=4, states=states, report=lambda stage, *_: stages.append(stage), **options)
+        return "training" in stages
+
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    for retrained in (False, True):
+        with monkeypatch.context() as patched:
+            patched.setattr(FreeTasks, "release", killed)
+            with pytest.raises(KeyboardInterrupt):
+                again(again=True)
+        (folder,) = states.glob("*[!k]")
+        assert folder.is_dir()
+        assert again(again=retrained) == retrained  # what is left is of the results that are there
+        assert list(states.iterdir()) == []
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.studies.running.read", lambda *_: 1 / 0)
+        assert again(again=True)
+    assert not again()
+    assert not again(again=True)  # goes on from the training of the try that came to an end
+
+
+def test_code_that_is_edited_while_it_is_trained(tmp_path, monkeypatch):
+    code = tmp_path / "mine.py"
+    code.write_text("from eigencode import models\ndef make(): return models.load('gerum_cnn', image_shape=(1, 8, 8))\n")
+    study = overridden(STUDY, f"network.model=file:{code}:make")
+
+    def edited(plans, **options):
+        code.write_text(code.read_text() + "# changed\n")
+        return run_group(plans, **options)
+
+    monkeypatch.setattr(engines, "run_group", edited)
+    summary = run_study(study, Store(tmp_path / "store.sqlite"), Local(), stack=2, states=tmp_path / "states")
+    assert (summary.finished, list((tmp_path / "states").iterdir())) == (4, [])
+
+
 def test_another_try_that_comes_to_an_end_loses_no_result(tmp_path, monkeypatch):
     store = Store(tmp_path / "store.sqlite")
     run_study(STUDY, store, Local())
@@ -125,12 +192,12 @@ def test_another_try_that_comes_to_an_end_loses_no_result(tmp_path, monkeypatch)
     monkeypatch.setattr(engines, "run_group", ended)
     summary = run_study(STUDY, store, Local(), again=True)
     assert (summary.finished, summary.new, summary.failed) == (4, 0, {})
-    assert summary.unstarted == {"MemoryError: none left": 4}
+    assert (summary.unstarted, summary.kept) == ({}, {"MemoryError: none left": 4})
     pd.testing.assert_series_equal(table(store), before, rtol=0, atol=0)
     other = Store(tmp_path / "other.sqlite")
     for retry in (False, True):  # where there was none, it has failed
         summary = run_study(STUDY, other, Local(), retry=retry)
-        assert (summary.unstarted, set(summary.failed.values())) == ({}, {"MemoryError: none left"})
+        assert (summary.kept, set(summary.failed.values())) == ({}, {"MemoryError: none left"})
 
 
 def test_training_that_another_process_kept_is_left_for_a_retry(tmp_path):
@@ -287,6 +354,6 @@ def test_what_others_finished_meanwhile_is_left_out_and_what_they_work_on_is_lef
         assert none == []
         free.release(taken)
     (taken,) = FreeTasks(tasks[1:], store, before)
-    assert taken == tasks[1]
+    assert taken == replace(tasks[1], folder=folder)
     store.save(failed_group(plans, "again"), again=True)
     assert list(FreeTasks(tasks[:1], store, before)) == []

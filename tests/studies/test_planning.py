@@ -24,6 +24,8 @@ from eigencode.studies.estimating import estimated
 from eigencode.studies.running import stack_size
 from eigencode.studies.scheduling import plan_groups
 from eigencode.studies.study import with_field
+from eigencode.training import JacobianSettings
+from eigencode.training.grouping import bytes_of_step
 from small_study import PLAN, STUDY
 
 
@@ -94,6 +96,12 @@ def test_a_stack_leaves_room_for_the_dearest_penalty(monkeypatch):
     assert penalised[0].stack < plain[0].stack
     alone, dearest = (estimated(groups)[0] for groups in (plain, penalised))
     assert alone.memory / alone.stack < dearest.memory / dearest.stack
+
+
+def test_each_projection_of_a_jacobian_is_kept():
+    one, twenty = (replace(PLAN.training, jacobian=JacobianSettings(kind="projected", projections=count)) for count in (1, 20))
+    step = [bytes_of_step(1000, 256, 4000, 100, settings, jacobian=True) for settings in (one, twenty)]
+    assert step[1] - step[0] == 100 * 2 * 19 * 4000
 
 
 def test_a_stack_of_networks_that_are_not_trained_must_be_a_number(tmp_path):

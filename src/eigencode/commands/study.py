@@ -88,7 +88,7 @@ def chosen_study(config: StudyChoice) -> Study:
 
 def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> Summary:
     """Runs what is missing, with cells done, failed and time left in one view."""
-    states, here = states_folder(config.store), usable_device(config.device)
+    states, device = states_folder(config.store), device_of(config)
     with progress_bar(study.name) as show:
         counted = {"done": 0, "failed": 0, "all": 0}
 
@@ -100,7 +100,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
             if config.engine == "ray":
                 show("cluster", done, total, stage)
             else:
-                show("this group", done, total, f"{stage}, {in_use(here)}")
+                show("this group", done, total, f"{stage}, {in_use(str(device))}")
 
         try:
             return run_study(
@@ -111,7 +111,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
                 retry=config.retry,
                 stack=config.stack,
                 data_root=config.data_root,
-                device=here if config.engine == "local" else config.device,  # a cluster's machines have devices of their own
+                device=device,
                 states=states,
                 report=report,
                 ended=ended,
@@ -121,6 +121,13 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
                 f"{counted['done']} of {counted['all']} cells are done and kept" if counted["all"] else "finished cells are kept"
             )
             raise KeyboardInterrupt(f"{done} in {store.address}: give the command again to go on.") from None
+
+
+def device_of(config: StudyRun) -> str | None:
+    """Where cells run; None where workers of a cluster take the GPU that they were given."""
+    if config.engine == "ray":  # whose machines may have other devices than this one
+        return config.device or (None if config.gpus else "cpu")
+    return usable_device(config.device)
 
 
 def states_folder(store: str) -> Path:
@@ -146,7 +153,7 @@ def say(summary: Summary, store: Store) -> None:
     """What a run came to, on stderr; an error if cells are missing.
 
     Raises:
-        StudyError: cells failed or could not start.
+        StudyError: cells are missing, or were not run again that should have been.
     """
     text = f"{summary.finished} of {summary.cells} cells are finished ({summary.new} of them now, {summary.seconds:.0f} s)"
     print(f"{text}, in {store.address}.", file=sys.stderr)
@@ -162,11 +169,15 @@ def say(summary: Summary, store: Store) -> None:
         print(f"{count} failed: {reason}", file=sys.stderr)
     for reason, count in summary.unstarted.items():
         print(f"{count} could not start: {reason}", file=sys.stderr)
+    for reason, count in summary.kept.items():
+        print(f"{count} failed this time and keep their earlier result: {reason}", file=sys.stderr)
     if summary.finished < summary.cells:
         remedy = " Cells that failed are run again with --retry." if reasons else ""
         raise StudyError(
             f"{summary.cells - summary.finished} of {summary.cells} cells are missing, for the reasons above.{remedy}"
         )
+    if count := sum((*summary.unstarted.values(), *summary.kept.values())):
+        raise StudyError(f"{count} of {summary.cells} cells were not run again, for the reasons above.")
 
 
 def refuse_none(evidence: Evidence, config: StudyChoice, study: Study, store: Store) -> None:
@@ -239,8 +250,8 @@ def _merge(config: StudyConfig) -> None:
 
 
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
-    settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root", "device")}
-    groups = estimated(plan_groups(study, store, **settings), data_root=config.data_root)
+    settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root")}
+    groups = estimated(plan_groups(study, store, **settings, device=device_of(config)), data_root=config.data_root)
     kinds: dict[str, list[Group]] = {}
     for group in groups:
         kinds.setdefault(kind_of(asdict(group.plans[0])), []).append(group)

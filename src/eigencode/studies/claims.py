@@ -334,6 +334,12 @@ def none_of(*decisions: Decision) -> Decision:
     return all_of(*(None if decision is None else not decision for decision in decisions))
 
 
+def any_of(*decisions: Decision) -> Decision:
+    """Whether anything is so; None where that cannot be told."""
+    nothing = none_of(*decisions)
+    return None if nothing is None else not nothing
+
+
 def finding(found: str, test: str, *decisions: Decision) -> Finding:
     """Holds if all is so, does not hold if anything is not; else it cannot be told, and is not tested."""
     decided = all_of(*decisions)

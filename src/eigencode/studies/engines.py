@@ -39,13 +39,15 @@ class Task:
         plans: The cells.
         data_root: Folder of data sets.
         device: Where to run. Default: CUDA where there is one.
-        states: Folder for the state of unfinished training.
+        states: Folder for unfinished training, and for images that were made.
+        folder: Folder for this group's unfinished training, in it.
     """
 
     plans: tuple[Plan, ...]
     data_root: str | None = None
     device: str | None = None
     states: Path | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,9 @@ def _run_in_worker(task: Task, folder: Path) -> Done:
 def run_task(task: Task, report: Report | None = None) -> Done:
     """Runs a task; what goes wrong becomes part of the records."""
     try:
-        records = run_group(task.plans, data_root=task.data_root, device=task.device, states=task.states, report=report)
+        records = run_group(
+            task.plans, data_root=task.data_root, device=task.device, states=task.states, folder=task.folder, report=report
+        )
     except (DataError, DiskError, ModelError) as error:
         return Done(task, [], str(error))
     except torch.OutOfMemoryError as error:  # of a GPU that others use too, or of an estimate that was too low
@@ -218,10 +222,13 @@ def run_task(task: Task, report: Report | None = None) -> Done:
 
 
 def _in_halves(task: Task, report: Report | None) -> Done:
-    """Runs a task as two smaller stacks, whose states are not kept: they belong to no group of the study."""
+    """Runs a task as two smaller stacks, whose unfinished training is kept in the folder of the whole."""
     torch.cuda.empty_cache()
     middle = len(task.plans) // 2
-    halves = [run_task(replace(task, plans=plans, states=None), report) for plans in (task.plans[:middle], task.plans[middle:])]
+    halves = [
+        run_task(replace(task, plans=plans, folder=task.folder and task.folder / name), report)
+        for name, plans in (("first", task.plans[:middle]), ("second", task.plans[middle:]))
+    ]
     reason = next((half.reason for half in halves if half.reason), None)
     interrupted = any(half.interrupted for half in halves)
     return Done(task, [] if reason else [record for half in halves for record in half.records], reason, interrupted)

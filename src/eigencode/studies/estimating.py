@@ -18,7 +18,7 @@ from eigencode.errors import EigencodeError
 from eigencode.studies.materials import MADE_FROM, source_of
 from eigencode.studies.scheduling import Group
 from eigencode.studies.study import MADE, Images, Plan
-from eigencode.training.grouping import bytes_of_step
+from eigencode.training.grouping import bytes_of_step, jacobian_rows
 from eigencode.training.networks import bytes_kept
 
 _ATTACKED = 2
@@ -26,8 +26,6 @@ _ATTACKED = 2
 
 _DOUBLE = 3
 """The same of a gradient that is differentiated again for the weights."""
-
-_CLASSES = 10
 
 _SHARE_OF_PEAK = 0.4
 """Of a matrix product's speed that trainings of small networks reached."""
@@ -135,8 +133,7 @@ def _training_passes(plan: Plan, data_root: str | None) -> float:
     if told.adversarial.epsilon:
         each += _ATTACKED * told.adversarial.steps
     if plan.member.jacobian:  # differentiated twice
-        rows = {"exact": _CLASSES, "projected": told.jacobian.projections}.get(told.jacobian.kind, 1)
-        each += _DOUBLE * (1 + rows)
+        each += _DOUBLE * (1 + jacobian_rows(told))
     return told.epochs * (each * len(training) + len(test))
 
 

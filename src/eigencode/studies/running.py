@@ -51,6 +51,7 @@ def run_group(
     data_root: str | None = None,
     device: str | None = None,
     states: Path | None = None,
+    folder: Path | None = None,
     report: Report | None = None,
 ) -> list[CellRecord]:
     """Trains and reads cells of one group.
@@ -59,7 +60,8 @@ def run_group(
         plans: Cells that differ in ``member`` alone.
         data_root: Folder of data sets.
         device: Where to run. Default: CUDA where there is one.
-        states: Folder for the state of unfinished training; a group that was killed goes on from there.
+        states: Folder for images that were made, which groups share.
+        folder: Folder for the state of this group's unfinished training; if it was killed it goes on from there.
         report: Called while it works.
 
     Returns:
@@ -83,7 +85,7 @@ def run_group(
     if plans[0].network.weights:
         trained = Trained({cell: materials.network(cell) for cell in cells})
     else:
-        trained = materials.trained(cells, states_of(plans, states))
+        trained = materials.trained(cells, folder)
     tables = {cell: [_history(trained.histories[cell])] if cell in trained.histories else [] for cell in cells}
     spectra: dict[Cell, list[SpectrumRecord]] = {}
     errors = dict(trained.failed)

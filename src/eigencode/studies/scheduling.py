@@ -16,7 +16,7 @@ from eigencode.spectra.power_law import resolve_window
 from eigencode.studies.engines import Engine, Task
 from eigencode.studies.materials import Report
 from eigencode.studies.running import stack_size, without_exponent
-from eigencode.studies.sharing import FreeTasks
+from eigencode.studies.sharing import FreeTasks, tidy
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan, Study, groups_of
 
@@ -58,6 +58,7 @@ class Summary:
         new: Cells that this run finished.
         failed: Identity -> why, of cells in the store with an error.
         unstarted: Reasons why groups could not start -> cells concerned.
+        kept: Reasons why another try came to an end -> cells that keep their earlier result.
         outdated: File -> cells that were finished before it was last changed.
         without_exponent: Layer -> new cells whose spectrum of test images does not reach the ranks of the fit there.
         seconds: Seconds of this run.
@@ -68,6 +69,7 @@ class Summary:
     new: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     unstarted: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
     outdated: dict[str, int] = field(default_factory=dict)
     without_exponent: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -216,6 +218,9 @@ def run_study(
             ended(len(identities) - left, failures, len(identities))
 
     tell()
+    for group in groups:
+        if not group.missing:
+            tidy(group.plans, states, store)
     waiting = [Task(group.missing, data_root, device, states) for group in groups if group.missing]
     while waiting:
         free = FreeTasks(waiting, store, before)
@@ -227,14 +232,16 @@ def run_study(
                     store.save([each for each in outcome.records if not (each.error and outcome.interrupted)], again=again)
                     lost = [each for each in outcome.records if each.error and outcome.interrupted]
                     store.save(lost)  # a result that was there stays: it is worth more than the end of another try
-                    for reason in (str(each.error) for each in lost if each.plan.identity in results):
-                        summary.unstarted[reason] = summary.unstarted.get(reason, 0) + 1
+                    kept = [str(each.error) for each in lost if each.plan.identity in results]
+                    for reason in kept:
+                        summary.kept[reason] = summary.kept.get(reason, 0) + 1
                     failed = sum(record.error is not None for record in outcome.records)
-                    failures += failed
+                    failures += failed - len(kept)
                     summary.new += len(outcome.records) - failed
                     for layer in (layer for record in outcome.records for layer in without_exponent(record)):
                         summary.without_exponent[layer] = summary.without_exponent.get(layer, 0) + 1
-                free.release(outcome.task, keep=bool(outcome.reason) or outcome.interrupted)
+                whole = all(record.error for record in outcome.records)  # of a part, a retry makes a group of its own
+                free.release(outcome.task, keep=bool(outcome.reason) or (outcome.interrupted and whole))
                 tell()
         finally:
             free.close()

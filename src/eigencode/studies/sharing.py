@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 from eigencode.studies.engines import Task
 from eigencode.studies.running import states_of
 from eigencode.studies.store import Store
+from eigencode.studies.study import Plan
 
 
 class FreeTasks:
@@ -31,28 +33,24 @@ class FreeTasks:
 
     def __init__(self, tasks: Sequence[Task], store: Store, before: Mapping[str, str]) -> None:
         self._tasks, self._store, self._before = tasks, store, before
-        self._locks: dict[Path, tuple[FileLock, Path]] = {}
+        self._locks: dict[Path, tuple[FileLock, set[Path]]] = {}
         self.busy: list[Task] = []
         self.taken = 0
 
     def __iter__(self) -> Iterator[Task]:
         for task in self._tasks:
             folder = states_of(task.plans, task.states)
-            lock = None
-            if folder:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(folder.with_suffix(".lock"))
-                try:
-                    lock.acquire(blocking=False)
-                except Timeout:
-                    self.busy.append(task)
-                    continue
+            lock = _locked(folder) if folder else None
+            if folder and lock is None:
+                self.busy.append(task)
+                continue
             now = self._store.stamps()
             missing = tuple(plan for plan in task.plans if now.get(plan.identity) == self._before.get(plan.identity))
-            rest = replace(task, plans=missing or task.plans)
-            own = states_of(rest.plans, rest.states)
-            if lock and folder and own:
-                self._locks[own] = lock, folder
+            plans = missing or task.plans
+            rest = replace(task, plans=plans, folder=states_of(plans, task.states))
+            if lock and folder and rest.folder:
+                self._locks[rest.folder] = lock, {folder, rest.folder}
+                _remove_leftover(rest.folder, plans, self._store)
             if missing:
                 self.taken += 1
                 yield rest
@@ -61,18 +59,57 @@ class FreeTasks:
 
     def release(self, task: Task, *, keep: bool = False) -> None:
         """Lets others have a task, and, unless it is to be kept, removes what is left of its training: its cells are stored."""
-        folder = states_of(task.plans, task.states)
-        if folder is None:
+        if task.folder is None:
             return
-        lock, locked = self._locks.pop(folder)
+        lock, folders = self._locks.pop(task.folder)
         if not keep:
-            for path in {folder, locked}:
+            for path in folders:
                 shutil.rmtree(path, ignore_errors=True)
-        if not folder.exists() and not locked.exists():
-            locked.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it will find the cells in the store
-        lock.release()
+        _unlock(lock, needed=any(path.exists() for path in folders))
 
     def close(self) -> None:
         """Lets others have what has not ended; what was kept of its training stays."""
         for lock, _ in self._locks.values():
             lock.release()
+
+
+def tidy(plans: Sequence[Plan], states: Path | None, store: Store) -> None:
+    """Removes what a process left of a group's training that was killed right after it had stored the cells.
+
+    Args:
+        plans: The group's cells.
+        states: Folder for unfinished training.
+        store: Where the cells are.
+    """
+    folder = states_of(plans, states)
+    if folder and folder.exists() and (lock := _locked(folder)):
+        _remove_leftover(folder, plans, store)
+        _unlock(lock, needed=folder.exists())
+
+
+def _locked(folder: Path) -> FileLock | None:
+    """A lock on a group's folder; none while another process has it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
+
+
+def _unlock(lock: FileLock, *, needed: bool) -> None:
+    if not needed:
+        Path(lock.lock_file).unlink(missing_ok=True)  # who waits for it will find the cells in the store
+    lock.release()
+
+
+def _remove_leftover(folder: Path, plans: Sequence[Plan], store: Store) -> None:
+    """Removes training older than the results of all of its cells, which came of it; what another try has trained is newer."""
+    written = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
+    if not written:
+        return
+    stamps, errors = store.stamps(), store.finished()
+    results = [datetime.fromisoformat(stamps[plan.identity]) for plan in plans if errors.get(plan.identity, "missing") is None]
+    if len(results) == len(plans) and datetime.fromtimestamp(max(written), UTC) < min(results):
+        shutil.rmtree(folder, ignore_errors=True)

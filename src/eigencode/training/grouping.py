@@ -38,7 +38,7 @@ _WITH_GRADIENTS = 2
 """What back-propagation keeps, and gradients of the same size."""
 
 _CLASSES = 10
-"""Rows of an exact Jacobian, whose gradients are all kept: classes of the papers' data sets."""
+"""Rows of an exact Jacobian: classes of the papers' data sets."""
 
 
 def group_size(
@@ -100,9 +100,13 @@ def bytes_of_step(parameters: int, image: int, kept: int, batch: int, settings: 
     Returns:
         Bytes.
     """
-    rows = _CLASSES if settings.jacobian.kind == "exact" else 1
-    passes = 1 + rows if jacobian else 1
+    passes = 1 + jacobian_rows(settings) if jacobian else 1
     return 4 * _COPIES * parameters + batch * (image + _WITH_GRADIENTS * passes * kept)
+
+
+def jacobian_rows(settings: Settings) -> int:
+    """Gradients of the input that a Jacobian penalty takes for each image; all are kept, to be differentiated again."""
+    return {"exact": _CLASSES, "projected": settings.jacobian.projections}.get(settings.jacobian.kind, 1)
 
 
 @dataclass

@@ -286,7 +286,8 @@ class _Best:
         layout = Paired.of(table, ["beta", "target"], column)
         best = layout.best(layout.table)
         ahead = layout.lead(setting for setting, alpha in alphas.items() if named(setting[0], alpha))  # type: ignore[index]
-        place = interval(table.loc[table.groupby("seed")[column].idxmax(), "alpha"])
+        whole = table[table["seed"].isin(layout.table.index)]
+        place = interval(whole.loc[whole.groupby("seed")[column].idxmax(), "alpha"])
         return cls(float(best[0]), float(alphas[best]), interval(layout.table[best]), ahead, place)
 
     def text(self, digits: int = 3) -> str:

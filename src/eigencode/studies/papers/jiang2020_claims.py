@@ -17,6 +17,7 @@ from eigencode.studies.claims import (
     Interval,
     Published,
     all_of,
+    any_of,
     finding,
     interval,
     jackknife,
@@ -126,8 +127,8 @@ def _j2(evidence: Evidence) -> Finding:
 
 
 def _lowest(intervals: dict[Any, Interval], digits: int = 3, factor: float = 1.0) -> str:
-    """The lowest of some layers' intervals, which is the last to be above a limit, in words."""
-    layer, least = min(intervals.items(), key=lambda each: each[1].mean)
+    """The interval of some layers' that reaches lowest, which is the last to lie above a limit, in words."""
+    layer, least = min(intervals.items(), key=lambda each: each[1].low)
     return f"{least.text(digits, factor)} (layer {layer})"
 
 
@@ -238,7 +239,10 @@ def _j6(evidence: Evidence) -> Finding:
         + f"; accuracy averaged over ε {listed(areas.mean().sort_index(), 3)} at layers 1 to {areas.shape[1]}; rank correlation "
         f"with depth {deeper.text(2)}; {spread(areas.std())}"
     )
-    test = "no rise above 0.002 of accuracy or 0.01 of α; accuracy averaged over ε grows with depth"
+    test = (
+        "no rise above 0.002 of accuracy or 0.01 of α, that of the layer and ε where the mean rises most; accuracy averaged "
+        "over ε grows with depth"
+    )
     return finding(found, test, *(rise.below(_RISES[name]) for name, (_, rise) in rises.items()), deeper.above())
 
 
@@ -285,36 +289,36 @@ def _j7(evidence: Evidence) -> Finding:
 
 def _j8(evidence: Evidence) -> Finding:
     parts: list[str] = []
-    decisions: dict[str, list[Decision]] = {"layer_fgsm": [], "layer_gaussian": []}
-    for kind, peaks in decisions.items():
+    peaks: dict[tuple[str, str], dict[Any, Decision]] = {}
+    for kind in ("layer_fgsm", "layer_gaussian"):
         for quantity in ("alpha", "accuracy"):
-            peaked, found = _peak(evidence, kind, quantity)
+            peaks[kind, quantity], found = _peaks(evidence, kind, quantity)
             parts.append(f"{kind.removeprefix('layer_')}, {quantity}: {found}")
-            peaks.append(peaked)
+    alpha, accuracy = peaks["layer_fgsm", "alpha"], peaks["layer_fgsm", "accuracy"]
+    under_fgsm = any_of(*(all_of(alpha[layer], accuracy[layer]) for layer in alpha))
+    not_under_noise = none_of(*(each for name in ("alpha", "accuracy") for each in peaks["layer_gaussian", name].values()))
     test = (
-        f"in some layer, at some ε up to {_WEAK:g}, α and accuracy lie {_A_PEAK:g} above ε = 0 and fall from there; under FGSM, "
-        "not noise"
+        f"in some layer both α and accuracy lie {_A_PEAK:g} above ε = 0 where they are highest at ε up to {_WEAK:g}, and fall "
+        "from there, under FGSM; neither does so in any layer under noise"
     )
-    noise = none_of(*decisions["layer_gaussian"])
-    return finding(f"largest gain over ε = 0: {'; '.join(parts)}", test, *decisions["layer_fgsm"], noise)
+    return finding(f"largest gain over ε = 0: {'; '.join(parts)}", test, under_fgsm, not_under_noise)
 
 
-def _peak(evidence: Evidence, kind: str, quantity: str) -> tuple[Decision, str]:
-    """Whether in some layer the curve has a peak where its mean is highest at weak ε; and the largest gain over ε = 0."""
+def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Decision], str]:
+    """Whether each layer's curve has a peak where its mean is highest at weak ε; and the largest gain over ε = 0, in words."""
     curves = _each_curve(evidence, kind, quantity)
     mean = curves.groupby("strength").mean()
     weak = mean[(mean.index > 0) & (mean.index <= _WEAK)]
-    peaks: list[Decision] = []
+    peaks: dict[Any, Decision] = {}
     gains: dict[tuple[float, Any], Interval] = {}
     for layer in list[Any](weak):
         epsilon: Any = weak[layer].idxmax()
         own = curves[layer].unstack("strength").dropna()
         gain, fall = interval(own[epsilon] - own[0.0]), interval(own[epsilon] - own[own.columns.max()])
-        peaks.append(all_of(gain.above(_A_PEAK), fall.above()))
+        peaks[layer] = all_of(gain.above(_A_PEAK), fall.above())
         gains[epsilon, layer] = gain
     (epsilon, layer), largest = max(gains.items(), key=lambda each: each[1].mean)
-    nowhere = none_of(*peaks)
-    return None if nowhere is None else not nowhere, f"{largest.text()} at ε = {epsilon:g}, layer {layer}"
+    return peaks, f"{largest.text()} at ε = {epsilon:g}, layer {layer}"
 
 
 def _j9(evidence: Evidence) -> Finding:
