@@ -139,7 +139,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 
 KEPT = {
-    "gerum2022": ["fig3a", "fig3d", "fig3g", "figS1", "line"],
+    "gerum2022": ["fig1e", "fig2", "fig2d", "fig3a", "fig3d", "fig3g", "figS1", "line"],
     "schaeffer2020": ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8"],
 }
 """Figures of which all cells are kept beside the pages."""
