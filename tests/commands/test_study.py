@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from command_line import run
 from eigencode.commands.results import compared, filtered, grouped
-from eigencode.commands.study import device_of
+from eigencode.commands.study import chosen_study, device_of, engine_of, run_chosen
 from eigencode.configuration import StudyConfig
 from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load, to_yaml
@@ -376,7 +377,7 @@ def test_a_report_holds_its_study_and_a_refusal_tells_other_scales(capsys, tmp_p
     Store("demo.sqlite").save([CellRecord(plan, pd.DataFrame([("", "held_out", 0.0, 1, "accuracy", 1.0)], columns=ROW))])
     status, _, err = run(capsys, "results", "demo", "--scale", "paper", "--store", "demo.sqlite", "--set", "training.epochs=9")
     assert status == 1
-    assert "It has 1 of 8 cells of --scale paper. Run it with: " in err
+    assert "It has 1 of 8 cells of --scale cpu. Run it with: " in err
 
 
 def test_failures_are_told_by_all_who_look(capsys, tmp_path, monkeypatch):
@@ -436,17 +437,17 @@ def test_a_papers_study_that_was_edited_is_ones_own(capsys, tmp_path, monkeypatc
         _, text, _ = run(capsys, "study", "show", name, "--scale", scale)
         (tmp_path / "same.yaml").write_text(text)
         assert run(capsys, "study", "plan", "same.yaml")[1].split("\n")[0].startswith(f"{name} ({scale})")
-        (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text))
+        (tmp_path / "edited.yaml").write_text(re.sub(r" epochs: \d+", " epochs: 1", text))
         assert run(capsys, "study", "plan", "edited.yaml")[1].split("\n")[0].startswith(f"{name} (own)")
-    (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text).replace("name: demo", "name: jiang2020.fig2"))
+    (tmp_path / "edited.yaml").write_text(re.sub(r" epochs: \d+", " epochs: 1", text).replace("name: demo", "name: jiang2020.fig2"))
     status, _, err = run(capsys, "reproduce", "edited.yaml", "--set", "seeds=1", "--store", "mine.sqlite", "--out", "mine")
     assert status == 0
     assert "Not drawn: jiang2020.fig2 needs what these cells lack." in err
-    (tmp_path / "edited.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", text))
+    (tmp_path / "edited.yaml").write_text(re.sub(r" epochs: \d+", " epochs: 1", text))
     assert run(capsys, "reproduce", "edited.yaml", "--store", "mine.sqlite", "--out", "two")[0] == 0
     told = (tmp_path / "two" / "report.md").read_text()
     assert "demo, scale own (not demo as it comes): 8 cells finished" in told
-    assert "| `training` | epochs 1" in told
+    assert "| `training.epochs` | 1 | changed here;" in told
     assert "| changed here; as the study comes: chosen: what takes seconds |" in told
     assert told.count("changed here") == 1
 
@@ -492,6 +493,37 @@ def test_merge(capsys, store, tmp_path, monkeypatch):
     assert json.loads(out) == {"copied": 0, "cells": count}
     status, _, err = run(capsys, "study", "run", "jiang2020", "--smoke", "--store", "mine.sqlite")
     assert (status, "(0 of them now," in err) == (0, True)
+
+
+def test_what_is_set_is_so_in_the_smallest_size():
+    changes = "training.epochs=3 seeds=3 grid.member.target=1,2,3 reading.perturbations.pgd.steps=20 images.test_count=99"
+    config = StudyConfig(name="demo", smoke=True, set=changes)
+    study = chosen_study(config)
+    assert study.scale == "smoke"
+    for plan in study.cells():
+        assert (plan.training.epochs, plan.images.test_count, plan.images.train_count) == (3, 99, 400)
+        assert [told.n_steps for told in plan.reading.perturbations if told.kind == "pgd"] == [20]
+    assert {(plan.member.seed, plan.member.target) for plan in study.cells()} >= {(2, 2.0), (0, 3.0)}
+    assert chosen_study(replace(config, set="images.data=nowhere")).cells()[0].images.data == "nowhere"
+
+
+def test_an_interrupted_try_says_that_all_is_run_once_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("eigencode.studies.engines.run_group", _interrupted)
+    store = Store(tmp_path / "store.sqlite")
+    for again, told in ((False, "give the command again to go on"), (True, "--again runs all of them once more")):
+        config = StudyConfig(name="demo", smoke=True, again=again, store=store.address)
+        with pytest.raises(KeyboardInterrupt, match=f"0 of 6 cells are done and kept in .*: {told}"):
+            run_chosen(config, chosen_study(config), store, engine_of(config))
+
+
+def _interrupted(*_arguments, **_options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("share", [{"gpus": 0.5}, {"cpus": 2.0}])
+def test_a_share_of_a_cluster_is_for_ray(share):
+    with pytest.raises(UsageError, match="--cpus and --gpus are what each group gets of a Ray cluster"):
+        engine_of(StudyConfig(**share))
 
 
 def test_interrupt_says_what_is_kept(tmp_path):

@@ -379,6 +379,25 @@ def test_decisions_of_three_values():
     assert (any_of(False, None), any_of(True, None), any_of(False), any_of()) == (None, True, False, False)
 
 
+def test_seeds_that_lack_a_setting_have_no_best(tmp_path):
+    found = evidence([record for record in deep("fig3a") if told_by(record.plan.member) != (2, 1.0, 2.0)], tmp_path)
+    numbers = [each.compared(found)["here"] for each in gerum2022_claims.PUBLISHED if each.quantity.startswith("α of the best")]
+    assert sum("2.000 [2.000, 2.000], n = 2" in number for number in numbers) == 2  # of the most robust
+    assert sum("n = 3" in number for number in numbers) == 1  # of weak ones, which are all there
+
+
+def test_two_strengths_make_no_slope(tmp_path):
+    records = [
+        replace(record, rows=record.rows[~record.rows["perturbation"].eq("layer_gaussian") | record.rows["strength"].le(0.5)])
+        for record in nets()
+    ]
+    found = evidence(records, tmp_path)
+    strengths = set(found.select("alpha", perturbation="layer_gaussian")["strength"])
+    slopes = [each.compared(found)["here"] for each in jiang2020_claims.PUBLISHED if each.quantity.startswith("slope")]
+    assert len(strengths) < 3
+    assert slopes == ["not measured"] * 3
+
+
 def test_the_layer_that_decides_is_told(tmp_path):
     (claim,) = (each for each in jiang2020_claims.CLAIMS if each.name == "J4")
     records = nets()

@@ -30,7 +30,7 @@ from eigencode.studies import (
 )
 from eigencode.studies.engines import Done, Task
 from eigencode.studies.running import failed_group, run_group, states_of
-from eigencode.studies.sharing import FreeTasks
+from eigencode.studies.sharing import FreeTasks, tidy
 from small_study import STUDY, table
 
 
@@ -210,6 +210,43 @@ def test_training_that_another_process_kept_is_left_for_a_retry(tmp_path):
     assert folder.is_dir()
 
 
+def test_a_worker_elsewhere_keeps_its_training_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (task,) = FreeTasks([Task(tuple(STUDY.cells()[:1]), states=Path("states"))], Store("store.sqlite"), {})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    done = engines._run_in_worker(task, tmp_path / "not_there")
+    assert (done.task, [record.error for record in done.records]) == (task, [None])
+    assert list((elsewhere / "states").rglob("*.safetensors"))
+
+
+def test_a_leftover_beside_a_cell_that_failed(tmp_path):
+    store, states, plans = Store(tmp_path / "store.sqlite"), tmp_path / "states", STUDY.cells()
+    folder = states_of(plans, states)
+    folder.mkdir(parents=True)
+    (folder / "group.safetensors").write_text("")
+    store.save(failed_group(plans, "diverged"))
+    tidy(plans, states, store)
+    assert folder.exists()  # for a retry
+    run_study(overridden(STUDY, "seeds=1"), store, Local(), again=True)
+    tidy(plans, states, store)
+    assert list(states.iterdir()) == []
+
+
+def test_what_another_process_finishes_is_no_failure(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+
+    class Elsewhere:
+        def run(self, tasks, report=None):
+            for task in tasks:
+                run_study(STUDY, Store(tmp_path / "store.sqlite"), Local())
+                yield Done(task, [], "no such data here")
+
+    summary = run_study(STUDY, store, Elsewhere())
+    assert (summary.finished, summary.unstarted) == (4, {})
+
+
 def test_a_ray_cluster_that_is_not_there():
     pytest.importorskip("ray")
     with pytest.raises(StudyError, match=r"--address 127\.0\.0\.1:1: no Ray cluster can be reached there"):
@@ -353,6 +390,9 @@ def test_what_others_finished_meanwhile_is_left_out_and_what_they_work_on_is_lef
         (none,) = [list(FreeTasks(tasks[:1], store, before))]  # one that is taken is taken
         assert none == []
         free.release(taken)
+    with FileLock(states_of([plans[0], plans[2]], tmp_path / "states").with_suffix(".lock")):
+        part = FreeTasks(tasks[:1], store, before)  # another process's group is what would be left of this one
+        assert (list(part), part.busy) == ([], tasks[:1])
     (taken,) = FreeTasks(tasks[1:], store, before)
     assert taken == replace(tasks[1], folder=folder)
     store.save(failed_group(plans, "again"), again=True)

@@ -22,6 +22,7 @@ from eigencode.studies import (
 from eigencode.studies.running import run_group, states_of
 from eigencode.studies.study import with_field
 from eigencode.training import train
+from eigencode.training.saving import load_tensors, save_tensors
 from small_study import PLAN, STUDY, Counting, table
 
 
@@ -118,6 +119,22 @@ def test_training_is_kept_where_reading_came_to_an_unexpected_end(tmp_path, monk
     summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Local(), states=states, retry=True, report=report)
     assert (summary.finished, trained) == (4, [])
     assert list(states.iterdir()) == []
+
+
+def test_time_before_a_kill_counts(tmp_path, monkeypatch):
+    plans, folder = STUDY.cells(), tmp_path / "state"
+    monkeypatch.setattr("eigencode.studies.running.read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_group(plans, folder=folder)
+    monkeypatch.undo()
+    (state,) = folder.iterdir()
+    tensors, facts = load_tensors(state)
+    for row in facts["rows"]:
+        row["seconds"] = 500.0
+    save_tensors(state, tensors, facts)
+    seconds = [record.seconds for record in run_group(plans, folder=folder)]
+    assert 1000 < seconds[0] < 1060  # two epochs, though each may have several layers
+    assert run_group(plans[:1])[0].seconds < 60
 
 
 def test_other_cells_have_another_place_for_their_training(tmp_path):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from eigencode.errors import StudyError
+from eigencode.reports.study_figures import spectra_of_networks
 from eigencode.studies import Block, Evidence, Store, Study, load
 from eigencode.studies.doubts import doubts
 from eigencode.studies.judging import claims_of, figures_of, mixture, part, published_of, study_record
@@ -19,6 +21,23 @@ from paper_networks import (
     mlps,
     nets,
 )
+
+
+def test_a_column_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(StudyError, match=r"There is no column 'betta'\. Columns are .*beta"):
+        evidence([gerum(0, 0.0, 1.0)], tmp_path).select("alpha", betta=1)
+
+
+def test_spectra_stand_in_the_order_of_their_numbers(tmp_path):
+    records = [gerum(0, 1.0, 2.0) for _ in range(3)]
+    rates = (0.01, 0.001, 0.003)
+    records = [
+        replace(record, plan=with_field(record.plan, "member.learning_rate", rate))
+        for record, rate in zip(records, rates, strict=True)
+    ]
+    (panel,) = spectra_of_networks(evidence(records, tmp_path)).axes
+    labels = [line.get_label() for line in panel.get_lines()]
+    assert [label for label in labels if "rate" in label] == [f"member.learning_rate {rate:g}" for rate in sorted(rates)]
 
 
 def test_attacks_that_are_not_to_be_trusted(tmp_path):

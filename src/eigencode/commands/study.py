@@ -7,7 +7,7 @@ import math
 import shlex
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,11 @@ def chosen_study(config: StudyChoice) -> Study:
     study = from_yaml(Path(config.name)) if is_file else load(config.name, config.scale)
     if config.set:
         study = overridden(study, config.set)
-    return shrunk(study) if config.smoke else study
+    if config.smoke:
+        study = shrunk(study)
+        if config.set:  # what is said is so in any size
+            study = replace(overridden(study, config.set), scale=study.scale)
+    return study
 
 
 def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> Summary:
@@ -120,7 +124,8 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
             done = (
                 f"{counted['done']} of {counted['all']} cells are done and kept" if counted["all"] else "finished cells are kept"
             )
-            raise KeyboardInterrupt(f"{done} in {store.address}: give the command again to go on.") from None
+            then = "--again runs all of them once more" if config.again else "give the command again to go on"
+            raise KeyboardInterrupt(f"{done} in {store.address}: {then}.") from None
 
 
 def device_of(config: StudyRun) -> str | None:
@@ -140,12 +145,14 @@ def engine_of(config: StudyRun) -> Engine:
 
     Raises:
         StudyError: a cluster that cannot be reached.
-        UsageError: the address of a cluster for another engine.
+        UsageError: the address or a share of a cluster for another engine.
     """
     if config.engine == "ray":
         return RayEngine(config.address, cpus=config.cpus, gpus=config.gpus, retries=config.retries)
     if config.address:
         raise UsageError(f"--address {config.address} is of a Ray cluster. Pass --engine ray too.")
+    if config.gpus or config.cpus != 1:
+        raise UsageError("--cpus and --gpus are what each group gets of a Ray cluster. Pass --engine ray too, or leave them out.")
     return Local()
 
 
@@ -205,7 +212,7 @@ def _at_other_scales(study: Study, store: Store) -> str:
     """In words, what the store has of a paper's study at its scales."""
     if not as_they_come(study):
         return ""
-    shipped = {f"--scale {scale}": load(study.name, scale) for scale in SCALES}
+    shipped = {f"--scale {scale}": load(study.name, scale) for scale in sorted(SCALES)}  # cpu, the default, first
     shipped["--smoke"] = shrunk(shipped["--scale cpu"])
     there, found = set(store.finished()), dict[frozenset[str], str]()
     for words, other in shipped.items():

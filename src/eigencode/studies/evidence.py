@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eigencode.errors import StudyError
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies.refitting import refitted, window_name
@@ -145,7 +146,13 @@ class Evidence:
         """Rows of a quantity whose columns equal ``where``; a list matches any of its values.
 
         Of the last epoch alone, unless ``epoch`` is given as None.
+
+        Raises:
+            StudyError: no such column.
         """
+        unknown = [name for name in where if name not in self.rows]
+        if unknown and not self.rows.empty:
+            raise StudyError(f"There is no column {unknown[0]!r}. Columns are {', '.join(map(str, self.rows))}.")
         rows = self.rows[self.rows["quantity"] == quantity]
         every_epoch = "epoch" in where and where.pop("epoch") is None
         for name, value in where.items():

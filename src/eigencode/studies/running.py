@@ -33,7 +33,8 @@ class CellRecord:
             those read after training the last one, 0 for a network that is not trained.
         spectra: Spectra.
         error: Why the cell failed; None if it did not.
-        seconds: Seconds of training and reading, shared equally by the networks of a stack.
+        seconds: Seconds of training and reading, shared equally by the networks of a stack; before a kill too, as far as the
+            state goes.
         computed_with: Code revision, versions and hardware of the process that made it.
     """
 
@@ -70,7 +71,7 @@ def run_group(
     Raises:
         EigencodeError: data or a network that cannot be loaded, or settings that no cell of the group can be trained with.
     """
-    started = time.perf_counter()
+    started, earlier = time.perf_counter(), 0.0
     code_revision()  # as it is now: the source may change in the hours that follow
     materials = Materials(plans[0], data_root=data_root, device=device, states=states, report=report)
     cells = [plan.member for plan in plans]
@@ -85,7 +86,9 @@ def run_group(
     if plans[0].network.weights:
         trained = Trained({cell: materials.network(cell) for cell in cells})
     else:
+        begun = time.perf_counter()
         trained = materials.trained(cells, folder)
+        earlier = _seconds_before(trained, time.perf_counter() - begun)
     tables = {cell: [_history(trained.histories[cell])] if cell in trained.histories else [] for cell in cells}
     spectra: dict[Cell, list[SpectrumRecord]] = {}
     errors = dict(trained.failed)
@@ -102,13 +105,19 @@ def run_group(
     for cell, rows in attacked(trained.networks, materials).items():
         if rows:
             tables[cell].append(as_table(rows, _last_epoch(trained, cell)))
-    seconds = (time.perf_counter() - started) / len(plans)
+    seconds = (time.perf_counter() - started + earlier) / len(plans)
     return [
         CellRecord(plan, _nothing(), error=errors[plan.member], seconds=seconds)
         if plan.member in errors
         else CellRecord(plan, pd.concat(tables[plan.member], ignore_index=True), spectra[plan.member], seconds=seconds)
         for plan in plans
     ]
+
+
+def _seconds_before(trained: Trained, here: float) -> float:
+    """Seconds of training before it was killed and went on, if it was; ``here``: of what was done since."""
+    all_epochs = sum(history.drop_duplicates("epoch")["seconds"].sum() for history in trained.histories.values())
+    return max(0.0, float(all_epochs) - here)
 
 
 def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
@@ -141,11 +150,14 @@ def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None =
 
 
 def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
-    """Folder for a group's unfinished training, the same whenever the same cells are grouped; it is of one result version."""
+    """Folder for a group's unfinished training, the same whenever the same cells are grouped; it is of one result version.
+
+    Relative where ``states`` is: a cluster's workers may have another working directory.
+    """
     if states is None:
         return None
     cells = hashlib.sha256(" ".join(plan.identity for plan in plans).encode()).hexdigest()[:20]
-    return states.absolute() / f"{RESULT_VERSION}-{plans[0].group}-{cells}{code_digest(plans[0])}"
+    return states / f"{RESULT_VERSION}-{plans[0].group}-{cells}{code_digest(plans[0])}"
 
 
 def _nothing() -> pd.DataFrame:

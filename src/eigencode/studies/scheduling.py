@@ -255,6 +255,8 @@ def run_study(
     there = store.finished()
     summary.failed = {identity: error for identity in identities if (error := there.get(identity))}
     summary.finished = sum(identity in there and there[identity] is None for identity in identities)
+    if not again and summary.finished == summary.cells:
+        summary.unstarted = {}  # another process has finished them
     summary.outdated = outdated(study.cells(), store.stamps())
     summary.seconds = time.perf_counter() - started
     return summary

@@ -33,44 +33,55 @@ class FreeTasks:
 
     def __init__(self, tasks: Sequence[Task], store: Store, before: Mapping[str, str]) -> None:
         self._tasks, self._store, self._before = tasks, store, before
-        self._locks: dict[Path, tuple[FileLock, set[Path]]] = {}
+        self._held: dict[Path, dict[Path, FileLock]] = {}
         self.busy: list[Task] = []
         self.taken = 0
 
     def __iter__(self) -> Iterator[Task]:
         for task in self._tasks:
-            folder = states_of(task.plans, task.states)
-            lock = _locked(folder) if folder else None
-            if folder and lock is None:
+            locks: dict[Path, FileLock] = {}
+            rest = self._claimed(task, locks)
+            if rest is None:
+                _let_go(locks)
                 self.busy.append(task)
                 continue
-            now = self._store.stamps()
-            missing = tuple(plan for plan in task.plans if now.get(plan.identity) == self._before.get(plan.identity))
-            plans = missing or task.plans
-            rest = replace(task, plans=plans, folder=states_of(plans, task.states))
-            if lock and folder and rest.folder:
-                self._locks[rest.folder] = lock, {folder, rest.folder}
-                _remove_leftover(rest.folder, plans, self._store)
-            if missing:
+            if rest.folder:
+                self._held[rest.folder] = locks
+            if rest.plans:
                 self.taken += 1
                 yield rest
             else:
                 self.release(rest, keep=True)  # whoever stored these cells may have kept their training, for a retry
 
+    def _claimed(self, task: Task, locks: dict[Path, FileLock]) -> Task | None:
+        """What is left to do of a task, once it and that are locked; None while another process has either."""
+        whole = states_of(task.plans, task.states)
+        if not _locked(whole, locks):
+            return None
+        now = self._store.stamps()
+        missing = tuple(plan for plan in task.plans if now.get(plan.identity) == self._before.get(plan.identity))
+        rest = replace(task, plans=missing, folder=states_of(missing, task.states) if missing else whole)
+        if not _locked(rest.folder, locks):
+            return None
+        if rest.folder:
+            _remove_leftover(rest.folder, missing, self._store)
+        return rest
+
     def release(self, task: Task, *, keep: bool = False) -> None:
         """Lets others have a task, and, unless it is to be kept, removes what is left of its training: its cells are stored."""
         if task.folder is None:
             return
-        lock, folders = self._locks.pop(task.folder)
+        locks = self._held.pop(task.folder)
         if not keep:
-            for path in folders:
-                shutil.rmtree(path, ignore_errors=True)
-        _unlock(lock, needed=any(path.exists() for path in folders))
+            for folder in locks:
+                shutil.rmtree(folder, ignore_errors=True)
+        _let_go(locks)
 
     def close(self) -> None:
         """Lets others have what has not ended; what was kept of its training stays."""
-        for lock, _ in self._locks.values():
-            lock.release()
+        for locks in self._held.values():
+            for lock in locks.values():
+                lock.release()
 
 
 def tidy(plans: Sequence[Plan], states: Path | None, store: Store) -> None:
@@ -81,35 +92,39 @@ def tidy(plans: Sequence[Plan], states: Path | None, store: Store) -> None:
         states: Folder for unfinished training.
         store: Where the cells are.
     """
-    folder = states_of(plans, states)
-    if folder and folder.exists() and (lock := _locked(folder)):
+    folder, locks = states_of(plans, states), dict[Path, FileLock]()
+    if folder and folder.exists() and _locked(folder, locks):
         _remove_leftover(folder, plans, store)
-        _unlock(lock, needed=folder.exists())
+        _let_go(locks)
 
 
-def _locked(folder: Path) -> FileLock | None:
-    """A lock on a group's folder; none while another process has it."""
+def _locked(folder: Path | None, locks: dict[Path, FileLock]) -> bool:
+    """Whether a group's folder is this process's, which adds its lock; False while it is another's."""
+    if folder is None or folder in locks:
+        return True
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        return None
-    return lock
+        return False
+    locks[folder] = lock
+    return True
 
 
-def _unlock(lock: FileLock, *, needed: bool) -> None:
-    if not needed:
-        Path(lock.lock_file).unlink(missing_ok=True)  # who waits for it will find the cells in the store
-    lock.release()
+def _let_go(locks: Mapping[Path, FileLock]) -> None:
+    for folder, lock in locks.items():
+        if not folder.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)  # who waits for it will find the cells in the store
+        lock.release()
 
 
 def _remove_leftover(folder: Path, plans: Sequence[Plan], store: Store) -> None:
-    """Removes training older than the results of all of its cells, which came of it; what another try has trained is newer."""
+    """Removes training older than the results of these cells, which came of it; what another try has trained is newer."""
     written = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
     if not written:
         return
     stamps, errors = store.stamps(), store.finished()
     results = [datetime.fromisoformat(stamps[plan.identity]) for plan in plans if errors.get(plan.identity, "missing") is None]
-    if len(results) == len(plans) and datetime.fromtimestamp(max(written), UTC) < min(results):
+    if results and datetime.fromtimestamp(max(written), UTC) < min(results):
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,13 +20,24 @@ def spectra_of_networks(evidence: Evidence) -> Figure | None:
     if spectra.empty:
         return None
     layer = spectra["layer"].iloc[-1]
-    spectra = spectra[spectra["layer"] == layer].sort_values(["beta", "target", "adversarial"])[:_MOST_SPECTRA]
+    spectra = spectra[spectra["layer"] == layer]
     varied = [name for name in (*_TOLD, *(name for name in spectra if "." in name)) if spectra[name].nunique(dropna=False) > 1]
+    spectra = _in_order(spectra, ["beta", "target", "adversarial", *(name for name in varied if "." in name)])[:_MOST_SPECTRA]
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
         spectrum(panel, row, _label(row, varied), color=colour)
     finish(panel, f"{layer}, one seed", evidence.fitted)
     return figure
+
+
+def _in_order(spectra: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Sorted by columns: numbers by size, others as they are written."""
+
+    def comparable(column: pd.Series) -> pd.Series:
+        numbers = pd.to_numeric(column, errors="coerce")
+        return column.astype(str) if numbers.isna().all() else numbers
+
+    return spectra.sort_values(list(dict.fromkeys(columns)), key=comparable, kind="stable")
 
 
 def _label(row: pd.Series, varied: list[str]) -> str:

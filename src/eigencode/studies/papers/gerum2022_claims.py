@@ -286,12 +286,18 @@ class _Best:
         layout = Paired.of(table, ["beta", "target"], column)
         best = layout.best(layout.table)
         ahead = layout.lead(setting for setting, alpha in alphas.items() if named(setting[0], alpha))  # type: ignore[index]
-        whole = table[table["seed"].isin(layout.table.index)]
-        place = interval(whole.loc[whole.groupby("seed")[column].idxmax(), "alpha"])
+        place = interval(_where_best(table, column))
         return cls(float(best[0]), float(alphas[best]), interval(layout.table[best]), ahead, place)
 
     def text(self, digits: int = 3) -> str:
         return f"{self.mean.text(digits)} at β = {self.beta:g}, α {self.alpha:.2f}"
+
+
+def _where_best(table: pd.DataFrame, column: str) -> pd.Series:
+    """Exponents at which seeds' networks are best, of the seeds that have every setting."""
+    whole = table[table["seed"].isin(Paired.of(table, ["beta", "target"], column).table.index)]
+    best: pd.Series = whole.loc[whole.groupby("seed")[column].idxmax(), "alpha"]
+    return best
 
 
 _CHOSEN = "the best of settings are chosen by their means"
@@ -434,9 +440,7 @@ def _alpha_of_best(model: str, kind: str | None = None) -> Callable[[Evidence], 
     def measure(evidence: Evidence) -> pd.Series:
         table = networks(evidence, model)
         column = _attack(table, kind, model) if kind else "accuracy"
-        own = table[table["beta"] > 0] if kind else table[table["beta"] == WEAK]
-        best: pd.Series = own.loc[own.groupby("seed")[column].idxmax(), "alpha"]
-        return best
+        return _where_best(table[table["beta"] > 0] if kind else table[table["beta"] == WEAK], column)
 
     return measure
 

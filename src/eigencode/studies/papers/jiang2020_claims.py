@@ -36,6 +36,9 @@ DEEP = 3
 _MARGIN = 0.02
 """Largest change of accuracy that is called a small margin."""
 
+_FEWEST = 3
+"""Strengths that make a line."""
+
 _ROUGHLY = 0.25
 """Median relative deviation up to which two dimensions agree roughly."""
 
@@ -263,7 +266,7 @@ def _j7(evidence: Evidence) -> Finding:
     determined: dict[int, Interval] = {}
     for layer in list[Any](curves[0]):
         below = mean_alpha.index[(mean_alpha[layer] < 1) & (mean_alpha.index > 0)]
-        if len(below) < 3:
+        if len(below) < _FEWEST:
             continue
         accuracy, alpha = (curve[layer].unstack("seed").loc[below] for curve in curves)
 
@@ -395,6 +398,8 @@ def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
     def measure(evidence: Evidence) -> pd.Series:
         accuracy, alpha = (_each_curve(evidence, "layer_gaussian", name)[layer].unstack("seed") for name in ("accuracy", "alpha"))
         below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
+        if below.sum() < _FEWEST:
+            raise NotTestedError(f"{_FEWEST} strengths at which the mean α is below 1")
         return pd.Series({seed: stats.linregress(alpha[seed][below], accuracy[seed][below]).slope for seed in alpha})
 
     return measure
