@@ -4,21 +4,16 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from command_line import run
 from eigencode.commands.results import compared, filtered, grouped
-from eigencode.commands.study import chosen_study, device_of, engine_of, run_chosen
-from eigencode.configuration import StudyConfig
 from eigencode.errors import UsageError
-from eigencode.studies import Store, from_yaml, load, to_yaml
+from eigencode.studies import Store, from_yaml, load
 from eigencode.studies.reading import ROW
 from eigencode.studies.running import CellRecord
 
@@ -392,36 +387,6 @@ def test_failures_are_told_by_all_who_look(capsys, tmp_path, monkeypatch):
         assert re.search(r"no cell of demo \(smoke\) is finished in mine.sqlite: 3 failed: .*nowhere.* --retry\n", err)
 
 
-def test_another_try_that_fails_is_an_error(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = ["study", "run", "demo", "--smoke", "--store", "mine.sqlite"]
-    assert run(capsys, *words)[0] == 0
-
-    def ended(*_arguments, **_options):
-        raise MemoryError("none left")
-
-    monkeypatch.setattr("eigencode.studies.engines.run_group", ended)
-    assert run(capsys, *words)[0] == 0
-    status, _, err = run(capsys, *words, "--again")
-    assert status == 1
-    assert "6 of 6 cells are finished (0 of them now" in err
-    assert "6 failed this time and keep their earlier result: MemoryError: none left\n" in err
-    assert err.endswith("eigencode: 6 of 6 cells were not run again, for the reasons above.\n")
-
-
-@pytest.mark.parametrize(
-    ("told", "device"),
-    [
-        ({}, "cpu"),
-        ({"gpus": 0.5}, None),
-        ({"gpus": 0.5, "device": "cuda:1"}, "cuda:1"),
-        ({"engine": "local", "device": "cpu"}, "cpu"),
-    ],
-)
-def test_workers_of_a_cluster_compute_where_they_were_given_a_share(told, device):
-    assert device_of(StudyConfig(**{"engine": "ray", **told})) == device
-
-
 def test_files_that_must_be_brought_are_told_before(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, _, err = run(capsys, "study", "plan", "demo", "--set", "network.weights=none.pt")
@@ -439,7 +404,9 @@ def test_a_papers_study_that_was_edited_is_ones_own(capsys, tmp_path, monkeypatc
         assert run(capsys, "study", "plan", "same.yaml")[1].split("\n")[0].startswith(f"{name} ({scale})")
         (tmp_path / "edited.yaml").write_text(re.sub(r" epochs: \d+", " epochs: 1", text))
         assert run(capsys, "study", "plan", "edited.yaml")[1].split("\n")[0].startswith(f"{name} (own)")
-    (tmp_path / "edited.yaml").write_text(re.sub(r" epochs: \d+", " epochs: 1", text).replace("name: demo", "name: jiang2020.fig2"))
+    (tmp_path / "edited.yaml").write_text(
+        re.sub(r" epochs: \d+", " epochs: 1", text).replace("name: demo", "name: jiang2020.fig2")
+    )
     status, _, err = run(capsys, "reproduce", "edited.yaml", "--set", "seeds=1", "--store", "mine.sqlite", "--out", "mine")
     assert status == 0
     assert "Not drawn: jiang2020.fig2 needs what these cells lack." in err
@@ -493,56 +460,3 @@ def test_merge(capsys, store, tmp_path, monkeypatch):
     assert json.loads(out) == {"copied": 0, "cells": count}
     status, _, err = run(capsys, "study", "run", "jiang2020", "--smoke", "--store", "mine.sqlite")
     assert (status, "(0 of them now," in err) == (0, True)
-
-
-def test_what_is_set_is_so_in_the_smallest_size():
-    changes = "training.epochs=3 seeds=3 grid.member.target=1,2,3 reading.perturbations.pgd.steps=20 images.test_count=99"
-    config = StudyConfig(name="demo", smoke=True, set=changes)
-    study = chosen_study(config)
-    assert study.scale == "smoke"
-    for plan in study.cells():
-        assert (plan.training.epochs, plan.images.test_count, plan.images.train_count) == (3, 99, 400)
-        assert [told.n_steps for told in plan.reading.perturbations if told.kind == "pgd"] == [20]
-    assert {(plan.member.seed, plan.member.target) for plan in study.cells()} >= {(2, 2.0), (0, 3.0)}
-    assert chosen_study(replace(config, set="images.data=nowhere")).cells()[0].images.data == "nowhere"
-
-
-def test_an_interrupted_try_says_that_all_is_run_once_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("eigencode.studies.engines.run_group", _interrupted)
-    store = Store(tmp_path / "store.sqlite")
-    for again, told in ((False, "give the command again to go on"), (True, "--again runs all of them once more")):
-        config = StudyConfig(name="demo", smoke=True, again=again, store=store.address)
-        with pytest.raises(KeyboardInterrupt, match=f"0 of 6 cells are done and kept in .*: {told}"):
-            run_chosen(config, chosen_study(config), store, engine_of(config))
-
-
-def _interrupted(*_arguments, **_options):
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("share", [{"gpus": 0.5}, {"cpus": 2.0}])
-def test_a_share_of_a_cluster_is_for_ray(share):
-    with pytest.raises(UsageError, match="--cpus and --gpus are what each group gets of a Ray cluster"):
-        engine_of(StudyConfig(**share))
-
-
-def test_interrupt_says_what_is_kept(tmp_path):
-    study = load("jiang2020.fig4", "quick")
-    (tmp_path / "mine.yaml").write_text(to_yaml(study))
-    words = ["study", "run", "mine.yaml", "--set", "images.data=digits images.test_count=200 training.epochs=2000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eigencode", *words],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    for _ in range(600):
-        if list(tmp_path.rglob("group.safetensors")):
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT)
-    expected = "eigencode: interrupted; 0 of 8 cells are done and kept in studies/store.sqlite: give the command again to go on."
-    assert err.splitlines()[-1] == expected

@@ -13,7 +13,7 @@ from pathlib import Path
 from eigencode.errors import DataError, ModelError, SpectrumError, StudyError
 from eigencode.penalties.forms import DEFAULT_RANKS
 from eigencode.spectra.power_law import resolve_window
-from eigencode.studies.engines import Engine, Task
+from eigencode.studies.engines import Done, Engine, Task
 from eigencode.studies.materials import Report
 from eigencode.studies.running import stack_size, without_exponent
 from eigencode.studies.sharing import FreeTasks, tidy
@@ -226,20 +226,7 @@ def run_study(
         free = FreeTasks(waiting, store, before)
         try:
             for outcome in engine.run(free, report):
-                if outcome.reason:
-                    summary.unstarted[outcome.reason] = summary.unstarted.get(outcome.reason, 0) + len(outcome.task.plans)
-                else:
-                    store.save([each for each in outcome.records if not (each.error and outcome.interrupted)], again=again)
-                    lost = [each for each in outcome.records if each.error and outcome.interrupted]
-                    store.save(lost)  # a result that was there stays: it is worth more than the end of another try
-                    kept = [str(each.error) for each in lost if each.plan.identity in results]
-                    for reason in kept:
-                        summary.kept[reason] = summary.kept.get(reason, 0) + 1
-                    failed = sum(record.error is not None for record in outcome.records)
-                    failures += failed - len(kept)
-                    summary.new += len(outcome.records) - failed
-                    for layer in (layer for record in outcome.records for layer in without_exponent(record)):
-                        summary.without_exponent[layer] = summary.without_exponent.get(layer, 0) + 1
+                failures += _taken(outcome, summary, store, results, again=again)
                 whole = all(record.error for record in outcome.records)  # of a part, a retry makes a group of its own
                 free.release(outcome.task, keep=bool(outcome.reason) or (outcome.interrupted and whole))
                 tell()
@@ -260,3 +247,24 @@ def run_study(
     summary.outdated = outdated(study.cells(), store.stamps())
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def _taken(outcome: Done, summary: Summary, store: Store, results: set[str], *, again: bool) -> int:
+    """Stores what a group left and counts it; returns how many cells failed that have no earlier result."""
+
+    def count(counted: dict[str, int], reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            counted[reason] = counted.get(reason, 0) + 1
+
+    if outcome.reason:
+        count(summary.unstarted, [outcome.reason] * len(outcome.task.plans))
+        return 0
+    store.save([each for each in outcome.records if not (each.error and outcome.interrupted)], again=again)
+    lost = [each for each in outcome.records if each.error and outcome.interrupted]
+    store.save(lost)  # a result that was there stays: it is worth more than the end of another try
+    kept = [str(each.error) for each in lost if each.plan.identity in results]
+    count(summary.kept, kept)
+    count(summary.without_exponent, (layer for record in outcome.records for layer in without_exponent(record)))
+    failed = sum(record.error is not None for record in outcome.records)
+    summary.new += len(outcome.records) - failed
+    return failed - len(kept)
