@@ -42,7 +42,7 @@ class FreeTasks:
             locks: dict[Path, FileLock] = {}
             rest = self._claimed(task, locks)
             if rest is None:
-                _let_go(locks)
+                _release(locks)
                 self.busy.append(task)
                 continue
             if rest.folder:
@@ -80,8 +80,7 @@ class FreeTasks:
     def close(self) -> None:
         """Lets others have what has not ended; what was kept of its training stays."""
         for locks in self._held.values():
-            for lock in locks.values():
-                lock.release()
+            _release(locks)
 
 
 def tidy(plans: Sequence[Plan], states: Path | None, store: Store) -> None:
@@ -113,9 +112,15 @@ def _locked(folder: Path | None, locks: dict[Path, FileLock]) -> bool:
 
 
 def _let_go(locks: Mapping[Path, FileLock]) -> None:
+    """Releases the locks of what is stored, or kept for a retry."""
     for folder, lock in locks.items():
         if not folder.exists():
             Path(lock.lock_file).unlink(missing_ok=True)  # who waits for it will find the cells in the store
+    _release(locks)
+
+
+def _release(locks: Mapping[Path, FileLock]) -> None:
+    for lock in locks.values():
         lock.release()
 
 
