@@ -8,13 +8,17 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 import docstring_parser
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__
 from eigencode._allocator import keep_freed_memory
+from eigencode._readers.files import read_text
+from eigencode._readers.yaml import load_yaml
 from eigencode._wording import in_words
 from eigencode.configuration import (
     AttackConfig,
@@ -27,11 +31,13 @@ from eigencode.configuration import (
     StudyConfig,
     TrainConfig,
 )
-from eigencode.errors import EigencodeError, UsageError
+from eigencode.errors import EigencodeError, FileError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _SWITCHES = ("json", "overwrite", "smoke", "again", "retry", "all_epochs")
+
+_LONGEST_FILE = 2**20
 
 
 class _Parser(ArgumentParser):  # type: ignore[misc]
@@ -82,10 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = _file_first(_normalised(sys.argv[1:] if arguments is None else arguments))
     try:
+        _check_files(words)
         parser = build_parser()
         options = parser.instantiate(parser.parse_args(words))
-    except UnicodeDecodeError:
-        print("eigencode: --config must be a YAML file; got a binary one.", file=sys.stderr)
+    except UsageError as error:
+        print(f"eigencode: {error}", file=sys.stderr)
         return EXIT_USAGE
     config_class, module = _COMMANDS[options.command]
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
@@ -137,6 +144,27 @@ def _file_first(words: list[str]) -> list[str]:
         else:
             (files if word.startswith("--config=") else others).append(word)
     return [*words[:1], *files, *others]
+
+
+def _check_files(words: Sequence[str]) -> None:
+    """Refuses what is no YAML of ordinary size for --config, before anything reads it.
+
+    Raises:
+        UsageError: no such file, a binary one, or one whose values have no end.
+    """
+    given = [word.partition("=")[2] or following for word, following in itertools.pairwise([*words, ""]) if _is_config(word)]
+    for path in filter(None, given):
+        try:
+            load_yaml(read_text(Path(path), most=_LONGEST_FILE))
+        except FileError as error:
+            raise UsageError(f"--config: {error}") from None
+        except yaml.YAMLError as error:
+            reason = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise UsageError(f"--config: {path} is no YAML file ({reason}). Write options as `name: value`.") from None
+
+
+def _is_config(word: str) -> bool:
+    return word == "--config" or word.startswith("--config=")
 
 
 _COMMANDS: dict[str, tuple[Any, str]] = {

@@ -17,6 +17,10 @@ class ConstantCodeError(ActivationError):
     """A code that is the same for every image, of which there is no spectrum: of a network that has collapsed, say."""
 
 
+class FileError(EigencodeError):
+    """A file that is not there, not of the kind it must be, damaged, or unsafe."""
+
+
 class DataError(EigencodeError):
     """Images, labels or recordings are missing or not in the form they must have."""
 

@@ -304,7 +304,7 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
         ),
         (["study", "run", "jiang1999"], 1, "No study is called 'jiang1999'. There are jiang2020"),
         (["reproduce", "jiang2020.fig99"], 1, "jiang2020 has no figure 'fig99'. It has fig2,"),
-        (["study", "run", "mine.yaml"], 1, "mine.yaml cannot be read (No such file or directory). Check the path."),
+        (["study", "run", "mine.yaml"], 1, "mine.yaml does not exist. Check the path."),
         (["study", "run", "jiang2020.fig6", "--set", "training.epoch=3"], 1, "--set: a study has no field 'epoch' here"),
         (["study", "run", "jiang2020.fig6", "--set", "seeds=0"], 1, "the grid has no cells"),
         (["study", "plan", "demo", "--set", "training.epochs=1,2"], 1, "For several: grid.training.epochs=1,2"),

@@ -48,7 +48,7 @@ def test_errors(tmp_path):
         "five.npy: 'array' must have shape (neurons, stimuli) or (2, neurons, stimuli); got (5, 3, 4). Transpose it."
     )
     (tmp_path / "bad.mat").write_bytes(b"not matlab at all, but long enough to be read as a header" * 4)
-    with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Save it with -v7, or as .npz."):
+    with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Write it again."):
         load_recording(tmp_path / "bad.mat")
     with pytest.raises(DataError, match=r"table.csv: a recording must be a .npy, .npz, .mat file. Convert it."):
         load_recording(tmp_path / "table.csv")

@@ -79,7 +79,8 @@ def test_a_whole_pickled_model_gives_nothing(tmp_path, source):
     with pytest.raises(ModelError) as caught:
         read_state_dict(tmp_path / "model.pt")
     assert str(caught.value) == (
-        f"weights: {tmp_path}/model.pt holds no tensors. Save the state dict: torch.save(model.state_dict(), PATH)."
+        f"weights: {tmp_path}/model.pt is a pickled torch.nn.modules.container.Sequential, not tensors by name. Save the state "
+        "dict: torch.save(model.state_dict(), PATH)."
     )
 
 
@@ -99,7 +100,6 @@ class Hostile:
     [
         ((os.system, ("touch {marker}",)), "posix.system"),
         ((eval, ("open('{marker}', 'w')",)), "builtins.eval"),
-        ((getattr, (os, "system")), "builtins.getattr"),
         ((os.putenv, ("A", "B")), "posix.putenv"),
     ],
 )
@@ -108,8 +108,6 @@ def test_hostile_pickles_are_named_and_not_run(tmp_path, source, call, name, leg
     marker = tmp_path / "marker"
     function, arguments = call
     arguments = tuple(a.replace("{marker}", str(marker)) if isinstance(a, str) else a for a in arguments)
-    if function is getattr:
-        arguments = ("x", "upper")
     path = tmp_path / "hostile.pt"
     stored = {"model": source.state_dict(), "args": Hostile(function, arguments)}
     torch.save(stored, path, _use_new_zipfile_serialization=not legacy)
@@ -178,7 +176,7 @@ def test_damaged_files(tmp_path, source):
         whole[: len(whole) // 2]: f"weights: {path} is truncated ({len(whole) // 2} bytes). Download it again.",
         b"": f"weights: {path} is empty. Download it again.",
         b"\n<!DOCTYPE html><html>Sign in</html>": (
-            f"weights: {path} is a web page, not a checkpoint. The download failed; fetch the file itself."
+            f"weights: {path} is a web page. The download failed; fetch the file itself."
         ),
     }
     for body, text in cases.items():
@@ -188,7 +186,7 @@ def test_damaged_files(tmp_path, source):
         assert str(caught.value) == text
     for body in (b"hello world", pickle.dumps([1, 2, 3]), b"\x80\x04\x95"):
         path.write_bytes(body)
-        with pytest.raises(ModelError, match=r"weights.pt (is no PyTorch|holds no tensors|is truncated)"):
+        with pytest.raises(ModelError, match=r"weights.pt (is no PyTorch|is a pickle that torch.save did not write|is truncated)"):
             read_state_dict(path)
     with pytest.raises(ModelError, match="none.pt does not exist. Check the path."):
         read_state_dict(tmp_path / "none.pt")

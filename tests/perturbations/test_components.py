@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.decomposition import PCA
 
 from eigencode.datasets import ImageSet, load
@@ -124,5 +125,8 @@ class TestRefusals:
         with pytest.raises(DataError, match="does not exist. Check the path."):
             PrincipalComponents.load(tmp_path / "none")
         (tmp_path / "text").write_text("hello")
+        with pytest.raises(DataError, match="text is truncated or no safetensors file"):
+            PrincipalComponents.load(tmp_path / "text")
+        save_file({"mean": torch.zeros(2)}, tmp_path / "text")
         with pytest.raises(DataError, match="was not written by PrincipalComponents.save. Fit and save again."):
             PrincipalComponents.load(tmp_path / "text")

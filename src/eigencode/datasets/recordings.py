@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eigencode.datasets.sources import read_arrays
-from eigencode.errors import DataError
+from eigencode._readers.arrays import read_arrays
+from eigencode.errors import DataError, FileError
 
 _FORMATS = (".npy", ".npz", ".mat")
 
@@ -43,7 +43,10 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} file. Convert it.")
-    arrays = _read_mat(path) if path.suffix == ".mat" else read_arrays(path)
+    try:
+        arrays = read_arrays(path)
+    except FileError as error:
+        raise DataError(str(error)) from None
     candidates = {key: value for key, value in arrays.items() if value.ndim in (2, 3) and value.numel() > 1}
     if variable is None:
         if len(candidates) != 1:
@@ -65,15 +68,3 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
         )
     return Recording(array.transpose(1, 2), path.name)
 
-
-def _read_mat(path: Path) -> dict[str, Tensor]:
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise DataError(f"{path} does not exist. Check the path.")
-    try:
-        stored = loadmat(path)
-    except (ValueError, NotImplementedError, TypeError, OSError) as error:
-        raise DataError(f"{path.name} cannot be read as .mat ({error}). Save it with -v7, or as .npz.") from None
-    numeric = {key: value for key, value in stored.items() if not key.startswith("__")}
-    return {key: torch.from_numpy(value.copy()) for key, value in numeric.items() if value.dtype.kind in "fiub"}

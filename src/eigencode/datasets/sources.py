@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode._readers.arrays import read_arrays
+from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
+from eigencode._readers.files import open_regular
 from eigencode._torchvision import import_torchvision
 from eigencode.datasets.images import ImageSet, random_subset
-from eigencode.errors import DataError
+from eigencode.errors import DataError, FileError
 
 Split = Literal["train", "test"]
+
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+_MOST_PIXELS = 2**26
 
 _DIGITS_TRAINING = 1297
 """The first 1297 of scikit-learn's 1797 digits are for training, the last 500 for testing."""
@@ -104,20 +110,30 @@ _TORCHVISION: dict[str, tuple[str, Callable[[Any], Tensor]]] = {
 def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
     class_name, pixels_of = _TORCHVISION[name]
     make = getattr(import_torchvision("datasets"), class_name)
-    existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if root.exists() else set()
+    for path in root.glob(f"{'cifar-10-batches-py' if name == 'cifar10' else f'{class_name}/raw'}/*"):
+        if not path.is_file():
+            raise DataError(f"{name}: {path} is no regular file. Remove it.")
     try:
         dataset = make(root, train=split == "train", download=False)
     except RuntimeError:
-        try:
-            dataset = make(root, train=split == "train", download=True)
-        except (URLError, OSError, RuntimeError) as error:
-            _remove_new_empty_folders(root, existing)
-            raise DataError(
-                f"{name} is not under {root} and could not be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
-                "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or "
-                "EIGENCODE_DATA."
-            ) from None
+        dataset = _downloaded(name, make, split, root)
+    except Exception as error:  # damaged files fail in any way
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{name}: the files under {root} are damaged ({reason}). Remove them, and they are downloaded again.") from None
     return ImageSet.from_uint8(pixels_of(dataset), torch.as_tensor(dataset.targets), name=f"{name}/{split}")
+
+
+def _downloaded(name: str, make: Callable[..., Any], split: Split, root: Path) -> Any:
+    existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if root.exists() else set()
+    try:
+        return make(root, train=split == "train", download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        _remove_new_empty_folders(root, existing)
+        raise DataError(
+            f"{name} is not under {root} and could not be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or "
+            "EIGENCODE_DATA."
+        ) from None
 
 
 def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
@@ -133,7 +149,7 @@ def _image_folder(path: Path, count: int | None, seed: int, image_size: int | No
         raise DataError(f"image_folder: {path} is not a folder. Check the path.")
     steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
     try:
-        folder = import_torchvision("datasets").ImageFolder(path, transforms.Compose([*steps, transforms.ToTensor()]))
+        folder = import_torchvision("datasets").ImageFolder(path, transforms.Compose([*steps, transforms.ToTensor()]), loader=_picture)
     except FileNotFoundError:
         raise DataError(f"image_folder: {path} must hold one folder of images for each class. Arrange it so.") from None
     name = f"image_folder:{path}"
@@ -143,8 +159,8 @@ def _image_folder(path: Path, count: int | None, seed: int, image_size: int | No
     for index in chosen:
         try:
             image, label = folder[index]
-        except OSError as error:
-            raise DataError(f"image_folder: {folder.samples[index][0]} is no readable image ({error}). Remove it.") from None
+        except FileError as error:
+            raise DataError(f"image_folder: {error}") from None
         if images and image.shape != images[0].shape:
             raise DataError(
                 f"image_folder: images must have one size; got {tuple(images[0].shape[1:])} and {tuple(image.shape[1:])} "
@@ -155,8 +171,34 @@ def _image_folder(path: Path, count: int | None, seed: int, image_size: int | No
     return ImageSet(torch.stack(images), torch.tensor(labels), name)
 
 
+def _picture(path: str) -> Any:
+    """A picture in RGB, of the formats that a folder may hold alone: others start programs to be drawn.
+
+    Raises:
+        FileError: no picture of these formats, a damaged one, or one too large.
+    """
+    from PIL import Image
+
+    with open_regular(Path(path)) as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its size, which is looked at here, and of metadata
+                picture = Image.open(file, formats=_FORMATS)
+                if picture.width * picture.height <= _MOST_PIXELS:
+                    return picture.convert("RGB")
+        except Image.DecompressionBombError:
+            pass
+        except Exception as error:  # damaged pictures fail in any way
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise FileError(f"{path} is no readable image ({reason}). Remove it.") from None
+    raise FileError(f"{path} has more than {_MOST_PIXELS} pixels. Make it smaller.")
+
+
 def _tensors(path: Path) -> ImageSet:
-    arrays = read_arrays(path)
+    try:
+        arrays = read_arrays(path)
+    except FileError as error:
+        raise DataError(f"tensors: {error}") from None
     inputs = next((arrays[key] for key in ("inputs", "images", "x") if key in arrays), None)
     if inputs is None:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
@@ -174,51 +216,22 @@ def _ilyas(path: Path) -> ImageSet:
                 f"ilyas: {path} must be a folder with the released files CIFAR_ims and CIFAR_lab; {name} is not there."
             )
         try:
-            stored = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file, another format, or one that wants to run code
-            raise DataError(
-                f"ilyas: {file} cannot be read as tensors ({type(error).__name__}). Download the release again."
-            ) from None
-        tensors = [stored] if isinstance(stored, Tensor) else stored
-        if not isinstance(tensors, (list, tuple)) or not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
-            raise DataError(
-                f"ilyas: {file} must hold a tensor or a list of tensors; got {type(stored).__name__}. Check the file."
-            )
-        try:
-            parts[name] = tensors[0] if isinstance(stored, Tensor) else torch.cat([torch.atleast_1d(t) for t in tensors])
-        except RuntimeError:
-            raise DataError(f"ilyas: the tensors in {file} do not fit together. Download the release again.") from None
+            parts[name] = read_checkpoint(file, _joined)
+        except FileError as error:
+            raise DataError(f"ilyas: {error}") from None
     return ImageSet(parts["CIFAR_ims"].to(torch.float32), parts["CIFAR_lab"].to(torch.int64), f"ilyas:{path}")
 
 
-def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Named arrays of a .npz, .safetensors or .pt file, read without running anything stored in it.
-
-    Args:
-        path: The file; a .pt file holds a dict of tensors, and a .npy file one array, called "array".
-
-    Returns:
-        Name to tensor.
-
-    Raises:
-        DataError: no such file, another ending, or a file that cannot be read.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist. Check the path.")
+def _joined(checkpoint: Checkpoint) -> Tensor:
+    content = checkpoint.content
+    parts = content if isinstance(content, (list, tuple)) else [content]
+    if not parts or not all(checkpoint.is_tensor(part) for part in parts):
+        kind = type(content).__name__ if isinstance(content, (list, tuple, dict)) else "something else"
+        raise FileError(f"{checkpoint.path} must hold a tensor or a list of tensors; got {kind}. Check the file.")
+    tensors = [checkpoint.tensor(part, name=f"tensor {number}") for number, part in enumerate(parts)]
+    if parts is not content:
+        return tensors[0]
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
-                return {key: torch.from_numpy(stored[key]) for key in stored.files if stored[key].dtype.kind in "fiub"}
-        if path.suffix == ".npy":
-            return {"array": torch.from_numpy(np.load(path, allow_pickle=False))}
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if path.suffix in (".pt", ".pth"):
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-            return {str(key): value for key, value in stored.items() if isinstance(value, Tensor)}
-    except Exception as error:  # every reader has its own kinds of failure; all mean the same to the user
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read as {path.suffix} ({reason}). Write it again.") from None
-    raise DataError(f"{path} must end in .npz, .npy, .safetensors or .pt. Change the format.")
+        return torch.cat([torch.atleast_1d(tensor) for tensor in tensors])
+    except RuntimeError:
+        raise FileError(f"{checkpoint.path} holds tensors that do not fit together. Download it again.") from None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from eigencode.errors import ModelError
+from eigencode._readers.arrays import read_arrays
+from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
+from eigencode._readers.pickles import Made
+from eigencode.errors import FileError, ModelError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 """Keys under which training scripts put the weights."""
@@ -26,91 +23,11 @@ _MAX_DEPTH = 8
 """Wrappers inside wrappers that are looked into."""
 
 
-class _Rebuilder:
-    """A function that a file may call, and nothing else: a pickle cannot set attributes on it."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setstate__(self, _state: Any) -> None:
-        pass
-
-
-_REBUILDERS = {
-    ("collections", "OrderedDict"): _Rebuilder(OrderedDict),
-    ("torch._utils", "_rebuild_tensor_v2"): _Rebuilder(torch._utils._rebuild_tensor_v2),
-    ("torch._utils", "_rebuild_parameter"): _Rebuilder(torch._utils._rebuild_parameter),
-    ("torch", "Size"): _Rebuilder(torch.Size),
-    ("torch", "device"): _Rebuilder(torch.device),
-}
-"""The only callables that a file may name and get."""
-
-_NEVER_IN_A_CHECKPOINT = re.compile(
-    "os|posix|nt|subprocess|sys|shutil|socket|importlib|runpy|ctypes|pty|builtins|__builtin__|commands|code|_?pickle|"
-    "webbrowser|asyncio|multiprocessing|threading|urllib|http|requests|io|tempfile|signal"
-)
-"""Packages whose functions only a hostile file asks for."""
-
-_HARMLESS_BUILTINS = frozenset({"set", "frozenset", "dict", "list", "tuple", "int", "float", "bool", "str", "bytes", "object"})
-
-
-class _HostileError(Exception):
-    """The file names a callable that no checkpoint needs."""
-
-
-class _Inert:
-    """Stands for any object that a file asks for and that holds no weights: takes everything, does nothing."""
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, _state: Any) -> None:
-        pass
-
-    def __setitem__(self, _key: Any, _value: Any) -> None:
-        pass
-
-    def append(self, _value: Any) -> None:
-        pass
-
-    def extend(self, _values: Any) -> None:
-        pass
-
-
-class _TensorsOnly(pickle.Unpickler):
-    """Unpickler that rebuilds tensors and containers and replaces everything else by inert objects.
-
-    No function or class named in the file is ever imported, looked up or called, save those in ``_REBUILDERS``.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _REBUILDERS:
-            return _REBUILDERS[module, name]
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if _NEVER_IN_A_CHECKPOINT.fullmatch(module.split(".")[0]) and name not in _HARMLESS_BUILTINS:
-            raise _HostileError(f"{module.replace('__builtin__', 'builtins')}.{name}")
-        return _Inert
-
-
-_PICKLE = SimpleNamespace(
-    Unpickler=_TensorsOnly,
-    load=lambda file, **kwargs: _TensorsOnly(file, **kwargs).load(),
-    UnpicklingError=pickle.UnpicklingError,
-    __name__="tensors_only",
-)
-
-
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Parameter names and tensors of a checkpoint file.
 
     Safetensors, and .pt files of state dicts under the usual wrappers. Files whose pickle holds other objects beside the
-    tensors (the Robustness library's releases, training scripts) are read too: those objects are dropped unread.
+    tensors (the Robustness library's releases, training scripts) are read too: those objects are neither made nor run.
 
     Args:
         path: Checkpoint file.
@@ -119,61 +36,33 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         Name to tensor, on the CPU, as named in the file.
 
     Raises:
-        ModelError: no such file, a web page, a truncated or foreign file, a pickle that asks to run code, or no tensors.
+        ModelError: no such file, a pipe or a device, a web page, a truncated or foreign file, a program, or no tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"weights: {path} does not exist. Check the path.")
-    with path.open("rb") as file:
-        head = file.read(512)
-    if not head:
-        raise ModelError(f"weights: {path} is empty. Download it again.")
-    if head.lstrip()[:1] == b"<":
-        raise ModelError(f"weights: {path} is a web page, not a checkpoint. The download failed; fetch the file itself.")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-        raise ModelError(f"weights: {path} is truncated ({path.stat().st_size} bytes). Download it again.")
-    if head.startswith(b"PK") and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
-        raise ModelError(f"weights: {path} is a TorchScript program, not weights. Save the state dict of the model instead.")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
-    except _HostileError as error:
-        raise ModelError(
-            f"weights: {path} asks to run {error} when it is loaded; nothing was run. Do not use this file."
-        ) from None
-    except (EOFError, zipfile.BadZipFile):
-        raise ModelError(f"weights: {path} is truncated ({path.stat().st_size} bytes). Download it again.") from None
-    except Exception as error:  # damaged pickles fail in any way; the file is at fault in all of them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"weights: {path} is no PyTorch or safetensors checkpoint, or is damaged ({reason}).") from None
-    tensors = _unwrap(stored)
-    if not tensors:
-        raise ModelError(f"weights: {path} holds no tensors. Save the state dict: torch.save(model.state_dict(), PATH).")
-    return tensors
+        return read_arrays(path) if path.suffix == ".safetensors" else read_checkpoint(path, _state_dict)
+    except FileError as error:
+        raise ModelError(f"weights: {error}") from None
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ModelError(f"weights: {path} is truncated or no safetensors file ({error}). Download it again.") from None
-
-
-def _unwrap(stored: Any, depth: int = 0) -> dict[str, Tensor]:
+def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The mapping of names to tensors inside whatever a training script stored."""
-    if not isinstance(stored, Mapping) or depth > _MAX_DEPTH:
+    content = checkpoint.content
+    found = _unwrap(content, checkpoint)
+    if not found:
+        what = f"is a pickled {content.of}, not tensors by name" if isinstance(content, Made) else "holds no tensors"
+        raise FileError(f"{checkpoint.path} {what}. Save the state dict: torch.save(model.state_dict(), PATH).")
+    return {str(key): checkpoint.tensor(value, name=str(key)) for key, value in found.items()}
+
+
+def _unwrap(stored: Any, checkpoint: Checkpoint, depth: int = 0) -> dict[Any, Any]:
+    entries = stored.items if isinstance(stored, Made) else stored
+    if not isinstance(entries, dict) or depth > _MAX_DEPTH:
         return {}
     for key in _WRAPPERS:
-        inner = stored.get(key)
-        if isinstance(inner, Mapping):
-            found = _unwrap(inner, depth + 1)
-            if found:
-                return found
-    return {str(key): value.detach() for key, value in stored.items() if isinstance(value, Tensor)}
+        if found := _unwrap(entries.get(key), checkpoint, depth + 1):
+            return found
+    return {key: value for key, value in entries.items() if checkpoint.is_tensor(value)}
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eigencode._readers.arrays import read_safetensors
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import DataError
+from eigencode.errors import DataError, FileError
 from eigencode.spectra.covariance import Moments, add_samples, covariance
 from eigencode.spectra.eigenvalues import eigenpairs
 
@@ -148,17 +148,25 @@ class PrincipalComponents:
         Raises:
             DataError: no such file, or a file of another kind.
         """
-        if not Path(path).is_file():
-            raise DataError(f"PrincipalComponents: {path} does not exist. Check the path.")
         try:
-            with safe_open(path, framework="pt") as stored:
-                about = json.loads(stored.metadata()["principal_components"])
-                tensors = {name: stored.get_tensor(name) for name in ("mean", "eigenvalues", "vectors")}
-        except Exception:  # safetensors and json raise their own kinds; all mean that it is another file
+            tensors, texts = read_safetensors(Path(path))
+            about = json.loads(texts["principal_components"])
+            loaded = cls(
+                **{name: tensors[name] for name in ("mean", "eigenvalues", "vectors")},
+                image_shape=tuple(int(extent) for extent in about["image_shape"]),
+                n_samples=int(about["n_samples"]),
+                source=str(about["source"]),
+            )
+            size, rank = math.prod(loaded.image_shape), len(loaded.eigenvalues)
+            if (loaded.mean.shape, loaded.vectors.shape) != ((size,), (size, rank)):
+                raise ValueError("shapes")
+        except FileError as error:
+            raise DataError(f"PrincipalComponents: {error}") from None
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise DataError(
                 f"PrincipalComponents: {path} was not written by PrincipalComponents.save. Fit and save again."
             ) from None
-        return cls(**tensors, image_shape=tuple(about["image_shape"]), n_samples=about["n_samples"], source=about["source"])
+        return loaded
 
     def centred(self, inputs: Tensor) -> Tensor:
         """Inputs as rows of float64 with the mean removed, shape (n, d).

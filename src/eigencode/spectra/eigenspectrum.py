@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from eigencode.errors import DataError, SpectrumError
+from eigencode._readers.arrays import read_npz
+from eigencode._readers.files import check_content, check_declared, open_regular
+from eigencode.errors import DataError, FileError, SpectrumError
 from eigencode.spectra.dimension import participation_ratio
 from eigencode.spectra.eigenvalues import numerical_floor, numerical_rank
 from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law, window_sensitivity
@@ -324,37 +324,54 @@ def load_spectra(path: str | Path) -> dict[str, Eigenspectrum]:
     """
     path = Path(path)
     try:
-        if path.suffix == ".parquet":
-            return _load_parquet(path)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            metadata = _parse(str(stored["metadata"]))
-            return {
-                name: Eigenspectrum(
-                    eigenvalues=torch.from_numpy(stored[f"{name}/eigenvalues"]),
-                    half_samples=torch.from_numpy(stored[halves]) if (halves := f"{name}/half_samples") in stored else None,
-                    **fields,
-                )
-                for name, fields in metadata.items()
-            }
-    except FileNotFoundError:
-        raise DataError(f"load: {path} does not exist. Check the path.") from None
-    except (KeyError, ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"load: {path} is not a file of eigenspectra written by eigencode ({type(error).__name__}: {error})."
-        ) from None
+        return _load_parquet(path) if path.suffix == ".parquet" else _load_npz(path)
+    except FileError as error:
+        raise DataError(f"load: {error}") from None
+    except Exception as error:  # every reader has its own kinds of failure; all mean that it is another file
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"load: {path} is not a file of eigenspectra written by eigencode ({reason}).") from None
+
+
+def _load_npz(path: Path) -> dict[str, Eigenspectrum]:
+    stored = read_npz(path)
+    return {
+        name: _checked(stored[f"{name}/eigenvalues"], stored.get(f"{name}/half_samples"), fields)
+        for name, fields in _parse(str(stored["metadata"])).items()
+    }
 
 
 def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
-    table = pq.read_table(path)
+    with open_regular(path) as file:
+        check_content(file, path)
+        about = pq.read_metadata(file)
+        parts = [about.row_group(number) for number in range(about.num_row_groups)]
+        check_declared(max(8 * about.num_rows, sum(part.total_byte_size for part in parts)), file, path)
+        file.seek(0)
+        table = pq.read_table(file)
     metadata = _parse((table.schema.metadata or {})[b"eigencode"])
     frame = table.to_pandas()
     spectra = {}
     for name, fields in metadata.items():
         rows = frame[frame["layer"] == name].sort_values("rank")
         halves = [row for row in rows["half_samples"] if row is not None]
-        spectra[name] = Eigenspectrum(
-            eigenvalues=torch.from_numpy(rows["eigenvalue"].to_numpy(copy=True)),
-            half_samples=torch.from_numpy(np.stack(halves, axis=1)) if halves else None,
-            **fields,
-        )
+        spectra[name] = _checked(rows["eigenvalue"].to_numpy(copy=True), np.stack(halves, axis=1) if halves else None, fields)
     return spectra
+
+
+def _checked(eigenvalues: np.ndarray, half_samples: np.ndarray | None, fields: Mapping[str, Any]) -> Eigenspectrum:
+    """A spectrum from what a file holds, if it can have been written by ``save_spectra``."""
+    spectrum = Eigenspectrum(
+        eigenvalues=torch.from_numpy(eigenvalues),
+        half_samples=None if half_samples is None else torch.from_numpy(half_samples),
+        **fields,
+    )
+    counts = (spectrum.n_samples, spectrum.n_features, spectrum.n_images, *spectrum.half_counts)
+    if not all(type(count) is int and count > 0 for count in counts):
+        raise ValueError(f"counts of {counts}")
+    if eigenvalues.ndim != 1 or eigenvalues.dtype != np.float64 or not len(eigenvalues) or not np.isfinite(eigenvalues).all():
+        raise ValueError("eigenvalues that are no finite numbers in a row")
+    if half_samples is not None and (half_samples.ndim != 2 or len(half_samples) != len(spectrum.half_counts)):
+        raise ValueError("half-samples of another number")
+    if not isinstance(getattr(torch, spectrum.dtype), torch.dtype):
+        raise ValueError(f"a type of {spectrum.dtype}")
+    return spectrum

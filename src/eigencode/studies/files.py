@@ -11,10 +11,15 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from eigencode._readers.files import read_text
+from eigencode._readers.yaml import load_yaml
 from eigencode._wording import in_words
-from eigencode.errors import EigencodeError, StudyError
+from eigencode.errors import EigencodeError, FileError, StudyError
 from eigencode.studies.papers import marked_own
 from eigencode.studies.study import Plan, Study, field_of, with_field
+
+_LONGEST = 2**20
+"""Bytes of a study's file: a thousand times those of a shipped one."""
 
 
 def to_yaml(study: Study) -> str:
@@ -30,13 +35,13 @@ def from_yaml(path: Path) -> Study:
         StudyError: the file cannot be read, or has unknown fields or values of the wrong type.
     """
     try:
-        given = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachOnce)
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read ({error.strerror}). Check the path.") from None
+        given = load_yaml(read_text(path, most=_LONGEST))
+    except FileError as error:
+        raise StudyError(str(error)) from None
     except yaml.MarkedYAMLError as error:
         place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyError(f"{path}{place}: {error.problem}. Compare with: eigencode study show demo") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except yaml.YAMLError:
         raise StudyError(f"{path} is no YAML file. Write one with: eigencode study show NAME") from None
     if not isinstance(given, dict):
         raise StudyError(f"{path} holds no study. Write one with: eigencode study show NAME")
@@ -45,21 +50,6 @@ def from_yaml(path: Path) -> Study:
         if isinstance(block, dict) and isinstance(block.get("seeds"), int):
             block["seeds"] = list(range(block["seeds"]))
     return marked_own(_checked(given, str(path)))
-
-
-class _EachOnce(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML would take the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        """See ``yaml.SafeLoader``."""
-        node = super().compose_mapping_node(anchor)
-        seen = set[str]()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
-                seen.add(key.value)
-        return node
 
 
 def overridden(study: Study, words: str) -> Study:
@@ -80,7 +70,7 @@ def overridden(study: Study, words: str) -> Study:
     for word in split_words(words, "--set"):
         name, equals, text = word.partition("=")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError:
             equals = ""
         if not equals or not text:
@@ -114,7 +104,7 @@ def split_words(text: str, option: str) -> list[str]:
 
 def _values(value: Any) -> list[Any]:
     if isinstance(value, str):
-        return [yaml.safe_load(part) for part in value.split(",")]
+        return [load_yaml(part) for part in value.split(",")]
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NoReturn
 from urllib.parse import quote, unquote
 
 import alembic.command
@@ -64,6 +65,17 @@ _SPECTRA = _read_of_cells(
 )
 _OWNER = {_CELLS: _CELLS.c.id, _RESULTS: _RESULTS.c.cell, _SPECTRA: _SPECTRA.c.cell}
 """Table -> its column with the cell that a row is of."""
+
+_KINDS: dict[type[Any], tuple[type[Any], ...]] = {
+    sa.String: (str, NoneType),
+    sa.Text: (str, NoneType),
+    sa.Integer: (int, NoneType),
+    sa.BigInteger: (int, NoneType),
+    sa.Float: (float, int, NoneType),
+    sa.LargeBinary: (bytes,),
+    sa.JSON: (dict, NoneType),
+}
+"""Type of a column -> what its values are in Python."""
 
 _Rows = dict[sa.Table, list[dict[str, Any]]]
 _BUSY_SECONDS = 60
@@ -131,7 +143,11 @@ class Store:
     def stamps(self) -> dict[str, str]:
         """Identity of every cell that is there, failed ones too -> when it was stored."""
         with self._reached(), self._engine.begin() as connection:
-            return {row.id: row.finished for row in connection.execute(sa.select(_CELLS.c.id, _CELLS.c.finished))}
+            found = {row.id: row.finished for row in connection.execute(sa.select(_CELLS.c.id, _CELLS.c.finished))}
+        for cell, finished in found.items():
+            with self._intact(f"cells.finished of {cell}"):
+                datetime.fromisoformat(finished)
+        return found
 
     def _refuse_others(self, versions_there: Iterable[int]) -> None:
         others = sorted(set(versions_there) - {RESULT_VERSION})
@@ -199,7 +215,11 @@ class Store:
         with self._reached(), self._engine.begin() as connection:
             there = connection.execute(sa.select(_CELLS.c.result_version).distinct()).scalars().all()
         self._refuse_others(there)
-        return self._read(_CELLS, identities)
+        found = self._read(_CELLS, identities)
+        with self._intact("table cells"):
+            for plan in found["plan"]:
+                _ = plan["network"]["model"], plan["network"]["weights"], plan["images"]["data"], plan["training"]["epochs"]
+        return found
 
     def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
@@ -208,11 +228,29 @@ class Store:
     def spectra(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Spectra: cell, layer, perturbation, strength, n_samples, n_features, floor, eigenvalues (arrays, largest first)."""
         table = self._read(_SPECTRA, identities)
-        table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
+        with self._intact("spectra.eigenvalues"):
+            table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
         return table
 
     def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
-        return pd.DataFrame(self._rows(table, identities), columns=_names(table))
+        with self._intact(f"table {table.name}"):  # values that are no JSON
+            rows = self._rows(table, identities)
+        for number, column in enumerate(table.columns):
+            kinds = _KINDS[type(column.type)]
+            if not all(isinstance(row[number], kinds) for row in rows):
+                self._refuse_damaged(f"{table.name}.{column.name}")
+        return pd.DataFrame(rows, columns=_names(table))
+
+    @contextmanager
+    def _intact(self, what: str) -> Iterator[None]:
+        """Whatever cannot be made of a value that was read: an SQLite file takes any kind in any column, and may be damaged."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            self._refuse_damaged(what)
+
+    def _refuse_damaged(self, what: str) -> NoReturn:
+        raise StudyError(f"the store {self.address} is damaged: {what} holds what eigencode did not write. Use a copy of it.")
 
     def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[tuple[Any, ...]]:
         queries = [sa.select(table)]

@@ -271,8 +271,10 @@ class _Run:
     def _load(self) -> None:
         assert self.checkpoint is not None
         tensors, facts = load_tensors(self.checkpoint)
+        if not isinstance(facts, dict) or not isinstance(facts.get("identity"), dict):
+            raise CheckpointError(f"{self.checkpoint} is no checkpoint of a training run. Remove it to start again.")
         for part, mine in self.identity.items():
-            theirs = facts.get("identity", {}).get(part)
+            theirs = facts["identity"].get(part)
             if theirs != mine:
                 raise CheckpointError(
                     f"{self.checkpoint} belongs to another run: its {part} differ{_difference(theirs, mine)}. Use the same "

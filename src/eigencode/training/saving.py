@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eigencode.errors import CheckpointError, DiskError
+from eigencode._checksums import CHECKSUM, checksum
+from eigencode._readers.arrays import read_safetensors
+from eigencode.errors import CheckpointError, DiskError, FileError
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -30,11 +32,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            partial,
-            metadata={"facts": json.dumps(facts, allow_nan=True)},
-        )
+        stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        texts = {"facts": json.dumps(facts, allow_nan=True)}
+        save_file(stored, partial, metadata={**texts, CHECKSUM: checksum(stored, texts)})
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())
@@ -56,13 +56,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: the file is damaged or of another kind.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again."
-        ) from None
+        tensors, texts = read_safetensors(path)
+        return tensors, json.loads(texts["facts"])
+    except (FileError, KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again.") from None
 
 
 def saved_members(path: Path) -> int | None:

@@ -1,0 +1,251 @@
+"""Named arrays from .npy, .npz, .mat, .safetensors and .pt files."""
+
+from __future__ import annotations
+
+import ast
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigencode._checksums import CHECKSUM, checksum
+from eigencode._readers.archives import Archive
+from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
+from eigencode._readers.files import allowed_bytes, check_content, check_declared, open_regular, size_of
+from eigencode.errors import FileError
+
+_NPY_MAGIC = b"\x93NUMPY"
+_LONGEST_HEADER = 10_000
+_NUMERIC = "fiub"
+_MAT_HEADER, _MAT_COMPRESSED = 128, 15
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Named arrays of numbers in a file.
+
+    Args:
+        path: .npz, .safetensors, .mat (up to version 7), a .pt or .pth file that holds a dict of tensors, or a .npy file, whose
+            array is called "array".
+
+    Returns:
+        Name to tensor, in this machine's byte order; what holds no numbers is left out.
+
+    Raises:
+        FileError: no such file, another ending, a damaged file, or one that declares far more than it holds.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise FileError(f"{path} must end in {', '.join(_READERS)}. Change the format.")
+    with _opened(path) as file:
+        return reader(path, file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The open file; whatever its reader stumbles over becomes one sentence."""
+    try:
+        with open_regular(path) as file:
+            check_content(file, path)
+            yield file
+    except FileError:
+        raise
+    except MemoryError:
+        raise FileError(f"{path} does not fit in memory.") from None
+    except Exception as error:  # every reader has its own kinds of failure; all mean the same to the user
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        raise FileError(f"{path} cannot be read as {path.suffix} ({reason}). Write it again.") from None
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Named arrays of numbers and texts in an .npz file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name to array; what holds neither numbers nor texts is left out.
+
+    Raises:
+        FileError: no such file, another format, or one that declares far more than it holds.
+    """
+    with _opened(path) as file:
+        return _arrays_in(path, file)
+
+
+def _arrays_in(path: Path, file: BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
+    archive = Archive(file, path)
+    found = {}
+    for name in archive.names:
+        with archive.open(name) as stream:
+            array = _npy_array(stream, archive.size(name))
+        if array is not None:
+            found[name.removesuffix(".npy")] = array
+    return found
+
+
+def _npz(path: Path, file: BinaryIO) -> dict[str, Tensor]:
+    return {name: _as_tensor(array) for name, array in _arrays_in(path, file).items() if array.dtype.kind in _NUMERIC}
+
+
+def _npy(_path: Path, file: BinaryIO) -> dict[str, Tensor]:
+    array = _npy_array(file, size_of(file))
+    if array is None or array.dtype.kind not in _NUMERIC:
+        raise ValueError("it holds no numbers")
+    return {"array": _as_tensor(array)}
+
+
+def _npy_array(stream: IO[bytes] | BinaryIO, size: int) -> np.ndarray[Any, Any] | None:
+    """One array in NumPy's format; None if it holds neither numbers nor texts. Source: numpy.lib.format, version 1.0 to 3.0."""
+    head = stream.read(8)
+    if len(head) < 8 or not head.startswith(_NPY_MAGIC):
+        raise ValueError("no array in NumPy's format")
+    width = 2 if head[6] == 1 else 4
+    (length,) = struct.unpack("<H" if width == 2 else "<I", stream.read(width))
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    header = ast.literal_eval(stream.read(length).decode("utf-8"))
+    described, shape, columns = header["descr"], header["shape"], header["fortran_order"]
+    if not isinstance(described, str):
+        return None
+    dtype = np.dtype(described)
+    if dtype.kind == "O":
+        raise ValueError("it holds Python objects, which are not read")
+    if dtype.kind not in (*_NUMERIC, "U"):
+        return None
+    count = 1
+    for extent in shape:
+        if type(extent) is not int or extent < 0:
+            raise ValueError(f"a shape of {shape}")
+        count *= extent
+    left = size - 8 - width - length
+    if count * dtype.itemsize > left:
+        raise ValueError(f"{left} bytes where shape {shape} needs {count * dtype.itemsize}")
+    data = np.empty(count * dtype.itemsize, np.uint8)
+    place = 0
+    while place < len(data):
+        piece = stream.read(min(2**22, len(data) - place))
+        if not piece:
+            raise EOFError("it is truncated")
+        data[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
+        place += len(piece)
+    stream.read(1)  # at its end an archive compares the checksum
+    return data.view(dtype).reshape(shape, order="F" if columns else "C")
+
+
+def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor of the same numbers; of float128, which PyTorch does not have, as float64."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8) != 0
+    return torch.from_numpy(np.ascontiguousarray(array) if array.ndim else array.copy())
+
+
+def _safetensors(path: Path, _file: BinaryIO) -> dict[str, Tensor]:
+    return read_safetensors(path)[0]
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and texts of a .safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name to tensor, on the CPU; name to text.
+
+    Raises:
+        FileError: no such file, another format, or a damaged one; what eigencode wrote has a checksum.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with _opened(path):
+        try:
+            with safe_open(path, framework="pt") as stored:
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                texts = dict(stored.metadata() or {})
+        except SafetensorError as error:
+            raise FileError(f"{path} is truncated or no safetensors file ({error}). Download it again.") from None
+        if CHECKSUM in texts and texts[CHECKSUM] != checksum(tensors, texts):
+            raise FileError(f"{path} is damaged (its checksum is another). Write it again.")
+    return tensors, texts
+
+
+def _tensors_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    content = checkpoint.content
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a dict of tensors")
+    return {str(key): checkpoint.tensor(value, name=str(key)) for key, value in content.items() if checkpoint.is_tensor(value)}
+
+
+def _mat(path: Path, file: BinaryIO) -> dict[str, Tensor]:
+    from scipy.io import loadmat, whosmat
+
+    head = file.read(_MAT_HEADER)
+    if head[124:128] in (b"\x00\x02IM", b"\x02\x00MI") or head.startswith(b"\x89HDF"):
+        raise FileError(f"{path} is a .mat file of version 7.3, which is not read. Save it with -v7, or as .npz.")
+    is_five = head[126:128] in (b"IM", b"MI")
+    declared = _mat_declares(file, swapped=head[126:128] == b"MI") if is_five else size_of(file)
+    check_declared(declared, file, path)
+    most = allowed_bytes(size_of(file))
+    numeric = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        file.seek(0)
+        for name, shape, kind in whosmat(file):
+            if kind not in _MAT_KINDS or name.startswith("__"):
+                continue
+            if int(np.prod([float(extent) for extent in shape])) > most:
+                raise FileError(f"{path} declares {name} with shape {tuple(shape)}, far more than it holds. Do not use it.")
+            numeric.append(name)
+        file.seek(0)
+        stored = loadmat(file, variable_names=numeric) if numeric else {}
+    found = {name: value for name, value in stored.items() if isinstance(value, np.ndarray) and value.dtype.kind in _NUMERIC}
+    return {name: _as_tensor(value) for name, value in found.items()}
+
+
+_MAT_KINDS = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+
+
+def _mat_declares(file: BinaryIO, *, swapped: bool) -> int:
+    """Bytes that the elements of a file of version 5 to 7 unpack to, counted without keeping them."""
+    most, total = allowed_bytes(size_of(file)), 0
+    file.seek(_MAT_HEADER)
+    while len(head := file.read(8)) == 8 and total <= most:
+        kind, length = struct.unpack(">II" if swapped else "<II", head)
+        stop = file.tell() + length
+        if stop > size_of(file):
+            raise EOFError("it is truncated")
+        if kind != _MAT_COMPRESSED:
+            total += length
+        else:
+            unpacker, left = zlib.decompressobj(), length
+            while left and not unpacker.eof and total <= most:
+                piece = file.read(min(2**16, left))
+                left -= len(piece)
+                while piece and total <= most:
+                    total += len(unpacker.decompress(piece, 2**22))
+                    piece = unpacker.unconsumed_tail
+            if total <= most and not unpacker.eof:
+                raise EOFError("compressed data that is truncated")
+        file.seek(stop)
+    return total
+
+
+_READERS: dict[str, Callable[[Path, BinaryIO], dict[str, Tensor]]] = {
+    ".npz": _npz,
+    ".npy": _npy,
+    ".safetensors": _safetensors,
+    ".pt": lambda path, _file: read_checkpoint(path, _tensors_of),
+    ".pth": lambda path, _file: read_checkpoint(path, _tensors_of),
+    ".mat": _mat,
+}

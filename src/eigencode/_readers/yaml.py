@@ -1,0 +1,84 @@
+"""YAML text -> plain values, of bounded size and depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+_DEEPEST = 40
+_MOST_VALUES = 200_000
+
+
+def load_yaml(text: str) -> Any:
+    """Values of a YAML document; a key that is there twice, of which YAML would take the last, is refused.
+
+    Args:
+        text: The document.
+
+    Returns:
+        Numbers, texts, lists and dicts.
+
+    Raises:
+        yaml.YAMLError: no YAML, a key twice, or values that contain themselves, are nested deeper than 40 levels, or become more
+            than 200 000 when they are written out.
+    """
+    check_yaml(text)
+    try:
+        return yaml.load(text, Loader=_EachOnce)
+    except ValueError as error:  # a date or a number that is none
+        raise yaml.YAMLError(str(error)) from None
+
+
+def check_yaml(text: str) -> None:
+    """Refuses a document whose values would have no end.
+
+    Args:
+        text: The document.
+
+    Raises:
+        yaml.YAMLError: as of ``load_yaml``.
+    """
+    sizes: dict[str, int] = {}
+    nested: list[tuple[str | None, int]] = []  # anchors of what is open, and the values before them
+    total = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == name for name, _ in nested):
+                raise _error(f"*{anchor} contains itself", event)
+            total += sizes.get(anchor or "", 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+            if anchor:
+                sizes[anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            nested.append((anchor, total))
+            total += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            name, before = nested.pop()
+            if name:
+                sizes[name] = total - before
+        if len(nested) > _DEEPEST:
+            raise _error(f"values are nested deeper than {_DEEPEST} levels", event)
+        if total > _MOST_VALUES:
+            raise _error(f"aliases make more than {_MOST_VALUES} values of it", event)
+
+
+def _error(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+class _EachOnce(yaml.SafeLoader):
+    """Refuses a key that is there twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """See ``yaml.SafeLoader``."""
+        node = super().compose_mapping_node(anchor)
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node

@@ -1,0 +1,173 @@
+"""Small files that would become large: refused before the memory is taken."""
+
+import io
+import json
+import struct
+import sys
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from eigencode import cli, load_spectra
+from eigencode._readers.yaml import load_yaml
+from eigencode.datasets import load, load_recording
+from eigencode.errors import DataError, StudyError
+from eigencode.studies import from_yaml
+from reader_fuzzing import _peak, _resident
+
+_TRAP = r"has \d+ bytes and declares that it holds \d+, which looks like a trap. If it is yours, save it without compression."
+_BLOCK, _BLOCKS = bytes(2**20), 300
+
+
+@pytest.fixture(autouse=True)
+def _memory():
+    """No test takes more than 100 MiB."""
+    before = _resident()
+    if sys.platform == "linux":
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    yield
+    assert _peak() - before < 100 * 2**20
+
+
+def header(shape, kind="<f8"):
+    stored = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stored, {"descr": kind, "fortran_order": False, "shape": shape})
+    return stored.getvalue()
+
+
+def test_npz(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made, made.open("inputs.npy", "w") as stream:
+        stream.write(header((_BLOCKS * 2**17,)))
+        for _ in range(_BLOCKS):
+            stream.write(_BLOCK)
+    assert path.stat().st_size < 2**19
+    with pytest.raises(DataError, match=_TRAP):
+        load(f"tensors:{path}")
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (10**30,)])
+def test_shapes_beyond_the_file(tmp_path, shape):
+    path = tmp_path / "a.npy"
+    path.write_bytes(header(shape) + bytes(800))
+    with pytest.raises(DataError, match=r"800 bytes where shape \(.*\) needs \d+"):
+        load_recording(path)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as made:
+        made.writestr("resp.npy", path.read_bytes())
+    with pytest.raises(DataError, match=r"800 bytes where shape \(.*\) needs \d+"):
+        load_recording(tmp_path / "a.npz")
+
+
+def matrix(name, rows, columns, data):
+    """A double array as an element of a .mat file of version 5."""
+    flags = struct.pack("<IIII", 6, 8, 6, 0)
+    dimensions = struct.pack("<IIii", 5, 8, rows, columns)
+    called = struct.pack("<II", 1, len(name)) + name.ljust(8, b"\0")
+    body = flags + dimensions + called + struct.pack("<II", 9, len(data)) + data
+    return struct.pack("<II", 14, len(body)) + body
+
+
+def mat(*elements):
+    return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49) + b"".join(elements)
+
+
+def test_mat(tmp_path):
+    path = tmp_path / "a.mat"
+    packer = zlib.compressobj()
+    packed = packer.compress(matrix(b"resp", 10, 10, bytes(800))) + b"".join(packer.compress(_BLOCK) for _ in range(_BLOCKS))
+    packed += packer.flush()
+    path.write_bytes(mat(struct.pack("<II", 15, len(packed)) + packed))
+    with pytest.raises(DataError, match=_TRAP):
+        load_recording(path)
+
+
+def test_mat_whose_shape_is_beyond_the_file(tmp_path):
+    path = tmp_path / "a.mat"
+    path.write_bytes(mat(matrix(b"resp", 10, 10, np.arange(100.0).tobytes())))
+    assert load_recording(path).responses.shape == (1, 10, 10)
+    path.write_bytes(mat(matrix(b"resp", 2**30, 2**30, bytes(800))))
+    with pytest.raises(DataError, match="declares resp with shape .* far more than it holds"):
+        load_recording(path)
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000, 100_000])
+def test_png(tmp_path, side):
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "0.png"
+    Image.new("RGB", (4, 4)).save(path)
+    whole = bytearray(path.read_bytes())
+    whole[16:24] = struct.pack(">II", side, side)
+    whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"0.png has more than 67108864 pixels. Make it smaller."):
+        load(f"image_folder:{tmp_path}")
+
+
+def test_pictures_that_start_programs(tmp_path):
+    """PostScript is drawn by a program of its own, whatever the file is called."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(DataError, match="0.png is no readable image"):
+        load(f"image_folder:{tmp_path}")
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (LAUGHS, "aliases make more than 200000 values of it"),
+        ("name: &a [*a]\n", r"\*a contains itself"),
+        ("name: &a {b: {c: *a}}\n", r"\*a contains itself"),
+        ("name: " + "[" * 50_000, "values are nested deeper than 40 levels"),
+        ("name: " + "{a: " * 50_000, "values are nested deeper than 40 levels"),
+        ("- " * 50_000, "values are nested deeper than 40 levels"),
+        (f"name: {'9' * 10_000}\n", None),
+        ("name: 2001-99-99\n", None),
+    ],
+    ids=["laughs", "itself", "deep itself", "lists", "dicts", "blocks", "digits", "date"],
+)
+def test_yaml(tmp_path, text, problem, capsys):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    started = time.perf_counter()
+    with pytest.raises(StudyError, match=problem or "is no YAML file"):
+        from_yaml(path)
+    assert cli.main(["measure", f"--config={path}"]) == 2
+    assert capsys.readouterr().err.startswith("eigencode: ")
+    assert time.perf_counter() - started < 5
+
+
+def test_ordinary_aliases_are_read():
+    assert load_yaml("a: &a [1, 2]\nb: [*a, *a]\n<<: {c: 3}\n") == {"a": [1, 2], "b": [[1, 2], [1, 2]], "c": 3}
+    with pytest.raises(yaml.YAMLError, match="a is there twice"):
+        load_yaml("a: 1\na: 2\n")
+
+
+def test_a_long_yaml_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"#" * 2**21)
+    with pytest.raises(StudyError, match="is longer than the 1048576 bytes that such a file may have"):
+        from_yaml(path)
+
+
+def test_parquet(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    batch = pa.table({"layer": pa.array(["a"] * 2**16).dictionary_encode(), "rank": pa.array(np.zeros(2**16, np.int32))})
+    with pq.ParquetWriter(path, batch.schema.with_metadata({"eigencode": json.dumps({})})) as writer:
+        for _ in range(600):
+            writer.write_table(batch)
+    with pytest.raises(DataError, match="which looks like a trap"):
+        load_spectra(path)
