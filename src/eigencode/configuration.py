@@ -17,8 +17,8 @@ class NetworkAndImages:
 
     Args:
         model: Network: a paper's (gerum_shallow_mlp, gerum_deep_mlp, gerum_cnn, schaeffer_cnn, cifar_resnet50, jiang_mlp),
-            torchvision:NAME, timm:NAME, file:PATH.py:FACTORY, module:PACKAGE.MODULE:FACTORY, or (measure) schaeffer2020 for
-            that paper's eleven.
+            torchvision:NAME, timm:NAME, file:PATH.py:FACTORY or module:PACKAGE.MODULE:FACTORY (which run the code that they
+            name), or (measure) schaeffer2020 for that paper's eleven.
         weights: Checkpoint file (.safetensors, .pt), or for torchvision and timm the name of their own (DEFAULT).
         data: Images: digits, mnist, fashion_mnist, cifar10, image_folder:PATH, tensors:PATH or ilyas:PATH.
         split: Part of the data set.
@@ -324,8 +324,8 @@ class StudyConfig(StudyRun):
     Finished cells are never run twice; a run that was killed goes on when the command is given again.
 
     Args:
-        action: list the shipped studies; show one as YAML; plan: say what would run and about how long; run it; or
-            merge into --store what another store has.
+        action: list the shipped studies; show one as YAML; plan: say what would run, whose code, and about how long; run it; or
+            merge into --store what another store has. Only run runs code that a study names.
         name: Study: jiang2020, gerum2022, schaeffer2020 (all figures), one figure such as jiang2020.fig5, or a YAML file; for
             merge the other store, an SQLite file or a database URL.
         json: Print JSON on stdout in place of tables.

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from eigencode._text import printable
+
 _BETWEEN_LINES = 60.0
 """Seconds between two lines where stderr is no terminal."""
 
@@ -87,7 +89,7 @@ def progress_bar(title: str) -> Iterator[ProgressBar]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}", markup=False))
     with Progress(*columns, console=console) as bar:
         stages, tasks = Stages(), dict[str, TaskID]()
 
@@ -95,7 +97,7 @@ def progress_bar(title: str) -> Iterator[ProgressBar]:
             stages.update_stage(stage, done, total, note)
             if stage not in tasks:
                 tasks[stage] = bar.add_task("", total=total or None, left="")
-            described = f"{title}: {stage}  {note}".rstrip()
+            described = printable(f"{title}: {stage}  {note}".rstrip())
             bar.update(tasks[stage], completed=done, total=total or None, description=described)
             for name, task in tasks.items():
                 bar.update(task, left=_left(stages[name]))
@@ -115,7 +117,7 @@ class _Lines:
         if time.monotonic() - self.said >= _BETWEEN_LINES:
             self.said = time.monotonic()
             parts = [" ".join(f"{name} {_counted(each)} {each.note} {_left(each)}".split()) for name, each in self.stages.items()]
-            print(f"{self.title}: {'; '.join(parts)}", file=sys.stderr, flush=True)
+            print(printable(f"{self.title}: {'; '.join(parts)}"), file=sys.stderr, flush=True)
 
 
 def _counted(stage: Stage) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.configuration import ReportConfig
@@ -60,7 +61,7 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
 
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
-        cells.to_csv(partial / "cells.csv", index=False)
+        for_spreadsheet(cells).to_csv(partial / "cells.csv", index=False)
         (partial / "study.yaml").write_text(to_yaml(study), encoding="utf-8")
         (partial / "report.md").write_text(render_markdown("study", record=record, rows=cells, **tables), encoding="utf-8")
 

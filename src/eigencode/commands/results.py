@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.configuration import ResultsConfig
@@ -205,7 +206,7 @@ def _export(table: pd.DataFrame, path: Path) -> None:
         raise UsageError(f"--export must be a .csv or .parquet file; got {path}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path, index=False)
+        for_spreadsheet(table).to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path, index=False)
     except OSError as error:
         raise UsageError(f"--export: {path} cannot be written ({error.strerror}).") from None
     print(f"{len(table)} rows: {path}", file=sys.stderr)

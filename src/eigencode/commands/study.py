@@ -17,6 +17,7 @@ from eigencode.commands.common import usable_device
 from eigencode.commands.progress import duration, progress_bar
 from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
 from eigencode.errors import StudyError, UsageError
+from eigencode.models.loading import own_code
 from eigencode.provenance import in_use
 from eigencode.reports import print_rows
 from eigencode.studies import (
@@ -258,7 +259,7 @@ def _merge(config: StudyConfig) -> None:
 
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root")}
-    groups = estimated(plan_groups(study, store, **settings, device=device_of(config)), data_root=config.data_root)
+    groups = estimated(plan_groups(study, store, **settings, device=device_of(config), run_code=False), data_root=config.data_root)
     kinds: dict[str, list[Group]] = {}
     for group in groups:
         kinds.setdefault(kind_of(asdict(group.plans[0])), []).append(group)
@@ -268,7 +269,7 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
             "cells": sum(len(group.plans) for group in own),
             "to run": sum(len(group.missing) for group in own),
             "groups": len(own),
-            "stack": own[0].stack,
+            "stack": own[0].stack or "?",
             "about": duration(sum(group.seconds for group in own)),
             "memory": "?" if own[0].memory != own[0].memory else f"{max(group.memory for group in own) / 2**20:.0f} MiB",
         }
@@ -282,6 +283,8 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
         print(json.dumps({"title": title, "rows": rows, "groups": _groups(groups)}, indent=2))
     else:
         _print(pd.DataFrame(rows), title, as_json=False)
+    for code in sorted({code for plan in study.cells() if (code := own_code(plan.network.model))}):
+        print(f"Running this study runs the code of {code}, with all that you may do yourself. Read it first.", file=sys.stderr)
     for reason in dict.fromkeys(group.reason for group in groups if group.reason and group.missing):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         print(f"{count} cannot start: {reason}", file=sys.stderr)

@@ -19,6 +19,7 @@ from torch import nn
 from eigencode import models
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
+from eigencode._text import for_spreadsheet
 from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
 from eigencode.commands.progress import ProgressBar, progress_bar
 from eigencode.configuration import Numbers, TrainConfig
@@ -259,8 +260,8 @@ def _finish(
         def write(partial: Path) -> None:
             for cell, network in trained.networks.items():
                 save_member(partial / MEMBERS / f"{names[cell]}.safetensors", network)
-            history.to_csv(partial / "history.csv", index=False)
-            outcome.to_csv(partial / "summary.csv", index=False)
+            for_spreadsheet(history).to_csv(partial / "history.csv", index=False)
+            for_spreadsheet(outcome).to_csv(partial / "summary.csv", index=False)
 
         written = write_folder(folder, write_data=write, record=record, page=page, figures=figures)
         remove_states(folder / STATES)

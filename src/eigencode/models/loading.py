@@ -77,6 +77,17 @@ def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float
     return model
 
 
+def own_code(spec: str) -> str | None:
+    """What a name of a network runs that is not eigencode's or a library's: a file or a module; None for other networks.
+
+    Example:
+        >>> own_code("file:net.py:make"), own_code("module:lab.nets:make"), own_code("gerum_cnn")
+        ('net.py', 'lab.nets', None)
+    """
+    kind, _, rest = spec.partition(":")
+    return rest.rpartition(":")[0] if kind in ("file", "module") and rest else None
+
+
 def expand(spec: str) -> tuple[str, ...]:
     """The networks of a named group, or the name itself.
 
@@ -100,7 +111,8 @@ def load(
 
     Args:
         spec: One of the papers' ("gerum_shallow_mlp", "gerum_deep_mlp", "gerum_cnn", "schaeffer_cnn", "cifar_resnet50",
-            "jiang_mlp"), "torchvision:NAME", "timm:NAME", "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY".
+            "jiang_mlp"), "torchvision:NAME", "timm:NAME", "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY". The last two
+            run the code that they name, with all that you may do yourself: read it first.
         weights: Checkpoint file; for torchvision and timm also their own weights by name ("DEFAULT"). Default: random.
         image_shape: Channels, height and width, for the papers' networks and factories that take it.
         classes: Number of classes, likewise; for torchvision and timm default 1000.
@@ -212,11 +224,14 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     make: Callable[..., Any] | None = getattr(module, factory, None)
     if not callable(make):
         raise ModelError(f"load: {place} has no callable {factory!r}. Check the name.")
-    takes = inspect.signature(make).parameters
+    try:
+        takes = inspect.signature(make).parameters
+    except (ValueError, TypeError):  # code that is not Python's own
+        takes = {}
     options = {k: v for k, v in _given(image_shape=image_shape, classes=classes).items() if k in takes}
     try:
         model = make(**options)
-    except Exception as error:  # the caller's code may fail in any way
+    except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
         raise ModelError(f"load: {factory} in {place} failed ({type(error).__name__}: {error}). Mend the factory.") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"load: {factory} in {place} must return a torch.nn.Module; got {type(model).__name__}.")
@@ -240,7 +255,7 @@ def _imported(path: Path, _changed: int) -> Any:
     sys.modules[name] = module
     try:
         description.loader.exec_module(module)
-    except Exception as error:  # the caller's code may fail in any way
+    except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
         raise ModelError(f"load: {path} could not be run ({type(error).__name__}: {error}). Mend the file.") from error
     return module
 
@@ -250,3 +265,5 @@ def _import_module(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ModelError(f"load: {name} could not be imported ({error}). Install it, or run from its folder.") from None
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"load: {name} could not be run ({type(error).__name__}: {error}). Mend the module.") from error

@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from eigencode._text import for_figure
+
 if TYPE_CHECKING:
     from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, PowerLawFit
     from eigencode.spectra.power_law import Ranks
@@ -81,7 +83,7 @@ def plot_spectrum(
         style,
         lw=1.3,
         color=colour,
-        label=label or spectrum.name,
+        label=for_figure(label or spectrum.name),
     )
     if ranks is not None:
         draw_fit(ax, spectrum.fit(ranks), colour=line.get_color())
@@ -127,10 +129,12 @@ def plot_spectra(
     colours = layer_colours(layers)
     for number, (condition, spectra) in enumerate(conditions.items()):
         for layer, spectrum in spectra.items():
-            label = layer if number == 0 else "_"
-            plot_spectrum(spectrum, ax=ax, label=label, colour=colours[layer], style=_STYLES[number % len(_STYLES)])
+            style = _STYLES[number % len(_STYLES)]
+            plot_spectrum(spectrum, ax=ax, label=layer, colour=colours[layer], style=style)
+            if number:
+                ax.lines[-1].set_label("_")  # the legend has it already
         if len(conditions) > 1:
-            ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=condition)
+            ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=for_figure(condition))
     if recording is not None:
         plot_spectrum(recording, ax=ax, colour="black", style="-")
     ax.axvspan(*ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {ranks[0]}–{ranks[1]}")
@@ -138,7 +142,7 @@ def plot_spectra(
         ax.legend(fontsize=8, frameon=False, loc="lower left")
     else:
         mappable = figure.colorbar(
-            _depth_scale(len(layers)), ax=ax, label=f"layer, from {layers[0]} (first) to {layers[-1]} (last)"
+            _depth_scale(len(layers)), ax=ax, label=for_figure(f"layer, from {layers[0]} (first) to {layers[-1]} (last)")
         )
         mappable.ax.tick_params(labelsize=8)
     ax.set_title("Eigenspectra", loc="left", fontsize=11)
@@ -180,9 +184,9 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
         x = rows["layer"].map(position).to_numpy(dtype=float)
         shift = 0.12 * (number - (len(conditions) - 1) / 2)
         colour = colours[number % 10]
-        top.plot(x + shift, rows["alpha"], "o-", ms=2.5, lw=1.0, color=colour, label=condition)
+        top.plot(x + shift, rows["alpha"], "o-", ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
         top.vlines(x + shift, rows["alpha_low"], rows["alpha_high"], color=colour, lw=6.0, alpha=0.35)
-        bottom.plot(x + shift, rows["dimension"], "o-", ms=4, lw=1.2, color=colour, label=condition)
+        bottom.plot(x + shift, rows["dimension"], "o-", ms=4, lw=1.2, color=colour, label=for_figure(condition))
     top.axhline(1, color="grey", lw=0.8, ls=":")
     top.set_ylabel("exponent α")
     top.set_title("points: fitted α; bars: 95 % interval of the population α", loc="left", fontsize=9)
@@ -193,7 +197,7 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
     every = max(1, len(layers) // 60)
     bottom.set_xticks(
         range(0, len(layers), every),
-        layers[::every],
+        [for_figure(layer) for layer in layers[::every]],
         rotation=90 if len(layers) > 6 else 0,
         fontsize=7 if len(layers) > 30 else 8,
     )

@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from eigencode._text import for_markdown, for_spreadsheet, printable
 from eigencode.errors import DataError, DiskError
 from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.tables import cells
@@ -105,7 +106,7 @@ def write_report(
 
     def write_data(partial: Path) -> None:
         save_spectra(spectra, partial / "spectra.parquet")
-        summary.to_csv(partial / "summary.csv", index=False)
+        for_spreadsheet(summary).to_csv(partial / "summary.csv", index=False)
         if write_more:
             write_more(partial)
 
@@ -184,7 +185,7 @@ def render_page(template: str, *, figures: Mapping[str, Figure], **content: Any)
         HTML.
     """
     environment = Environment(
-        loader=PackageLoader("eigencode.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("eigencode.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
     )
     sources = {name: _svg(figure) for name, figure in figures.items()}
     return environment.get_template(f"{template}.html.j2").render(figures=sources, **content)
@@ -203,8 +204,13 @@ def render_markdown(template: str, **content: Any) -> str:
     environment = Environment(
         loader=PackageLoader("eigencode.reports"), autoescape=False, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
+    environment.filters["cell"] = for_markdown
     return environment.get_template(f"{template}.md.j2").render(**content)
+
+
+def _shown(value: Any) -> Any:
+    """Texts of a page with characters that would not be seen written out; markup, numbers and what is not there as they are."""
+    return printable(value) if type(value) is str else value
 
 
 def _svg(figure: Figure) -> str:

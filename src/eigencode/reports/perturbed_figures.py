@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from eigencode._text import for_figure
 from eigencode.reports.figures import layer_colours, new_figure, plain_log_axis, plot_spectrum
 from eigencode.spectra import Eigenspectrum
 
@@ -71,7 +72,7 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
             if not common or number == 0:
                 shown = style | ({"color": "black"} if common else {})
                 top.plot(line["strength"], line["accuracy"], "o-", **shown)
-            middle.plot(line["strength"], line["alpha"], "o-", label=layer, **style)
+            middle.plot(line["strength"], line["alpha"], "o-", label=for_figure(layer), **style)
             middle.fill_between(line["strength"], line["alpha_low"], line["alpha_high"], color=colours[layer], alpha=0.15, lw=0)
             bottom.plot(line["strength"], line["dimension"], "o-", **style)
             if level:
@@ -81,7 +82,7 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
                         panel.axhline(
                             values.iloc[0], color="black" if panel is top and common else colours[layer], lw=0.8, ls=":"
                         )
-        top.set_title(name, loc="left", fontsize=11)
+        top.set_title(for_figure(name), loc="left", fontsize=11)
         top.set_ylim(-0.02, 1.02)
         if counts:
             bottom.set_xscale("log", base=2)
@@ -109,9 +110,9 @@ def plot_accuracy_against_alpha(summary: pd.DataFrame, *, baseline: str) -> Figu
             start = line[line["perturbation"] == baseline]
             if name in _APART:
                 line = line[line["perturbation"] == name]
-            panel.plot(line["alpha"], line["accuracy"], "o-", color=colours[layer], ms=3, lw=0.8, label=layer)
+            panel.plot(line["alpha"], line["accuracy"], "o-", color=colours[layer], ms=3, lw=0.8, label=for_figure(layer))
             panel.plot(start["alpha"], start["accuracy"], "o", color=colours[layer], ms=7, mfc="none")
-        panel.set_title(f"{name} (rings: {baseline})", loc="left", fontsize=10)
+        panel.set_title(for_figure(f"{name} (rings: {baseline})"), loc="left", fontsize=10)
         panel.set_xlabel("exponent α")
     panels[0].set_ylabel("accuracy")
     _legend(panels[-1], len(layers))
@@ -145,7 +146,7 @@ def plot_overlaid_spectra(conditions: Mapping[str, Mapping[str, Eigenspectrum]],
             if layer in spectra:
                 plot_spectrum(spectra[layer], ax=panel, label=label, colour=colours[label])
         panel.axvspan(*ranks, color="grey", alpha=0.12, lw=0)
-        panel.set_title(layer, loc="left", fontsize=9)
+        panel.set_title(for_figure(layer), loc="left", fontsize=9)
         panel.tick_params(labelsize=7)
         panel.xaxis.label.set_size(8)
         panel.yaxis.label.set_size(8)
@@ -155,7 +156,7 @@ def plot_overlaid_spectra(conditions: Mapping[str, Mapping[str, Eigenspectrum]],
     if panels[0].get_legend():
         panels[0].get_legend().remove()
     figure.legend(handles, labels, fontsize=7, frameon=False, loc="outside right upper", ncols=1 + len(labels) // 24)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(for_figure(title), x=0.01, ha="left", fontsize=11)
     return figure
 
 
@@ -185,11 +186,11 @@ def plot_examples(examples: Mapping[str, Tensor], *, title: str) -> Figure:
         row[0].text(
             -0.15,
             0.5,
-            label + ("\n(stretched)" if stretched else ""),
+            for_figure(label) + ("\n(stretched)" if stretched else ""),
             transform=row[0].transAxes,
             ha="right",
             va="center",
             fontsize=8,
         )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.suptitle(for_figure(title), x=0.01, ha="left", fontsize=10)
     return figure

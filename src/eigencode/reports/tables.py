@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from eigencode._text import printable
+
 
 def cells(row: pd.Series) -> dict[str, str]:
     """A summary row as a reader wants it: the few numbers that matter, rounded to what is known."""
@@ -42,7 +44,7 @@ def print_table(summary: pd.DataFrame, *, title: str) -> None:
         summary: Rows of ``summary_row`` with a column condition, which is shown where there are several.
         title: Line above the table.
     """
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     several = summary["condition"].nunique() > 1
     rows = [cells(row) for _, row in summary.iterrows()]
     if several:
@@ -51,7 +53,7 @@ def print_table(summary: pd.DataFrame, *, title: str) -> None:
         text = name in ("layer", "how")
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for (_, row), shown in zip(summary.iterrows(), rows, strict=True):
-        table.add_row(*([str(row["condition"])] if several else []), *shown.values())
+        table.add_row(*map(printable, ([row["condition"]] if several else [])), *map(printable, shown.values()))
     _print(table)
 
 
@@ -72,17 +74,17 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 def print_rows(table: pd.DataFrame, *, title: str) -> None:
     """Prints a table of text on stdout."""
-    printed = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    printed = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in table:
         words = any(re.search(r"[^\W\d_]{3}", str(value)) for value in table[name])
-        printed.add_column(str(name), justify="left" if words else "right", overflow="fold")
+        printed.add_column(printable(name), justify="left" if words else "right", overflow="fold")
     for row in table.itertuples(index=False):
-        printed.add_row(*row)
+        printed.add_row(*map(printable, row))
     _print(printed)
 
 
 def _print(table: Table) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))

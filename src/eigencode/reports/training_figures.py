@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from eigencode._text import for_figure
 from eigencode.reports.figures import new_figure
 
 _LEGEND_ENTRIES = 12
@@ -46,7 +47,7 @@ def plot_learning(history: pd.DataFrame, *, names: Sequence[str]) -> Figure:
             for quantity, style in quantities.items():
                 over_seeds = rows[rows[quantity].notna()].groupby("epoch")[quantity]
                 mean, spread = over_seeds.mean(), over_seeds.std().fillna(0)
-                panel.plot(mean.index, mean, style, color=colour, lw=1.2 if style == "-" else 0.8, label=label)
+                panel.plot(mean.index, mean, style, color=colour, lw=1.2 if style == "-" else 0.8, label=for_figure(label))
                 if style == "-":
                     panel.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
         panel.set_xlabel("epoch")
@@ -81,9 +82,9 @@ def _along_layers(outcome: pd.DataFrame) -> Figure:
         for panel, name in zip(panels, ("accuracy", "alpha (held out)"), strict=True):
             over_seeds = rows.groupby("layer")[name]
             mean, spread = over_seeds.mean().reindex(layers), over_seeds.std().reindex(layers)
-            panel.errorbar(range(len(layers)), mean, yerr=spread, fmt="o-", ms=4, lw=1.2, capsize=3, label=str(setting))
+            panel.errorbar(range(len(layers)), mean, yerr=spread, fmt="o-", ms=4, lw=1.2, capsize=3, label=for_figure(setting))
     for panel, title in zip(panels, ("accuracy on held-out images", "exponent α of held-out images"), strict=True):
-        panel.set_xticks(range(len(layers)), layers, rotation=45 if len(layers) > 5 else 0, fontsize=8)
+        panel.set_xticks(range(len(layers)), [for_figure(layer) for layer in layers], rotation=45 if len(layers) > 5 else 0, fontsize=8)
         panel.set_ylabel(title)
     panels[1].axhline(1, color="grey", lw=0.8, ls=":")
     panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)

@@ -44,6 +44,9 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
     made: set[str] = set()
     for group in groups:
         plan = group.plans[0]
+        if group.stack is None:  # its network would have to be made, by code of its own
+            found.append(group)
+            continue
         try:
             costs = {each.identity: _cost(each, data_root) for each in group.plans}
         except EigencodeError:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eigencode.errors import DataError, ModelError, SpectrumError, StudyError
+from eigencode.models.loading import own_code
 from eigencode.penalties.forms import DEFAULT_RANKS
 from eigencode.spectra.power_law import resolve_window
 from eigencode.studies.engines import Done, Engine, Task
@@ -34,7 +35,7 @@ class Group:
     Attributes:
         plans: The cells.
         missing: Those that are not in the store.
-        stack: Networks that a stack may have here.
+        stack: Networks that a stack may have here; None where it cannot be known without running the network's own code.
         seconds: Estimated time for the missing ones on this machine; NaN where it cannot be estimated.
         memory: Estimated bytes.
         reason: Why the group cannot start here, if it cannot: data or a network that is not there.
@@ -42,7 +43,7 @@ class Group:
 
     plans: tuple[Plan, ...]
     missing: tuple[Plan, ...]
-    stack: int
+    stack: int | None
     seconds: float = math.nan
     memory: float = math.nan
     reason: str | None = None
@@ -84,6 +85,7 @@ def plan_groups(
     stack: int | None = None,
     data_root: str | None = None,
     device: str | None = None,
+    run_code: bool = True,
 ) -> list[Group]:
     """Groups of a study's cells, the same whatever is finished already.
 
@@ -95,6 +97,7 @@ def plan_groups(
         stack: Networks of a stack. Default: as many as is fast on this device.
         data_root: Folder of data sets.
         device: Where to run.
+        run_code: Make networks whose code the study names, to see how many fit in a stack; without it, such networks are one group.
 
     Returns:
         Groups, those that cannot start with the reason.
@@ -108,16 +111,17 @@ def plan_groups(
     kept = {} if again else {identity: error for identity, error in there.items() if not (retry and error)}
     groups = []
     for plans in groups_of(study.cells()):
-        reason = None
+        reason, size = None, stack
         try:
-            size = stack_size(max(plans, key=lambda plan: plan.member.jacobian), data_root=data_root, device=device, asked=stack)
+            if run_code or not own_code(plans[0].network.model):
+                size = stack_size(max(plans, key=lambda plan: plan.member.jacobian), data_root=data_root, device=device, asked=stack)
         except (DataError, ModelError) as error:
             size, reason = 1, str(error)
         for path in plans[0].named_files:
             if reason is None and not path.exists():
                 reason = f"{path} does not exist. Bring it, or check the path."
-        for start in range(0, len(plans), size):
-            part = tuple(plans[start : start + size])
+        for start in range(0, len(plans), size or len(plans)):
+            part = tuple(plans[start : start + (size or len(plans))])
             groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason))
     return groups
 

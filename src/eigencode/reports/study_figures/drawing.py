@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eigencode._text import for_figure
 from eigencode.reports.figures import new_figure
 from eigencode.studies.evidence import Evidence
 
@@ -31,7 +32,7 @@ def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
     """One spectrum down to its numerical floor."""
     values = row["eigenvalues"]
     values = values[values > row["floor"]]
-    panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=label, **style)
+    panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=for_figure(label), **style)
 
 
 def finish(panel: Axes, title: str, ranks: tuple[int, int] | None) -> None:
@@ -39,5 +40,5 @@ def finish(panel: Axes, title: str, ranks: tuple[int, int] | None) -> None:
     if ranks:
         panel.axvspan(*ranks, color="grey", alpha=0.1, lw=0)
     panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)")
-    panel.set_title(title, fontsize=9)
+    panel.set_title(for_figure(title), fontsize=9)
     panel.legend(fontsize=7, frameon=False)
