@@ -85,9 +85,7 @@ def _training():
     from eigencode.datasets import load
     from eigencode.training import Settings
 
-    return _written(
-        lambda path: _trained(path, load("digits", count=60), Settings(epochs=1, batch_size=60))
-    )
+    return _written(lambda path: _trained(path, load("digits", count=60), Settings(epochs=1, batch_size=60)))
 
 
 def _trained(path, images, settings):
@@ -175,8 +173,8 @@ def _weights(path):
 
 
 def _config(path):
-    from eigencode.cli import build_parser
     from eigencode.cli import _check_files as check_files
+    from eigencode.cli import build_parser
 
     words = ["measure", "--config", str(path)]
     check_files(words)
@@ -301,7 +299,17 @@ def damaged(good, number, others):
     """A good file with damage that its number decides: the first few by hand, the others drawn."""
     draw = np.random.default_rng(number)
     body = bytearray(good)
-    by_hand = [b"", b"\0", b"<html></html>", good[:1], good[: len(good) // 2], good[:-1], good + good, b"\xff" * 1000, b"[" * 100_000]
+    by_hand = [
+        b"",
+        b"\0",
+        b"<html></html>",
+        good[:1],
+        good[: len(good) // 2],
+        good[:-1],
+        good + good,
+        b"\xff" * 1000,
+        b"[" * 100_000,
+    ]
     if number < len(by_hand):
         return bytes(by_hand[number])
     kind = draw.integers(7)
@@ -370,7 +378,14 @@ def read_all(kind, first, count, folder, seen):
 
     name, make, read = KINDS[kind]
     good = make()
-    others = [_picture("PNG"), _saved({"a": 1}), _npz(a=np.zeros(3)), _mat(), gzip.compress(b"x" * 100), b"SQLite format 3\0" * 20]
+    others = [
+        _picture("PNG"),
+        _saved({"a": 1}),
+        _npz(a=np.zeros(3)),
+        _mat(),
+        gzip.compress(b"x" * 100),
+        b"SQLite format 3\0" * 20,
+    ]
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind in _BESIDE:

@@ -31,11 +31,11 @@ def printable(text: object) -> str:
 
 
 def for_figure(text: object) -> str:
-    """A text that matplotlib draws as it is: dollars are no mathematics, and a leading underscore hides nothing from a legend.
+    r"""A text that matplotlib draws as it is: dollars are no mathematics, and a leading underscore hides nothing from a legend.
 
     Example:
         >>> for_figure("$x$")
-        '\\\\$x\\\\$'
+        '\\$x\\$'
     """
     shown = printable(text).replace("$", r"\$")
     return f"\N{THIN SPACE}{shown}" if shown.startswith("_") else shown

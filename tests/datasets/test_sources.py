@@ -132,7 +132,10 @@ def test_a_tensor_file_cannot_run_code(tmp_path):
 
     torch.save({"inputs": Evil()}, tmp_path / "evil.pt")
     np.savez(tmp_path / "evil.npz", inputs=np.array([Evil()], dtype=object))
-    for name, reason in (("evil.pt", "must hold an array `inputs`; got none"), ("evil.npz", "Python objects, which are not read")):
+    for name, reason in (
+        ("evil.pt", "must hold an array `inputs`; got none"),
+        ("evil.npz", "Python objects, which are not read"),
+    ):
         with pytest.raises(DataError, match=f"{name}.*{reason}"):
             load(f"tensors:{tmp_path}/{name}")
 

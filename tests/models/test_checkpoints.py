@@ -175,9 +175,7 @@ def test_damaged_files(tmp_path, source):
     cases = {
         whole[: len(whole) // 2]: f"weights: {path} is truncated ({len(whole) // 2} bytes). Download it again.",
         b"": f"weights: {path} is empty. Download it again.",
-        b"\n<!DOCTYPE html><html>Sign in</html>": (
-            f"weights: {path} is a web page. The download failed; fetch the file itself."
-        ),
+        b"\n<!DOCTYPE html><html>Sign in</html>": (f"weights: {path} is a web page. The download failed; fetch the file itself."),
     }
     for body, text in cases.items():
         path.write_bytes(body)
@@ -186,7 +184,9 @@ def test_damaged_files(tmp_path, source):
         assert str(caught.value) == text
     for body in (b"hello world", pickle.dumps([1, 2, 3]), b"\x80\x04\x95"):
         path.write_bytes(body)
-        with pytest.raises(ModelError, match=r"weights.pt (is no PyTorch|is a pickle that torch.save did not write|is truncated)"):
+        with pytest.raises(
+            ModelError, match=r"weights.pt (is no PyTorch|is a pickle that torch.save did not write|is truncated)"
+        ):
             read_state_dict(path)
     with pytest.raises(ModelError, match="none.pt does not exist. Check the path."):
         read_state_dict(tmp_path / "none.pt")

@@ -92,7 +92,9 @@ def test_spreadsheet(measured):
         layers = [row["layer"] for row in csv.DictReader(file)]
     assert not any(name.startswith(("=", "@", "+", "-", "\t")) for name in layers)
     assert "'=cmd|' /C calc'!A0" in layers
-    assert for_spreadsheet(pd.DataFrame({"=x": ["-1e-5", "-x", "+2", 3.0]})).to_dict("list") == {"'=x": ["-1e-5", "'-x", "+2", 3.0]}
+    assert for_spreadsheet(pd.DataFrame({"=x": ["-1e-5", "-x", "+2", 3.0]})).to_dict("list") == {
+        "'=x": ["-1e-5", "'-x", "+2", 3.0]
+    }
 
 
 def test_record_and_spectra_keep_the_names(measured):
@@ -139,5 +141,3 @@ def test_markdown():
     )  # fmt: skip
     assert "&lt;script>" in text
     assert r"| a\|b |" in text
-
-

@@ -23,7 +23,9 @@ def read_damaged(kinds, folder, *, first, count):
     before = precious.stat()
     command = [sys.executable, reader_fuzzing.__file__, str(first), str(count), str(folder / "work"), *kinds]
     path = os.pathsep.join([str(Path(reader_fuzzing.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path}
+    )
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     wanted = count * len(kinds)
     assert len(found) == wanted, f"the process ended with {done.returncode} after {found[-1:]}: {done.stderr[-1500:]}"

@@ -44,7 +44,7 @@ def test_a_zip_file_with_two_directories(tmp_path):
     path, marker = tmp_path / "weights.pt", tmp_path / "marker"
     path.write_bytes(two_directories(marker))
     assert "archive/data.pkl" in zipfile.ZipFile(path).namelist()
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="torch.jit.load"):
         torch.jit.load(path)
     assert marker.exists()  # it is what it claims to be
     marker.unlink()
@@ -102,7 +102,10 @@ def in_pt(pickled, path):
         (b"(" * 200_000 + b"t" * 200_000 + b"}" + b"0.", None),
         (b"\x80\x02}" + b"(" * 50_000 + b"t" * 50_000 + b"NS'x'\n.", None),
         (b"\x80\x02}" + b")\x85" + b"\x85" * 100_000 + b"K\x01s.", "a key of nested tuples"),
-        (b"\x80\x02(" + b"K\x01K\x01\x86" * 1000 + b"lq\x00" + b"ccollections\nCounter\nh\x00\x85R0" * 1000 + b"}.", "copies without end"),
+        (
+            b"\x80\x02(" + b"K\x01K\x01\x86" * 1000 + b"lq\x00" + b"ccollections\nCounter\nh\x00\x85R0" * 1000 + b"}.",
+            "copies without end",
+        ),
         (b"\x80\x02\x82\x01.", "opcode EXT1"),
         (b"\x80\x02]}", "pickle exhausted|without end"),
     ],

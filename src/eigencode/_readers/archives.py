@@ -22,8 +22,8 @@ _HEADER = 30
 class Archive:
     """A zip file open for reading.
 
-    A zip file names the place of its directory, and readers may also look for it before the end of the file. Where the two are not
-    the same place, two readers see two different files: those are refused, as are entries that overlap.
+    A zip file names the place of its directory, and readers may also look for it before the end of the file. Where the two are
+    not the same place, two readers see two different files: those are refused, as are entries that overlap.
 
     Args:
         file: Open file.
@@ -94,4 +94,6 @@ def _check_directory(file: BinaryIO, path: Path) -> None:
     file.seek(0)
 
 
-_AMBIGUOUS = "{path} is a zip file with two directories, or a part of one: readers would not agree on what it holds. Do not use it."
+_AMBIGUOUS = (
+    "{path} is a zip file with two directories, or a part of one: readers would not agree on what it holds. Do not use it."
+)

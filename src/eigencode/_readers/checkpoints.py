@@ -1,7 +1,7 @@
 """What torch.save wrote -> plain values and tensors that are read when they are asked for.
 
-Both formats are read here: zip archives (PyTorch 1.6 and newer) and streams of pickles (older). ``torch.load`` is not used: it hands
-some files to readers that run what is stored in them.
+Both formats are read here: zip archives (PyTorch 1.6 and newer) and streams of pickles (older). ``torch.load`` is not used: it
+hands some files to readers that run what is stored in them.
 
 Source: torch/serialization.py and torch/_utils.py for the formats.
 """
@@ -282,7 +282,7 @@ def read_checkpoint(path: Path, use: Callable[[Checkpoint], Any]) -> Any:
 
 def _fill(stream: Any, data: np.ndarray[Any, Any]) -> None:
     """Reads exactly as many bytes as the array has, and the end of the stream, where checksums are compared."""
-    view, place = memoryview(data), 0
+    view, place = data.data, 0
     while place < len(data):
         count = stream.readinto(view[place : place + 2**22])
         if not count:
@@ -325,8 +325,16 @@ def _view(storage: Any, offset: Any, shape: Any, stride: Any, dtype: torch.dtype
     )
 
 
-def _dtype_of(named: Any) -> torch.dtype:
-    return _DTYPES[named.name]
+def _second_version(
+    storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any, metadata: Any = None
+) -> _View:
+    return _view(storage, offset, shape, stride, metadata=metadata)
+
+
+def _third_version(
+    storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any, dtype: Any, metadata: Any = None
+) -> _View:
+    return _view(storage, offset, shape, stride, dtype=_DTYPES[dtype.name], metadata=metadata)
 
 
 def _first(data: Any, *_rest: Any) -> Any:
@@ -345,11 +353,9 @@ def _unread(kind: str) -> Maker:
 
 
 _MAKERS: dict[Named, Maker] = {
-    Named("torch._utils", "_rebuild_tensor"): lambda *given: _view(*given[:4]),
-    Named("torch._utils", "_rebuild_tensor_v2"): lambda *given: _view(*given[:4], metadata=given[6] if len(given) > 6 else None),
-    Named("torch._utils", "_rebuild_tensor_v3"): lambda *given: _view(
-        *given[:4], dtype=_dtype_of(given[6]), metadata=given[7] if len(given) > 7 else None
-    ),
+    Named("torch._utils", "_rebuild_tensor"): lambda storage, offset, shape, stride: _view(storage, offset, shape, stride),
+    Named("torch._utils", "_rebuild_tensor_v2"): _second_version,
+    Named("torch._utils", "_rebuild_tensor_v3"): _third_version,
     Named("torch._utils", "_rebuild_parameter"): _first,
     Named("torch._utils", "_rebuild_parameter_with_state"): _first,
     Named("torch._tensor", "_rebuild_from_type_v2"): _of_type,
@@ -367,4 +373,3 @@ _MAKERS: dict[Named, Maker] = {
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-

@@ -14,7 +14,13 @@ from eigencode.errors import FileError
 _EXPANSION, _LEAST = 32, 2**28
 """Compressed files may hold 32 times their size, or 256 MiB if that is more: what scientists store compresses less."""
 
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextmanager

@@ -89,7 +89,12 @@ def progress_bar(title: str) -> Iterator[ProgressBar]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}", markup=False))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
     with Progress(*columns, console=console) as bar:
         stages, tasks = Stages(), dict[str, TaskID]()
 

@@ -259,7 +259,9 @@ def _merge(config: StudyConfig) -> None:
 
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root")}
-    groups = estimated(plan_groups(study, store, **settings, device=device_of(config), run_code=False), data_root=config.data_root)
+    groups = estimated(
+        plan_groups(study, store, **settings, device=device_of(config), run_code=False), data_root=config.data_root
+    )
     kinds: dict[str, list[Group]] = {}
     for group in groups:
         kinds.setdefault(kind_of(asdict(group.plans[0])), []).append(group)

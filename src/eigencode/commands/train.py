@@ -17,9 +17,9 @@ import pandas as pd
 from torch import nn
 
 from eigencode import models
+from eigencode._text import for_spreadsheet
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
-from eigencode._text import for_spreadsheet
 from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
 from eigencode.commands.progress import ProgressBar, progress_bar
 from eigencode.configuration import Numbers, TrainConfig

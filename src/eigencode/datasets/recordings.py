@@ -67,4 +67,3 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
             f"{tuple(arrays[variable].shape)}. Transpose it."
         )
     return Recording(array.transpose(1, 2), path.name)
-

@@ -119,7 +119,9 @@ def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
         dataset = _downloaded(name, make, split, root)
     except Exception as error:  # damaged files fail in any way
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{name}: the files under {root} are damaged ({reason}). Remove them, and they are downloaded again.") from None
+        raise DataError(
+            f"{name}: the files under {root} are damaged ({reason}). Remove them, and they are downloaded again."
+        ) from None
     return ImageSet.from_uint8(pixels_of(dataset), torch.as_tensor(dataset.targets), name=f"{name}/{split}")
 
 
@@ -149,7 +151,9 @@ def _image_folder(path: Path, count: int | None, seed: int, image_size: int | No
         raise DataError(f"image_folder: {path} is not a folder. Check the path.")
     steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
     try:
-        folder = import_torchvision("datasets").ImageFolder(path, transforms.Compose([*steps, transforms.ToTensor()]), loader=_picture)
+        folder = import_torchvision("datasets").ImageFolder(
+            path, transforms.Compose([*steps, transforms.ToTensor()]), loader=_picture
+        )
     except FileNotFoundError:
         raise DataError(f"image_folder: {path} must hold one folder of images for each class. Arrange it so.") from None
     name = f"image_folder:{path}"

@@ -224,10 +224,7 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     make: Callable[..., Any] | None = getattr(module, factory, None)
     if not callable(make):
         raise ModelError(f"load: {place} has no callable {factory!r}. Check the name.")
-    try:
-        takes = inspect.signature(make).parameters
-    except (ValueError, TypeError):  # code that is not Python's own
-        takes = {}
+    takes = _arguments(make)
     options = {k: v for k, v in _given(image_shape=image_shape, classes=classes).items() if k in takes}
     try:
         model = make(**options)
@@ -236,6 +233,13 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     if not isinstance(model, nn.Module):
         raise ModelError(f"load: {factory} in {place} must return a torch.nn.Module; got {type(model).__name__}.")
     return model
+
+
+def _arguments(make: Callable[..., Any]) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(make).parameters)
+    except (ValueError, TypeError):  # code that is not Python's own
+        return frozenset()
 
 
 def _import_file(path: Path) -> Any:

@@ -84,7 +84,9 @@ def _along_layers(outcome: pd.DataFrame) -> Figure:
             mean, spread = over_seeds.mean().reindex(layers), over_seeds.std().reindex(layers)
             panel.errorbar(range(len(layers)), mean, yerr=spread, fmt="o-", ms=4, lw=1.2, capsize=3, label=for_figure(setting))
     for panel, title in zip(panels, ("accuracy on held-out images", "exponent α of held-out images"), strict=True):
-        panel.set_xticks(range(len(layers)), [for_figure(layer) for layer in layers], rotation=45 if len(layers) > 5 else 0, fontsize=8)
+        panel.set_xticks(
+            range(len(layers)), [for_figure(layer) for layer in layers], rotation=45 if len(layers) > 5 else 0, fontsize=8
+        )
         panel.set_ylabel(title)
     panels[1].axhline(1, color="grey", lw=0.8, ls=":")
     panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)

@@ -161,4 +161,9 @@ def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) ->
 
 def _machine(hardware: dict[str, Any]) -> str:
     threads = hardware.get("threads", "?")
-    return ", ".join([*map(str, hardware.get("gpus") or ()), f"{hardware.get('processor', 'unknown machine')}, {threads} {'thread' if threads == 1 else 'threads'}"])
+    return ", ".join(
+        [
+            *map(str, hardware.get("gpus") or ()),
+            f"{hardware.get('processor', 'unknown machine')}, {threads} {'thread' if threads == 1 else 'threads'}",
+        ]
+    )

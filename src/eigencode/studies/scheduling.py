@@ -97,7 +97,7 @@ def plan_groups(
         stack: Networks of a stack. Default: as many as is fast on this device.
         data_root: Folder of data sets.
         device: Where to run.
-        run_code: Make networks whose code the study names, to see how many fit in a stack; without it, such networks are one group.
+        run_code: Make networks whose code the study names, to see how many fit in a stack; else such networks are one group.
 
     Returns:
         Groups, those that cannot start with the reason.
@@ -114,7 +114,9 @@ def plan_groups(
         reason, size = None, stack
         try:
             if run_code or not own_code(plans[0].network.model):
-                size = stack_size(max(plans, key=lambda plan: plan.member.jacobian), data_root=data_root, device=device, asked=stack)
+                size = stack_size(
+                    max(plans, key=lambda plan: plan.member.jacobian), data_root=data_root, device=device, asked=stack
+                )
         except (DataError, ModelError) as error:
             size, reason = 1, str(error)
         for path in plans[0].named_files:

@@ -59,7 +59,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, texts = read_safetensors(path)
         return tensors, json.loads(texts["facts"])
     except (FileError, KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again.") from None
+        raise CheckpointError(
+            f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again."
+        ) from None
 
 
 def saved_members(path: Path) -> int | None:
