@@ -130,6 +130,9 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     torch.save({"a": torch.zeros(1).expand(2**40)}, path)
     with pytest.raises(ModelError, match="declares a with 1099511627776 numbers, far more than it holds"):
         read_state_dict(path)
+    torch.save({f"a{n}": torch.zeros(1).expand(2**25) for n in range(3)}, path)
+    with pytest.raises(ModelError, match="declares a2 with 33554432 numbers, far more than it holds"):
+        read_state_dict(path)
     torch.save({"a": torch.zeros(1).expand(5)}, path)
     assert read_state_dict(path)["a"].tolist() == [0.0] * 5
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:

@@ -103,7 +103,7 @@ class Checkpoint:
         self._storages: dict[str, _Storage] = {}
         self.names: set[Named] = set()
         self._read: Callable[[str, int], np.ndarray[Any, Any]]
-        self._swapped = False
+        self._swapped, self._given = False, 0
         head = file.read(512)
         file.seek(0)
         if head.startswith(b"PK"):
@@ -145,16 +145,20 @@ class Checkpoint:
             return torch.empty(value.shape, dtype=value.dtype)
         if last >= available:
             raise FileError(f"{self.path} is damaged ({name} reaches beyond what is stored). Download it again.")
-        if count * itemsize > self._allowed:
+        self._given += count * itemsize
+        if self._given > self._allowed:
             raise FileError(f"{self.path} declares {name} with {count} numbers, far more than it holds. Do not use it.")
         first = value.storage.offset * value.storage.dtype.itemsize
         data = self._storage(value.storage.key)[first : first + available * itemsize]
-        part = itemsize // (2 if value.dtype.is_complex else 1)
-        if self._swapped and part > 1:
-            data = data.view(f"u{part}").byteswap().view(np.uint8)
-        if value.dtype == torch.bool:
-            data = (data != 0).view(np.uint8)
-        tensor = torch.frombuffer(data, dtype=value.dtype).as_strided(value.shape, value.stride, value.offset)
+        if self._swapped and itemsize > 1:
+            flat = data.view(f"c{itemsize}" if value.dtype.is_complex else f"u{itemsize}")[value.offset :]
+            steps = [step * itemsize for step in value.stride]
+            swapped = np.lib.stride_tricks.as_strided(flat, value.shape, steps).byteswap().reshape(-1)
+            tensor = torch.frombuffer(swapped, dtype=value.dtype).view(value.shape)
+        else:
+            stored = torch.uint8 if value.dtype == torch.bool else value.dtype
+            tensor = torch.frombuffer(data, dtype=stored).as_strided(value.shape, value.stride, value.offset)
+        tensor = tensor != 0 if value.dtype == torch.bool else tensor
         tensor = tensor.conj().resolve_conj() if value.conjugate else tensor
         return -tensor if value.negative else tensor
 
