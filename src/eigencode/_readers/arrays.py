@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import struct
-import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +16,13 @@ from torch import Tensor
 from eigencode._checksums import CHECKSUM, checksum
 from eigencode._readers.archives import Archive
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
-from eigencode._readers.files import allowed_bytes, check_content, check_declared, open_regular, size_of
+from eigencode._readers.files import check_content, open_regular, size_of
+from eigencode._readers.matlab import matlab_arrays
 from eigencode.errors import FileError
 
 _NPY_MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000
 _NUMERIC = "fiub"
-_MAT_HEADER, _MAT_COMPRESSED = 128, 15
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -188,57 +186,7 @@ def _tensors_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _mat(path: Path, file: BinaryIO) -> dict[str, Tensor]:
-    from scipy.io import loadmat, whosmat
-
-    head = file.read(_MAT_HEADER)
-    if head[124:128] in (b"\x00\x02IM", b"\x02\x00MI") or head.startswith(b"\x89HDF"):
-        raise FileError(f"{path} is a .mat file of version 7.3, which is not read. Save it with -v7, or as .npz.")
-    is_five = head[126:128] in (b"IM", b"MI")
-    declared = _mat_declares(file, swapped=head[126:128] == b"MI") if is_five else size_of(file)
-    check_declared(declared, file, path)
-    most = allowed_bytes(size_of(file))
-    numeric = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that are there twice
-        file.seek(0)
-        for name, shape, kind in whosmat(file):
-            if kind not in _MAT_KINDS or name.startswith("__"):
-                continue
-            if int(np.prod([float(extent) for extent in shape])) > most:
-                raise FileError(f"{path} declares {name} with shape {tuple(shape)}, far more than it holds. Do not use it.")
-            numeric.append(name)
-        file.seek(0)
-        stored = loadmat(file, variable_names=numeric) if numeric else {}
-    found = {name: value for name, value in stored.items() if isinstance(value, np.ndarray) and value.dtype.kind in _NUMERIC}
-    return {name: _as_tensor(value) for name, value in found.items()}
-
-
-_MAT_KINDS = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
-
-
-def _mat_declares(file: BinaryIO, *, swapped: bool) -> int:
-    """Bytes that the elements of a file of version 5 to 7 unpack to, counted without keeping them."""
-    most, total = allowed_bytes(size_of(file)), 0
-    file.seek(_MAT_HEADER)
-    while len(head := file.read(8)) == 8 and total <= most:
-        kind, length = struct.unpack(">II" if swapped else "<II", head)
-        stop = file.tell() + length
-        if stop > size_of(file):
-            raise EOFError("it is truncated")
-        if kind != _MAT_COMPRESSED:
-            total += length
-        else:
-            unpacker, left = zlib.decompressobj(), length
-            while left and not unpacker.eof and total <= most:
-                piece = file.read(min(2**16, left))
-                left -= len(piece)
-                while piece and total <= most:
-                    total += len(unpacker.decompress(piece, 2**22))
-                    piece = unpacker.unconsumed_tail
-            if total <= most and not unpacker.eof:
-                raise EOFError("compressed data that is truncated")
-        file.seek(stop)
-    return total
+    return {name: _as_tensor(array) for name, array in matlab_arrays(path, file).items()}
 
 
 _READERS: dict[str, Callable[[Path, BinaryIO], dict[str, Tensor]]] = {
