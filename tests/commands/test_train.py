@@ -114,7 +114,9 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
     assert status == 1
     assert "belongs to another run: its settings differ" in err
-    assert run(capsys, *TRAIN, "--out", tmp_path, "--overwrite", "true")[0] == 0
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path, "--overwrite", "true")
+    state = tmp_path / "states" / "group-000.safetensors"
+    assert (status, f"--overwrite: {state} is damaged or of another run, and is replaced.\n" in err) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -181,3 +183,21 @@ def test_a_read_only_folder(capsys, tmp_path):
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path / "file" / "run")
     assert status == 1
     assert err.startswith("eigencode: --out: ")
+
+
+def test_overwrite_goes_on_from_a_state_of_its_own(capsys, tmp_path, monkeypatch):
+    words = [*TRAIN, "--out", tmp_path, "--overwrite", "true"]
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.commands.train.robust_table", _stopped)
+        status, _, err = run(capsys, *words)
+    assert (status, err.splitlines()[-1]) == (
+        130,
+        f"eigencode: interrupted; the last state is kept in {tmp_path / 'states'}: give the command again to go on.",
+    )
+    status, _, err = run(capsys, *words)
+    assert (status, err.splitlines()[0]) == (0, f"Going on from {tmp_path / 'states' / 'group-000.safetensors'}.")
+    assert "replaced" not in err
+
+
+def _stopped(*_arguments, **_options):
+    raise KeyboardInterrupt

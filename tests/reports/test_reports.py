@@ -1,5 +1,7 @@
 import base64
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ import torch
 from eigencode.errors import DataError
 from eigencode.measurement import summary_row
 from eigencode.records import measurement_record
-from eigencode.reports import check_folder, plot_along_layers, plot_spectra, print_table, write_report
+from eigencode.reports import claimed, plot_along_layers, plot_spectra, print_table, write_report
 from eigencode.spectra import Eigenspectrum, cvpca, load_spectra
 
 RANKS = (2, 30)
@@ -95,19 +97,39 @@ def test_files_can_be_read_by_others_and_nothing_else_is_left(tmp_path, conditio
 
 def test_earlier_results_are_not_replaced_unasked(tmp_path, conditions, summary, record):
     folder = tmp_path / "out"
-    check_folder(folder, overwrite=False)
-    write_report(folder, conditions=conditions, summary=summary, record=record)
+    with claimed(folder, overwrite=False):
+        write_report(folder, conditions=conditions, summary=summary, record=record)
     (folder / "mine.txt").write_text("keep")
-    with pytest.raises(DataError) as caught:
-        check_folder(folder, overwrite=False)
-    assert str(caught.value) == (f"--out: {folder} already holds results. Name another folder, or pass --overwrite true.")
-    check_folder(folder, overwrite=True)
-    write_report(folder, conditions=conditions, summary=summary, record=record)
+    told = f"--out: {folder} already holds results. Name another folder"
+    assert _refused(folder, overwrite=False) == f"{told}, or pass --overwrite true."
+    assert _refused(folder, overwrite=None) == f"{told}."
+    with claimed(folder, overwrite=True):
+        write_report(folder, conditions=conditions, summary=summary, record=record)
     assert (folder / "mine.txt").read_text() == "keep"
-    with pytest.raises(DataError, match="mine.txt is a file. Name a folder."):
-        check_folder(folder / "mine.txt", overwrite=True)
-    with pytest.raises(DataError, match="cannot be written, since .*mine.txt is no folder that you may write to"):
-        check_folder(folder / "mine.txt" / "sub", overwrite=True)
+    (folder / "record.json").unlink()
+    told = f"--out: {folder} holds spectra.parquet, which would be replaced. Name another folder, or pass --overwrite true."
+    assert _refused(folder, overwrite=False) == told
+    file = folder / "mine.txt"
+    assert _refused(file, overwrite=True) == f"--out: {file} is a file. Name a folder."
+    told = f"--out: {file / 'sub'} cannot be written, since {file} is no folder that you may write to."
+    assert _refused(file / "sub", overwrite=True) == told
+
+
+def _refused(folder, *, overwrite):
+    with pytest.raises(DataError) as caught, claimed(folder, overwrite=overwrite):
+        pass
+    return str(caught.value)
+
+
+def test_a_folder_is_one_runs_and_is_removed_if_it_stays_empty(tmp_path):
+    folder = tmp_path / "a" / "b"
+    with claimed(folder, overwrite=False):
+        code = f"from pathlib import Path\nfrom eigencode.reports import claimed\nwith claimed(Path({str(folder)!r}), overwrite=True): pass"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        told = f"--out: another run is at work in {folder}. Wait until it has ended, or name another folder."
+        assert other.stderr.splitlines()[-1] == f"eigencode.errors.DataError: {told}"
+        assert folder.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_leaves_earlier_results(tmp_path, conditions, summary, record, monkeypatch):

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eigencode._files import replacing
 from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace
 from eigencode.attacks.curves import attack_images
 from eigencode.attacks.geometry import steepest
@@ -101,7 +102,11 @@ class ConstructedSet:
     record: dict[str, Any]
 
     def save(self, path: str | Path) -> None:
-        """Writes a .safetensors file that ``datasets.load("tensors:PATH")`` reads."""
+        """Writes a .safetensors file that ``datasets.load("tensors:PATH")`` reads, whole or not at all.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
         tensors = {
             "inputs": self.images.inputs,
             "labels": self.images.labels,
@@ -109,7 +114,8 @@ class ConstructedSet:
             "starts": self.starts,
             "start_labels": self.start_labels,
         }
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        with replacing(path) as new:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new)
 
 
 def construct(

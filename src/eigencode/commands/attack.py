@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from eigencode.commands.common import (
     measuring_settings,
     network_title,
     parse_ranks,
+    results_folder,
     usable_device,
 )
 from eigencode.commands.progress import progress_bar
 from eigencode.configuration import AttackConfig
+from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, SpectrumError, UsageError
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbed import UNPERTURBED, Condition, PerturbedSpectra, perturbed_spectra
 from eigencode.records import perturbation_record
 from eigencode.reports import (
-    check_folder,
     plot_accuracy_against_alpha,
     plot_examples,
     plot_overlaid_spectra,
@@ -63,9 +65,18 @@ def run(config: AttackConfig) -> None:
         perturbations = {name: by_name(name, components=components, **settings) for name in names}
     except AttackError as error:
         raise UsageError(str(error)) from None
-    if config.out:
-        check_folder(Path(config.out), overwrite=config.overwrite)
-    images = load_images(config)
+    with results_folder(config) as folder:
+        images = load_images(config)
+        results = _results(config, images, perturbations, strengths)
+        fitted = components() if components.cache_info().currsize else None
+        title = f"{network_title(config)} · {config.data} · {len(images)} images · {', '.join(names)}"
+        _finish(config, results, ranks=ranks, title=title, components=fitted, folder=folder)
+
+
+def _results(
+    config: AttackConfig, images: ImageSet, perturbations: Mapping[str, Any], strengths: list[float]
+) -> dict[str, PerturbedSpectra]:
+    assert config.model is not None
     model = load_model(config.model, config, images).to(usable_device(config.device))
     results: dict[str, PerturbedSpectra] = {}
     baseline: Condition | None = None
@@ -84,14 +95,7 @@ def run(config: AttackConfig) -> None:
                 **measuring_settings(config),
             )
         baseline = baseline or results[name].conditions[0]
-    fitted = components() if components.cache_info().currsize else None
-    _finish(
-        config,
-        results,
-        ranks=ranks,
-        title=f"{network_title(config)} · {config.data} · {len(images)} images · {', '.join(names)}",
-        components=fitted,
-    )
+    return results
 
 
 def _names(config: AttackConfig) -> list[str]:
@@ -133,7 +137,13 @@ def parse_strengths(given: str | float | list[float]) -> list[float]:
 
 
 def _finish(
-    config: AttackConfig, results: dict[str, PerturbedSpectra], *, ranks: Any, title: str, components: PrincipalComponents | None
+    config: AttackConfig,
+    results: dict[str, PerturbedSpectra],
+    *,
+    ranks: Any,
+    title: str,
+    components: PrincipalComponents | None,
+    folder: Path | None,
 ) -> None:
     conditions = _joined(results)
     tables = [found.summary(ranks) for found in results.values()]
@@ -162,15 +172,17 @@ def _finish(
         print(f"{name} ({', '.join(flag['conditions'])}): {flag['meaning']} {flag['remedy']}", file=sys.stderr)
     for label, reason in record["failed"].items():
         print(f"{label}: {reason}", file=sys.stderr)
-    if config.out:
+    if folder:
+        file = folder / COMPONENTS_FILE
         spectra = {label: condition.spectra for label, condition in conditions.items()}
         page = write_report(
-            Path(config.out),
+            folder,
             conditions=spectra,
             summary=summary,
             record=record,
             figures=_figures(results, summary, window),
-            write_more=(lambda folder: components.save(folder / COMPONENTS_FILE)) if components else None,
+            write_more=(lambda new: components.save(new / COMPONENTS_FILE)) if components else None,
+            finish=None if components else partial(file.unlink, missing_ok=True),  # of an earlier run
         )
         print(f"Report: {page}", file=sys.stderr)
     if summary["alpha"].isna().all():

@@ -1,8 +1,12 @@
-"""What several commands need: the device, images, the network."""
+"""What several commands need: the device, images, the network, the folder for results."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +16,7 @@ from eigencode import datasets, models
 from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import ModelError, SpectrumError, UsageError
+from eigencode.reports import claimed
 from eigencode.spectra import resolve_window
 from eigencode.spectra.power_law import Ranks
 
@@ -34,6 +39,21 @@ def parse_ranks(text: str) -> Ranks:
 def parse_layers(text: str) -> list[str]:
     """Names and globs that were separated by commas."""
     return [layer.strip() for layer in text.split(",")]
+
+
+@contextmanager
+def results_folder(config: NetworkAndImages) -> Iterator[Path | None]:
+    """The folder that a command is to leave, kept for it until it ends; None if it is to leave none.
+
+    Raises:
+        DataError: it cannot be written to, another run has it, or it holds earlier results that are not to be replaced.
+    """
+    if config.out is None:
+        yield None
+        return
+    folder = Path(config.out)
+    with claimed(folder, overwrite=config.overwrite, configuration=asdict(config)):
+        yield folder
 
 
 def network_title(config: NetworkAndImages) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from eigencode.attacks import ConstructedSet, Construction, construct
-from eigencode.commands.common import load_images, load_model, usable_device
+from eigencode.commands.common import load_images, load_model, results_folder, usable_device
 from eigencode.commands.progress import progress_bar
 from eigencode.configuration import ConstructConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, UsageError
 from eigencode.records import circumstances
-from eigencode.reports import check_folder, plot_examples, render_page, write_folder
+from eigencode.reports import plot_examples, render_page, write_folder
 
 _PREVIEW = 10
 
@@ -31,8 +31,13 @@ def run(config: ConstructConfig) -> None:
         construction = Construction(**{name: getattr(config, name) for name in fields})
     except AttackError as error:
         raise UsageError(str(error)) from None
-    folder = Path(config.out)
-    check_folder(folder, overwrite=config.overwrite)
+    with results_folder(config) as folder:
+        assert folder is not None
+        _run(config, construction, folder)
+
+
+def _run(config: ConstructConfig, construction: Construction, folder: Path) -> None:
+    assert config.model is not None
     images = load_images(config)
     model = load_model(config.model, config, images).to(usable_device(config.device))
     with progress_bar("construct") as progress:

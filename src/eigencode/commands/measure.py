@@ -18,6 +18,7 @@ from eigencode.commands.common import (
     measuring_settings,
     network_title,
     parse_ranks,
+    results_folder,
     usable_device,
 )
 from eigencode.commands.progress import progress_bar
@@ -26,15 +27,19 @@ from eigencode.datasets import load_recording
 from eigencode.errors import SpectrumError, UsageError
 from eigencode.measurement import Measurement, measure, summary_row
 from eigencode.records import measurement_record
-from eigencode.reports import check_folder, print_table, write_report
+from eigencode.reports import print_table, write_report
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
+from eigencode.spectra.power_law import Ranks
 
 
 def run(config: MeasureConfig) -> None:
     """Measures a network, a recording or both; prints the table or the record, and writes the report."""
     ranks = parse_ranks(config.ranks)
-    if config.out:
-        check_folder(Path(config.out), overwrite=config.overwrite)
+    with results_folder(config) as folder:
+        _run(config, ranks, folder)
+
+
+def _run(config: MeasureConfig, ranks: Ranks, folder: Path | None) -> None:
     if config.model is None and config.recording is None:
         raise UsageError("measure: there is nothing to measure. Name a network with --model, or a recording with --recording.")
     recording = _recording_spectrum(config) if config.recording else None
@@ -65,8 +70,8 @@ def run(config: MeasureConfig) -> None:
         recording=recorded,
     )
     page = None
-    if config.out:
-        page = write_report(Path(config.out), conditions=conditions, summary=summary, record=record, recording=recording)
+    if folder:
+        page = write_report(folder, conditions=conditions, summary=summary, record=record, recording=recording)
     _print_results(config, summary, record, skipped)
     if page:
         print(f"Report: {page}", file=sys.stderr)

@@ -15,7 +15,7 @@ from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
-from eigencode.reports import check_folder, print_rows, render_markdown, render_page, write_folder
+from eigencode.reports import claimed, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study, to_yaml
@@ -40,6 +40,11 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
         StudyError: no cell is finished.
     """
     folder = check(config, study)
+    with claimed(folder, overwrite=True, wait=True):
+        _write(config, study, store, folder)
+
+
+def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> None:
     evidence = Evidence(store, study.cells())
     refuse_none(evidence, config, study, store)
     if ranks := _ranks(config):
@@ -113,8 +118,8 @@ def check(config: ReportConfig, study: Study) -> Path:
     ranks = _name_of(config.ranks)
     words = [study.name, study.scale, *(["ranks", *re.findall(r"[\w-]+", ranks)] if ranks else [])]
     folder = Path(config.out or f"reproductions/{'-'.join(words)}")
+    earlier = record_of(folder) or {}
     try:
-        earlier = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         is_mine = (earlier["study"], earlier["scale"]) == (study.name, study.scale)
         differs = [
             name
@@ -124,13 +129,14 @@ def check(config: ReportConfig, study: Study) -> Path:
             )
             if not same
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         is_mine, differs = False, []
     if is_mine and differs:
         raise DataError(f"--out: {folder} holds the report {differs[0]}. Name another folder.")
-    if not is_mine and (folder / "record.json").exists():
+    if not is_mine and earlier:
         raise DataError(f"--out: {folder} holds results of something else. Name another folder.")
-    check_folder(folder, overwrite=is_mine)
+    with claimed(folder, overwrite=is_mine or None, wait=True):  # told before hours of training
+        pass
     return folder
 
 

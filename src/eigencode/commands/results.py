@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from eigencode._files import replacing
 from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.configuration import ResultsConfig
-from eigencode.errors import UsageError
+from eigencode.errors import DiskError, UsageError
 from eigencode.reports import print_rows
 from eigencode.studies import Evidence, Store
 from eigencode.studies.claims import half_width
@@ -205,8 +206,8 @@ def _export(table: pd.DataFrame, path: Path) -> None:
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--export must be a .csv or .parquet file; got {path}.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for_spreadsheet(table).to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path, index=False)
-    except OSError as error:
-        raise UsageError(f"--export: {path} cannot be written ({error.strerror}).") from None
+        with replacing(path) as new:
+            for_spreadsheet(table).to_csv(new, index=False) if path.suffix == ".csv" else table.to_parquet(new, index=False)
+    except DiskError as error:
+        raise DiskError(f"--export: {error}") from None
     print(f"{len(table)} rows: {path}", file=sys.stderr)

@@ -20,13 +20,13 @@ from eigencode import models
 from eigencode._text import for_spreadsheet
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
-from eigencode.commands.common import load_images, network_title, parse_ranks, usable_device
+from eigencode.commands.common import load_images, network_title, parse_ranks, results_folder, usable_device
 from eigencode.commands.progress import ProgressBar, progress_bar
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
-from eigencode.errors import AttackError, TrainingError, UsageError
+from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
 from eigencode.records import training_record
-from eigencode.reports import check_folder, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
+from eigencode.reports import plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
 from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states, save_member, saved_members
@@ -40,9 +40,26 @@ def run(config: TrainConfig) -> None:
     """Trains the grid of networks; prints the table or the record, and writes weights, history and report."""
     cells, settings = cells_of(config), settings_of(config)
     attacks, epsilons = _attacks(config), numbers(config.robustness.epsilons, "robustness.epsilons")
-    folder = Path(config.out) if config.out else None
-    if folder:
-        check_folder(folder, overwrite=config.overwrite)
+    with results_folder(config) as folder:
+        states = folder / STATES if folder else None
+        try:
+            _run(config, cells, settings, attacks, epsilons, folder=folder, states=states)
+        except KeyboardInterrupt as interruption:
+            if states and not str(interruption) and any(states.glob("*.safetensors")):
+                raise KeyboardInterrupt(f"the last state is kept in {states}: give the command again to go on.") from None
+            raise
+
+
+def _run(
+    config: TrainConfig,
+    cells: Sequence[Cell],
+    settings: Settings,
+    attacks: Mapping[str, Attack],
+    epsilons: Sequence[float],
+    *,
+    folder: Path | None,
+    states: Path | None,
+) -> None:
     images = load_images(config)
     held_out = load_images(config, split="test" if config.split == "train" else "train")
     attacked_images = held_out.subset(min(config.robustness.count, len(held_out)), seed=config.seed) if attacks else held_out
@@ -50,9 +67,6 @@ def run(config: TrainConfig) -> None:
         for epsilon in epsilons:
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
     device = usable_device(config.device)
-    states = folder / STATES if folder else None
-    if states and config.overwrite:
-        remove_states(states)
 
     def network_for(cell: Cell) -> nn.Module:
         assert config.model is not None
@@ -62,13 +76,8 @@ def run(config: TrainConfig) -> None:
 
     size = _group_size(config, cells, network_for(cells[0]), images, settings, device=device, states=states)
     groups = [cells[start : start + size] for start in range(0, len(cells), size)]
-    try:
-        trained = _train(groups, network_for, images, held_out, settings, states=states)
-        attacked = robust_table(trained.networks, attacked_images, attacks, epsilons, size=size)
-    except KeyboardInterrupt:
-        if states and any(states.glob("*")):
-            raise KeyboardInterrupt(f"the last state is kept in {states}: give the command again to go on from there.") from None
-        raise
+    trained = _train(groups, network_for, images, held_out, settings, states=states, overwrite=config.overwrite)
+    attacked = robust_table(trained.networks, attacked_images, attacks, epsilons, size=size)
     _finish(config, cells, trained, attacked, images=images, folder=folder)
 
 
@@ -80,6 +89,7 @@ def _train(
     settings: Settings,
     *,
     states: Path | None,
+    overwrite: bool,
 ) -> Trained:
     trained = Trained()
     with progress_bar("train") as report:
@@ -96,10 +106,15 @@ def _train(
                     cells=group,
                     held_out=held_out,
                     checkpoint=state,
+                    discard=partial(_say_replaced, state) if overwrite else None,
                     progress=partial(_show, report, stage),
                 )
             )
     return trained
+
+
+def _say_replaced(state: Path | None) -> None:
+    print(f"--overwrite: {state} is damaged or of another run, and is replaced.", file=sys.stderr)
 
 
 def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[str, float]) -> None:
@@ -118,7 +133,12 @@ def _group_size(
     states: Path | None,
 ) -> int:
     """Networks for each stack; that of the run which is going on, if there is one."""
-    begun = saved_members(states / "group-000.safetensors") if states else None
+    try:
+        begun = saved_members(states / "group-000.safetensors") if states else None
+    except CheckpointError:
+        if not config.overwrite:
+            raise
+        begun = None
     asked = config.stack if config.stack is not None else begun
     penalised = any(cell.jacobian for cell in cells)
     return group_size(network, images, settings, device=device, asked=asked, jacobian=penalised)
@@ -257,14 +277,14 @@ def _finish(
         figures = {"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)}
         page = render_page("training", record=record, figures=figures, rows=shown)
 
-        def write(partial: Path) -> None:
+        def write(new: Path) -> None:
             for cell, network in trained.networks.items():
-                save_member(partial / MEMBERS / f"{names[cell]}.safetensors", network)
-            for_spreadsheet(history).to_csv(partial / "history.csv", index=False)
-            for_spreadsheet(outcome).to_csv(partial / "summary.csv", index=False)
+                save_member(new / MEMBERS / f"{names[cell]}.safetensors", network)
+            for_spreadsheet(history).to_csv(new / "history.csv", index=False)
+            for_spreadsheet(outcome).to_csv(new / "summary.csv", index=False)
 
-        written = write_folder(folder, write_data=write, record=record, page=page, figures=figures)
-        remove_states(folder / STATES)
+        finish = partial(remove_states, folder / STATES)
+        written = write_folder(folder, write_data=write, record=record, page=page, figures=figures, finish=finish)
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:

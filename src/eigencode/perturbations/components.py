@@ -13,6 +13,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eigencode._files import replacing
 from eigencode._readers.arrays import read_safetensors
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import DataError, FileError
@@ -136,10 +137,15 @@ class PrincipalComponents:
         return self._copies[device]
 
     def save(self, path: str | Path) -> None:
-        """Writes a .safetensors file."""
+        """Writes a .safetensors file; one that is there stays as it is until the new one is safe on disk.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
         about = {"image_shape": list(self.image_shape), "n_samples": self.n_samples, "source": self.source}
         tensors = {name: getattr(self, name).cpu().contiguous() for name in ("mean", "eigenvalues", "vectors")}
-        save_file(tensors, path, metadata={"principal_components": json.dumps(about)})
+        with replacing(path) as new:
+            save_file(tensors, new, metadata={"principal_components": json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | Path) -> PrincipalComponents:

@@ -1,7 +1,8 @@
 """Figures, tables and pages of what was measured."""
 
 from eigencode.reports.figures import plot_along_layers, plot_spectra, plot_spectrum
-from eigencode.reports.page import check_folder, render_markdown, render_page, write_folder, write_report
+from eigencode.reports.folder import claimed, record_of, write_folder
+from eigencode.reports.page import render_markdown, render_page, write_report
 from eigencode.reports.perturbed_figures import (
     plot_accuracy_against_alpha,
     plot_examples,
@@ -12,7 +13,7 @@ from eigencode.reports.tables import print_rows, print_table, rounded
 from eigencode.reports.training_figures import plot_learning, plot_outcome
 
 __all__ = [
-    "check_folder",
+    "claimed",
     "plot_accuracy_against_alpha",
     "plot_along_layers",
     "plot_examples",
@@ -24,6 +25,7 @@ __all__ = [
     "plot_spectrum",
     "print_rows",
     "print_table",
+    "record_of",
     "render_markdown",
     "render_page",
     "rounded",

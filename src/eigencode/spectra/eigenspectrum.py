@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from eigencode._files import replacing
 from eigencode._readers.arrays import read_npz
 from eigencode._readers.files import check_content, check_declared, open_regular
 from eigencode.errors import DataError, FileError, SpectrumError
@@ -272,17 +273,17 @@ def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path
 
     Raises:
         DataError: another ending, or no spectra.
+        DiskError: the file cannot be written; what was there is as it was.
     """
     path = Path(path)
     if not spectra:
         raise DataError("save: there are no spectra to save.")
     metadata = json.dumps({name: _metadata(spectrum) for name, spectrum in spectra.items()})
-    partial = path.with_name(path.name + ".partial")
     if path.suffix == ".npz":
         arrays = {"metadata": np.array(metadata)}
         for name, spectrum in spectra.items():
             arrays |= {f"{name}/{k}": getattr(spectrum, k).numpy() for k in _ARRAYS if getattr(spectrum, k) is not None}
-        with partial.open("wb") as file:
+        with replacing(path) as new, new.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     elif path.suffix == ".parquet":
         tables = []
@@ -303,10 +304,10 @@ def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path
                 )
             )
         table = pa.concat_tables(tables).replace_schema_metadata({"eigencode": metadata})
-        pq.write_table(table, partial)
+        with replacing(path) as new:
+            pq.write_table(table, new)
     else:
         raise DataError(f"save: `path` must end in .npz or .parquet; got {path.name}. Change the ending.")
-    partial.replace(path)
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -82,7 +81,7 @@ class Materials:
             cells=cells,
             held_out=self.test,
             checkpoint=folder / "group.safetensors" if folder else None,
-            discard=True,
+            discard=lambda: None,
             progress=lambda done, total, _seen: self.say("training", done, total),
         )
 
@@ -118,11 +117,7 @@ class Materials:
         path = folder / f"{told.kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.safetensors"
         with FileLock(folder / "lock"):  # several processes may need the same images
             if not path.exists():
-                partial = path.with_suffix(".partial")
-                self._make(source, construction, count, folder).save(partial)
-                with partial.open("rb") as file:
-                    os.fsync(file.fileno())
-                partial.replace(path)
+                self._make(source, construction, count, folder).save(path)
         return datasets.load(f"tensors:{path}")
 
     @cached_property

@@ -138,7 +138,7 @@ def train_group(
     cells: Sequence[Cell],
     held_out: ImageSet | None = None,
     checkpoint: Path | None = None,
-    discard: bool = False,
+    discard: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Trains a group of networks; if one diverges, each is trained alone, which changes nothing for the others.
@@ -150,7 +150,7 @@ def train_group(
         cells: What is each network's own.
         held_out: Images for accuracy and exponents after each epoch.
         checkpoint: File for the group's state; networks trained alone get files beside it.
-        discard: Start again where the checkpoint belongs to another run, in place of an error.
+        discard: Start again where the checkpoint is damaged or of another run, in place of an error; called before it is removed.
         progress: Called after each step.
 
     Returns:
@@ -171,8 +171,9 @@ def train_group(
             progress=progress,
         )
     except CheckpointError:
-        if not discard or checkpoint is None:
+        if discard is None or checkpoint is None:
             raise
+        discard()
         checkpoint.unlink(missing_ok=True)
         return again(cells=cells, checkpoint=checkpoint)
     except DivergenceError as error:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eigencode._checksums import CHECKSUM, checksum
+from eigencode._files import replacing, why
 from eigencode._readers.arrays import read_safetensors
 from eigencode.errors import CheckpointError, DiskError, FileError
 
@@ -29,24 +28,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     Raises:
         DiskError: the disk is full or may not be written to; the earlier file is as it was.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         texts = {"facts": json.dumps(facts, allow_nan=True)}
-        save_file(stored, partial, metadata={**texts, CHECKSUM: checksum(stored, texts)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
+        with replacing(path) as new:
+            save_file(stored, new, metadata={**texts, CHECKSUM: checksum(stored, texts)})
+    except DiskError as error:
         kept = f"; the last good one is still {path}" if path.exists() else ""
         raise DiskError(
-            f"{path.name} cannot be written to {path.parent} ({_reason(error)}){kept}. Make room and start again."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            f"{path.name} cannot be written to {path.parent} ({why(error)}){kept}. Make room and start again."
+        ) from error.__cause__
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -59,9 +50,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, texts = read_safetensors(path)
         return tensors, json.loads(texts["facts"])
     except (FileError, KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} is no checkpoint of a training run ({_reason(error)}). Remove it to start again."
-        ) from None
+        raise CheckpointError(f"{path} is no checkpoint of a training run ({why(error)}). Remove it to start again.") from None
 
 
 def saved_members(path: Path) -> int | None:
@@ -75,18 +64,10 @@ def save_member(path: Path, model: nn.Module) -> None:
 
 
 def remove_states(folder: Path) -> None:
-    """Removes the states of a run that is finished or that starts again; other files stay."""
-    for path in folder.glob("*.safetensors"):
+    """Removes the states of a run that is finished, with what a kill left of writing them; other files stay."""
+    for path in (*folder.glob("*.safetensors"), *folder.glob(".*.safetensors.lock")):
         path.unlink()
+    for path in folder.glob(".*.safetensors.partial"):
+        shutil.rmtree(path)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,105 @@
+"""Files that are there whole or not at all, whenever a process is killed and whatever becomes of the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from eigencode.errors import DiskError
+
+
+@contextmanager
+def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds a lock, which the system takes back from a process that is killed; its file is gone afterwards.
+
+    Args:
+        path: File to lock; a process that has the lock may take it again.
+        wait: Wait for a process that has it.
+
+    Raises:
+        Timeout: another process has it, and is not waited for.
+    """
+    lock = FileLock(path, is_singleton=True)
+    lock.acquire(blocking=wait)
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:  # removed while it is held: who waits for it sees that it is gone, and makes it anew
+            with contextlib.suppress(OSError):
+                path.unlink()
+        lock.release()
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A file that takes the place of another, which stays as it is until the new one is safe on disk.
+
+    Args:
+        path: The file; its folder is made if missing. A link is followed.
+
+    Yields:
+        Where to write, in a folder of its own beside the file, since some writers make temporary files, too.
+
+    Raises:
+        DiskError: it cannot be written; what was there is as it was.
+    """
+    told, path = path, Path(path).resolve()
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_name(f".{path.name}.lock")):
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: another would have the lock
+            try:
+                partial.mkdir(exist_ok=True)
+                yield partial / path.name
+                make_safe(partial / path.name, mode=path.stat().st_mode & 0o777 if path.exists() else None)
+                os.replace(partial / path.name, path)
+                sync(path.parent)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise DiskError(f"{told} cannot be written ({why(error)}). Make room, or name another file.") from error
+
+
+def make_safe(path: Path, *, mode: int | None = None) -> None:
+    """Sees to it that a file's contents survive a power cut, and that others may read it, as far as the user lets them.
+
+    Args:
+        path: File.
+        mode: Its permissions. Default: those that a new file gets, which safetensors does not give.
+    """
+    path.chmod(0o666 & ~_umask() if mode is None else mode)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a folder, on a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def why(error: BaseException) -> str:
+    """The system's reason why something could not be written, in one line."""
+    if isinstance(error, DiskError) and error.__cause__:
+        return why(error.__cause__)
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,264 @@
+"""The folder that a command leaves: at every moment it holds the earlier results, none, or all of the new ones.
+
+A folder cannot be exchanged for another where it holds files of the user's own, is a mount or somebody's working folder, and
+several files cannot be renamed at once. So the new results are written to ``.partial`` in it, which becomes ``.whole`` by one
+rename: before it there are none of them, after it all. Then they are moved to their places, the record last, and ``.whole`` is
+removed at the very end. Whoever finds it moves the rest; a folder has the results whose record is in one of both places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from matplotlib.figure import Figure
+from safetensors import SafetensorError
+
+from eigencode._files import alone, make_safe, sync, why
+from eigencode.errors import DataError, DiskError
+
+CONTENTS = (
+    "spectra.parquet",
+    "summary.csv",
+    "components.safetensors",
+    "images.safetensors",
+    "members",
+    "history.csv",
+    "results.parquet",
+    "cells.csv",
+    "study.yaml",
+    "report.md",
+    "record.json",
+    "report.html",
+    "figures",
+)
+"""Everything that commands leave in their folder."""
+
+RECORD = "record.json"
+
+_LOCK, _PARTIAL, _WHOLE = ".lock", ".partial", ".whole"
+
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+"""Reasons that room on the disk would not mend."""
+
+_HOW_NOT_WHAT = ("overwrite", "json")
+"""Options that play no part in what results are."""
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """The record of the results that a folder holds; None if it holds none."""
+    for place in (folder / RECORD, folder / _WHOLE / RECORD):
+        try:
+            found = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return found if isinstance(found, dict) else None
+    return None
+
+
+@contextmanager
+def claimed(
+    folder: Path, *, overwrite: bool | None, configuration: Mapping[str, Any] | None = None, wait: bool = False
+) -> Iterator[None]:
+    """Keeps a folder for one run, from its first check to the end, and clears away what runs that were killed left in it.
+
+    Args:
+        folder: Where results are to go; made if missing, and removed again if it stays empty.
+        overwrite: Whether earlier results may be replaced; None for a command that cannot be told so.
+        configuration: Of the command: it may renew results of its own whose run was killed when it had just written them.
+        wait: Wait for a run that has it, in place of an error.
+
+    Raises:
+        DataError: it is a file or cannot be written to, another run has it, or earlier results are there.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        with _locked(folder, wait=wait):
+            _check(folder, overwrite, configuration)
+            if not _is_own(folder, configuration):
+                _end(folder)
+            earlier = _stamp(folder)
+            try:
+                yield
+            except KeyboardInterrupt as interruption:
+                if not str(interruption) and _stamp(folder) != earlier:
+                    raise KeyboardInterrupt(_kept(folder)) from None
+                raise
+            finally:
+                shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
+    finally:
+        with contextlib.suppress(OSError):
+            for each in missing:
+                each.rmdir()
+
+
+def write_folder(
+    folder: Path,
+    *,
+    write_data: Callable[[Path], None],
+    record: Mapping[str, Any],
+    page: str,
+    figures: Mapping[str, Figure],
+    finish: Callable[[], None] | None = None,
+) -> Path:
+    """Writes data, record, page and figures; the folder gets all of them or none.
+
+    Args:
+        folder: Where to write; made if missing.
+        write_data: Called with a folder into which it writes the data's files.
+        record: Becomes record.json.
+        page: Becomes report.html.
+        figures: Become PNG and SVG files in figures/.
+        finish: Called when the results are in place, perhaps twice: removes what they make useless.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        DiskError: they cannot be written; the folder is as it was.
+    """
+    partial, whole, is_whole = folder / _PARTIAL, folder / _WHOLE, False
+
+    def put_in_place() -> None:
+        _move(folder)
+        if finish:
+            finish()
+        _end(folder)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder / _LOCK):
+            _recover(folder)
+            try:
+                partial.mkdir()
+                write_data(partial)
+                _write_rest(partial, record, page, figures)
+                os.replace(partial, whole)
+                is_whole = True
+                sync(folder)
+                put_in_place()
+            except KeyboardInterrupt:
+                if not is_whole:
+                    raise
+                put_in_place()
+                raise KeyboardInterrupt(_kept(folder)) from None
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, SafetensorError, DiskError) as error:
+        if is_whole:
+            raise DiskError(
+                f"the results are written, but cannot be put in place in {folder} ({why(error)}). Give the command again."
+            ) from None
+        raise DiskError(f"the report cannot be written to {folder} ({why(error)}). Make room, or name another folder.") from None
+    return folder / "report.html"
+
+
+def _write_rest(partial: Path, record: Mapping[str, Any], page: str, figures: Mapping[str, Figure]) -> None:
+    (partial / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (partial / "figures").mkdir()
+    for name, figure in figures.items():
+        figure.savefig(partial / "figures" / f"{name}.png", dpi=150)
+        figure.savefig(partial / "figures" / f"{name}.svg")
+    (partial / "report.html").write_text(page, encoding="utf-8")
+    for path in partial.rglob("*"):
+        sync(path) if path.is_dir() else make_safe(path)
+    sync(partial)
+
+
+def _check(folder: Path, overwrite: bool | None, configuration: Mapping[str, Any] | None) -> None:
+    """Refuses a folder that holds earlier results, or files of the user's that results would replace."""
+    if overwrite or _is_own(folder, configuration):
+        return
+    remedy = "Name another folder" + ("." if overwrite is None else ", or pass --overwrite true.")
+    if record_of(folder) is not None:
+        raise DataError(f"--out: {folder} already holds results. {remedy}")
+    if there := next((name for name in CONTENTS if (folder / name).exists()), None):
+        raise DataError(f"--out: {folder} holds {there}, which would be replaced. {remedy}")
+
+
+def _recover(folder: Path) -> None:
+    """Puts in place what a run had written when it was killed, and removes what it had half written; the lock is held."""
+    _move(folder)
+    for path in (folder / _PARTIAL, *folder.glob(".partial-????????")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _move(folder: Path) -> None:
+    """Moves results to their places, the record last; does the rest when it is called again."""
+    whole = folder / _WHOLE
+    if not (whole / RECORD).exists():
+        return
+    (folder / RECORD).unlink(missing_ok=True)  # from now on there are no earlier results
+    sync(folder)
+    for path in sorted(whole.iterdir(), key=lambda path: path.name == RECORD):
+        place = folder / path.name
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        os.replace(path, place)
+    sync(folder)
+
+
+def _end(folder: Path) -> None:
+    """Removes the mark of results whose run has not come to its end."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / _WHOLE).rmdir()
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether the run that wrote the results has not come to its end."""
+    return (folder / _WHOLE).is_dir()
+
+
+def _is_own(folder: Path, configuration: Mapping[str, Any] | None) -> bool:
+    """Whether a folder holds results of this configuration whose run was killed when it had just written them."""
+    record = record_of(folder) if configuration is not None and _is_unfinished(folder) else None
+    return record is not None and _identity(record.get("configuration")) == _identity(configuration)
+
+
+def _identity(configuration: Any) -> str:
+    """Of what a command was told, as far as it decides the results."""
+    kept = {name: value for name, value in dict(configuration or {}).items() if name not in _HOW_NOT_WHAT}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Changes with every new record."""
+    with contextlib.suppress(FileNotFoundError):
+        found = (folder / RECORD).stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
+def _kept(folder: Path) -> str:
+    return f"all results are in {folder}."
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"--out: {folder} is a file. Name a folder.")
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(folder / _LOCK, wait=wait))
+            _recover(folder)
+        except Timeout:
+            raise DataError(
+                f"--out: another run is at work in {folder}. Wait until it has ended, or name another folder."
+            ) from None
+        except OSError as error:
+            blocked = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+            if error.errno in _FORBIDDEN:
+                raise DataError(
+                    f"--out: {folder} cannot be written, since {blocked} is no folder that you may write to."
+                ) from None
+            raise DataError(f"--out: {folder} cannot be written ({why(error)}). Make room, or name another folder.") from None
+        yield
