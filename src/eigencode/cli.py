@@ -15,7 +15,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from eigencode import __version__
+from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._readers.files import read_text
 from eigencode._readers.yaml import load_yaml
@@ -33,7 +33,7 @@ from eigencode.configuration import (
 )
 from eigencode.errors import EigencodeError, FileError, UsageError
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_USAGE = 1, 2
 
 _SWITCHES = ("json", "overwrite", "smoke", "again", "retry", "all_epochs")
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; default: those of the process.
 
     Returns:
-        Exit status: 0, 1 for a failure, 2 for options that make no sense, 130 when interrupted.
+        Exit status: 0, 1 for a failure, 2 for options that make no sense, 130, 143 or 129 when interrupted.
     """
     words = _file_first(_normalised(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         import_module(module).run(config_class(**values))
+        _signals.give_up()  # all is done and said
     except UsageError as error:
         print(f"eigencode: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -107,9 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except KeyboardInterrupt as interruption:
         print(f"eigencode: interrupted; {str(interruption) or 'nothing was written.'}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _signals.exit_status()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        place, reason = error.filename or "a file", error.strerror or " ".join(str(error).split())
+        print(
+            f"eigencode: {place} cannot be read or written ({reason}). Make room, or see who may read and write there.",
+            file=sys.stderr,
+        )
+        return EXIT_FAILURE
     return 0
 
 

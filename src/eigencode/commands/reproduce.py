@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eigencode.commands import report
-from eigencode.commands.study import chosen_study, engine_of, run_chosen, say
+from eigencode.commands.study import chosen_study, engine_of, keeping, run_chosen, say
 from eigencode.configuration import ReproduceConfig
 from eigencode.studies import Store
 
@@ -13,13 +13,9 @@ def run(config: ReproduceConfig) -> None:
     study = chosen_study(config)
     report.check(config, study)
     engine = engine_of(config)
-    store = Store(config.store)
-    summary = run_chosen(config, study, store, engine)
-    try:
+    with keeping("finished cells are", config.store):
+        store = Store(config.store)
+        summary = run_chosen(config, study, store, engine)
         if summary.finished:
             report.write(config, study, store)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"the report was not written; finished cells are kept in {store.address}: give the command again."
-        ) from None
-    say(summary, store)
+        say(summary, store)

@@ -17,7 +17,7 @@ from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.configuration import ResultsConfig
 from eigencode.errors import DiskError, UsageError
 from eigencode.reports import print_rows
-from eigencode.studies import Evidence, Store
+from eigencode.studies import Evidence, Store, Study
 from eigencode.studies.claims import half_width
 from eigencode.studies.files import split_words
 from eigencode.studies.tables import varied_columns
@@ -31,6 +31,8 @@ _PAIRED = ("seed", "layer", "perturbation", "strength", "quantity")
 
 def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
+    if config.export and Path(config.export).suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--export must be a .csv or .parquet file; got {config.export}.")
     study, store = chosen_study(config), Store(config.store, make=False)
     ranks = parse_ranks(config.ranks) if config.ranks else None
     evidence = Evidence(store, study.cells())
@@ -51,14 +53,18 @@ def run(config: ResultsConfig) -> None:
     else:
         rows = filtered(rows, config.where)
     table = grouped(rows, config.group, intervals=bool(config.against))
-    if config.export:
-        _export(table, Path(config.export))
     if pooled := averaged_over(rows, config.group):
         print(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.", file=sys.stderr)
     if config.json:
         values: list[dict[Any, Any]] = json.loads(table.to_json(orient="records"))
         print(json.dumps(values, indent=2))
-        return
+    else:
+        _print(config, study, evidence, table)
+    if config.export:  # last, so that an interruption before it can say that nothing was written
+        _export(table, Path(config.export))
+
+
+def _print(config: ResultsConfig, study: Study, evidence: Evidence, table: pd.DataFrame) -> None:
     follow = {name for name in table if "." in str(name)} - set(varied_columns(evidence.cells))
     hidden: set[Any] = {"cell", "network", *follow} - set(_names(config.group))
     table = table.drop(columns=[name for name in table if name in hidden])
@@ -203,8 +209,6 @@ def _order(column: pd.Series) -> pd.Series:
 
 
 def _export(table: pd.DataFrame, path: Path) -> None:
-    if path.suffix not in (".csv", ".parquet"):
-        raise UsageError(f"--export must be a .csv or .parquet file; got {path}.")
     try:
         with replacing(path) as new:
             for_spreadsheet(table).to_csv(new, index=False) if path.suffix == ".csv" else table.to_parquet(new, index=False)

@@ -7,6 +7,8 @@ import math
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ from eigencode.studies.store import without_password
 def run(config: StudyConfig) -> None:
     """Lists, shows, plans, runs or merges."""
     if config.action == "list":
-        store = Store(config.store) if Store.is_there(config.store) else None
+        store = Store(config.store, make=False) if Store.is_there(config.store) else None
         title = "Studies that come with eigencode, with their cells at each scale"
         _print(listed(store), f"{title} that are finished in {store.address}" if store else title, as_json=config.json)
         return
@@ -58,14 +60,25 @@ def run(config: StudyConfig) -> None:
         print(to_yaml(study), end="")
         return
     if config.action == "plan":
-        _plan(config, study, Store(config.store) if Store.is_there(config.store) else None)
+        _plan(config, study, Store(config.store, make=False) if Store.is_there(config.store) else None)
         return
     engine = engine_of(config)
-    store = Store(config.store)
-    summary = run_chosen(config, study, store, engine)
-    if config.json:
-        print(json.dumps({"study": study.name, "scale": study.scale, **asdict(summary)}, indent=2))
-    say(summary, store)
+    with keeping("finished cells are", config.store):
+        store = Store(config.store)
+        summary = run_chosen(config, study, store, engine)
+        if config.json:
+            print(json.dumps({"study": study.name, "scale": study.scale, **asdict(summary)}, indent=2))
+        say(summary, store)
+
+
+@contextmanager
+def keeping(what: str, store: str) -> Iterator[None]:
+    """Says what is kept in a store when the command is interrupted, unless something else is said already."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        told = f"{what} kept in {without_password(store)}: give the command again to go on."
+        raise KeyboardInterrupt(str(interruption) or told) from None
 
 
 def chosen_study(config: StudyChoice) -> Study:
@@ -250,8 +263,13 @@ def _merge(config: StudyConfig) -> None:
             f"{config.name} cannot be merged into itself. Name another store to copy from, or with --store to copy to."
         )
     other = Store(config.name, make=False)
-    store = Store(config.store)
-    copied, now = store.merge(other), len(store.finished())
+    with keeping("what was copied is", config.store):
+        store = Store(config.store)
+        copied, now = store.merge(other), len(store.finished())
+        _say_merged(config, other, store, copied, now)
+
+
+def _say_merged(config: StudyConfig, other: Store, store: Store, copied: int, now: int) -> None:
     if config.json:
         print(json.dumps({"copied": copied, "cells": now}))
     print(f"{copied} cells of {other.address} were copied into {store.address}, which has {now} now.", file=sys.stderr)

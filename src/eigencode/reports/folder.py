@@ -79,21 +79,19 @@ def claimed(
     Raises:
         DataError: it is a file or cannot be written to, another run has it, or earlier results are there.
     """
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing, earlier = [each for each in (folder, *folder.parents) if not each.exists()], _stamp(folder)
     try:
         with _locked(folder, wait=wait):
             _check(folder, overwrite, configuration)
             if not _is_own(folder, configuration):
                 _end(folder)
-            earlier = _stamp(folder)
             try:
                 yield
-            except KeyboardInterrupt as interruption:
-                if not str(interruption) and _stamp(folder) != earlier:
-                    raise KeyboardInterrupt(_kept(folder)) from None
-                raise
             finally:
                 shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
+    except KeyboardInterrupt as interruption:
+        told = "" if _stamp(folder) == earlier else _kept(folder)
+        raise KeyboardInterrupt(str(interruption) or told) from None
     finally:
         with contextlib.suppress(OSError):
             for each in missing:

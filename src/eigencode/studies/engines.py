@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from eigencode import _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode.errors import DataError, DiskError, ModelError, StudyError
 from eigencode.studies.materials import Report
@@ -173,7 +174,8 @@ class RayEngine:
     def _start(self) -> None:
         options: dict[str, Any] = {"address": self._address} if self._address else {"include_dashboard": False}
         try:
-            self._ray.init(log_to_driver=False, configure_logging=False, **options)
+            with _signals.kept():
+                self._ray.init(log_to_driver=False, configure_logging=False, **options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             reason = " ".join(str(error).split())[:200]
             raise StudyError(
