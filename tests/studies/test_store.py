@@ -2,6 +2,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ import torch
 
 from eigencode.errors import StudyError
 from eigencode.spectra import Eigenspectrum
-from eigencode.studies import Plan, Store
+from eigencode.studies import Local, Plan, Store, run_study
 from eigencode.studies.reading import ROW, SpectrumRecord
 from eigencode.studies.running import CellRecord
 from eigencode.studies.study import with_field
+from eigencode.training.saving import load_tensors
+from small_study import PLAN, STUDY
 
 
 def record(seed, *, value=1.5, error=None):
@@ -29,36 +32,53 @@ def record(seed, *, value=1.5, error=None):
     return CellRecord(plan, rows, [SpectrumRecord("tanh1", "unperturbed", 0.0, spectrum)], error, 2.0)
 
 
+class PostgreSQL:
+    """A server of its own in a folder, started."""
+
+    def __init__(self, binaries, folder):
+        self.address = f"postgresql+psycopg://postgres@/postgres?host={folder}"
+        self._options = {"check": True, "stdout": subprocess.DEVNULL}
+        if os.geteuid() == 0:  # the server refuses to be run by root
+            shutil.chown(folder, "postgres")
+            for parent in folder.parents:
+                if parent.owner() == "root" and not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+            self._options |= {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": folder}
+        data = folder / "data"
+        subprocess.run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **self._options)
+        self._server = [binaries / "pg_ctl", "-D", data, "-w"]
+        self._settings = ["-l", folder / "log", "-o", f"-c listen_addresses='' -c unix_socket_directories={folder}"]
+        self.start()
+
+    def start(self):
+        subprocess.run([*self._server, *self._settings, "start"], **self._options)
+
+    def stop(self):
+        subprocess.run([*self._server, "-m", "immediate", "stop"], **self._options)
+
+
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory):
-    """A PostgreSQL server of its own, where Debian's package is installed."""
+def server(tmp_path_factory):
+    """A PostgreSQL server, where Debian's package is installed."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("needs PostgreSQL: install Debian's package postgresql")
-    folder = tmp_path_factory.mktemp("postgresql")
-    options = {"check": True, "stdout": subprocess.DEVNULL}
-    if os.geteuid() == 0:  # the server refuses to be run by root
-        shutil.chown(folder, "postgres")
-        for parent in folder.parents:
-            if parent.owner() == "root" and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
-        options |= {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": folder}
-    data = folder / "data"
-    subprocess.run([binaries[-1] / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **options)
-    settings = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-    server = [binaries[-1] / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*server, "-l", folder / "log", "-o", settings, "start"], **options)
-    yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
-    subprocess.run([*server, "-m", "immediate", "stop"], **options)
+    server = PostgreSQL(binaries[-1], tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgresql(server):
+    execute(server.address, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    return server.address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def address(request, tmp_path):
     if request.param == "sqlite":
         return str(tmp_path / "store.sqlite")
-    address = request.getfixturevalue("postgresql")
-    execute(address, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-    return address
+    return request.getfixturevalue("postgresql")
 
 
 def execute(address, *statements):
@@ -256,6 +276,104 @@ def test_a_store_that_may_only_be_read(tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="attempt to write a readonly database"):
         store.save([record(1)])
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_server_that_is_stopped_in_the_course_of_a_run_is_waited_for(server, postgresql, tmp_path, capsys):
+    engine = _Stopping(server, back_after=3)
+    summary = run_study(STUDY, Store(postgresql), engine, stack=2, states=tmp_path / "states")
+    assert (summary.finished, summary.new, summary.failed) == (4, 4, {})
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("Waiting up to 60 s for the store postgresql+psycopg://postgres@/postgres?host=")
+    assert not list((tmp_path / "states").iterdir())
+
+
+def test_a_server_that_stays_away_ends_a_run_and_nothing_computed_is_lost(server, postgresql, tmp_path, monkeypatch):
+    monkeypatch.setattr("eigencode.studies.store.PATIENCE", 2.0)
+    engine = _Stopping(server, back_after=None)
+    with pytest.raises(StudyError, match=r"could not be reached for 2 s: .* What was finished before is unharmed\. Give the com"):
+        run_study(STUDY, Store(postgresql), engine, stack=2, states=tmp_path / "states")
+    (state,) = (tmp_path / "states").rglob("group.safetensors")
+    assert load_tensors(state)[1]["epoch"] == PLAN.training.epochs
+    server.start()
+    assert run_study(STUDY, Store(postgresql), Local(), stack=2, states=tmp_path / "states").finished == 4
+
+
+class _Stopping(Local):
+    """The local engine, with a server that is stopped after the first group was computed, before it is stored."""
+
+    def __init__(self, server, back_after):
+        self.server, self.back_after, self.is_stopped = server, back_after, False
+
+    def run(self, tasks, report=None):
+        for done in super().run(tasks, report):
+            if not self.is_stopped:
+                self.is_stopped = True
+                self.server.stop()
+                if self.back_after:
+                    Timer(self.back_after, self.server.start).start()
+            yield done
+
+
+def listing(folder):
+    """Every file with all that reading could change."""
+    return {
+        path: (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_ino, path.is_file() and path.read_bytes())
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("left", ["nothing", "log and index", "log", "empty log", "older schema", "nothing written"])
+def test_reading_changes_no_file(tmp_path, left):
+    path, folder = tmp_path / "here" / "store.sqlite", tmp_path / "there"
+    store = Store(path)
+    if left != "nothing written":
+        store.save([record(0)])
+    if left == "older schema":
+        execute(str(path), "ALTER TABLE spectra DROP COLUMN floor", "UPDATE alembic_version SET version_num = '0001'")
+    folder.mkdir()
+    if "log" in left:  # as a kill leaves it: the second cell is in the log alone
+        with sqlite3.connect(path) as holding:
+            holding.execute("SELECT * FROM cells").fetchall()
+            if left != "empty log":
+                store.save([record(1)])
+            for end in ("", "-wal", *(["-shm"] if "index" in left else [])):
+                shutil.copy(f"{path}{end}", folder)
+        holding.close()
+    else:
+        shutil.copy(path, folder)
+    before, there = listing(folder), folder / "store.sqlite"
+    found = Store(there, make=False)
+    cells = {"nothing written": 0, "log": 2, "log and index": 2}.get(left, 1)
+    assert (len(found.finished()), len(found.results()), len(found.spectra()), len(found.cells())) == (cells,) * 4
+    assert Store(tmp_path / "mine.sqlite").merge(found) == cells
+    assert listing(folder) == before
+
+
+def test_reading_while_another_process_writes_is_of_one_moment(tmp_path):
+    path = tmp_path / "store.sqlite"
+    Store(path).save([record(0)])
+    reader, counts = Store(path, make=False), []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, path, __file__], env=environment)
+    while writer.poll() is None:
+        counts.append(len(reader.results()))
+    assert writer.returncode == 0
+    counts.append(len(reader.results()))
+    assert counts == sorted(counts)
+    assert all(count % 2 for count in counts)
+    assert counts[-1] == 119
+    assert len(set(counts)) > 10
+
+
+_WRITER = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("test_store", sys.argv[2])
+here = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(here)
+store = here.Store(sys.argv[1])
+for seed in range(1, 60):
+    store.save([here.record(seed), here.record(1000 + seed)])
+"""
 
 
 def test_a_password_is_not_told(tmp_path):

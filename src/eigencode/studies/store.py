@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn
-from urllib.parse import quote, unquote
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import unquote
 
 import alembic.command
 import numpy as np
@@ -24,11 +25,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError as URLError
-from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from eigencode.errors import StudyError
+from eigencode.studies.only_reading import OnlyReading
 from eigencode.studies.running import CellRecord
 from eigencode.studies.study import RESULT_VERSION
+
+_T = TypeVar("_T")
 
 _METADATA = sa.MetaData()
 _CELLS = sa.Table(
@@ -79,6 +83,11 @@ _KINDS: dict[type[Any], tuple[type[Any], ...]] = {
 
 _Rows = dict[sa.Table, list[dict[str, Any]]]
 _BUSY_SECONDS = 60
+
+PATIENCE = 60.0
+"""Seconds in which a server that has gone away in the course of a run must be back."""
+
+_BETWEEN_TRIES = 1.0
 _MANY = 400
 """Identities asked for at once: databases limit the number of parameters."""
 
@@ -88,7 +97,8 @@ class Store:
 
     Args:
         address: Path of an SQLite file, or a database URL such as postgresql+psycopg://user@host/name.
-        make: Make a file that is missing; else that is an error.
+        make: Make the store if it is missing, and bring it to the present schema. Else it is only read, an older one too, and
+            no file is made or changed.
 
     Raises:
         StudyError: the database cannot be reached or is no store, or was written by a newer eigencode.
@@ -102,13 +112,18 @@ class Store:
             raise StudyError(
                 f"the store {self.address} is a folder. Name a file in it, such as {Path(address) / 'store.sqlite'}."
             )
+        file = file_of(address)
+        may_write = file is None or not file.exists() or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+        self._only_reading = OnlyReading(file) if file and file.exists() and not (make and may_write) else None
         try:
             url, options = _url_of(address), dict[str, Any]()
             if url.get_backend_name() == "sqlite":
                 options["connect_args"] = {"timeout": _BUSY_SECONDS}
-                if url.database:
+                if self._only_reading:
+                    options["creator"] = self._only_reading.connect
+                elif url.database:
                     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(_as_allowed(url), poolclass=sa.NullPool, **options)
+            self._engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
         except (URLError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
             raise StudyError(
                 f"the store {self.address}: {_reason(error)}. Give a file, or the URL of a database whose driver is installed, "
@@ -117,17 +132,17 @@ class Store:
         except OSError as error:
             raise StudyError(f"the store {self.address} cannot be made ({error.strerror}). Name another file.") from None
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "connect", _begin_ourselves if self._only_reading else _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
-        self._writing = self._engine.execution_options(writing=True)
-        with self._reached("Name another file or database."):
-            self._migrate()
+        self._writing, self._patience = self._engine.execution_options(writing=True), 0.0
+        self._there = self._reached(self._migrate if make and may_write else self._columns, "Name another file or database.")
+        self._patience = PATIENCE
 
     @staticmethod
     def is_there(address: str | Path) -> bool:
         """Whether a file is there; a database elsewhere is taken to be."""
-        place = str(address).removeprefix("sqlite:///")
-        return "://" in place or Path(place).exists()
+        file = file_of(address)
+        return file is None or file.exists()
 
     def finished(self) -> dict[str, str | None]:
         """Identity of every cell that is there -> why it failed, or None.
@@ -135,15 +150,13 @@ class Store:
         Raises:
             StudyError: cells of another result version are there.
         """
-        with self._reached(), self._engine.begin() as connection:
-            rows = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error, _CELLS.c.result_version)).all()
-        self._refuse_others(row.result_version for row in rows)
-        return {row.id: row.error for row in rows}
+        rows = self._asked(_CELLS, [self._select(_CELLS, "id", "error", "result_version")])
+        self._refuse_others(version for _, _, version in rows)
+        return {identity: error for identity, error, _ in rows}
 
     def stamps(self) -> dict[str, str]:
         """Identity of every cell that is there, failed ones too -> when it was stored."""
-        with self._reached(), self._engine.begin() as connection:
-            found = {row.id: row.finished for row in connection.execute(sa.select(_CELLS.c.id, _CELLS.c.finished))}
+        found = dict(self._asked(_CELLS, [self._select(_CELLS, "id", "finished")]))
         for cell, finished in found.items():
             with self._intact(f"cells.finished of {cell}"):
                 datetime.fromisoformat(finished)
@@ -195,7 +208,7 @@ class Store:
         return len(wanted)
 
     def _insert(self, rows: _Rows, *, again: bool = False) -> None:
-        with self._reached():
+        def insert() -> None:
             for attempt in range(3):
                 try:
                     with self._writing.begin() as connection:
@@ -206,15 +219,15 @@ class Store:
                         raise
                     time.sleep(0.1)
 
+        self._reached(insert)
+
     def cells(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values.
 
         Raises:
             StudyError: cells of another result version are in the store.
         """
-        with self._reached(), self._engine.begin() as connection:
-            there = connection.execute(sa.select(_CELLS.c.result_version).distinct()).scalars().all()
-        self._refuse_others(there)
+        self._refuse_others(version for (version,) in self._asked(_CELLS, [self._select(_CELLS, "result_version").distinct()]))
         found = self._read(_CELLS, identities)
         with self._intact("table cells"):
             for plan in found["plan"]:
@@ -246,6 +259,8 @@ class Store:
         """Whatever cannot be made of a value that was read: an SQLite file takes any kind in any column, and may be damaged."""
         try:
             yield
+        except StudyError:
+            raise
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             self._refuse_damaged(what)
 
@@ -253,44 +268,119 @@ class Store:
         raise StudyError(f"the store {self.address} is damaged: {what} holds what eigencode did not write. Use a copy of it.")
 
     def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[tuple[Any, ...]]:
-        queries = [sa.select(table)]
+        queries = [self._select(table)]
         if identities is not None:
             column, wanted = _OWNER[table], list(identities)
-            queries = [sa.select(table).where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
-        with self._reached(), self._engine.begin() as connection:
-            return [tuple(row) for query in queries for row in connection.execute(query)]
+            queries = [queries[0].where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
+        return self._asked(table, queries)
 
-    def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-        scripts = ScriptDirectory.from_config(config)
-        known, newest = {script.revision for script in scripts.walk_revisions()}, scripts.get_current_head()
+    def _select(self, table: sa.Table, *names: str) -> sa.Select[Any]:
+        """Columns of a table, by default all; those that an older store has not are null."""
+        there = self._there.get(table.name, ())
+        wanted = names or _names(table)
+        return sa.select(*(table.c[name] if name in there else sa.null().label(name) for name in wanted)).select_from(table)
+
+    def _asked(self, table: sa.Table, queries: Sequence[sa.Select[Any]]) -> list[tuple[Any, ...]]:
+        """What the database answers, all as of one moment."""
+        if table.name not in self._there:
+            return []
+
+        def ask() -> list[tuple[Any, ...]]:
+            with self._engine.begin() as connection:
+                return [tuple(row) for query in queries for row in connection.execute(query)]
+
+        return self._reached(partial(self._only_reading.read, ask) if self._only_reading else ask)
+
+    def _columns(self) -> dict[str, set[str]]:
+        """Table -> its columns, of a store that is only read; none of one that nothing has been written to."""
+
+        def look() -> dict[str, set[str]]:
+            with self._engine.begin() as connection:
+                self._check_schema(connection)
+                inspector = sa.inspect(connection)
+                return {
+                    name: {each["name"] for each in inspector.get_columns(name)}
+                    for name in inspector.get_table_names()
+                    if name in _METADATA.tables
+                }
+
+        return self._only_reading.read(look) if self._only_reading else look()
+
+    def _migrate(self) -> dict[str, set[str]]:
+        """Brings the store to the present schema, and gives its tables with their columns."""
+        present = {table.name: set(_names(table)) for table in _OWNER}
         with self._engine.begin() as connection:
-            if MigrationContext.configure(connection).get_current_revision() == newest:
-                return
+            if MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head():
+                return present
         with self._writing.begin() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7318401)")  # one process at a time
-            present = MigrationContext.configure(connection).get_current_revision()
-            if present is not None and present not in known:
-                raise StudyError(
-                    f"the store {self.address} has schema {present}, of a newer eigencode; this one knows {newest}. Update "
-                    "eigencode, or use another store."
-                )
-            if present == newest:
-                return
-            there = sa.inspect(connection).get_table_names() if present is None else []
-            if "cells" in there or (there and self._engine.dialect.name == "sqlite"):
-                raise StudyError(f"the store {self.address} is a database of something else. Use another.")
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
+            if self._check_schema(connection) != _scripts().get_current_head():
+                config = _config()
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, "head")
+        return present
 
-    @contextmanager
-    def _reached(self, otherwise: str = "What was finished before is unharmed.") -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
+    def _check_schema(self, connection: sa.Connection) -> str | None:
+        """The schema that a database has; None if it has none.
+
+        Raises:
+            StudyError: that of a newer eigencode, or a database of something else.
+        """
+        scripts = _scripts()
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+            raise StudyError(
+                f"the store {self.address} has schema {found}, of a newer eigencode; this one knows "
+                f"{scripts.get_current_head()}. Update eigencode, or use another store."
+            )
+        there = sa.inspect(connection).get_table_names() if found is None else []
+        if "cells" in there or (there and self._engine.dialect.name == "sqlite"):
+            raise StudyError(f"the store {self.address} is a database of something else. Use another.")
+        return found
+
+    def _reached(self, what: Callable[[], _T], otherwise: str = "What was finished before is unharmed.") -> _T:
+        """What comes of asking the database, which is waited for if it has gone away."""
+        until, is_told = time.monotonic() + self._patience, False
+        while True:
+            try:
+                return what()
+            except SQLAlchemyError as error:
+                if not _is_away(error) or not self._patience:
+                    raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
+                if time.monotonic() > until:
+                    raise StudyError(
+                        f"the store {self.address} could not be reached for {self._patience:.0f} s: {_reason(error)}. "
+                        f"{otherwise} Give the command again when it is back."
+                    ) from None
+                if not is_told:
+                    print(
+                        f"Waiting up to {self._patience:.0f} s for the store {self.address}: {_reason(error)}.",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                is_told = True
+            time.sleep(_BETWEEN_TRIES)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    """Whether a server cannot be reached just now: it was stopped, is starting, or the connection to it broke."""
+    original = getattr(error, "orig", None)
+    if not isinstance(error, OperationalError | InterfaceError) or isinstance(original, sqlite3.Error):
+        return False
+    state = getattr(original, "sqlstate", None) or ""
+    return not state or state.startswith(("08", "57P"))
 
 
 def _names(table: sa.Table) -> list[str]:
@@ -350,32 +440,32 @@ def without_password(address: str | Path) -> str:
     return unquote(shown.render_as_string(hide_password=True))
 
 
+def file_of(address: str | Path) -> Path | None:
+    """The file of a store; None for a database elsewhere."""
+    if "://" not in str(address):
+        return Path(address)
+    try:
+        url = _url_of(address)
+    except (URLError, ValueError):
+        return None
+    path = url.database if url.get_backend_name() == "sqlite" else None
+    return None if not path or path == ":memory:" or path.startswith("file:") else Path(path)
+
+
 def _url_of(address: str | Path) -> sa.URL:
     if "://" in str(address):
         return sa.make_url(str(address))
     return sa.URL.create("sqlite", database=str(Path(address).absolute()))
 
 
-def _as_allowed(url: sa.URL) -> sa.URL:
-    """The URL of a database; of an SQLite file that may be read and not written, one that asks for no more.
-
-    Such a file has no log beside it unless a writer is at work right now, and is then taken to stay as it is: a study that
-    somebody else is running should not be read so.
-    """
-    path = Path(url.database or "")
-    if url.get_backend_name() != "sqlite" or not path.is_file():
-        return url
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        return url
-    query = {"mode": "ro", "uri": "true"}
-    if not Path(f"{path}-wal").exists():
-        query["immutable"] = "1"
-    return sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
+def _begin_ourselves(connection: Any, _record: Any) -> None:
+    """Transactions that begin when we say so."""
+    connection.isolation_level = None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Transactions that begin when we say so, a log that readers need not wait for, and writes that survive a power cut."""
-    connection.isolation_level = None
+    """A log that readers need not wait for, and writes that survive a power cut."""
+    _begin_ourselves(connection, _record)
     cursor = connection.cursor()
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
