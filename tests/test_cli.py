@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -7,7 +8,6 @@ import pytest
 import eigencode as ec
 from command_line import command, run
 from eigencode import cli
-from eigencode.__main__ import main as program
 from eigencode.errors import EigencodeError
 
 
@@ -56,13 +56,38 @@ def test_usage_errors_exit_with_2(capsys, words, text):
     assert "Traceback" not in err
 
 
-def test_an_interrupt_while_modules_are_loaded(monkeypatch, capsys):
-    def interrupted():
-        raise KeyboardInterrupt
+def _signalled(number, body="signal.raise_signal(number)"):
+    """A program in which a signal comes while words are parsed."""
+    code = f"""
+import signal, time
+from eigencode import __main__, cli
+number = signal.Signals({int(number)})
+def parser():
+    {body}
+    raise SystemExit(0)
+cli.build_parser = parser
+raise SystemExit(__main__.main())
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
-    monkeypatch.setattr(cli, "build_parser", interrupted)
-    assert program() == 130
-    assert capsys.readouterr().err == "eigencode: interrupted; nothing was written.\n"
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_end_with_a_line_and_their_status(number, status):
+    done = _signalled(number)
+    assert (done.returncode, done.stderr) == (status, "eigencode: interrupted; nothing was written.\n")
+
+
+def test_a_second_signal_ends_at_once():
+    again = "try: signal.raise_signal(number)\n    except KeyboardInterrupt: signal.raise_signal(number)"
+    done = _signalled(signal.SIGINT, again)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    code = "import signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nsys.argv = ['eigencode', '--version']\n"
+    code += "from eigencode import _signals\n_signals.listen()\nsignal.raise_signal(signal.SIGHUP)\n"
+    code += "from eigencode.__main__ import main\nraise SystemExit(main())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_all_rooms_can_be_entered():

@@ -80,6 +80,14 @@ def make_safe(path: Path, *, mode: int | None = None) -> None:
     sync(path)
 
 
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Changes whenever a file gives way to another; None while there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
 def sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

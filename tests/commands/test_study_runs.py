@@ -96,3 +96,21 @@ def test_interrupt_says_what_is_kept(tmp_path):
     assert process.returncode in (130, -signal.SIGINT)
     expected = "eigencode: interrupted; 0 of 8 cells are done and kept in studies/store.sqlite: give the command again to go on."
     assert err.splitlines()[-1] == expected
+
+
+def test_commands_that_read_change_no_file(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.strength=0"]
+    assert run(capsys, "study", "run", *small, "--store", "store.sqlite")[0] == 0
+
+    def listing():
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_ino) for path in tmp_path.rglob("*")}
+
+    before = listing()
+    for words in (["study", "list"], ["study", "plan", *small], ["study", "show", *small], ["results", *small]):
+        for store in ("store.sqlite", "none.sqlite"):
+            status = run(capsys, *words, "--store", store)[0]
+            assert status == (words[0] == "results" and store == "none.sqlite")
+    assert run(capsys, "report", *small, "--store", "store.sqlite", "--out", tmp_path.parent / f"{tmp_path.name}-report")[0] == 0
+    assert run(capsys, "study", "merge", "store.sqlite", "--store", tmp_path.parent / f"{tmp_path.name}.sqlite")[0] == 0
+    assert listing() == before

@@ -201,6 +201,15 @@ def test_a_write_that_fails_leaves_nothing(address):
     assert store.results().empty
 
 
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    store.save([record(0)])
+    sa.event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))
+    with pytest.raises(StudyError, match=r"database or disk is full\. What was finished before is unharmed\.$"):
+        store.save([record(seed) for seed in range(1, 100)])
+    assert list(Store(tmp_path / "store.sqlite").finished()) == [record(0).plan.identity]
+
+
 def test_many_cells_are_asked_for_at_once(address):
     store = Store(address)
     records = [record(seed) for seed in range(50)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from eigencode._files import replacing
+from eigencode._files import replacing, stamp
 from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
 from eigencode.commands.study import chosen_study, refuse_none, say_failed
@@ -209,9 +209,12 @@ def _order(column: pd.Series) -> pd.Series:
 
 
 def _export(table: pd.DataFrame, path: Path) -> None:
+    earlier = stamp(path)
     try:
         with replacing(path) as new:
             for_spreadsheet(table).to_csv(new, index=False) if path.suffix == ".csv" else table.to_parquet(new, index=False)
     except DiskError as error:
         raise DiskError(f"--export: {error}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{path} is written." if stamp(path) != earlier else "") from None
     print(f"{len(table)} rows: {path}", file=sys.stderr)

@@ -22,7 +22,7 @@ from filelock import Timeout
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 
-from eigencode._files import alone, make_safe, sync, why
+from eigencode._files import alone, make_safe, stamp, sync, why
 from eigencode.errors import DataError, DiskError
 
 CONTENTS = (
@@ -79,7 +79,7 @@ def claimed(
     Raises:
         DataError: it is a file or cannot be written to, another run has it, or earlier results are there.
     """
-    missing, earlier = [each for each in (folder, *folder.parents) if not each.exists()], _stamp(folder)
+    missing, earlier = [each for each in (folder, *folder.parents) if not each.exists()], stamp(folder / RECORD)
     try:
         with _locked(folder, wait=wait):
             _check(folder, overwrite, configuration)
@@ -90,7 +90,7 @@ def claimed(
             finally:
                 shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
     except KeyboardInterrupt as interruption:
-        told = "" if _stamp(folder) == earlier else _kept(folder)
+        told = "" if stamp(folder / RECORD) == earlier else _kept(folder)
         raise KeyboardInterrupt(str(interruption) or told) from None
     finally:
         with contextlib.suppress(OSError):
@@ -225,14 +225,6 @@ def _identity(configuration: Any) -> str:
     """Of what a command was told, as far as it decides the results."""
     kept = {name: value for name, value in dict(configuration or {}).items() if name not in _HOW_NOT_WHAT}
     return json.dumps(kept, sort_keys=True)
-
-
-def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Changes with every new record."""
-    with contextlib.suppress(FileNotFoundError):
-        found = (folder / RECORD).stat()
-        return found.st_ino, found.st_mtime_ns
-    return None
 
 
 def _kept(folder: Path) -> str:
