@@ -57,7 +57,9 @@ def test_the_other_byte_order(tmp_path):
     body = struct.pack(">IIII", 6, 8, 6, 0) + struct.pack(">IIii", 5, 8, 2, 3) + struct.pack(">HHBxxx", 1, 1, ord("a"))
     body += struct.pack(">II", 2, 6) + bytes(range(6)) + bytes(2)
     path = tmp_path / "a.mat"
-    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(">H", 0x0100) + b"MI" + struct.pack(">II", 14, len(body)) + body)
+    path.write_bytes(
+        b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(">H", 0x0100) + b"MI" + struct.pack(">II", 14, len(body)) + body
+    )
     found = read_arrays(path)["a"].numpy()
     assert np.array_equal(found, loadmat(path)["a"])
     assert found.tolist() == [[0, 2, 4], [1, 3, 5]]

@@ -1,7 +1,7 @@
 """Arrays of numbers in .mat files of version 4 to 7.
 
-SciPy's reader ends the process on some damaged files, and takes whatever memory a file asks for; so the few kinds of element that hold
-numbers are read here. Text, cells, structures and objects are left out.
+SciPy's reader ends the process on some damaged files, and takes whatever memory a file asks for; so the few kinds of element
+that hold numbers are read here. Text, cells, structures and objects are left out.
 
 Source: MAT-File Format, The MathWorks (R2023a), chapters "Level 4" and "Level 5".
 """
@@ -79,8 +79,8 @@ def _unpacked(content: bytes, order: str, allowed: int, path: Path, size: int) -
     kind, length = struct.unpack(f"{order}II", tag)
     if length > allowed:
         raise FileError(
-            f"{path} has {size} bytes and declares that it holds {length} and more, which looks like a trap. If it is yours, save it "
-            "without compression."
+            f"{path} has {size} bytes and declares that it holds {length} and more, which looks like a trap. If it is yours, save "
+            "it without compression."
         )
     pieces = []
     while length and (piece := unpacker.decompress(unpacker.unconsumed_tail, min(length, 2**22))):
