@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "real data" in str(report.longrepr)]
     terminalreporter.write_line(f"{len(skipped)} tests skipped for want of real MNIST or CIFAR-10")
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Without the annotations that are checked at run time in tests alone, which would answer before eigencode does."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import eigencode as ec
-from eigencode.errors import ActivationError, DataError, EigencodeError, ModelError, SpectrumError
+from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
 from eigencode.measurement import collect, measure, parse_bytes, summary_row
 from oracles import spectra as oracle
 from processes import torchrun
@@ -198,9 +198,9 @@ def test_collect_gives_the_activations_behind_a_spectrum(cnn, images):
 
 
 def test_what_is_no_model(images):
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(EigencodeError) as caught:
         measure("schaeffer_cnn", images)
-    assert str(caught.value) == "measure: `model` must be a torch.nn.Module; got str. See eigencode.models.load."
+    assert str(caught.value) == "measure: `model` must be a torch.nn.Module (see eigencode.models.load); got 'schaeffer_cnn'."
 
 
 def test_values_that_are_not_finite_name_the_layer(cnn, images):

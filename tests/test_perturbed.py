@@ -104,7 +104,7 @@ def test_memory_in_several_passes(trained_cnn, digits):
 def test_refusals(trained_cnn, digits):
     with pytest.raises(AttackError, match=r"`strengths` must be a list of at least one finite number; got \[\]"):
         perturbed_spectra(trained_cnn, digits, GaussianNoise, strengths=[])
-    with pytest.raises(DataError, match="must be an ImageSet.inputs, labels.; got Tensor"):
+    with pytest.raises(AttackError, match="must be an ImageSet.inputs, labels.; got Tensor"):
         perturbed_spectra(trained_cnn, digits.inputs, GaussianNoise, strengths=[0.1])
     components = PrincipalComponents.fit(ImageSet.unlabelled(torch.rand(30, 3, 4, 4)))
     with pytest.raises(DataError, match=r"they were fitted on images \(3, 4, 4\) from images; got images \(1, 8, 8\)"):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import checked
 from eigencode._arithmetic import computing
 from eigencode.errors import ActivationError
 
@@ -134,6 +135,7 @@ def layer_name(module: str, call: int, place: str, *, several: frozenset[str]) -
     return module + (f"#{call}" if module in several else "") + place
 
 
+@checked(ActivationError)
 def trace(model: nn.Module, inputs: Tensor) -> Trace:
     """Runs the model once and lists what can be measured.
 
@@ -203,6 +205,7 @@ def _penultimate(events: list[Any], modules: Mapping[str, nn.Module], several: f
     return layer_name(name, call, found[0][0], several=several)
 
 
+@checked(ActivationError)
 def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     """Layers that were asked for, in the order of the forward pass.
 
@@ -252,6 +255,7 @@ def _no_such_layer(request: str, traced: Trace) -> str:
     )
 
 
+@checked(ActivationError)
 def as_code(output: Tensor, *, units: Units, tokens: Tokens) -> Tensor:
     """A layer's output as samples by units.
 

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from eigencode._arguments import checked
 from eigencode.activations import (
     Layer,
     Tokens,
@@ -28,7 +29,7 @@ from eigencode.activations import (
     unreadable,
 )
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import ActivationError, ConstantCodeError, DataError, EigencodeError, ModelError, SpectrumError
+from eigencode.errors import ActivationError, ConstantCodeError, DataError, EigencodeError, SpectrumError
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.spectra.resampling import GROUPS
@@ -60,6 +61,7 @@ class Measurement(dict[str, Eigenspectrum]):
         self.skipped: dict[str, str] = {}
         self.n_passes = 0
 
+    @checked(ActivationError)
     def summary(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> pd.DataFrame:
         """One row for each layer: the numbers one cites (see ``summary_row``)."""
         return pd.DataFrame([summary_row(spectrum, ranks, level=level) for spectrum in self.values()])
@@ -129,6 +131,7 @@ def parse_bytes(size: int | str) -> int:
     return number
 
 
+@checked(ActivationError)
 def measure(
     model: nn.Module,
     images: Images,
@@ -181,8 +184,6 @@ def measure(
         {'0': 30, '1': 30, '2': 5}
     """
     model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"measure: `model` must be a torch.nn.Module; got {type(model).__name__}. See eigencode.models.load.")
     limit = parse_bytes(memory_limit)
     home = model_device(model)
     target = torch.device(device) if device is not None else home
@@ -231,6 +232,7 @@ def measure(
     return result
 
 
+@checked(ActivationError)
 def collect(
     model: nn.Module,
     images: Images,
@@ -293,8 +295,6 @@ class _Batches:
         *,
         split: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise DataError(f"measure: `batch_size` must be at least 1; got {batch_size}.")
         self.source = images.inputs if isinstance(images, ImageSet) else images
         if isinstance(self.source, np.ndarray):
             self.source = torch.from_numpy(self.source)

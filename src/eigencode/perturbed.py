@@ -13,12 +13,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from eigencode._arguments import checked, shown
 from eigencode.activations import Tokens, Units, model_device, select_layers, trace
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.gradient import check_batch
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.datasets.images import UNLABELLED, ImageSet
-from eigencode.errors import ActivationError, AttackError, DataError, SpectrumError
+from eigencode.errors import ActivationError, AttackError, SpectrumError
 from eigencode.measurement import Measurement, Perturbation, Progress, measure, summary_row
 from eigencode.spectra.power_law import Ranks
 
@@ -70,6 +71,7 @@ class PerturbedSpectra:
     failed: dict[str, str] = field(default_factory=dict)
     curve: RobustnessCurve | None = None
 
+    @checked(AttackError)
     def summary(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> pd.DataFrame:
         """One row for each strength and layer.
 
@@ -96,6 +98,7 @@ class PerturbedSpectra:
         )
 
 
+@checked(AttackError)
 def perturbed_spectra(
     model: nn.Module,
     images: ImageSet,
@@ -154,14 +157,12 @@ def perturbed_spectra(
         >>> [condition.label for condition in found.conditions]
         ['unperturbed', 'GaussianNoise 0.5', 'GaussianNoise 1']
     """
-    if not isinstance(images, ImageSet):
-        raise DataError(f"perturbed_spectra: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
     try:
         ordered = sorted({float(strength) for strength in strengths})
     except (TypeError, ValueError):
         ordered = []
     if not ordered or not all(map(math.isfinite, ordered)):
-        raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {strengths}.")
+        raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {shown(strengths)}.")
     if len({f"{strength:g}" for strength in ordered}) < len(ordered):
         raise AttackError("perturbed_spectra: `strengths` must differ within their first six digits. Leave some out.")
     model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph

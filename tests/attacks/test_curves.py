@@ -207,8 +207,8 @@ class TestFlags:
         ({"epsilons": 0.1}, "`epsilons` must be a list of numbers; got 0.1"),
         ({"epsilons": [0.1], "attack": PGD(targeted=True)}, "the attack must not be targeted"),
         ({"epsilons": [0.1], "attack": PGD}, r"`attack` must be an instance such as PGD\(\); got the class"),
-        ({"epsilons": [0.1], "probe": -1}, "`batch_size` must be at least 1 and `probe` at least 0; got 500 and -1"),
-        ({"epsilons": [0.1], "mode": "both"}, '`mode` must be "independent" or "nested"; got \'both\''),
+        ({"epsilons": [0.1], "probe": -1}, "robustness_curve: `probe` must be at least 0; got -1."),
+        ({"epsilons": [0.1], "mode": "both"}, "robustness_curve: `mode` must be one of independent, nested; got 'both'."),
         ({"epsilons": [0.1, 1.5]}, "`epsilon` must lie in 0..1, .* got 1.5"),
     ],
 )

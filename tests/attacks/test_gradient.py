@@ -283,7 +283,10 @@ class TestRefusals:
 
     def test_budget(self, trained_mlp, digits):
         inputs, labels = batch(digits)
-        for epsilon in (-0.1, 8.0, math.nan):
+        assert self.message(lambda: fgsm(trained_mlp, inputs, labels, epsilon=math.nan)) == (
+            "fgsm: `epsilon` must be a finite number; got nan."
+        )
+        for epsilon in (-0.1, 8.0):
             assert self.message(lambda e=epsilon: fgsm(trained_mlp, inputs, labels, epsilon=e)) == (
                 f"fgsm: `epsilon` must lie in 0..1, the distance between two images in linf within bounds 0..1; got {epsilon:g}. "
                 "It is in input units: write 8/255, not 8."
@@ -339,7 +342,7 @@ class TestRefusals:
         ("options", "words"),
         [
             ({"norm": "l1"}, "`norm` must be one of linf, l2; got 'l1'"),
-            ({"steps": 0}, "`steps` and `restarts` must be at least 1; got 0 and 1"),
+            ({"steps": 0}, "pgd: `steps` must be at least 1; got 0."),
             ({"restarts": 2}, '`restarts` of 2 need start="random"'),
             ({"step_size": -1.0}, "`step_size` must be above 0; got -1.0"),
             ({"bounds": (1.0, 0.0)}, "`bounds` must be (lowest, highest); got (1.0, 0.0)"),

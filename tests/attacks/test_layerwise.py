@@ -177,9 +177,9 @@ class TestRefusals:
             perturbed_spectra(jiang, images, attack, strengths=[0.1], layers="layers.1.0")
 
     def test_arguments(self, jiang, images):
-        with pytest.raises(AttackError, match='`direction` must be "gaussian" or "fgsm"; got \'pgd\''):
+        with pytest.raises(AttackError, match="LayerAttack: `direction` must be one of gaussian, fgsm; got 'pgd'."):
             LayerAttack("pgd")
-        with pytest.raises(AttackError, match='`loss_at` must be "local" or "network"; got \'own\''):
+        with pytest.raises(AttackError, match="LayerAttack: `loss_at` must be one of local, network or None; got 'own'."):
             LayerAttack("fgsm", loss_at="own")
         with pytest.raises(AttackError, match="layer_fgsm: strengths must not be negative; got -1."):
             perturbed_spectra(jiang, images, LayerAttack("fgsm"), strengths=[-1.0])

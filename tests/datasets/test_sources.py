@@ -149,7 +149,7 @@ def test_unknown_names():
     )
     with pytest.raises(DataError) as caught:
         load("digits", split="validation")
-    assert str(caught.value) == "load: `split` must be 'train' or 'test'; got 'validation'."
+    assert str(caught.value) == "load: `split` must be one of train, test; got 'validation'."
 
 
 @pytest.mark.real_data("mnist", "cifar10")

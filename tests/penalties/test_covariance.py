@@ -49,7 +49,7 @@ def test_members_are_each_on_their_own(generator):
 
 
 def test_refusals():
-    with pytest.raises(PenaltyError, match=r"`kind` must be 'batch' or 'per_sample'; got 'other'\.$"):
+    with pytest.raises(PenaltyError, match=r"^covariance_penalty: `kind` must be one of batch, per_sample; got 'other'\.$"):
         covariance_penalty(torch.randn(5, 3), kind="other")
     with pytest.raises(PenaltyError, match=r"needs at least 2 images in a batch; got 1\.$"):
         covariance_penalty(torch.randn(1, 3))

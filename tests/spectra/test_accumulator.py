@@ -307,18 +307,15 @@ class TestErrors:
             SpectrumAccumulator(memory_limit=10)
         assert str(caught.value) == "SpectrumAccumulator: `memory_limit` must be at least 65536 bytes; got 10. Raise it."
 
-    @pytest.mark.parametrize("half_samples", [-1, 1])
-    def test_half_samples(self, half_samples):
+    def test_half_samples(self):
         with pytest.raises(SpectrumError) as caught:
-            SpectrumAccumulator(half_samples=half_samples)
-        assert str(caught.value) == (
-            f"SpectrumAccumulator: `half_samples` must be 0 or at least 2; got {half_samples}. Pass for example 20."
-        )
+            SpectrumAccumulator(half_samples=1)
+        assert str(caught.value) == ("SpectrumAccumulator: `half_samples` must be 0 or at least 2; got 1. Pass for example 20.")
 
     def test_seed(self):
         with pytest.raises(SpectrumError) as caught:
             SpectrumAccumulator(seed=-1)
-        assert str(caught.value) == "SpectrumAccumulator: `seed` must not be negative; got -1."
+        assert str(caught.value) == "SpectrumAccumulator: `seed` must be at least 0; got -1."
 
     def test_reduce_without_processes(self):
         with pytest.raises(SpectrumError) as caught:

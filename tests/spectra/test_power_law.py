@@ -153,7 +153,7 @@ def test_errors(values, options, text):
 def test_wrong_weights():
     with pytest.raises(SpectrumError) as caught:
         resolve_window((1, 5), "heavy")
-    assert str(caught.value) == ("fit_power_law: `weights` must be 'equal' or 'inverse_rank'; got 'heavy'. Choose one of these.")
+    assert str(caught.value) == "resolve_window: `weights` must be one of equal, inverse_rank or None; got 'heavy'."
 
 
 def test_window_sensitivity_is_the_fit_of_every_window(generator):

@@ -447,7 +447,7 @@ class TestRefusals:
             (lambda: Settings(clip=0.0), "`clip` must be positive; got 0.0."),
             (lambda: Settings(momentum=-1.0), "`momentum` must be at least 0; got -1.0."),
             (lambda: Settings(momentum=0.9), '`momentum` is of optimizer "sgd"; got 0.9 with "adam". Leave one of them out.'),
-            (lambda: Settings(adversarial=AdversarialSettings(-1.0)), "`adversarial.epsilon` must be at least 0; got -1.0."),
+            (lambda: Settings(adversarial=AdversarialSettings(-1.0)), "adversarial: `epsilon` must be at least 0; got -1.0."),
             (lambda: Cell(strength=-0.1), "`strength` is the weight of a penalty and must be at least 0; got -0.1."),
             (lambda: Cell(learning_rate=0.0), "`learning_rate` must be positive; got 0.0."),
             (

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import check_fields, checked
 from eigencode.attacks.geometry import Ball, Norm
 from eigencode.attacks.gradient import check_batch
 from eigencode.attacks.outputs import are_probabilities, check_labels, scores_of, undisturbed
@@ -49,8 +50,7 @@ class ArtAttack:
     targeted = False
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
-            raise AttackError(f'{self.name}: `norm` must be "linf" or "l2"; got {self.norm!r}.')
+        check_fields(self, AttackError, owner=self.name)
         known = self._parameters()
         if "eps" not in known:
             raise AttackError(
@@ -83,6 +83,7 @@ class ArtAttack:
     def _parameters(self) -> list[str]:
         return [name for name in inspect.signature(self._class().__init__).parameters if name not in ("self", "estimator")]
 
+    @checked(AttackError)
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, epsilon: float, indices: Tensor | None = None
     ) -> Attacked:
@@ -149,7 +150,7 @@ def _gradients_kept(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     state = np.random.get_state()  # noqa: NPY002 - the toolbox draws from the global generator
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - it takes no larger one
     try:
         with torch.random.fork_rng():  # of all devices, since the seed is set for all
             torch.manual_seed(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eigencode._arguments import check_fields, checked
 from eigencode._files import replacing
 from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace
 from eigencode.attacks.curves import attack_images
@@ -63,13 +63,10 @@ class Construction:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise AttackError(f"construct: `kind` must be one of {', '.join(KINDS)}; got {self.kind!r}.")
-        if self.steps is not None and self.steps < 1:
-            raise AttackError(f"construct: `steps` must be at least 1; got {self.steps}.")
-        if not 0 < self.step_size < math.inf:
+        check_fields(self, AttackError, owner="construct")
+        if self.step_size <= 0:
             raise AttackError(f"construct: `step_size` must be above 0; got {self.step_size}.")
-        if not 0 <= self.epsilon < math.inf:
+        if self.epsilon < 0:
             raise AttackError(f"construct: `epsilon` must be at least 0; got {self.epsilon}.")
 
     @property
@@ -118,6 +115,7 @@ class ConstructedSet:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new)
 
 
+@checked(AttackError)
 def construct(
     model: nn.Module,
     images: ImageSet,
@@ -147,10 +145,6 @@ def construct(
 
     Source: Ilyas et al. 2019, "Adversarial examples are not bugs, they are features", sections 3.1 and 3.2, appendix C.
     """
-    if not isinstance(images, ImageSet):
-        raise AttackError(f"construct: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
-    if batch_size < 1:
-        raise AttackError(f"construct: `batch_size` must be at least 1; got {batch_size}.")
     model, images = getattr(model, "_orig_mod", model), images.cpu()  # hooks do not run inside a compiled graph
     check_batch(images.inputs, images.labels, construction.epsilon, "l2", (0.0, 1.0), name="construct")
     if len(images) < 2:

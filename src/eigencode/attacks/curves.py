@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import check_fields, checked, shown
 from eigencode.activations import model_device
 from eigencode.attacks.geometry import Ball, Norm
 from eigencode.attacks.gradient import FGSM, PGD, check_batch, largest_budget
@@ -103,11 +104,16 @@ class RobustnessCurve:
     clean_accuracy: float
     adversarials: dict[float, Tensor] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Checks the mode."""
+        check_fields(self, AttackError, choices_only=True)
+
     def table(self) -> pd.DataFrame:
         """Columns epsilon, accuracy, stderr, zero_gradients, non_finite_gradients, flags (separated by commas)."""
         return pd.DataFrame([{**vars(point), "flags": ", ".join(point.flags)} for point in self.points])
 
 
+@checked(AttackError)
 def attack_images(
     model: nn.Module,
     inputs: Tensor,
@@ -157,6 +163,7 @@ def attack_images(
     return Attacked(torch.cat(images), math.fsum(zero), math.fsum(non_finite), probabilities, found.out_of_reach)
 
 
+@checked(AttackError)
 def robustness_curve(
     model: nn.Module,
     images: ImageSet,
@@ -201,27 +208,19 @@ def robustness_curve(
 
     Source: Gerum et al. 2022, Fig. 2f; flags after Carlini et al. 2019.
     """
-    if not isinstance(images, ImageSet):
-        raise AttackError(f"robustness_curve: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
     if isinstance(attack, type):
         raise AttackError(f"robustness_curve: `attack` must be an instance such as {attack.__name__}(); got the class. Call it.")
-    if batch_size < 1 or probe < 0:
-        raise AttackError(
-            f"robustness_curve: `batch_size` must be at least 1 and `probe` at least 0; got {batch_size} and {probe}."
-        )
     images = images.cpu()
     try:
         budgets = sorted({float(epsilon) for epsilon in epsilons})
     except (TypeError, ValueError):
-        raise AttackError(f"robustness_curve: `epsilons` must be a list of numbers; got {epsilons!r}.") from None
+        raise AttackError(f"robustness_curve: `epsilons` must be a list of numbers; got {shown(epsilons)}.") from None
     if not budgets:
         raise AttackError("robustness_curve: `epsilons` is empty. Name at least one budget.")
     if attack.targeted:
         raise AttackError(
             "robustness_curve: the attack must not be targeted; accuracy counts the labels' own class. Use targeted=False."
         )
-    if mode not in ("independent", "nested"):
-        raise AttackError(f'robustness_curve: `mode` must be "independent" or "nested"; got {mode!r}.')
     for epsilon in budgets:
         check_batch(images.inputs, images.labels, epsilon, attack.norm, attack.bounds, name=attack.name)
     with undisturbed(model):

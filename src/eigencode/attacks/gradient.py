@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import check_fields, checked
 from eigencode.attacks.geometry import Ball, Norm, per_image, steepest
 from eigencode.attacks.outputs import (
     Loss,
@@ -78,32 +79,24 @@ class PGD:
     name = "pgd"
 
     def __post_init__(self) -> None:
-        allowed = {
-            "norm": ("linf", "l2"),
-            "direction": ("sign", "gradient"),
-            "start": ("input", "random"),
-            "keep": ("final", "best"),
-        }
-        for field, values in allowed.items():
-            if getattr(self, field) not in values:
-                raise AttackError(f"{self.name}: `{field}` must be one of {', '.join(values)}; got {getattr(self, field)!r}.")
-        if self.steps < 1 or self.restarts < 1:
-            raise AttackError(f"{self.name}: `steps` and `restarts` must be at least 1; got {self.steps} and {self.restarts}.")
+        check_fields(self, AttackError, owner=self.name)
         if self.restarts > 1 and self.start != "random":
             raise AttackError(
                 f'{self.name}: `restarts` of {self.restarts} need start="random"; from the input all would be equal.'
             )
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
+        if self.step_size is not None and self.step_size <= 0:
             raise AttackError(f"{self.name}: `step_size` must be above 0; got {self.step_size}.")
         if not self.bounds[0] < self.bounds[1]:
             raise AttackError(f"{self.name}: `bounds` must be (lowest, highest); got {self.bounds}.")
 
+    @checked(AttackError)
     def step(self, epsilon: float) -> float:
         """Length of a step for a budget, in input units."""
         if self.step_size is not None:
             return self.step_size
         return _GERUM_STEP if self.norm == "linf" and not self.relative_step else _MADRY_STEPS * epsilon / self.steps
 
+    @checked(AttackError)
     def __call__(
         self,
         model: nn.Module,
@@ -179,6 +172,7 @@ class FGSM(PGD):
                 f"fgsm: it takes one step of length epsilon; got steps={self.steps}, step_size={self.step_size}. Use pgd."
             )
 
+    @checked(AttackError)
     def step(self, epsilon: float) -> float:
         """Epsilon itself."""
         return epsilon
@@ -325,6 +319,7 @@ def check_batch(inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm, boun
         )
 
 
+@checked(AttackError)
 def fgsm(
     model: nn.Module,
     inputs: Tensor,
@@ -369,6 +364,7 @@ def fgsm(
     return _warned(attack(model, inputs, labels, epsilon=epsilon), attack)
 
 
+@checked(AttackError)
 def pgd(
     model: nn.Module,
     inputs: Tensor,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import check_fields, checked
 from eigencode.activations import model_device, restore_training, tensors_in
 from eigencode.attacks.outputs import Loss, check_labels, input_gradient, sample_cross_entropy, scores_of, undisturbed
 from eigencode.errors import AttackError
@@ -56,10 +57,7 @@ class LayerAttack:
     loss: Loss = sample_cross_entropy
 
     def __post_init__(self) -> None:
-        if self.direction not in ("gaussian", "fgsm"):
-            raise AttackError(f'LayerAttack: `direction` must be "gaussian" or "fgsm"; got {self.direction!r}.')
-        if self.loss_at not in (None, "local", "network"):
-            raise AttackError(f'LayerAttack: `loss_at` must be "local" or "network"; got {self.loss_at!r}.')
+        check_fields(self, AttackError)
 
     @property
     def name(self) -> str:
@@ -83,6 +81,7 @@ class LayerAttack:
         return found
 
     @contextmanager
+    @checked(AttackError)
     def at(self, model: nn.Module, layer: str, labels: Tensor) -> Iterator[AttackedLayer]:
         """Puts the attack on one layer for the time of the block.
 

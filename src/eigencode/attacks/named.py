@@ -6,28 +6,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from eigencode._arguments import checked
 from eigencode.attacks.art import ArtAttack
-from eigencode.attacks.gradient import FGSM, PGD
-from eigencode.attacks.layerwise import LayerAttack
+from eigencode.attacks.geometry import Norm
+from eigencode.attacks.gradient import FGSM, PGD, Direction, Keep, Start
+from eigencode.attacks.layerwise import LayerAttack, LossAt
 from eigencode.errors import AttackError
 from eigencode.perturbations import GaussianNoise, PrincipalComponents, PureNoise
 
 NAMES = ("gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm", "art:NAME")
 
 
+@checked(AttackError)
 def by_name(
     name: str,
     *,
     components: Callable[[], PrincipalComponents],
     clip: bool = False,
-    norm: str = "linf",
+    norm: Norm = "linf",
     steps: int = 40,
     step_size: float | None = None,
-    direction: str = "sign",
-    start: str = "input",
+    direction: Direction = "sign",
+    start: Start = "input",
     restarts: int = 1,
-    keep: str = "final",
-    loss_at: str | None = None,
+    keep: Keep = "final",
+    loss_at: LossAt | None = None,
     seed: int = 0,
 ) -> Any:
     """A perturbation or attack for ``perturbed_spectra``.
@@ -58,22 +61,22 @@ def by_name(
         "pure_noise": lambda: partial(PureNoise, clip=clip, seed=seed),
         "pca": lambda: lambda k: components().projection(k),
         "zca": lambda: lambda epsilon: components().whitening(epsilon),
-        "fgsm": lambda: FGSM(norm=norm, seed=seed),  # type: ignore[arg-type]
+        "fgsm": lambda: FGSM(norm=norm, seed=seed),
         "pgd": lambda: PGD(
-            norm=norm,  # type: ignore[arg-type]
+            norm=norm,
             steps=steps,
             step_size=step_size,
-            direction=direction,  # type: ignore[arg-type]
-            start=start,  # type: ignore[arg-type]
+            direction=direction,
+            start=start,
             restarts=restarts,
-            keep=keep,  # type: ignore[arg-type]
+            keep=keep,
             seed=seed,
         ),
-        "layer_gaussian": lambda: LayerAttack("gaussian", loss_at=loss_at, seed=seed),  # type: ignore[arg-type]
-        "layer_fgsm": lambda: LayerAttack("fgsm", loss_at=loss_at, seed=seed),  # type: ignore[arg-type]
+        "layer_gaussian": lambda: LayerAttack("gaussian", loss_at=loss_at, seed=seed),
+        "layer_fgsm": lambda: LayerAttack("fgsm", loss_at=loss_at, seed=seed),
     }
     if kind == "art" and rest:
-        return ArtAttack(rest, norm=norm, seed=seed)  # type: ignore[arg-type]
+        return ArtAttack(rest, norm=norm, seed=seed)
     if name not in makers:
         raise AttackError(f"`perturbation`: no perturbation is called {name!r}. Use one of {', '.join(NAMES)}.")
     return makers[name]()

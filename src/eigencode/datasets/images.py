@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eigencode._arguments import check_fields, checked
 from eigencode.errors import DataError
 
 UNLABELLED = -1
@@ -37,6 +38,7 @@ class ImageSet:
         Raises:
             DataError: one of them is off; the message says how to mend it.
         """
+        check_fields(self, DataError)
         inputs, labels = self.inputs, self.labels
         if inputs.ndim != 4:
             raise DataError(
@@ -58,23 +60,29 @@ class ImageSet:
             if low != low or high != high:
                 remedy = "Replace the NaN values."
             raise DataError(f"{self.name}: images must lie in [0, 1]; got values from {low:.4g} to {high:.4g}. {remedy}")
-        if labels.shape != (len(inputs),) or labels.dtype != torch.int64:
+        if whole_labels(labels, len(inputs), name=self.name) is not labels:
             raise DataError(
-                f"{self.name}: labels must be int64 of shape ({len(inputs)},); got {str(labels.dtype).removeprefix('torch.')} of "
-                f"shape {tuple(labels.shape)}."
+                f"{self.name}: labels must be int64; got {str(labels.dtype).removeprefix('torch.')}. Convert with .long()."
             )
 
     @classmethod
+    @checked(DataError)
     def from_uint8(cls, pixels: Tensor, labels: Tensor | None = None, *, name: str = "images") -> ImageSet:
         """Images from 8-bit pixels (n, channels, height, width), divided by 255."""
+        if pixels.dtype != torch.uint8:
+            raise DataError(
+                f"{name}: pixels must be uint8; got {str(pixels.dtype).removeprefix('torch.')}. Use ImageSet(inputs, labels) for "
+                "images in [0, 1]."
+            )
         return cls.unlabelled(pixels.to(torch.float32) / 255, labels, name=name)
 
     @classmethod
+    @checked(DataError)
     def unlabelled(cls, inputs: Tensor, labels: Tensor | None = None, *, name: str = "images") -> ImageSet:
         """Images in [0, 1] whose labels may be missing; missing ones become -1."""
         if labels is None:
-            labels = torch.full((len(inputs),), UNLABELLED)
-        return cls(inputs, labels.to(torch.int64), name)
+            labels = torch.full(inputs.shape[:1], UNLABELLED)
+        return cls(inputs, whole_labels(labels, len(inputs), name=name) if inputs.ndim else labels, name)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -94,6 +102,7 @@ class ImageSet:
             return self
         return ImageSet(self.inputs.cpu(), self.labels.cpu(), self.name)
 
+    @checked(DataError)
     def subset(self, count: int | None, *, seed: int = 0) -> ImageSet:
         """A random subset without replacement, in random order; everything, in its own order, for None.
 
@@ -111,6 +120,42 @@ class ImageSet:
             return self
         chosen = random_subset(len(self), count, seed=seed, name=self.name)
         return ImageSet(self.inputs[chosen], self.labels[chosen], self.name)
+
+
+def whole_labels(labels: Tensor, count: int, *, name: str) -> Tensor:
+    """Labels as int64, refused where a cast would change them.
+
+    Args:
+        labels: Whole numbers of at least -1 (unknown), of any type but bool, shape (count,).
+        count: Number of images.
+        name: What error messages call the data.
+
+    Returns:
+        The labels, int64.
+
+    Raises:
+        DataError: another shape, or values that are no classes.
+    """
+    kind = str(labels.dtype).removeprefix("torch.")
+    if labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1:
+        raise DataError(
+            f"{name}: labels must be one class for each image; got shape {tuple(labels.shape)}, one-hot rows or scores. "
+            "Turn them into classes with labels.argmax(1)."
+        )
+    if labels.shape != (count,):
+        raise DataError(f"{name}: labels must be one class for each of {count} images; got shape {tuple(labels.shape)}.")
+    if labels.dtype == torch.bool or labels.is_complex():
+        raise DataError(f"{name}: labels must be whole numbers; got {kind}. Number the classes from 0.")
+    if labels.dtype == torch.int64:
+        cast = labels
+    else:
+        cast = labels.to(torch.int64)
+        if bool((wrong := cast.to(labels.dtype) != labels).any()):  # NaN differs from itself
+            value = labels[wrong][0].item()
+            raise DataError(f"{name}: labels must be whole numbers; got {value:g}. Number the classes from 0.")
+    if count and (least := int(cast.min())) < UNLABELLED:
+        raise DataError(f"{name}: labels must be classes from 0 on, or {UNLABELLED} where unknown; got {least}.")
+    return cast
 
 
 def random_subset(available: int, count: int, *, seed: int, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode._readers.arrays import read_arrays
 from eigencode.errors import DataError, FileError
 
@@ -27,6 +28,7 @@ class Recording:
     name: str
 
 
+@checked(DataError)
 def load_recording(path: str | Path, *, variable: str | None = None) -> Recording:
     """A recording of shape (neurons, stimuli), or (repeats, neurons, stimuli) with two repeats.
 

@@ -12,6 +12,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode._readers.arrays import read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.files import open_regular
@@ -28,12 +29,14 @@ _DIGITS_TRAINING = 1297
 """The first 1297 of scikit-learn's 1797 digits are for training, the last 500 for testing."""
 
 
+@checked(DataError)
 def data_root(root: str | Path | None = None) -> Path:
     """Folder of data sets in torchvision's layout: the argument, else EIGENCODE_DATA, else the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(root or os.environ.get("EIGENCODE_DATA") or cache / "eigencode")
 
 
+@checked(DataError)
 def load(
     name: str,
     *,
@@ -66,8 +69,6 @@ def load(
         ImageSet of 100 images (1, 8, 8) from digits/test
     """
     kind, _, path = name.partition(":")
-    if split not in ("train", "test"):
-        raise DataError(f"load: `split` must be 'train' or 'test'; got {split!r}.")
     if kind == "image_folder" and path:
         return _image_folder(Path(path), count, seed, image_size)
     if kind == "tensors" and path:

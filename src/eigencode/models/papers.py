@@ -9,9 +9,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import checked
 from eigencode.errors import ModelError
 
 ImageShape = tuple[int, int, int]
+
+_MOST_WEIGHTS = 10**9
 
 _SMALLEST_FOR_5X5 = 16
 """Below this height, two 5x5 convolutions without padding leave nothing."""
@@ -32,11 +35,13 @@ def _features(layers: nn.Sequential, image_shape: ImageShape) -> int:
         return int(layers(torch.zeros(1, *image_shape)).flatten(1).shape[1])
 
 
+@checked(ModelError)
 def gerum_shallow_mlp(image_shape: ImageShape = (1, 28, 28), classes: int = 10) -> nn.Sequential:
     """One hidden layer of 2000 tanh units (Gerum et al. 2022, section 3.1)."""
     return _gerum_mlp(image_shape, (2000,), classes)
 
 
+@checked(ModelError)
 def gerum_deep_mlp(image_shape: ImageShape = (1, 28, 28), classes: int = 10) -> nn.Sequential:
     """Three hidden layers of 1000 tanh units (Gerum et al. 2022, section 3.2)."""
     return _gerum_mlp(image_shape, (1000, 1000, 1000), classes)
@@ -55,6 +60,7 @@ def _gerum_mlp(image_shape: ImageShape, widths: tuple[int, ...], classes: int) -
     return model
 
 
+@checked(ModelError)
 def gerum_cnn(image_shape: ImageShape = (1, 28, 28), classes: int = 10) -> nn.Sequential:
     """Two tanh convolutions with pooling and a hidden layer of 1000 tanh units (Gerum et al. 2022, authors' code)."""
     model = nn.Sequential()
@@ -72,6 +78,7 @@ def gerum_cnn(image_shape: ImageShape = (1, 28, 28), classes: int = 10) -> nn.Se
     return model
 
 
+@checked(ModelError)
 def schaeffer_cnn(image_shape: ImageShape = (3, 32, 32), classes: int = 10) -> nn.Sequential:
     """Two ReLU convolutions with pooling and layers of 2000 and 1000 ReLU units (Schaeffer et al. 2020, section 7.2).
 
@@ -113,6 +120,7 @@ class JiangNetwork(nn.Module):
         classifier_std: Standard deviation of J.
     """
 
+    @checked(ModelError)
     def __init__(
         self,
         image_shape: ImageShape = (1, 28, 28),
@@ -124,6 +132,10 @@ class JiangNetwork(nn.Module):
     ) -> None:
         if width < 1 or depth < 1:
             raise ModelError(f"jiang_mlp: `width` and `depth` must be at least 1; got {width} and {depth}.")
+        if (count := width * (math.prod(image_shape) + (depth - 1) * width + depth * classes)) > _MOST_WEIGHTS:
+            raise ModelError(f"jiang_mlp: {depth} layers of {width} units have {count} weights; {_MOST_WEIGHTS} at most.")
+        if classifier_std < 0:
+            raise ModelError(f"jiang_mlp: `classifier_std` must be at least 0; got {classifier_std}.")
         super().__init__()
         sizes = [math.prod(image_shape), *[width] * depth]
         self.layers = nn.ModuleList(
@@ -194,6 +206,7 @@ class CifarResNet50(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @checked(ModelError)
     def __init__(self, image_shape: ImageShape = (3, 32, 32), classes: int = 10) -> None:
         super().__init__()
         channels = 64

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode.errors import PenaltyError
 
 CovarianceKind = Literal["batch", "per_sample"]
 
 
+@checked(PenaltyError)
 def covariance_penalty(activations: Float[Tensor, "n ..."], *, kind: CovarianceKind = "batch") -> Float[Tensor, ""]:
     """Frobenius norm of the off-diagonal part of a code's covariance, in squared activation units.
 
@@ -37,20 +39,22 @@ def covariance_penalty(activations: Float[Tensor, "n ..."], *, kind: CovarianceK
         >>> covariance_penalty(code)  # covariance [[2, 4], [4, 8]]: 4 * sqrt(2)
         tensor(5.6569)
     """
-    return covariance_members(activations[None], kind=kind)[0]
+    return covariance_members(torch.as_tensor(activations)[None], kind=kind)[0]
 
 
+@checked(PenaltyError)
 def covariance_members(
     activations: Float[Tensor, "members n ..."], *, kind: CovarianceKind = "batch"
 ) -> Float[Tensor, " members"]:
     """``covariance_penalty`` of each member of an ensemble."""
+    if not isinstance(activations, Tensor) or activations.ndim < 3 or not activations.dtype.is_floating_point:
+        shape = tuple(getattr(activations, "shape", ()))[1:]
+        raise PenaltyError(f"covariance_penalty: activations must be a floating-point tensor (n, units ...); got shape {shape}.")
     code = activations.flatten(2)
     _, n_samples, n_features = code.shape
     if kind == "per_sample":
         squares = code**2
         return _root(squares.sum(dim=2) ** 2 - (squares**2).sum(dim=2)).mean(dim=1)
-    if kind != "batch":
-        raise PenaltyError(f"covariance_penalty: `kind` must be 'batch' or 'per_sample'; got {kind!r}.")
     if n_samples < 2:
         raise PenaltyError(f"covariance_penalty: a covariance needs at least 2 images in a batch; got {n_samples}.")
     centred = code - code.mean(dim=1, keepdim=True)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eigencode._arguments import checked
 from eigencode._arithmetic import computing
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
@@ -20,6 +21,7 @@ JacobianKind = Literal["exact", "projected", "column_sum"]
 JACOBIAN_KINDS: tuple[JacobianKind, ...] = ("exact", "projected", "column_sum")
 
 
+@checked(PenaltyError)
 def jacobian_penalty(
     function: Callable[[Tensor], Tensor],
     inputs: Float[Tensor, "n ..."],
@@ -58,6 +60,8 @@ def jacobian_penalty(
         >>> jacobian_penalty(network, torch.rand(7, 3)).item()
         5.0
     """
+    if not isinstance(inputs, Tensor) or not inputs.dtype.is_floating_point or inputs.ndim < 2:
+        raise PenaltyError(f"jacobian_penalty: `inputs` must be a floating-point tensor (n, ...); got {type(inputs).__name__}.")
     source = inputs.detach().requires_grad_(True)
     with torch.enable_grad():
         outputs = function(source)
@@ -67,6 +71,7 @@ def jacobian_penalty(
     return half_square_or_norm(squares, squared=squared).mean()
 
 
+@checked(PenaltyError)
 def half_square_or_norm(squares: Tensor, *, squared: bool) -> Tensor:
     """Half of each squared norm, or the norm with gradient 0 at 0."""
     if squared:
@@ -75,6 +80,7 @@ def half_square_or_norm(squares: Tensor, *, squared: bool) -> Tensor:
     return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
 
 
+@checked(PenaltyError)
 def jacobian_squares(
     outputs: Float[Tensor, "*rows outputs"],
     inputs: Tensor,
@@ -96,8 +102,6 @@ def jacobian_squares(
     Raises:
         PenaltyError: an unknown kind, missing directions, or outputs that do not depend on the inputs.
     """
-    if kind not in JACOBIAN_KINDS:
-        raise PenaltyError(f"jacobian_penalty: `kind` must be one of {', '.join(JACOBIAN_KINDS)}; got {kind!r}.")
     if not outputs.requires_grad:
         raise PenaltyError("jacobian_penalty: the outputs do not depend on the inputs. Pass a network without detached parts.")
     rows, count = outputs.shape[:-1], outputs.shape[-1]
@@ -121,6 +125,7 @@ def jacobian_squares(
     return squares
 
 
+@checked(PenaltyError)
 def random_directions(
     outputs: Float[Tensor, "*rows outputs"], projections: int, *, generator: torch.Generator | None = None
 ) -> Float[Tensor, "projections *rows outputs"]:
@@ -137,13 +142,12 @@ def random_directions(
     Raises:
         PenaltyError: fewer than one projection.
     """
-    if projections < 1:
-        raise PenaltyError(f"jacobian_penalty: `projections` must be at least 1; got {projections}.")
     drawn = torch.randn((projections, *outputs.shape), generator=generator, dtype=outputs.dtype).to(outputs.device)
     scaled: Tensor = drawn / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True) * (outputs.shape[-1] / projections) ** 0.5
     return scaled
 
 
+@checked(PenaltyError)
 def compare_jacobians(
     model: nn.Module, images: ImageSet, *, projections: int = 1, seed: int = 0, batch_size: int = 100
 ) -> pd.DataFrame:

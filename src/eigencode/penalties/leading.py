@@ -19,6 +19,7 @@ from jaxtyping import Float
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from eigencode._arguments import check_fields, checked
 from eigencode.errors import PenaltyError
 from eigencode.spectra.covariance import Moments, add_samples, gram_of_rows
 
@@ -172,6 +173,14 @@ class Tracking:
     tolerance: float = 0.04
     max_expansions: int = 3
 
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        check_fields(self, PenaltyError)
+        for name in ("oversampling", "pool", "expansion", "tolerance", "max_expansions"):
+            if getattr(self, name) < 0:
+                raise PenaltyError(f"Tracking: `{name}` must be at least 0; got {getattr(self, name)}.")
+
+    @checked(PenaltyError)
     def rows(self, last: int) -> int:
         """Rows of the block for a window that ends at rank ``last``."""
         return last + min(max(self.oversampling, last // 4), 2 * last)

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from eigencode._arguments import checked
 from eigencode._arithmetic import full_float32
 from eigencode.errors import PenaltyError
-from eigencode.penalties.forms import DEFAULT_RANKS, FORMS, SMALLEST_EIGENVALUE, Form, evaluate
+from eigencode.penalties.forms import DEFAULT_RANKS, SMALLEST_EIGENVALUE, Form, evaluate
 from eigencode.penalties.leading import Leading, Reduce, Tracking, dense, no_reduction, tracked
 from eigencode.spectra.eigenvalues import numerical_floor
 from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
@@ -91,6 +92,7 @@ class SpectralPenalty:
         1.0
     """
 
+    @checked(PenaltyError)
     def __init__(
         self,
         target: float | Sequence[float] | Tensor = 1.0,
@@ -101,13 +103,10 @@ class SpectralPenalty:
         degenerate: Degenerate = "raise",
         tracking: Tracking | None = None,
     ) -> None:
-        _check_choice("form", form, tuple(FORMS))
-        _check_choice("solver", solver, ("tracked", "dense"))
-        _check_choice("degenerate", degenerate, ("raise", "skip"))
         self.target = torch.as_tensor(target, dtype=torch.float64).reshape(-1)
         if not bool((self.target >= 0).all() & self.target.isfinite().all()):
             raise PenaltyError(f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {target}.")
-        self.ranks, _ = resolve_window(ranks or DEFAULT_RANKS[form])
+        self.ranks, _ = resolve_window(DEFAULT_RANKS[form] if ranks is None else ranks)
         self.form, self.solver, self.degenerate = form, solver, degenerate
         self.tracking = tracking or Tracking()
         self.skipped = torch.zeros(1, dtype=torch.int64)
@@ -317,11 +316,6 @@ def above_floor(
         for largest, scale in zip(eigenvalues[:, 0].tolist(), scales.tolist(), strict=True)
     ]
     return eigenvalues > torch.tensor(floors, dtype=eigenvalues.dtype, device=eigenvalues.device)[:, None]
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise PenaltyError(f"SpectralPenalty: `{name}` must be one of {', '.join(choices)}; got {value!r}.")
 
 
 def _over_processes(n_local: int, device: torch.device) -> tuple[Reduce, int]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eigencode._arguments import check_fields, checked
 from eigencode._files import replacing
 from eigencode._readers.arrays import read_safetensors
 from eigencode.datasets.images import ImageSet
@@ -48,6 +49,7 @@ class PrincipalComponents:
     source: str
 
     @classmethod
+    @checked(DataError)
     def fit(cls, images: ImageSet) -> PrincipalComponents:
         """Principal components of images, by streaming sums of outer products in float64.
 
@@ -65,8 +67,6 @@ class PrincipalComponents:
             >>> components
             PrincipalComponents of 50 images (1, 4, 4) from images, rank 16
         """
-        if not isinstance(images, ImageSet):
-            raise DataError(f"PrincipalComponents: `images` must be an ImageSet(inputs, labels); got {type(images).__name__}.")
         size = math.prod(images.shape)
         if len(images) < 2:
             raise DataError(f"PrincipalComponents: at least 2 images are needed; got {len(images)}. Pass more.")
@@ -90,6 +90,7 @@ class PrincipalComponents:
         floor = float(self.eigenvalues[0]) * len(self.eigenvalues) * torch.finfo(torch.float64).eps
         return int((self.eigenvalues > floor).sum())
 
+    @checked(DataError)
     def projection(self, k: float) -> Projection:
         """Projection on the first k components (Schaeffer et al. 2020, section 3.2.2).
 
@@ -102,10 +103,11 @@ class PrincipalComponents:
         Raises:
             DataError: no such k.
         """
-        if not (float(k).is_integer() and 1 <= k <= len(self.mean)):
+        if not float(k).is_integer():
             raise DataError(f"projection: `k` must be a whole number from 1 to {len(self.mean)}, the pixels; got {k:g}.")
         return Projection(self, int(k))
 
+    @checked(DataError)
     def whitening(self, epsilon: float = 0.0) -> Whitening:
         """ZCA whitening (Bell & Sejnowski 1997): W = V diag(1 / sqrt(variance + epsilon)) V', applied to x - mean.
 
@@ -121,8 +123,6 @@ class PrincipalComponents:
         Raises:
             DataError: ``epsilon`` is negative or not finite.
         """
-        if not 0 <= epsilon < math.inf:
-            raise DataError(f"whitening: `epsilon` must be a number of at least 0; got {epsilon}.")
         return Whitening(self, epsilon)
 
     @cached_property
@@ -200,6 +200,14 @@ class Projection:
     components: PrincipalComponents
     k: int
 
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        check_fields(self, DataError, owner="projection")
+        if not 1 <= self.k <= len(self.components.mean):
+            raise DataError(
+                f"projection: `k` must be a whole number from 1 to {len(self.components.mean)}, the pixels; got {self.k}."
+            )
+
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Projected images of the same shape and type, not clipped."""
         components = self.components.to(inputs.device)
@@ -224,6 +232,12 @@ class Whitening:
 
     components: PrincipalComponents
     epsilon: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        check_fields(self, DataError, owner="whitening")
+        if self.epsilon < 0:
+            raise DataError(f"whitening: `epsilon` must be a number of at least 0; got {self.epsilon}.")
 
     @cached_property
     def matrix(self) -> Float[Tensor, "d d"]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode._arguments import check_fields, checked
 from eigencode.errors import DataError
 
 Bounds = tuple[float, float]
@@ -24,14 +25,13 @@ def _drawn(
     draw: Callable[[np.random.Generator], np.ndarray],
 ) -> Tensor:
     """One draw for each image; Philox is a counter-based generator, so that (seed, stream, index) are its whole state."""
-    if seed < 0:
-        raise DataError(f"noise: `seed` must not be negative; got {seed}.")
     if not len(indices):
         return torch.empty(0, *shape, dtype=like.dtype, device=like.device)
     rows = [draw(np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, stream]))) for index in indices.tolist()]
     return torch.from_numpy(np.stack(rows)).view(len(indices), *shape).to(like)
 
 
+@checked(DataError)
 def standard_normal(indices: Tensor, shape: Sequence[int], *, seed: int, stream: int = 0, like: Tensor) -> Tensor:
     """Standard normal numbers for each image.
 
@@ -49,6 +49,7 @@ def standard_normal(indices: Tensor, shape: Sequence[int], *, seed: int, stream:
     return _drawn(indices, shape, seed, stream, like, lambda generator: generator.standard_normal(size, dtype=np.float32))
 
 
+@checked(DataError)
 def uniform(indices: Tensor, shape: Sequence[int], *, seed: int, stream: int = 0, like: Tensor) -> Tensor:
     """Uniform numbers in [0, 1) for each image; arguments as for ``standard_normal``."""
     size = math.prod(shape)
@@ -83,7 +84,8 @@ class GaussianNoise:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma < math.inf:
+        check_fields(self, DataError)
+        if self.sigma < 0:
             raise DataError(
                 f"{type(self).__name__}: `sigma` must be a number of at least 0; got {self.sigma}. "
                 "It is a standard deviation in input units."

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import (
     Moments,
@@ -60,6 +61,7 @@ class SpectrumAccumulator:
         1.0
     """
 
+    @checked(SpectrumError)
     def __init__(
         self,
         *,
@@ -74,12 +76,10 @@ class SpectrumAccumulator:
             raise SpectrumError(
                 f"SpectrumAccumulator: `memory_limit` must be at least 65536 bytes; got {memory_limit}. Raise it."
             )
-        if half_samples < 0 or half_samples == 1:
+        if half_samples == 1:
             raise SpectrumError(
                 f"SpectrumAccumulator: `half_samples` must be 0 or at least 2; got {half_samples}. Pass for example 20."
             )
-        if seed < 0:
-            raise SpectrumError(f"SpectrumAccumulator: `seed` must not be negative; got {seed}.")
         self.memory_limit = memory_limit
         self.half_samples = half_samples
         self.positions = positions
@@ -95,6 +95,7 @@ class SpectrumAccumulator:
         self._groups: list[Moments] = []  # one per group of images, once they are not
         self._sketch: Sketch | None = None
 
+    @checked(SpectrumError)
     def update(self, activations: Tensor | np.ndarray) -> None:
         """Adds a batch of activations.
 
@@ -125,6 +126,7 @@ class SpectrumAccumulator:
         self.n_images += len(batch)
         self._settle()
 
+    @checked(SpectrumError)
     def merge(self, other: SpectrumAccumulator) -> None:
         """Adds everything that ``other`` has collected and leaves ``other`` as it is.
 

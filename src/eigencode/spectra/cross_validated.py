@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.dimension import participation_ratio
 from eigencode.spectra.eigenspectrum import Eigenspectrum
@@ -48,6 +49,7 @@ class CrossValidatedSpectrum:
         """Participation ratio of the positive signal variances (Jiang et al. 2020, Eq. (4))."""
         return participation_ratio(self.eigenvalues.clamp_min(0))
 
+    @checked(SpectrumError)
     def variance_explained(self, k: int) -> float:
         """Share of the summed signal variance in the first k components."""
         return float(self.eigenvalues[:k].sum() / self.eigenvalues.sum())
@@ -68,6 +70,7 @@ class CrossValidatedSpectrum:
         """Share of a single repeat's variance that returns in the other."""
         return float(self.eigenvalues.sum()) / self.total_variance
 
+    @checked(SpectrumError)
     def fit(self, ranks: Ranks = "stringer", weights: Weights | None = None) -> PowerLawFit:
         """Power law over a window of ranks that holds positive signal variances only.
 
@@ -92,6 +95,7 @@ class CrossValidatedSpectrum:
         )
 
 
+@checked(SpectrumError)
 def cvpca(
     responses: Float[Tensor, "repeats stimuli neurons"],
     *,

@@ -11,9 +11,11 @@ from jaxtyping import Float
 from scipy.special import zeta
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 
 
+@checked(SpectrumError)
 def participation_ratio(eigenvalues: Float[Tensor, " k"]) -> float:
     """Linear dimension of a code: D = (sum lambda)^2 / sum lambda^2.
 
@@ -45,6 +47,7 @@ def participation_ratio(eigenvalues: Float[Tensor, " k"]) -> float:
     return float(values.sum() ** 2 / (values**2).sum())
 
 
+@checked(SpectrumError)
 def power_law_dimension(
     alpha: float, n_features: int | None = None, *, form: Literal["sum", "integral", "zeta"] = "sum"
 ) -> float:
@@ -84,10 +87,8 @@ def power_law_dimension(
         if n_features == 1:
             return 1.0
         return _power_integral(alpha, n_features) ** 2 / _power_integral(2 * alpha, n_features)
-    if form == "sum":
-        decay = np.arange(1, n_features + 1, dtype=np.float64) ** -alpha
-        return float(decay.sum() ** 2 / (decay**2).sum())
-    raise SpectrumError(f"power_law_dimension: `form` must be 'sum', 'integral' or 'zeta'; got {form!r}. Choose one.")
+    decay = np.arange(1, n_features + 1, dtype=np.float64) ** -alpha
+    return float(decay.sum() ** 2 / (decay**2).sum())
 
 
 def _power_integral(alpha: float, upper: float) -> float:
@@ -97,6 +98,7 @@ def _power_integral(alpha: float, upper: float) -> float:
     return log_upper * (math.expm1(exponent) / exponent if exponent else 1.0)
 
 
+@checked(SpectrumError)
 def smoothness_bound(d: float) -> float:
     """Smallest exponent 1 + 2/d at which a code of d-dimensional stimuli can be differentiable.
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from eigencode._arguments import check_fields, checked
 from eigencode._files import replacing
 from eigencode._readers.arrays import read_npz
 from eigencode._readers.files import check_content, check_declared, open_regular
@@ -60,7 +61,12 @@ class Eigenspectrum:
     half_counts: tuple[int, ...] = ()
     name: str = "activations"
 
+    def __post_init__(self) -> None:
+        """Checks the method."""
+        check_fields(self, SpectrumError, choices_only=True)
+
     @classmethod
+    @checked(SpectrumError)
     def from_activations(
         cls,
         activations: Tensor | np.ndarray,
@@ -123,6 +129,7 @@ class Eigenspectrum:
         """Participation ratio (Jiang et al. 2020, Eq. (4))."""
         return participation_ratio(self.eigenvalues.clamp_min(0))
 
+    @checked(SpectrumError)
     def variance_explained(self, k: int) -> float:
         """Fraction of the total variance in the first k components.
 
@@ -142,6 +149,7 @@ class Eigenspectrum:
             )
         return float(self.eigenvalues[:k].sum()) / self.total_variance
 
+    @checked(SpectrumError)
     def fit(self, ranks: Ranks = "gerum", weights: Weights | None = None) -> PowerLawFit:
         """Power law over a window of ranks (see ``fit_power_law``).
 
@@ -166,6 +174,7 @@ class Eigenspectrum:
             name=self.name,
         )
 
+    @checked(SpectrumError)
     def alpha_interval(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> AlphaInterval:
         """Interval of the population exponent (see :func:`eigencode.spectra.alpha_interval`).
 
@@ -194,6 +203,7 @@ class Eigenspectrum:
             level=level,
         )
 
+    @checked(SpectrumError)
     def window_sensitivity(
         self, *, first: Iterable[int] | None = None, last: Iterable[int] | None = None, weights: Weights = "equal"
     ) -> pd.DataFrame:

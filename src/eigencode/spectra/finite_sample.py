@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import Moments, add_samples, covariance, gram_of_rows
 from eigencode.spectra.eigenvalues import descending_eigenvalues
@@ -18,6 +19,7 @@ _BISECTIONS = 44
 """Halvings of each bracket: 13 digits of the gap between neighbours."""
 
 
+@checked(SpectrumError)
 def population_eigenvalues(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ranks: tuple[int, int]) -> Float[Tensor, " r"]:
     """Eigenvalues of the population behind a sample, for a window of ranks.
 
@@ -58,6 +60,7 @@ def population_eigenvalues(eigenvalues: Float[Tensor, " k"], *, n_samples: int, 
     return means[cluster][ranks[0] - first : ranks[1] - first + 1]
 
 
+@checked(SpectrumError)
 def population_exponent(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ranks: Ranks) -> float:
     """Exponent of the line through the estimated population eigenvalues (see ``population_eigenvalues``)."""
     window, weights = resolve_window(ranks)
@@ -66,6 +69,7 @@ def population_exponent(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ran
     return float(power_law_line(in_place, ranks=window, weights=weights)[0])
 
 
+@checked(SpectrumError)
 def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: Ranks, draws: int = 5, seed: int = 0) -> float:
     """Exponent that the plain fit reports, on average, for a Gaussian code whose true exponent is ``alpha``.
 

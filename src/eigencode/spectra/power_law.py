@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigencode._arguments import check_fields, checked, shown
 from eigencode.errors import SpectrumError
 
 Weights = Literal["equal", "inverse_rank"]
@@ -27,6 +28,10 @@ class Window:
     ranks: tuple[int, int]
     weights: Weights
     source: str
+
+    def __post_init__(self) -> None:
+        """Checks the weights."""
+        check_fields(self, SpectrumError)
 
 
 WINDOWS = {
@@ -65,12 +70,18 @@ class PowerLawFit:
     n_features: int
     method: str
 
+    def __post_init__(self) -> None:
+        """Checks the weights."""
+        check_fields(self, SpectrumError, choices_only=True)
+
+    @checked(SpectrumError)
     def predict(self, rank: float) -> float:
         """Fitted eigenvalue at a rank, in squared activation units."""
         return float(torch.exp(torch.tensor(self.intercept, dtype=torch.float64)) * rank ** (-self.alpha))
 
 
-def resolve_window(ranks: Ranks, weights: str | None = None) -> tuple[tuple[int, int], Weights]:
+@checked(SpectrumError)
+def resolve_window(ranks: Ranks, weights: Weights | None = None) -> tuple[tuple[int, int], Weights]:
     """Ranks and weights of a window given by name or by its two ranks.
 
     Args:
@@ -93,22 +104,22 @@ def resolve_window(ranks: Ranks, weights: str | None = None) -> tuple[tuple[int,
     try:
         first, last = (int(rank) for rank in ranks)
         whole = (first, last) == tuple(ranks)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         whole = False
     if not whole:
         raise SpectrumError(
-            f"fit_power_law: `ranks` must be two whole numbers, first and last rank; got {ranks!r}. Pass for example (6, 50)."
+            f"fit_power_law: `ranks` must be two whole numbers, first and last rank; got {shown(ranks)}. "
+            "Pass for example (6, 50)."
         )
     if first < 1 or last - first + 1 < MIN_RANKS:
         raise SpectrumError(
             f"fit_power_law: `ranks` must start at 1 or above and hold at least {MIN_RANKS} ranks; got ({first}, {last}). "
             "Widen the window, from the lower rank to the higher."
         )
-    if weights not in (None, "equal", "inverse_rank"):
-        raise SpectrumError(f"fit_power_law: `weights` must be 'equal' or 'inverse_rank'; got {weights!r}. Choose one of these.")
-    return (first, last), "inverse_rank" if weights == "inverse_rank" else "equal"
+    return (first, last), weights or "equal"
 
 
+@checked(SpectrumError)
 def power_law_line(
     eigenvalues: Float[Tensor, "*batch k"], *, ranks: tuple[int, int], weights: Weights = "equal"
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
@@ -138,6 +149,7 @@ def power_law_line(
     return alpha, y_mean + alpha * x_mean
 
 
+@checked(SpectrumError)
 def fit_power_law(
     eigenvalues: Float[Tensor, " k"],
     *,
@@ -180,6 +192,8 @@ def fit_power_law(
     """
     (first, last), weights = resolve_window(ranks, weights)
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    if values.ndim != 1:
+        raise SpectrumError(f"{name}: `eigenvalues` must have one dimension; got shape {tuple(values.shape)}.")
     positive = int((values > 0).long().cumprod(0).sum())
     available = positive if rank is None else min(rank, positive)
     if last > available:
@@ -210,6 +224,7 @@ def fit_power_law(
     )
 
 
+@checked(SpectrumError)
 def window_sensitivity(
     eigenvalues: Float[Tensor, " k"],
     *,

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from scipy.special import ndtri
 from torch import Tensor
 
+from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import descending_eigenvalues
@@ -43,6 +44,7 @@ class AlphaInterval:
     ranks: tuple[int, int]
 
 
+@checked(SpectrumError)
 def alpha_interval(
     eigenvalues: Float[Tensor, " k"],
     half_samples: Float[Tensor, "b h"],
@@ -109,6 +111,7 @@ def alpha_interval(
     return AlphaInterval(alpha, low, high, stderr, drift, level, window)
 
 
+@checked(SpectrumError)
 def stimulus_curve(
     activations: Float[Tensor, "n ..."],
     *,
@@ -139,8 +142,11 @@ def stimulus_curve(
     jackknife variance estimation (1989).
     """
     window, weights = resolve_window(ranks)
+    activations = torch.as_tensor(activations)
+    if activations.ndim < 2:
+        raise SpectrumError(f"stimulus_curve: `activations` must have shape (n_images, ...); got {tuple(activations.shape)}.")
     rows = activations.flatten(1)
-    if max(counts) > len(rows) or min(counts) < window[1] + 2:
+    if not len(counts) or max(counts) > len(rows) or min(counts) < window[1] + 2:
         raise SpectrumError(
             f"stimulus_curve: `counts` must lie between {window[1] + 2} (for ranks {window}) and {len(rows)}, the images given; "
             f"got {list(counts)}. Change the counts or the window."

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from eigencode._arguments import check_fields
+from eigencode.errors import StudyError
 from eigencode.studies.evidence import Evidence, NotTestedError
 
 Verdict = Literal["holds", "does not hold", "not tested"]
@@ -39,6 +41,10 @@ class Finding:
     found: str
     test: str
 
+    def __post_init__(self) -> None:
+        """Checks the verdict."""
+        check_fields(self, StudyError, choices_only=True)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -60,6 +66,10 @@ class Claim:
     check: Callable[[Evidence], Finding]
     also: tuple[str, ...] = ()
     window: Literal["any", "own", "none"] = "any"
+
+    def __post_init__(self) -> None:
+        """Checks the window."""
+        check_fields(self, StudyError)
 
     def judged(self, evidence: Evidence) -> Finding:
         """The finding, or why there is none."""

@@ -16,6 +16,7 @@ import torch
 
 from eigencode import _signals
 from eigencode._allocator import keep_freed_memory
+from eigencode._arguments import checked
 from eigencode.errors import DataError, DiskError, ModelError, StudyError
 from eigencode.studies.materials import Report
 from eigencode.studies.running import CellRecord, failed_group, run_group
@@ -100,6 +101,7 @@ class RayEngine:
             when it runs).
     """
 
+    @checked(StudyError)
     def __init__(self, address: str | None = None, *, cpus: float = 1, gpus: float = 0, retries: int = 3) -> None:
         try:
             import ray

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from eigencode._arguments import checked
 from eigencode.errors import DataError, ModelError, SpectrumError, StudyError
 from eigencode.models.loading import own_code
 from eigencode.penalties.forms import DEFAULT_RANKS
@@ -76,6 +77,7 @@ class Summary:
     seconds: float = 0.0
 
 
+@checked(StudyError)
 def plan_groups(
     study: Study,
     store: Store | None,
@@ -177,6 +179,7 @@ def outdated(plans: Iterable[Plan], finished: Mapping[str, str]) -> dict[str, in
     return dict(found)
 
 
+@checked(StudyError)
 def run_study(
     study: Study,
     store: Store,

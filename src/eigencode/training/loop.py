@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from eigencode._arguments import checked
 from eigencode._arithmetic import computing
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
@@ -69,6 +70,7 @@ class Training:
     settings: Settings
 
 
+@checked(TrainingError)
 def train(
     models: nn.Module | Sequence[nn.Module],
     images: ImageSet | Dataset[tuple[Tensor, int]],

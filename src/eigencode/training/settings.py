@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from eigencode._arguments import check_fields, checked
 from eigencode.errors import TrainingError
 
 Optimizer = Literal["adam", "sgd"]
@@ -39,15 +40,13 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+        check_fields(self, TrainingError, owner="")
+        if self.learning_rate <= 0:
             raise TrainingError(f"`learning_rate` must be positive; got {self.learning_rate}.")
         for name, value in (("strength", self.strength), ("covariance", self.covariance), ("jacobian", self.jacobian)):
             for weight in value.values() if isinstance(value, Mapping) else [value]:
-                if not (weight >= 0 and math.isfinite(weight)):
+                if weight < 0:
                     raise TrainingError(f"`{name}` is the weight of a penalty and must be at least 0; got {weight}.")
-        for target in self.target.values() if isinstance(self.target, Mapping) else [self.target]:
-            if not math.isfinite(target):
-                raise TrainingError(f"`target` is an exponent and must be a finite number; got {target}.")
 
     def target_of(self, layer: str) -> float:
         """Exponent asked of a layer."""
@@ -86,6 +85,10 @@ class SpectralSettings:
     solver: Literal["tracked", "dense"] = "tracked"
     degenerate: Literal["raise", "skip"] = "skip"
 
+    def __post_init__(self) -> None:
+        """Checks the choices."""
+        check_fields(self, TrainingError, owner="spectral")
+
 
 @dataclass(frozen=True)
 class JacobianSettings:
@@ -101,6 +104,10 @@ class JacobianSettings:
     kind: Literal["exact", "projected", "column_sum"] = "exact"
     projections: int = 1
     squared: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the choices."""
+        check_fields(self, TrainingError, owner="jacobian")
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,14 @@ class AdversarialSettings:
     steps: int = 7
     step_size: float | None = None
     start: Literal["input", "random"] = "input"
+
+    def __post_init__(self) -> None:
+        """Checks the choices and numbers."""
+        check_fields(self, TrainingError, owner="adversarial")
+        if self.epsilon < 0:
+            raise TrainingError(f"adversarial: `epsilon` must be at least 0; got {self.epsilon}.")
+        if self.step_size is not None and self.step_size <= 0:
+            raise TrainingError(f"adversarial: `step_size` must be above 0; got {self.step_size}.")
 
 
 @dataclass(frozen=True)
@@ -172,18 +187,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for name in ("epochs", "batch_size", "schedule_epochs", "measure_every", "held_out_count"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        check_fields(self, TrainingError, owner="")
         for name in ("momentum", "weight_decay", "adam_epsilon", "schedule_factor"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+            if getattr(self, name) < 0:
                 raise TrainingError(f"`{name}` must be at least 0; got {getattr(self, name)}.")
-        if self.clip is not None and not self.clip > 0:
+        if self.clip is not None and self.clip <= 0:
             raise TrainingError(f"`clip` must be positive; got {self.clip}.")
-        if self.adversarial.steps < 1:
-            raise TrainingError(f"`adversarial.steps` must be at least 1; got {self.adversarial.steps}.")
-        if self.adversarial.epsilon < 0:
-            raise TrainingError(f"`adversarial.epsilon` must be at least 0; got {self.adversarial.epsilon}.")
         if self.optimizer == "adam" and self.momentum:
             raise TrainingError(f'`momentum` is of optimizer "sgd"; got {self.momentum:g} with "adam". Leave one of them out.')
         if self.rule != "backpropagation" and (self.optimizer != "sgd" or self.momentum or self.weight_decay):
@@ -192,6 +201,7 @@ class Settings:
                 f'{self.momentum:g}, weight decay {self.weight_decay:g}. Use optimizer="sgd" without these.'
             )
 
+    @checked(TrainingError)
     def rate_factor(self, epoch: int) -> float:
         """What the learning rates are multiplied with in an epoch, counted from 0."""
         if self.schedule == "step":

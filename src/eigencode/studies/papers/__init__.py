@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
+from typing import Literal, get_args
 
+from eigencode._arguments import checked
 from eigencode.errors import StudyError
 from eigencode.studies.study import Block, Study, shrunk
 
-SCALES = ("paper", "cpu", "quick")
+Scale = Literal["paper", "cpu", "quick"]
+
+SCALES: tuple[Scale, ...] = get_args(Scale)
 
 PAPERS = ("jiang2020", "gerum2022", "schaeffer2020", "demo")
 
@@ -53,6 +57,7 @@ def _module(name: str) -> ModuleType:
     return import_module(f"eigencode.studies.papers.{name}")
 
 
+@checked(StudyError)
 def paper(name: str) -> Paper:
     """A paper by its name, or by that of one of its figures.
 
@@ -68,7 +73,8 @@ def paper(name: str) -> Paper:
     return Paper(first, module.TITLE, module.FIGURES, module.SOURCES, module.AXES, module.KINDS)
 
 
-def load(name: str, scale: str = "cpu") -> Study:
+@checked(StudyError)
+def load(name: str, scale: Scale = "cpu") -> Study:
     """A shipped study.
 
     Args:
@@ -86,8 +92,6 @@ def load(name: str, scale: str = "cpu") -> Study:
         >>> study.title, len(study.cells())
         ('Gaussian noise at the input of each layer', 20)
     """
-    if scale not in SCALES:
-        raise StudyError(f"`scale` must be one of {', '.join(SCALES)}; got {scale!r}.")
     return paper(name).study(name.partition(".")[2] or None, scale)
 
 
@@ -96,7 +100,7 @@ def as_they_come(study: Study) -> list[Study]:
     first, _, figure = study.name.partition(".")
     if first not in PAPERS or (figure and figure not in _module(first).FIGURES):
         return []
-    scales = [study.scale] if study.scale in SCALES else SCALES
+    scales = [scale for scale in SCALES if scale == study.scale] or SCALES
     shipped = [load(study.name, scale) for scale in scales]
     return [shrunk(each) for each in shipped] if study.scale == "smoke" else shipped
 

@@ -1,0 +1,272 @@
+"""Whether arguments are what their annotations say: choices, numbers, texts, classes. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from eigencode.errors import EigencodeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LARGEST = 2**63 - 1
+"""Whole numbers are 64 bits wide in torch and NumPy."""
+
+RANGES = {
+    "batch_size": (1, LARGEST),
+    "classes": (1, 100_000),
+    "count": (1, LARGEST),
+    "draws": (1, LARGEST),
+    "epochs": (1, LARGEST),
+    "half_samples": (0, 10_000),
+    "held_out_count": (1, LARGEST),
+    "image_size": (1, 16_384),
+    "measure_every": (1, LARGEST),
+    "probe": (0, LARGEST),
+    "projections": (1, 10_000),
+    "restarts": (1, LARGEST),
+    "schedule_epochs": (1, LARGEST),
+    "seed": (0, LARGEST),
+    "seeds": (1, 10_000),
+    "shuffles": (1, 10_000),
+    "size": (1, 16_384),
+    "stack": (1, LARGEST),
+    "steps": (1, LARGEST),
+    "test_count": (1, LARGEST),
+    "train_count": (1, LARGEST),
+}
+"""Least and largest of whole numbers whose name means the same everywhere: what is above would fill any memory."""
+
+_LONGEST, _FLOAT32 = 80, 3.4e38
+
+
+def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator of functions and methods whose arguments are held against their annotations before anything is done.
+
+    Args:
+        error: Class of what is raised, in one sentence that names function, parameter and value.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        owner = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            signature, hints = _declared(function)
+            try:
+                given = signature.bind_partial(*args, **kwargs)
+            except TypeError:  # which Python words itself
+                return function(*args, **kwargs)
+            for name, value in given.arguments.items():
+                kind, hint = signature.parameters[name].kind, hints.get(name, Any)
+                if kind is inspect.Parameter.VAR_KEYWORD:
+                    given.arguments[name] = {own: check(owner, own, each, hint, error) for own, each in value.items()}
+                elif kind is not inspect.Parameter.VAR_POSITIONAL:
+                    given.arguments[name] = check(owner, name, value, hint, error)
+            return function(*given.args, **given.kwargs)
+
+        return call
+
+    return decorate
+
+
+def check_fields(told: Any, error: type[EigencodeError], *, owner: str | None = None, choices_only: bool = False) -> None:
+    """Holds the fields of a dataclass against their annotations; called first in ``__post_init__``.
+
+    Args:
+        told: Instance of the dataclass.
+        error: Class of what is raised.
+        owner: What sentences begin with. Default: name of the class; "" for nothing.
+        choices_only: Leave numbers alone: of results, which may be NaN.
+    """
+    kind: Any = type(told)
+    for name, hint in _hints(kind).items():
+        if not choices_only or choices_of(hint):
+            given = getattr(told, name)
+            if (value := check(kind.__name__ if owner is None else owner, name, given, hint, error)) is not given:
+                object.__setattr__(told, name, value)
+
+
+def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeError], *, written: str | None = None) -> Any:
+    """Refuses a value that is not what an annotation says, a whole number out of its range, and masked entries.
+
+    Args:
+        owner: What the sentence begins with.
+        name: Name of the parameter.
+        value: What was given.
+        hint: Its annotation.
+        error: Class of what is raised.
+        written: The name as the sentence writes it. Default: in backticks.
+
+    Returns:
+        The value; a whole number of NumPy as Python's own, which seeds and JSON want.
+    """
+    start = f"{owner}: " * bool(owner) + (written or f"`{name}`")
+    if masked := _masked(value):
+        raise error(f"{start} has {masked} masked entries, which would be read as numbers. Fill or remove them.")
+    if not fits(value, hint):
+        raise error(f"{start} must be {_in_words(hint)}; got {shown(value)}.{_meant(value, hint)}")
+    if _is_whole(value):
+        least, largest = RANGES.get(name, (-LARGEST, LARGEST))
+        if not least <= value <= largest:
+            limit = f"at least {least}" if value < least else f"at most {largest}"
+            raise error(f"{start} must be {limit}; got {shown(value)}.")
+        return int(value)
+    if isinstance(value, Real) and _is_finite(value) and abs(float(value)) > _FLOAT32:
+        raise error(f"{start} must lie within ±3.4e38, the range of float32; got {shown(value)}.")
+    return value
+
+
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """The values of all Literals of an annotation."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(choice for part in get_args(hint) for choice in choices_of(part))
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what an annotation says; of annotations that are not understood, any is."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if _is_array(value) and value.dtype.kind not in "biufc":  # of texts or objects
+        return False
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, (tuple, list)) and _all_fit(value, parts)
+    if origin in (Sequence, Iterable, list):
+        return _is_list(value, parts[0])
+    if origin is Callable:
+        return callable(value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(fits(each, parts[1]) for each in value.values())
+    if hint in _SCALARS:
+        return bool(_SCALARS[hint](value))
+    if not inspect.isclass(hint) or getattr(hint, "_is_protocol", False) > getattr(hint, "_is_runtime_protocol", False):
+        return True
+    if hasattr(hint, "array_type"):  # of jaxtyping, whose shapes are checked in tests
+        return (
+            isinstance(value, hint.array_type)
+            or _is_array(value)
+            or (isinstance(value, (list, tuple)) and _is_list(value, float))
+        )
+    return isinstance(value, os.PathLike if issubclass(hint, os.PathLike) else hint)
+
+
+def _all_fit(values: Any, parts: tuple[Any, ...]) -> bool:
+    if parts[-1] is not Ellipsis:
+        return len(values) == len(parts) and all(map(fits, values, parts))
+    return all(fits(value, parts[0]) for value in values)
+
+
+def _is_list(value: Any, part: Any) -> bool:
+    """Whether values can be taken one by one: numbers from a list, range, set or array; iterators are not used up."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple, range, set, frozenset)):
+        return all(fits(each, part) for each in value)
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and part not in (int, float)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not _is_switch(value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and not _is_switch(value) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+_SCALARS: dict[Any, Callable[[Any], bool]] = {
+    bool: _is_switch,
+    int: _is_whole,
+    float: _is_finite,
+    str: lambda value: isinstance(value, str),
+    NoneType: lambda value: value is None,
+}
+
+_WORDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a text", NoneType: "None"}
+
+_CLASSES = {
+    "ImageSet": "an ImageSet(inputs, labels)",
+    "Module": "a torch.nn.Module (see eigencode.models.load)",
+    "Path": "a path",
+    "Tensor": "a tensor",
+    "ndarray": "an array",
+}
+
+
+def _in_words(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_in_words(part) for part in parts))
+    if origin is tuple and parts[-1] is Ellipsis:
+        return f"a tuple, each part {_in_words(parts[0])}"
+    if origin is tuple:
+        return f"a tuple of {len(parts)}, each part {_in_words(parts[0])}"
+    if origin in (Sequence, Iterable, list):
+        return f"a list, each part {_in_words(parts[0])}"
+    if origin in (dict, Mapping):
+        return f"a mapping, each value {_in_words(parts[1])}"
+    if hasattr(hint, "array_type"):
+        return "a tensor or an array"
+    name = getattr(hint, "__name__", str(hint))
+    return _WORDS.get(hint) or _CLASSES.get(name, f"of class {name}")
+
+
+def _meant(value: Any, hint: Any) -> str:
+    close = difflib.get_close_matches(value.lower(), map(str, choices_of(hint)), n=1) if isinstance(value, str) else []
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence: itself if it is short and plain, else its class."""
+    if not isinstance(value, (str, int, float, tuple, list, dict, NoneType)):
+        return type(value).__name__
+    if isinstance(value, int) and abs(value) > 10**_LONGEST:
+        return "a number of more than 80 digits"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _is_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return bool(numpy and isinstance(value, numpy.ndarray))
+
+
+def _masked(value: Any) -> int:
+    """Masked entries of a NumPy array; 0 of anything else."""
+    numpy = sys.modules.get("numpy")
+    return int(numpy.ma.count_masked(value)) if numpy and isinstance(value, numpy.ma.MaskedArray) else 0
+
+
+@functools.cache
+def _declared(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
+    return inspect.signature(function), get_type_hints(function)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    known = get_type_hints(kind)
+    return {item.name: known[item.name] for item in dataclasses.fields(kind)}
