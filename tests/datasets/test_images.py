@@ -45,7 +45,9 @@ def test_from_uint8_divides_by_255():
         (GOOD.double(), None, "x: images must be float32; got float64. Convert with .float()."),
         (GOOD[0], None, "x: images must have shape (n, channels, height, width); got (1, 4, 4). Reshape them."),
         (GOOD[:0], None, "x: there are no images."),
-        (GOOD, torch.zeros(5), "x: labels must be int64 of shape (6,); got float32 of shape (5,)."),
+        (GOOD, torch.zeros(5), "x: labels must be one class for each of 6 images; got shape (5,)."),
+        (GOOD, torch.zeros(6), "x: labels must be int64; got float32. Convert with .long()."),
+        (GOOD, torch.arange(6) - 3, "x: labels must be classes from 0 on, or -1 where unknown; got -3."),
     ],
 )
 def test_errors(inputs, labels, text):
@@ -54,8 +56,55 @@ def test_errors(inputs, labels, text):
     assert str(caught.value) == text
 
 
-@pytest.mark.parametrize("count", [0, 7])
-def test_count_outside(count):
+def test_count_outside():
     with pytest.raises(DataError) as caught:
-        ImageSet(GOOD, torch.arange(6), "x").subset(count)
-    assert str(caught.value) == f"x: `count` must lie between 1 and 6, the images there are; got {count}."
+        ImageSet(GOOD, torch.arange(6), "x").subset(7)
+    assert str(caught.value) == "x: `count` must lie between 1 and 6, the images there are; got 7."
+    with pytest.raises(DataError) as caught:
+        ImageSet(GOOD, torch.arange(6), "x").subset(0)
+    assert str(caught.value) == "ImageSet.subset: `count` must be at least 1; got 0."
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ([0.9, 1, 2, 3, 4, 5], "labels must be whole numbers; got 0.9. Number the classes from 0."),
+        ([0, 1, 2, float("nan"), 4, 5], "labels must be whole numbers; got nan. Number the classes from 0."),
+        ([0, 1, 2, float("inf"), 4, 5], "labels must be whole numbers; got inf. Number the classes from 0."),
+        ([0, 1, 2, -5.0, 4, 5], "labels must be classes from 0 on, or -1 where unknown; got -5."),
+        ([0, 1, 2, -5, 4, 5], "labels must be classes from 0 on, or -1 where unknown; got -5."),
+        ([True] * 6, "labels must be whole numbers; got bool. Number the classes from 0."),
+        ([0, 1, 2], "labels must be one class for each of 6 images; got shape (3,)."),
+        (3, "labels must be one class for each of 6 images; got shape ()."),
+        ([[0]] * 6, "labels must be one class for each of 6 images; got shape (6, 1)."),
+        (
+            [[1, 0, 0]] * 6,
+            "labels must be one class for each image; got shape (6, 3), one-hot rows or scores. Turn them into classes with "
+            "labels.argmax(1).",
+        ),
+    ],
+)
+def test_labels_that_a_cast_would_change(labels, text):
+    with pytest.raises(DataError) as caught:
+        ImageSet.unlabelled(GOOD, torch.tensor(labels), name="x")
+    assert str(caught.value) == f"x: {text}"
+
+
+def test_labels_of_other_types_are_cast_as_they_are():
+    for kind in (torch.uint8, torch.int32, torch.float32, torch.float16):
+        made = ImageSet.unlabelled(GOOD, torch.arange(6).to(kind))
+        assert made.labels.tolist() == list(range(6))
+        assert made.labels.dtype == torch.int64
+    assert ImageSet.unlabelled(GOOD, torch.tensor([0.0, -1, 2, 3, 4, 5])).labels[1] == -1
+
+
+def test_what_is_no_label():
+    with pytest.raises(DataError) as caught:
+        ImageSet.unlabelled(GOOD, ["a"] * 6)
+    assert str(caught.value) == "ImageSet.unlabelled: `labels` must be a tensor or None; got ['a', 'a', 'a', 'a', 'a', 'a']."
+
+
+def test_pixels_that_are_not_of_8_bits():
+    with pytest.raises(DataError) as caught:
+        ImageSet.from_uint8(GOOD, name="x")
+    assert str(caught.value) == "x: pixels must be uint8; got float32. Use ImageSet(inputs, labels) for images in [0, 1]."

@@ -17,6 +17,21 @@ _DEVICE_SHARE = 0.5
 """Images stay on a device when they take less than this share of its free memory."""
 
 
+def _class_of(label: Any) -> int:
+    """A Dataset's label as a class.
+
+    Raises:
+        TrainingError: it is none.
+    """
+    try:
+        number = int(label)
+        if number != label or number < 0 or isinstance(label, bool):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise TrainingError(f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Mend them.") from None
+    return number
+
+
 class Batches:
     """Images and labels, kept on the device where they fit.
 
@@ -74,7 +89,7 @@ class Batches:
                     if seeds is not None:
                         torch.manual_seed(seeds[member])
                     items += [self._dataset[index] for index in own]
-            inputs, labels = default_collate([(item[0], int(item[1])) for item in items])
+            inputs, labels = default_collate([(item[0], _class_of(item[1])) for item in items])
         else:
             assert self._inputs is not None
             flat = flat.to(self._inputs.device)
