@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 
 from eigencode.attacks import FLAGS, by_name
 from eigencode.commands.common import (
+    exact_number,
     load_images,
     load_model,
     measuring_settings,
@@ -48,8 +48,6 @@ _MOST_STRENGTHS = 1000
 def run(config: AttackConfig) -> None:
     """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
     ranks, strengths, names = parse_ranks(config.ranks), parse_strengths(config.strengths), _names(config)
-    if config.probe < 0:
-        raise UsageError(f"attack: --probe must be at least 0; got {config.probe}.")
     if config.model is None:
         raise UsageError("attack: there is nothing to attack. Name a network with --model.")
 
@@ -101,6 +99,8 @@ def _results(
 def _names(config: AttackConfig) -> list[str]:
     listed = config.perturbation.split(",") if isinstance(config.perturbation, str) else config.perturbation
     names = [name.strip() for name in listed]
+    if not names:
+        raise UsageError("attack: --perturbation names none. Name one, such as gaussian.")
     at_layers = [name for name in names if name.startswith("layer_")]
     if at_layers and len(at_layers) < len(names):
         raise UsageError(
@@ -119,12 +119,12 @@ def parse_strengths(given: str | float | list[float]) -> list[float]:
     text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
     try:
         if ":" in text:
-            first, last, step = (Fraction(part.strip()) for part in text.split(":"))
+            first, last, step = (exact_number(part) for part in text.split(":"))
             if step <= 0 or last < first or (last - first) / step >= _MOST_STRENGTHS:
                 raise ValueError
             values = [first + step * number for number in range(int((last - first) / step) + 1)]
         else:
-            values = [Fraction(part.strip()) for part in text.split(",")]
+            values = [exact_number(part) for part in text.split(",")]
         strengths = [float(value) for value in values]
         if min(strengths) < 0 or len(strengths) > _MOST_STRENGTHS:
             raise ValueError

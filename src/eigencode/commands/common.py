@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ def parse_ranks(text: str) -> Ranks:
     except SpectrumError as error:
         raise UsageError(str(error)) from None
     return ranks
+
+
+def exact_number(text: str) -> Fraction:
+    """A number or fraction as it is written, such as 0.05 or 8/255.
+
+    Raises:
+        ValueError: it is none, or one that would fill the memory with digits.
+        ZeroDivisionError: a fraction over zero.
+    """
+    if re.search(r"e[+-]?0*\d{4}", text, flags=re.IGNORECASE):
+        raise ValueError(text)
+    return Fraction(text.strip())
 
 
 def parse_layers(text: str) -> list[str]:
@@ -76,8 +89,8 @@ def usable_device(asked: str | None) -> str:
     """
     device = asked or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.ones(1, dtype=torch.float64, device=device).item()  # which a device that holds no numbers cannot
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(f"--device {device} cannot be used ({str(error).splitlines()[0]}). Choose another.") from None
     return device
 

@@ -8,7 +8,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from eigencode import models
 from eigencode._text import for_spreadsheet
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
-from eigencode.commands.common import load_images, network_title, parse_ranks, results_folder, usable_device
+from eigencode.commands.common import exact_number, load_images, network_title, parse_ranks, results_folder, usable_device
 from eigencode.commands.progress import ProgressBar, progress_bar
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
@@ -33,7 +32,7 @@ from eigencode.training.saving import remove_states, save_member, saved_members
 
 STATES, MEMBERS = "states", "members"
 
-_MOST_NETWORKS = 10_000
+_MOST_NETWORKS, _MOST_NUMBERS = 10_000, 1000
 
 
 def run(config: TrainConfig) -> None:
@@ -153,10 +152,12 @@ def cells_of(config: TrainConfig) -> list[Cell]:
     targets, strengths = numbers(config.penalty.target, "penalty.target"), numbers(config.penalty.strength, "penalty.strength")
     covariances = numbers(config.covariance.strength, "covariance.strength")
     jacobians = numbers(config.jacobian.strength, "jacobian.strength")
-    if config.seeds < 1:
-        raise UsageError(f"train: --seeds is the number of networks for each setting, at least 1; got {config.seeds}.")
     if min(targets) < 0:
         raise UsageError(f"train: --penalty.target must be an exponent of at least 0; got {min(targets):g}.")
+    pulled = sum(strength != 0 for strength in strengths)  # without the penalty, one target stands for all
+    settings = (pulled * len(targets) + (pulled < len(strengths))) * len(covariances) * len(jacobians)
+    if (count := settings * config.seeds) > _MOST_NETWORKS:
+        raise UsageError(f"train: this grid has {count} networks; {_MOST_NETWORKS} at most. Split it.")
     cells = []
     for strength, target, covariance, jacobian, seed in itertools.product(
         strengths, targets, covariances, jacobians, range(config.seed, config.seed + config.seeds)
@@ -169,8 +170,6 @@ def cells_of(config: TrainConfig) -> list[Cell]:
             raise UsageError(f"train: {error}") from None
         if cell not in cells:
             cells.append(cell)
-    if len(cells) > _MOST_NETWORKS:
-        raise UsageError(f"train: this grid has {len(cells)} networks; {_MOST_NETWORKS} at most. Split it.")
     return cells
 
 
@@ -182,9 +181,11 @@ def numbers(given: Numbers, name: str) -> list[float]:
     """
     parts = given if isinstance(given, list) else str(given).split(",")
     try:
-        found = [float(Fraction(str(part).strip())) for part in parts]
+        found = [float(exact_number(str(part))) for part in parts]
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(f"--{name} must be a number such as 0.05 or 8/255, or several with commas; got {given!r}.") from None
+    if len(found) > _MOST_NUMBERS:
+        raise UsageError(f"--{name} names {len(found)} numbers; {_MOST_NUMBERS} at most. Split the run.")
     if not found:
         raise UsageError(f"--{name} names no number. Give at least one.")
     return list(dict.fromkeys(found))

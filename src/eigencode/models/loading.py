@@ -15,6 +15,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from eigencode._arguments import checked
 from eigencode._torchvision import import_torchvision
 from eigencode.errors import ModelError
 from eigencode.models.checkpoints import load_weights
@@ -57,6 +58,7 @@ class Normalization:
         return ((images - mean) / std, *args[1:])
 
 
+@checked(ModelError)
 def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
     """Makes normalisation part of a model, without a wrapper that would change its layers' names.
 
@@ -98,6 +100,7 @@ def expand(spec: str) -> tuple[str, ...]:
     return GROUPS.get(spec, (spec,))
 
 
+@checked(ModelError)
 def load(
     spec: str,
     *,
@@ -225,6 +228,10 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     if not callable(make):
         raise ModelError(f"load: {place} has no callable {factory!r}. Check the name.")
     takes = _arguments(make)
+    if classes is not None and "classes" not in takes:
+        raise ModelError(
+            f"load: {factory} in {place} takes no `classes`; got {classes}. Leave it out, or let the factory take it."
+        )
     options = {k: v for k, v in _given(image_shape=image_shape, classes=classes).items() if k in takes}
     try:
         model = make(**options)

@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from eigencode._arguments import checked
 from eigencode._readers.files import read_text
 from eigencode._readers.yaml import load_yaml
 from eigencode._wording import in_words
 from eigencode.errors import EigencodeError, FileError, StudyError
 from eigencode.studies.papers import marked_own
-from eigencode.studies.study import Plan, Study, field_of, with_field
+from eigencode.studies.study import MOST_CELLS, Plan, Study, field_of, with_field
 
 _LONGEST = 2**20
 """Bytes of a study's file: a thousand times those of a shipped one."""
@@ -28,6 +29,7 @@ def to_yaml(study: Study) -> str:
     return text
 
 
+@checked(StudyError)
 def from_yaml(path: Path) -> Study:
     """A study from a YAML file; of a paper's scale only with the very cells that the paper's study has there, else "own".
 
@@ -48,10 +50,11 @@ def from_yaml(path: Path) -> Study:
     blocks = given.get("blocks")
     for block in blocks if isinstance(blocks, list) else ():
         if isinstance(block, dict) and isinstance(block.get("seeds"), int):
-            block["seeds"] = list(range(block["seeds"]))
+            block["seeds"] = _seeds(block["seeds"], str(path))
     return marked_own(_checked(given, str(path)))
 
 
+@checked(StudyError)
 def overridden(study: Study, words: str) -> Study:
     """A study with fields changed in every block.
 
@@ -77,7 +80,7 @@ def overridden(study: Study, words: str) -> Study:
             raise StudyError(f"--set takes field=value, such as training.epochs=3; got {word!r}.")
         for block in blocks:
             if name == "seeds":
-                block["seeds"] = list(range(value)) if isinstance(value, int) else _values(value)
+                block["seeds"] = _seeds(value, "--set") if isinstance(value, int) else _values(value)
             elif name.startswith("grid."):
                 block["grid"][name.removeprefix("grid.")] = _values(value)
             else:
@@ -102,9 +105,23 @@ def split_words(text: str, option: str) -> list[str]:
         raise StudyError(f"{option}: {text!r} cannot be read ({str(error).lower()}).") from None
 
 
+def _seeds(count: int, source: str) -> list[int]:
+    """As many seeds as were asked for.
+
+    Raises:
+        StudyError: none, or more than a study has cells.
+    """
+    if isinstance(count, bool) or not 1 <= count <= MOST_CELLS:
+        raise StudyError(f"{source}: `seeds` must be a number of seeds from 1 to {MOST_CELLS}, or a list of them; got {count}.")
+    return list(range(count))
+
+
 def _values(value: Any) -> list[Any]:
     if isinstance(value, str):
-        return [load_yaml(part) for part in value.split(",")]
+        try:
+            return [load_yaml(part) for part in value.split(",")]
+        except (yaml.YAMLError, RecursionError):
+            raise StudyError(f"--set takes values separated by commas, such as 1,2; got {value!r}.") from None
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
@@ -158,6 +175,8 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
 def _parsed(given: dict[str, Any], source: str) -> Study:
     for block in given["blocks"] if isinstance(given.get("blocks"), (list, tuple)) else ():
         plan = block.get("plan") if isinstance(block, dict) else None
+        for name, value in _no_groups(plan, Plan()):
+            raise StudyError(f"{source}: blocks.plan{name}: expected fields and their values; got {value!r}. Name each field.")
         for name in _nulls(plan or {}):
             if field_of(Plan(), name) is not None:
                 raise StudyError(f"{source}: blocks.plan.{name}: expected a value; got null. Leave it out for the default.")
@@ -170,6 +189,17 @@ def _parsed(given: dict[str, Any], source: str) -> Study:
         raise StudyError(": ".join(filter(None, (source, place, what)))) from None
     except EigencodeError as error:
         raise StudyError(f"{source}: {error}") from None
+
+
+def _no_groups(values: Any, default: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of what stands in place of a group of fields, which a parser would take for its defaults."""
+    if values is None or not dataclasses.is_dataclass(default):
+        return
+    if not isinstance(values, dict):
+        yield name, values
+        return
+    for item in dataclasses.fields(default):
+        yield from _no_groups(values.get(item.name), getattr(default, item.name), f"{name}.{item.name}")
 
 
 def _nulls(values: Any, prefix: str = "") -> Iterator[str]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from eigencode._arguments import check_fields
 from eigencode.errors import StudyError
 from eigencode.training.settings import Cell, Settings
 
@@ -19,6 +20,9 @@ RESULT_VERSION = 2
 """Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
 
 _FEW = 50
+
+MOST_CELLS, MOST_STRENGTHS = 100_000, 1000
+"""More are refused before they are listed."""
 
 Made = Literal["robust", "non_robust", "random_target", "deterministic_target"]
 MADE: tuple[Made, ...] = get_args(Made)
@@ -42,6 +46,10 @@ class Network:
     options: dict[str, int | float] = field(default_factory=dict)
     weights: str | None = None
 
+    def __post_init__(self) -> None:
+        """Checks types."""
+        check_fields(self, StudyError, owner="network")
+
 
 @dataclass(frozen=True)
 class Images:
@@ -58,6 +66,10 @@ class Images:
     train_count: int | None = None
     test_count: int | None = None
     size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks types and numbers."""
+        check_fields(self, StudyError, owner="images")
 
 
 LINF_STEP = 0.01
@@ -91,10 +103,11 @@ class Perturbed:
 
     def __post_init__(self) -> None:
         """Checks what types cannot."""
-        if self.count is not None and self.count < 1:
-            raise StudyError(f"{self.kind}: `count` must be at least 1; got {self.count}.")
+        check_fields(self, StudyError, owner=self.kind if isinstance(self.kind, str) else "perturbation")
         if not self.strengths:
             raise StudyError(f"{self.kind}: `strengths` must hold at least one strength.")
+        if len(self.strengths) > MOST_STRENGTHS:
+            raise StudyError(f"{self.kind}: `strengths` holds {len(self.strengths)} numbers; {MOST_STRENGTHS} at most.")
         low, high = (1.0, math.inf) if self.kind == "pca" else (0.0, math.inf)
         if self.kind in ("fgsm", "pgd") and self.norm == "linf":
             high = 1.0
@@ -151,8 +164,9 @@ class Reading:
 
     def __post_init__(self) -> None:
         """Checks what types cannot."""
-        if self.count < 1:
-            raise StudyError(f"reading: `count` must be at least 1; got {self.count}.")
+        check_fields(self, StudyError, owner="reading")
+        if len(self.stimuli) > MOST_STRENGTHS:
+            raise StudyError(f"reading: `stimuli` holds {len(self.stimuli)} numbers; {MOST_STRENGTHS} at most.")
         for first, second in itertools.combinations(self.perturbations, 2):
             both = set(first.strengths) & set(second.strengths)
             if first.kind == second.kind and both:
@@ -269,14 +283,16 @@ class Block:
 
     def __post_init__(self) -> None:
         """Refuses what would count one network as two, or none."""
+        count = math.prod(len(values) for values in (self.seeds, *self.grid.values()))
+        if count > MOST_CELLS:
+            raise StudyError(f"the grid has {count} cells; {MOST_CELLS} at most. Make several studies.")
         for name, values in {"seeds": self.seeds, **self.grid}.items():
             if not values:
                 raise StudyError(
                     f"{name} has no value: the grid has no cells. Give every field at least one value, and at least one seed."
                 )
-            twice = [value for place, value in enumerate(values) if value in values[:place]]
-            if twice:
-                raise StudyError(f"{name}: {twice[0]!r} is there twice, and would be one network. Give each value once.")
+            if (twice := _first_twice(values)) is not None:
+                raise StudyError(f"{name}: {twice!r} is there twice, and would be one network. Give each value once.")
 
     def cells(self) -> Iterator[Plan]:
         """All cells; at strength 0 the target plays no part, and is set to that of the plan."""
@@ -288,6 +304,20 @@ class Block:
                 plan = with_field(plan, "member.target", self.plan.member.target)
             for seed in (0,) if plan.network.weights else self.seeds:  # nothing is random about a network with its weights
                 yield with_field(plan, "member.seed", seed)
+
+
+def _first_twice(values: Iterable[Any]) -> Any:
+    """The first value that was there before; None if there is none."""
+    seen = set[Any]()
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:  # a list or mapping
+            value = repr(value)
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
 
 
 @dataclass(frozen=True)
