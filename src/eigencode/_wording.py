@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 _LONGEST = 500
 
-_KINDS = {
-    "<class 'float'>": "a number",
+_EXPECTED = {
     "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'tuple'>": "a list",
     "<class 'str'>": "a text",
+    "<class 'bool'>": "true or false",
+}
+
+_KINDS = {
+    **_EXPECTED,
     "number": "a number",
     "str": "a text",
     "null": "null",
     "<class 'NoneType'>": "null",
+    "list[str]": "a list of texts",
+    "list[float]": "a list of numbers",
     "collections.abc.Mapping[str, float]": "layers and their numbers",
     "tuple[int, int]": "two whole numbers",
 }
@@ -25,6 +34,8 @@ def in_words(error: str) -> tuple[str, str]:
     text = re.sub(r"Problem with given class_path '[^']*':", "", " ".join(error.split()))
     place = ".".join(re.findall(r'Parser key "([^"]+)":', text))
     text = re.sub(r'Parser key "[^"]+":\s*', "", text).strip().removeprefix(": ")
+    if text.startswith("Unexpected config:"):
+        return "config", f"expected options, such as seed: 1; got{text.partition(':')[2] or ' an empty file'}"
     if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
         return f"{place}.{unknown[1]}.{unknown[2]}", "a study has no such field. See its fields with: eigencode study show demo"
     if re.search(r"does not accept option '(blocks|sources|title)\b", text):
@@ -36,14 +47,26 @@ def in_words(error: str) -> tuple[str, str]:
         r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:.*Given value: (.*)$", text
     ):
         kinds = re.split(r", (?![^\[]*\])", union[1])
-        return place, f"expected {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}; got {union[2]}"[:_LONGEST]
-    for python, word in (
-        ("<class 'int'>", "whole number"),
-        ("<class 'float'>", "number"),
-        ("<class 'tuple'>", "list"),
-        ("<class 'str'>", "text"),
-        ("a <class 'bool'>", "true or false"),
-    ):
-        text = text.replace(python, word)
-    text = re.sub(r"typing.Literal\[([^\]]*)\]", r"value among \1", text)
+        return place, f"expected {' or '.join(_kind_in_words(kind) for kind in kinds)}; got {union[2]}"[:_LONGEST]
+    if single := re.search(r"Expected an? (typing.Literal\[[^\]]*\]|<class '\w+'>)\. Got value: (.*)$", text):
+        return place, f"expected {_kind_in_words(single[1])}; got {single[2][:_LONGEST]}{_meant(single[2], single[1])}"
+    if "Exceeds the limit" in text:
+        return place, "expected a number of at most 4300 digits; got more"
+    for python, words in _EXPECTED.items():
+        text = text.replace(f"a {python}", words).replace(python, words.removeprefix("a "))
     return place, text[:_LONGEST]
+
+
+def _kind_in_words(kind: str) -> str:
+    if choices := _choices(kind):
+        return f"one of {', '.join(choices)}"
+    return _KINDS.get(kind, kind)
+
+
+def _choices(kind: str) -> list[str]:
+    return re.findall(r"'([^']*)'", kind) if kind.startswith("typing.Literal") else []
+
+
+def _meant(given: str, kind: str) -> str:
+    close = difflib.get_close_matches(given.lower(), _choices(kind), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""

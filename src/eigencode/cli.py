@@ -17,8 +17,10 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 
 from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
+from eigencode._options import check_options, switches_of
 from eigencode._readers.files import read_text
 from eigencode._readers.yaml import load_yaml
+from eigencode._text import printable
 from eigencode._wording import in_words
 from eigencode.configuration import (
     AttackConfig,
@@ -35,7 +37,7 @@ from eigencode.errors import EigencodeError, FileError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
 
-_SWITCHES = ("json", "overwrite", "smoke", "again", "retry", "all_epochs")
+_LONGEST_NAME = 100
 
 _LONGEST_FILE = 2**20
 
@@ -48,10 +50,10 @@ class _Parser(ArgumentParser):  # type: ignore[misc]
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
         place, what = in_words(message)
-        what = what.rstrip(".")
+        what = what if what.endswith("?") else f"{what.rstrip('.')}."
         positionals = {name for config, _ in _COMMANDS.values() for name in getattr(config, "positionals", ())}
         option = place if place in positionals or not place else f"--{place}"
-        print(f"eigencode: {': '.join(filter(None, (option, what)))}. See: {command} --help", file=sys.stderr)
+        print(f"eigencode: {printable(': '.join(filter(None, (option, what))))} See: {command} --help", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 
@@ -88,37 +90,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = _file_first(_normalised(sys.argv[1:] if arguments is None else arguments))
     try:
-        _check_files(words)
-        parser = build_parser()
-        options = parser.instantiate(parser.parse_args(words))
-    except UsageError as error:
-        print(f"eigencode: {error}", file=sys.stderr)
+        options = _parsed(words)
+    except EigencodeError as error:
+        print(f"eigencode: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     config_class, module = _COMMANDS[options.command]
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
     keep_freed_memory()
     try:
-        import_module(module).run(config_class(**values))
+        config = config_class(**values)
+        check_options(config)
+        import_module(module).run(config)
         _signals.give_up()  # all is done and said
     except UsageError as error:
-        print(f"eigencode: {error}", file=sys.stderr)
+        print(f"eigencode: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     except EigencodeError as error:
-        print(f"eigencode: {error}", file=sys.stderr)
+        print(f"eigencode: {printable(error)}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt as interruption:
-        print(f"eigencode: interrupted; {str(interruption) or 'nothing was written.'}", file=sys.stderr)
+        print(f"eigencode: interrupted; {printable(interruption) or 'nothing was written.'}", file=sys.stderr)
         return _signals.exit_status()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        place, reason = error.filename or "a file", error.strerror or " ".join(str(error).split())
-        print(
-            f"eigencode: {place} cannot be read or written ({reason}). Make room, or see who may read and write there.",
-            file=sys.stderr,
-        )
+    except OSError as error:  # of a file or folder that no reader or writer speaks of itself
+        print(f"eigencode: {printable(_of_file(error))}", file=sys.stderr)
         return EXIT_FAILURE
     return 0
+
+
+def _parsed(words: Sequence[str]) -> Any:
+    """Options that are right by themselves.
+
+    Raises:
+        UsageError: they are no text, or a file of options is none.
+        EigencodeError: settings that refuse themselves.
+    """
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        raise UsageError("options must be text in UTF-8; got other bytes. Write them anew.") from None
+    _check_files(words)
+    parser = build_parser()
+    try:
+        return parser.instantiate(parser.parse_args(words))
+    except TypeError:  # of jsonargparse, which takes null for a group of options and fails later
+        raise UsageError("--config: a group of options is null. Leave it out for its defaults.") from None
+
+
+def _of_file(error: OSError) -> str:
+    """What the system says of a file, in one sentence."""
+    reason = error.strerror or str(error).splitlines()[0] or type(error).__name__
+    if error.filename is None:
+        return f"the system refused ({reason})."
+    name = str(error.filename)
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+    return f"{shown} cannot be used ({reason}). Name another file or folder, or mend this one."
 
 
 def _explained(config: Any) -> dict[str, str]:
@@ -130,13 +157,15 @@ def _explained(config: Any) -> dict[str, str]:
 def _normalised(words: Sequence[str]) -> list[str]:
     """--data-root is --data_root, and a bare --json is --json=true."""
     normalised = []
+    command = next((word for word in words if word in _COMMANDS), None)
+    switches = switches_of(_COMMANDS[command][0]) if command else set()
     for position, word in enumerate(words):
         following = words[position + 1] if position + 1 < len(words) else ""
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
             flag = flag.replace("-", "_")
             word = f"--{flag}{equals}{value}"
-            if flag in _SWITCHES and not equals and following not in ("true", "false"):
+            if flag in switches and not equals and following not in ("true", "false"):
                 word += "=true"
         normalised.append(word)
     return normalised

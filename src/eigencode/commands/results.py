@@ -169,7 +169,7 @@ def averaged_over(rows: pd.DataFrame, group: str) -> str:
 
 
 def _names(group: str) -> list[str]:
-    return [name.strip() for name in group.split(",") if name.strip()]
+    return list(dict.fromkeys(name.strip() for name in group.split(",") if name.strip()))
 
 
 def grouped(rows: pd.DataFrame, group: str, *, intervals: bool = False) -> pd.DataFrame:
