@@ -79,8 +79,8 @@ def _unpacked(content: bytes, order: str, allowed: int, path: Path, size: int) -
     kind, length = struct.unpack(f"{order}II", tag)
     if length > allowed:
         raise FileError(
-            f"{path} has {size} bytes and declares that it holds {length} and more, which looks like a trap. If it is yours, save "
-            "it without compression."
+            f"{path} has {size} bytes and declares that it holds {length} and more, which looks like a trap. If it is yours, "
+            "save it without compression."
         )
     pieces = []
     while length and (piece := unpacker.decompress(unpacker.unconsumed_tail, min(length, 2**22))):
