@@ -4,6 +4,7 @@ import json
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,7 +12,9 @@ from command_line import run
 from eigencode import cli
 from eigencode._options import options_of, switches_of
 from eigencode.commands.common import usable_device
-from eigencode.errors import ModelError
+from eigencode.commands.results import grouped
+from eigencode.datasets import load
+from eigencode.errors import DataError, ModelError
 
 AT_ONCE = 2.0
 """Seconds in which an option that would fill the memory is refused."""
@@ -249,6 +252,23 @@ def test_files_that_the_system_refuses(capsys, monkeypatch):
 def test_files_of_options(capsys, tmp_path, command, text, said):
     (tmp_path / "c.yaml").write_text(text)
     assert run(capsys, command, "--config", tmp_path / "c.yaml") == (2, "", f"eigencode: {said}\n")
+
+
+def test_a_data_root_that_cannot_be_read(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr("pathlib.Path.rglob", refused)
+    with pytest.raises(DataError) as caught:
+        load("mnist", root=tmp_path)
+    assert str(caught.value) == (
+        f"mnist: {tmp_path} cannot be read (Permission denied). Name another folder with --data_root or EIGENCODE_DATA."
+    )
+
+
+def test_a_column_that_is_named_twice():
+    rows = pd.DataFrame({"layer": ["a", "a"], "quantity": ["alpha"] * 2, "value": [1.0, 2.0], "seed": [0, 1]})
+    assert grouped(rows, "layer,layer").equals(grouped(rows, "layer"))
 
 
 def test_devices():

@@ -27,4 +27,4 @@ def test_usage(capsys, tmp_path):
     assert run(capsys, "construct", "--model", "gerum_cnn")[0] == 2
     assert run(capsys, "construct", "--out", tmp_path)[0] == 2
     status, _, err = run(capsys, "construct", "--model", "gerum_cnn", "--out", tmp_path / "x", "--steps", 0)
-    assert (status, err) == (2, "eigencode: construct: `steps` must be at least 1; got 0.\n")
+    assert (status, err) == (2, "eigencode: --steps must be at least 1; got 0.\n")

@@ -122,15 +122,19 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["--penalty.target", "-1"], 2, "train: --penalty.target must be an exponent of at least 0; got -1."),
+        (
+            ["--penalty.target", "-1", "--penalty.strength", "1"],
+            2,
+            "train: --penalty.target must be an exponent of at least 0; got -1.",
+        ),
         (["--penalty.strength", "-1"], 2, "train: `strength` is the weight of a penalty and must be at least 0; got -1.0."),
         (
-            ["--penalty.target", "a,b"],
+            ["--penalty.target", "a,b", "--penalty.strength", "1"],
             2,
             "--penalty.target must be a number such as 0.05 or 8/255, or several with commas; got 'a,b'.",
         ),
-        (["--seeds", "0"], 2, "train: --seeds is the number of networks for each setting, at least 1; got 0."),
-        (["--epochs", "0"], 2, "train: `epochs` must be at least 1; got 0."),
+        (["--seeds", "0"], 2, "--seeds must be at least 1; got 0."),
+        (["--epochs", "0"], 2, "--epochs must be at least 1; got 0."),
         (
             ["--penalty.ranks", "3-4"],
             2,
@@ -159,7 +163,7 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
             "fgsm: `epsilon` must lie in 0..1, the distance between two images in linf within bounds 0..1; got 8. It is in input "
             "units: write 8/255, not 8.",
         ),
-        (["--stack", "0"], 1, "`stack` is a number of networks, at least 1; got 0."),
+        (["--stack", "0"], 2, "--stack must be at least 1; got 0."),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, words, status, message):

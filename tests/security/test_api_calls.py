@@ -11,7 +11,7 @@ import eigencode as ec
 from eigencode.errors import EigencodeError
 
 SEED = 20
-SHORT, LONG = 6, 40
+SHORT, LONG = 7, 40
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 

@@ -38,7 +38,7 @@ from small_study import STUDY, table
     ("share", "told"),
     [
         ({"cpus": 0}, r"--cpus must be above 0, .*; got 0\."),
-        ({"cpus": float("nan")}, r"--cpus must be above 0, .*; got nan\."),
+        ({"cpus": float("nan")}, r"RayEngine: `cpus` must be a finite number; got nan\."),
         ({"gpus": 1.5}, r"--gpus must be 0, a fraction of a GPU or a whole number of them; got 1\.5\."),
         ({"gpus": -1}, r"--gpus must be 0, .*; got -1\."),
         ({"retries": -1}, r"--retries must be at least 0; got -1\."),

@@ -531,3 +531,11 @@ class TestRefusals:
                 training_digits,
                 settings=Settings(rule="local", optimizer="sgd", clip=1.0),
             )
+
+
+@pytest.mark.parametrize("label", [0.9, -1, math.nan, "3", True])
+def test_labels_of_a_dataset_that_are_no_classes(label):
+    images = [(torch.rand(1, 4, 4), label)] * 6
+    with pytest.raises(TrainingError) as caught:
+        train(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), images, settings=Settings(epochs=1))
+    assert str(caught.value) == f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Mend them."

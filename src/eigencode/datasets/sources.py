@@ -111,9 +111,15 @@ _TORCHVISION: dict[str, tuple[str, Callable[[Any], Tensor]]] = {
 def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
     class_name, pixels_of = _TORCHVISION[name]
     make = getattr(import_torchvision("datasets"), class_name)
-    for path in root.glob(f"{'cifar-10-batches-py' if name == 'cifar10' else f'{class_name}/raw'}/*"):
-        if not path.is_file():
-            raise DataError(f"{name}: {path} is no regular file. Remove it.")
+    try:
+        found = list(root.glob(f"{'cifar-10-batches-py' if name == 'cifar10' else f'{class_name}/raw'}/*"))
+        irregular = next((path for path in found if not path.is_file()), None)
+    except OSError as error:
+        raise DataError(
+            f"{name}: {root} cannot be read ({error.strerror}). Name another folder with --data_root or EIGENCODE_DATA."
+        ) from None
+    if irregular:
+        raise DataError(f"{name}: {irregular} is no regular file. Remove it.")
     try:
         dataset = make(root, train=split == "train", download=False)
     except RuntimeError:

@@ -111,7 +111,7 @@ def _seeds(count: int, source: str) -> list[int]:
     Raises:
         StudyError: none, or more than a study has cells.
     """
-    if isinstance(count, bool) or not 1 <= count <= MOST_CELLS:
+    if isinstance(count, bool) or not 0 <= count <= MOST_CELLS:  # none is a grid without cells
         raise StudyError(f"{source}: `seeds` must be a number of seeds from 1 to {MOST_CELLS}, or a list of them; got {count}.")
     return list(range(count))
 
