@@ -115,9 +115,7 @@ def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
         found = list(root.glob(f"{'cifar-10-batches-py' if name == 'cifar10' else f'{class_name}/raw'}/*"))
         irregular = next((path for path in found if not path.is_file()), None)
     except OSError as error:
-        raise DataError(
-            f"{name}: {root} cannot be read ({error.strerror}). Name another folder with --data_root or EIGENCODE_DATA."
-        ) from None
+        raise _unreadable(name, root, error) from None
     if irregular:
         raise DataError(f"{name}: {irregular} is no regular file. Remove it.")
     try:
@@ -133,7 +131,10 @@ def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
 
 
 def _downloaded(name: str, make: Callable[..., Any], split: Split, root: Path) -> Any:
-    existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if root.exists() else set()
+    try:
+        existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if root.exists() else set()
+    except OSError as error:
+        raise _unreadable(name, root, error) from None
     try:
         return make(root, train=split == "train", download=True)
     except (URLError, OSError, RuntimeError) as error:
@@ -143,6 +144,10 @@ def _downloaded(name: str, make: Callable[..., Any], split: Split, root: Path) -
             "Connect to the network, or put it there in torchvision's layout, or name its folder with --data_root or "
             "EIGENCODE_DATA."
         ) from None
+
+
+def _unreadable(name: str, root: Path, error: OSError) -> DataError:
+    return DataError(f"{name}: {root} cannot be read ({error.strerror}). Name another folder with --data_root or EIGENCODE_DATA.")
 
 
 def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
