@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Categories of characters that are not seen, and may change how what follows is shown."""
@@ -55,6 +56,7 @@ def for_spreadsheet(table: pd.DataFrame) -> pd.DataFrame:
     """A table of which no spreadsheet takes a text for a formula: such texts begin with an apostrophe.
 
     Example:
+        >>> import pandas as pd
         >>> for_spreadsheet(pd.DataFrame({"layer": ["=1+1", "conv1", "-0.5"]}))["layer"].tolist()
         ["'=1+1", 'conv1', '-0.5']
     """
