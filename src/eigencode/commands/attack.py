@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, partial
@@ -24,7 +23,7 @@ from eigencode.commands.common import (
     results_folder,
     usable_device,
 )
-from eigencode.commands.progress import progress_bar
+from eigencode.commands.progress import progress_bar, tell
 from eigencode.configuration import AttackConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, SpectrumError, UsageError
@@ -169,9 +168,9 @@ def _finish(
     else:
         print_table(summary, title=f"{title} (ranks {window[0]}-{window[1]}, weights {record['weights']})")
     for name, flag in record["flags"].items():
-        print(f"{name} ({', '.join(flag['conditions'])}): {flag['meaning']} {flag['remedy']}", file=sys.stderr)
+        tell(f"{name} ({', '.join(flag['conditions'])}): {flag['meaning']} {flag['remedy']}")
     for label, reason in record["failed"].items():
-        print(f"{label}: {reason}", file=sys.stderr)
+        tell(f"{label}: {reason}")
     if folder:
         file = folder / COMPONENTS_FILE
         spectra = {label: condition.spectra for label, condition in conditions.items()}
@@ -184,7 +183,7 @@ def _finish(
             write_more=(lambda new: components.save(new / COMPONENTS_FILE)) if components else None,
             finish=None if components else partial(file.unlink, missing_ok=True),  # of an earlier run
         )
-        print(f"Report: {page}", file=sys.stderr)
+        tell(f"Report: {page}")
     if summary["alpha"].isna().all():
         raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
 

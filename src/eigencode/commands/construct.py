@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from eigencode.attacks import ConstructedSet, Construction, construct
 from eigencode.commands.common import load_images, load_model, results_folder, usable_device
-from eigencode.commands.progress import progress_bar
+from eigencode.commands.progress import progress_bar, tell
 from eigencode.configuration import ConstructConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, UsageError
@@ -50,11 +49,10 @@ def _run(config: ConstructConfig, construction: Construction, folder: Path) -> N
         for name, value in made.record.items():
             if isinstance(value, float):
                 print(f"{name:28s} {value:.4f}")
-    print(
+    tell(
         f"Images: {folder / 'images.safetensors'} (load them with --data tensors:{folder / 'images.safetensors'})",
-        file=sys.stderr,
     )
-    print(f"Report: {page}", file=sys.stderr)
+    tell(f"Report: {page}")
 
 
 def _write(folder: Path, images: ImageSet, made: ConstructedSet, record: dict[str, Any]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from eigencode.commands.common import (
     results_folder,
     usable_device,
 )
-from eigencode.commands.progress import progress_bar
+from eigencode.commands.progress import progress_bar, tell
 from eigencode.configuration import MeasureConfig
 from eigencode.datasets import load_recording
 from eigencode.errors import SpectrumError, UsageError
@@ -74,7 +73,7 @@ def _run(config: MeasureConfig, ranks: Ranks, folder: Path | None) -> None:
         page = write_report(folder, conditions=conditions, summary=summary, record=record, recording=recording)
     _print_results(config, summary, record, skipped)
     if page:
-        print(f"Report: {page}", file=sys.stderr)
+        tell(f"Report: {page}")
     if summary["alpha"].isna().all():
         raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
 
@@ -118,6 +117,6 @@ def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any], 
         window = f"ranks {record['ranks'][0]}-{record['ranks'][1]}, weights {record['weights']}"
         print_table(summary, title=f"{record['title']} ({window})")
     for note in dict.fromkeys(note for note in summary["note"] if note and not summary["alpha"].isna().all()):
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     for layer, reason in skipped.items():
-        print(f"skipped {layer}: {reason}.", file=sys.stderr)
+        tell(f"skipped {layer}: {reason}.")

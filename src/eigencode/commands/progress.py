@@ -78,6 +78,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
+def tell(text: str) -> None:
+    """A line on stderr, in which the names that others chose are text and nothing else."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[ProgressBar]:
     """Progress on stderr with the time left: a bar for each stage, or lines, a minute apart, where stderr is no terminal."""
@@ -122,7 +127,7 @@ class _Lines:
         if time.monotonic() - self.said >= _BETWEEN_LINES:
             self.said = time.monotonic()
             parts = [" ".join(f"{name} {_counted(each)} {each.note} {_left(each)}".split()) for name, each in self.stages.items()]
-            print(printable(f"{self.title}: {'; '.join(parts)}"), file=sys.stderr, flush=True)
+            tell(f"{self.title}: {'; '.join(parts)}")
 
 
 def _counted(stage: Stage) -> str:

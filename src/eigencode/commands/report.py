@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
+from eigencode.commands.progress import tell
 from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
@@ -83,10 +83,10 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     else:
         print_rows(results, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
     for each in undrawn:
-        print(f"Not drawn: {each}.", file=sys.stderr)
+        tell(f"Not drawn: {each}.")
     for row in record["doubts"]:
-        print(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}", file=sys.stderr)
-    print(f"Report: {written}", file=sys.stderr)
+        tell(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}")
+    tell(f"Report: {written}")
 
 
 def _ranks(config: ReportConfig) -> Ranks | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 from eigencode._files import replacing, stamp
 from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
+from eigencode.commands.progress import tell
 from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.configuration import ResultsConfig
 from eigencode.errors import DiskError, UsageError
@@ -45,16 +45,15 @@ def run(config: ResultsConfig) -> None:
     if config.against:
         rows, alone = compared(rows, config.against, config.where, all_epochs=config.all_epochs)
         if alone:
-            print(
+            tell(
                 f"{alone} rows are left out: {config.against} has none of the same seed that agree with them in all else. Name "
                 "what may differ in --against, too.",
-                file=sys.stderr,
             )
     else:
         rows = filtered(rows, config.where)
     table = grouped(rows, config.group, intervals=bool(config.against))
     if pooled := averaged_over(rows, config.group):
-        print(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.", file=sys.stderr)
+        tell(f"Averaged over {pooled}: name them in --group, or choose one of each with --where.")
     if config.json:
         values: list[dict[Any, Any]] = json.loads(table.to_json(orient="records"))
         print(json.dumps(values, indent=2))
@@ -75,7 +74,7 @@ def _print(config: ResultsConfig, study: Study, evidence: Evidence, table: pd.Da
     print_rows(shown, title=f"{title}: {len(table)} rows{more}")
     told = [name for name in constant if pd.notna(table[name].iloc[0])]
     if told:
-        print("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in told), file=sys.stderr)
+        tell("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in told))
 
 
 def compared(rows: pd.DataFrame, against: str, where: str = "", *, all_epochs: bool = False) -> tuple[pd.DataFrame, int]:
@@ -217,4 +216,4 @@ def _export(table: pd.DataFrame, path: Path) -> None:
         raise DiskError(f"--export: {error}") from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{path} is written." if stamp(path) != earlier else "") from None
-    print(f"{len(table)} rows: {path}", file=sys.stderr)
+    tell(f"{len(table)} rows: {path}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.commands.common import usable_device
-from eigencode.commands.progress import duration, progress_bar
+from eigencode.commands.progress import duration, progress_bar, tell
 from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
 from eigencode.errors import StudyError, UsageError
 from eigencode.models.loading import own_code
@@ -177,21 +176,20 @@ def say(summary: Summary, store: Store) -> None:
         StudyError: cells are missing, or were not run again that should have been.
     """
     text = f"{summary.finished} of {summary.cells} cells are finished ({summary.new} of them now, {summary.seconds:.0f} s)"
-    print(f"{text}, in {store.address}.", file=sys.stderr)
+    tell(f"{text}, in {store.address}.")
     say_outdated(summary.outdated)
     for layer, count in summary.without_exponent.items():
         networks = "1 network has" if count == 1 else f"{count} networks have"
-        print(
+        tell(
             f"{networks} no exponent at {layer}, whose dimensions `reading.ranks` reach beyond. Choose lower ranks.",
-            file=sys.stderr,
         )
     reasons = Counter(summary.failed.values())
     for reason, count in reasons.items():
-        print(f"{count} failed: {reason}", file=sys.stderr)
+        tell(f"{count} failed: {reason}")
     for reason, count in summary.unstarted.items():
-        print(f"{count} could not start: {reason}", file=sys.stderr)
+        tell(f"{count} could not start: {reason}")
     for reason, count in summary.kept.items():
-        print(f"{count} failed this time and keep their earlier result: {reason}", file=sys.stderr)
+        tell(f"{count} failed this time and keep their earlier result: {reason}")
     if summary.finished < summary.cells:
         remedy = " Cells that failed are run again with --retry." if reasons else ""
         raise StudyError(
@@ -240,7 +238,7 @@ def say_failed(study: Study, store: Store, then: str = "") -> None:
     """How many cells failed, and why, on stderr."""
     for reason, count in _reasons(study, store).items():
         remedy = "" if then else " Run them again with --retry."
-        print(f"{count} failed{then}: {reason.rstrip('.')}.{remedy}", file=sys.stderr)
+        tell(f"{count} failed{then}: {reason.rstrip('.')}.{remedy}")
 
 
 def _reasons(study: Study, store: Store) -> dict[str, int]:
@@ -252,7 +250,7 @@ def _reasons(study: Study, store: Store) -> dict[str, int]:
 def say_outdated(files: dict[str, int]) -> None:
     """Which files are newer than cells that name them, on stderr."""
     for path, count in files.items():
-        print(f"{path} was changed after {count} of the cells were finished. Run them again with --again.", file=sys.stderr)
+        tell(f"{path} was changed after {count} of the cells were finished. Run them again with --again.")
 
 
 def _merge(config: StudyConfig) -> None:
@@ -272,7 +270,7 @@ def _merge(config: StudyConfig) -> None:
 def _say_merged(config: StudyConfig, other: Store, store: Store, copied: int, now: int) -> None:
     if config.json:
         print(json.dumps({"copied": copied, "cells": now}))
-    print(f"{copied} cells of {other.address} were copied into {store.address}, which has {now} now.", file=sys.stderr)
+    tell(f"{copied} cells of {other.address} were copied into {store.address}, which has {now} now.")
 
 
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
@@ -304,10 +302,10 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     else:
         _print(pd.DataFrame(rows), title, as_json=False)
     for code in sorted({code for plan in study.cells() if (code := own_code(plan.network.model))}):
-        print(f"Running this study runs the code of {code}, with all that you may do yourself. Read it first.", file=sys.stderr)
+        tell(f"Running this study runs the code of {code}, with all that you may do yourself. Read it first.")
     for reason in dict.fromkeys(group.reason for group in groups if group.reason and group.missing):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
-        print(f"{count} cannot start: {reason}", file=sys.stderr)
+        tell(f"{count} cannot start: {reason}")
     if store:
         say_failed(study, store, ", and are run again" if config.again or config.retry else "")
         say_outdated(outdated(study.cells(), store.stamps()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -20,7 +19,7 @@ from eigencode._text import for_spreadsheet
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
 from eigencode.commands.common import exact_number, load_images, network_title, parse_ranks, results_folder, usable_device
-from eigencode.commands.progress import ProgressBar, progress_bar
+from eigencode.commands.progress import ProgressBar, progress_bar, tell
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
@@ -96,7 +95,7 @@ def _train(
             stage = f"networks {len(group)}" + (f", group {number + 1} of {len(groups)}" if len(groups) > 1 else "")
             state = states / f"group-{number:03d}.safetensors" if states else None
             if state and state.exists():
-                print(f"Going on from {state}.", file=sys.stderr)
+                tell(f"Going on from {state}.")
             trained.add(
                 train_group(
                     network_for,
@@ -113,7 +112,7 @@ def _train(
 
 
 def _say_replaced(state: Path | None) -> None:
-    print(f"--overwrite: {state} is damaged or of another run, and is replaced.", file=sys.stderr)
+    tell(f"--overwrite: {state} is damaged or of another run, and is replaced.")
 
 
 def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[str, float]) -> None:
@@ -261,7 +260,7 @@ def _finish(
 ) -> None:
     names = dict(zip(cells, member_names(cells), strict=True))
     for cell, reason in trained.failed.items():
-        print(f"{names[cell]}: {reason}", file=sys.stderr)
+        tell(f"{names[cell]}: {reason}")
     if not trained.networks:
         raise TrainingError(f"every network diverged; {names[cells[0]]}: {trained.failed[cells[0]]}")
     kept = list(trained.networks)
@@ -292,18 +291,17 @@ def _finish(
         print_rows(shown, title=title)
     if folder:
         first = folder / MEMBERS / f"{titles[0]}.safetensors"
-        print(f"Weights: {folder / MEMBERS} (measure them with --model {config.model} --weights {first})", file=sys.stderr)
-        print(f"Report: {written}", file=sys.stderr)
+        tell(f"Weights: {folder / MEMBERS} (measure them with --model {config.model} --weights {first})")
+        tell(f"Report: {written}")
 
 
 def _warn_of_skipped(trained: Trained, names: Mapping[Cell, str]) -> None:
     for cell, history in trained.histories.items():
         skipped = int(history["skipped"].sum())
         if skipped and cell.strength:
-            print(
+            tell(
                 f"{names[cell]}: {skipped} batches were too small for the ranks, or their code had collapsed, and were not "
                 "penalised.",
-                file=sys.stderr,
             )
 
 
