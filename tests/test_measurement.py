@@ -49,7 +49,7 @@ def test_batch_size_and_memory_change_nothing(images, units):
     model = ec.models.load("gerum_cnn", image_shape=(1, 8, 8)).double()
     inputs = images.inputs.double()
     whole = measure(model, inputs, layers="all", units=units, batch_size=200)
-    pieces = measure(model, inputs, layers="all", units=units, batch_size=7, memory_limit="2MB")
+    pieces = measure(model, inputs, layers="all", units=units, batch_size=7, memory_limit="3MB")
     assert whole.n_passes == 1
     assert pieces.n_passes > 1 or units != "all"
     for name in whole:
@@ -68,9 +68,29 @@ def test_a_layer_that_never_fits_is_sketched(images):
 
 def test_a_layer_that_fits_alone_is_never_sketched(generator):
     model = nn.Sequential(nn.Linear(20, 5000), nn.Linear(5000, 5000), nn.Linear(5000, 3))
-    spectra = measure(model, torch.rand(100, 20, generator=generator), layers=["0", "1"], memory_limit=2_500_000)
+    spectra = measure(model, torch.rand(100, 20, generator=generator), layers=["0", "1"], memory_limit=3_000_000)
     assert [spectrum.method for spectrum in spectra.values()] == ["gram", "gram"]
     assert spectra.n_passes == 2
+
+
+def test_the_least_limit_is_told_before_any_pass():
+    model = nn.Sequential(nn.Linear(1, 300_000))
+    seen = []
+    with pytest.raises(SpectrumError) as caught:
+        measure(model, torch.rand(4, 1), layers="0", memory_limit="1.5MiB", perturbation=lambda x, i: seen.append(i) or x)
+    assert str(caught.value) == (
+        "0: `memory_limit` must be at least 2MiB for the 300000 units of this layer and the results of all; got 1.5MiB. Raise it."
+    )
+    assert not seen
+    assert measure(model, torch.rand(4, 1), layers="0", memory_limit="2MiB")["0"].method == "sketch"
+
+
+def test_layers_share_what_they_work_with(generator):
+    """Six Gram matrices and their copies would not fit; one after the other they do, and all layers take one pass."""
+    model = nn.Sequential(*[nn.Linear(1000, 1000) for _ in range(6)]).double()
+    spectra = measure(model, torch.rand(500, 1000, generator=generator).double(), layers="all", memory_limit="34MB")
+    assert spectra.n_passes == 1
+    assert {spectrum.method for spectrum in spectra.values()} == {"gram"}
 
 
 def test_a_compiled_model_is_measured_through_its_original(cnn, images):

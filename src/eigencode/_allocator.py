@@ -5,12 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Numbers of mallopt's parameters, from glibc's malloc.h."""
 
 _LARGEST = 2**29
 """Bytes. Larger blocks are still given back: too much memory would be held by those that are not used again."""
+
+_GIVEN_BACK = 2**20
+"""Bytes. Inside ``freed_memory_given_back`` larger blocks come from the system itself, and return to it."""
+
+_MANY = 2**16
+"""Blocks that may come from the system at a time: glibc's own rule."""
+
+_keeping = {"freed_memory": False}
 
 _TOLD = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 """Environment variables by which the user may have decided already."""
@@ -37,9 +47,45 @@ def keep_freed_memory() -> bool:
         >>> import eigencode as ec
         >>> kept = ec.keep_freed_memory()
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None or any(name in os.environ for name in _TOLD):
+    library = _c_library()
+    if library is None or any(name in os.environ for name in _TOLD):
         return False
     # older versions of glibc have a limit to the threshold, but not to the number of blocks
-    from_heap = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_MAX, 0)
-    return bool(mallopt(_TRIM_THRESHOLD, -1) and from_heap)
+    from_heap = library.mallopt(_MMAP_THRESHOLD, _LARGEST) or library.mallopt(_MMAP_MAX, 0)
+    kept = bool(library.mallopt(_TRIM_THRESHOLD, -1) and from_heap)
+    _keeping.update(freed_memory=kept)
+    return kept
+
+
+@contextmanager
+def freed_memory_given_back() -> Iterator[None]:
+    """Inside, large blocks are given back to the system as they are freed, and those freed before at its beginning and its end.
+
+    For steps of few large blocks, each of another size: kept, they would fill the memory with holes that nothing fits into. A
+    process that does not keep freed memory has glibc's own rule inside, too.
+
+    Yields:
+        Nothing.
+
+    Source: malloc_trim(3).
+    """
+    library = _c_library()
+    kept = _keeping["freed_memory"]
+    if library is not None:
+        library.malloc_trim(0)
+        if kept:
+            library.mallopt(_MMAP_MAX, _MANY)
+            library.mallopt(_MMAP_THRESHOLD, _GIVEN_BACK)
+    try:
+        yield
+    finally:
+        if kept:
+            keep_freed_memory()
+        if library is not None:
+            library.malloc_trim(0)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    """glibc, if that is the C library."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked
 from eigencode.activations import (
     Layer,
@@ -33,6 +34,8 @@ from eigencode.errors import ActivationError, ConstantCodeError, DataError, Eige
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, resolve_window
 from eigencode.spectra.power_law import Ranks
 from eigencode.spectra.resampling import GROUPS
+from eigencode.spectra.sketch import map_bytes
+from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
 
 Images = ImageSet | Tensor | np.ndarray | DataLoader  # type: ignore[type-arg]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
@@ -41,9 +44,6 @@ Progress = Callable[[str, int, int], None]
 
 _TRACED_IMAGES = 2
 _LEAST_MEMORY = 2**20
-_MARGIN = 2**16
-"""Bytes added to each layer's need: the least that an accumulator accepts."""
-
 _SKETCH_RATIO = 4
 """A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
 
@@ -150,10 +150,10 @@ def measure(
 ) -> Measurement:
     """Eigenspectrum of the code at every layer asked for.
 
-    The model is run in evaluation mode without gradients and is left as it was found. Memory is one batch plus the
-    accumulators, which together keep within ``memory_limit``: layers whose statistics do not fit beside each other are
-    measured in further passes over the images, and a layer that does not fit alone is sketched (see
-    ``SpectrumAccumulator``). Under torch.distributed every process takes its share of the images and all get the result.
+    The model is run in evaluation mode without gradients and is left as it was found. All that is allocated beside the forward
+    pass itself keeps within ``memory_limit`` at every moment: layers that do not fit beside each other are measured in further
+    passes over the images, and a layer that does not fit alone is sketched (see ``SpectrumAccumulator``). Under
+    torch.distributed every process takes its share of the images and all get the result.
 
     Args:
         model: Any network.
@@ -163,7 +163,7 @@ def measure(
         tokens: For token models under units="all": "all", "mean" or "cls" (the first).
         perturbation: Called as ``perturbation(inputs, indices)`` before the network, with the images' indices.
         batch_size: Images for each forward pass.
-        memory_limit: Bytes for all accumulators at once, e.g. "4GiB".
+        memory_limit: Bytes for the statistics of all layers, the working copies made of them, and the results, e.g. "4GiB".
         half_samples: Half-samples kept for ``alpha_interval``; 0 saves time and memory.
         device: Where to run; default: where the model is.
         seed: Seed of half-samples and sketches.
@@ -174,7 +174,8 @@ def measure(
         Measurement: a dict of layer name to Eigenspectrum, with ``skipped`` layers and their reasons.
 
     Raises:
-        EigencodeError: no such layer, images the network cannot read, or values that are not finite.
+        EigencodeError: no such layer, images the network cannot read, values that are not finite, or a limit below the least that
+            a layer can be measured with.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -201,20 +202,23 @@ def measure(
                 result.skipped[layer.name] = reason
             else:
                 wanted.append(layer)
-        plans = [_plan_layer(layer, batches.count, units, tokens, half_samples, limit) for layer in wanted]
+        sizes = [_size(layer, batches.count, units, tokens, half_samples) for layer in wanted]
+        limit = _for_statistics(wanted, sizes, half_samples, limit)
+        plans = [_plan_layer(layer, size, limit) for layer, size in zip(wanted, sizes, strict=True)]
         passes = _plan_passes(plans, limit)
         for number, (members, budgets) in enumerate(passes, 1):
             stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
             metrics = {
                 plan.layer.name: SpectrumAccumulator(
-                    memory_limit=budget,
+                    memory_limit=memory.limit,
+                    kept_limit=memory.kept,
                     half_samples=half_samples,
                     positions=True,
                     expected_images=batches.count,
                     seed=seed,
                     name=plan.layer.name,
                 )
-                for plan, budget in zip(members, budgets, strict=True)
+                for plan, memory in zip(members, budgets, strict=True)
             }
             _fill(model, metrics, batches, members, traced, units, tokens, stage, progress, on_output if number == 1 else None)
             result.n_passes += 1
@@ -352,45 +356,95 @@ def _inputs(batch: object) -> Tensor:
 
 
 @dataclass(frozen=True)
+class _Need:
+    """Bytes that one layer's statistics take: kept from batch to batch, and beside that at most at any moment."""
+
+    kept: int
+    working: int
+
+
+@dataclass(frozen=True)
 class _Plan:
-    """Bytes that one layer's statistics take: as wanted (with half-samples), and the least that will do."""
+    """What one layer takes: the least that will do, and as wanted (with half-samples)."""
 
     layer: Layer
-    wanted: int
-    least: int
+    least: _Need
+    wanted: _Need
 
 
-def _plan_layer(layer: Layer, count: int | None, units: Units, tokens: Tokens, half_samples: int, limit: int) -> _Plan:
+def _size(layer: Layer, count: int | None, units: Units, tokens: Tokens, half_samples: int) -> Code:
+    """Size of a layer's code; of no samples if their number is not known."""
     code = as_code(torch.empty(layer.shape, dtype=layer.dtype, device="meta"), units=units, tokens=tokens)
-    n_units = code.shape[2]
-    if count is None:
-        return _Plan(layer, 2**31, _MARGIN)
-    n_samples = count * code.shape[1]
-    moments, rows = 8 * n_units**2, n_samples * n_units * code.element_size()
-    sketch = 8 * n_samples * min(n_units, _SKETCH_RATIO * n_samples)
-    wanted = min(rows, moments * (GROUPS if half_samples else 1)) + _MARGIN
-    exact = min(rows, moments) + _MARGIN
-    return _Plan(layer, wanted, exact if exact <= limit else min(exact, sketch + _MARGIN))
+    return Code((count or 0) * code.shape[1], code.shape[2], code.element_size(), GROUPS if half_samples else 1)
 
 
-def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], list[int]]]:
-    """Layers of each pass, filled greedily in order, and the bytes each may take: spare memory goes to whoever wants it."""
+def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], half_samples: int, limit: int) -> int:
+    """Bytes that are left beside the results, if they are enough for every layer."""
+    results = sum(8 * (1 + half_samples) * min(size.n_samples, size.n_units) for size in sizes)
+    for layer, size in zip(layers, sizes, strict=True):
+        least = least_limit(size.n_units)
+        if limit - results < least:
+            raise SpectrumError(
+                f"{layer.name}: `memory_limit` must be at least {-(-(least + results) // 2**20)}MiB for the {size.n_units} units of "
+                f"this layer and the results of all; got {limit / 2**20:.4g}MiB. Raise it."
+            )
+    return limit - results
+
+
+def _plan_layer(layer: Layer, size: Code, limit: int) -> _Plan:
+    scratch, everything = scratch_of(limit), Memory(limit, limit)
+    if size.n_samples == 0:
+        return _Plan(layer, _Need(least_limit(size.n_units), 0), _Need(limit, 0))
+
+    def need(code: Code, form: Form) -> _Need:
+        kept = form.kept(code)
+        return _Need(kept, form.peak(code) + scratch - kept)
+
+    alone = replace(size, groups_wanted=1)
+    least, wanted = exact_form(alone, everything), exact_form(size, everything)
+    if least is not None and wanted is not None:
+        wanted = exact_form(size, Memory(limit, wanted.kept(size))) or wanted
+        return _Plan(layer, need(alone, least), need(size, wanted))
+    sums = min(size.n_units, _SKETCH_RATIO * size.n_samples)
+    sketch = _Need(8 * size.n_samples * sums, size.gram + map_bytes(size.n_units) + scratch)
+    whole = _Need(limit, 0)
+    return _Plan(layer, sketch if sketch.kept + sketch.working <= limit else whole, whole)
+
+
+def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], list[Memory]]]:
+    """Layers of each pass, filled greedily in order, and the memory of each: spare bytes go to whoever wants them.
+
+    What layers keep adds up; what they work with is needed by one after the other, and so is shared.
+    """
+
+    def least(members: Sequence[_Plan]) -> int:
+        return sum(plan.least.kept for plan in members) + max(plan.least.working for plan in members)
+
     passes: list[list[_Plan]] = []
     for plan in plans:
-        if passes and sum(other.least for other in passes[-1]) + plan.least <= limit:
+        if passes and least([*passes[-1], plan]) <= limit:
             passes[-1].append(plan)
         else:
             passes.append([plan])
     planned = []
     for members in passes:
-        spare = max(0, limit - sum(plan.least for plan in members))
-        budgets = {}
-        for left, plan in zip(range(len(members), 0, -1), sorted(members, key=lambda p: p.wanted - p.least), strict=True):
-            extra = min(plan.wanted - plan.least, spare // left)
-            spare -= extra
-            budgets[plan.layer.name] = max(_MARGIN, min(plan.least + extra, limit))
-        planned.append((members, [budgets[plan.layer.name] for plan in members]))
+        working = max(plan.least.working for plan in members)
+        claims = [plan.wanted.kept - plan.least.kept for plan in members]
+        claims.append(max(plan.wanted.working for plan in members) - working)
+        *extra, extra_working = _shared(max(0, limit - least(members)), claims)
+        working += extra_working
+        kept = [plan.least.kept + more for plan, more in zip(members, extra, strict=True)]
+        planned.append((members, [Memory(bytes_ + working, bytes_) for bytes_ in kept]))
     return planned
+
+
+def _shared(spare: int, claims: Sequence[int]) -> list[int]:
+    """What each claim gets: all of it, if it is no more than a fair share of what smaller ones have left."""
+    given = [0] * len(claims)
+    for left, number in zip(range(len(claims), 0, -1), sorted(range(len(claims)), key=lambda n: claims[n]), strict=True):
+        given[number] = max(0, min(claims[number], spare // left))
+        spare -= given[number]
+    return given
 
 
 def _fill(
@@ -416,6 +470,7 @@ def _fill(
                 outputs = model(inputs)  # alone: a perturbation, made before, may have run the model too
             if on_output:
                 on_output(outputs, indices)
+            del outputs  # before the next pass makes its own
             done += len(inputs)
             if progress:
                 progress(stage, done, total)
@@ -425,13 +480,17 @@ def _finish(metrics: dict[str, SpectrumAccumulator], result: Measurement, progre
     """Accumulators to spectra, freeing each; constant codes are skipped."""
     total = len(metrics)
     for number, name in enumerate(list(metrics), 1):
-        metric = metrics.pop(name)
-        if dist.is_available() and dist.is_initialized():
-            metric.reduce()
-        spectrum = metric.compute()
+        with freed_memory_given_back():  # also that of the forward passes
+            spectrum = _spectrum(metrics.pop(name))
         if spectrum.total_variance > 0:
             result[name] = spectrum
         else:
             result.skipped[name] = "its output is the same for every image (dead units, or no dependence on the image)"
         if progress:
             progress("eigenvalues", number, total)
+
+
+def _spectrum(metric: SpectrumAccumulator) -> Eigenspectrum:
+    if dist.is_available() and dist.is_initialized():
+        metric.reduce()
+    return metric.compute()

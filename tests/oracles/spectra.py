@@ -1,4 +1,5 @@
 import numpy as np
+import torch
 
 
 def eigenvalues(activations):
@@ -25,3 +26,16 @@ def cvpca(first, second):
     first, second = first - first.mean(axis=0), second - second.mean(axis=0)
     axes = np.linalg.svd(first, full_matrices=False)[2].T
     return ((first @ axes) * (second @ axes)).sum(axis=0) / (len(first) - 1)
+
+
+def sketch(samples, dimension, *, seed, repeats=4):
+    """Sums of units with random signs, all places at once."""
+    generator = torch.Generator().manual_seed(seed)
+    width = -(-samples.shape[-1] // dimension)
+    padded = torch.nn.functional.pad(samples, (0, width * dimension - samples.shape[-1]))
+    total = 0
+    for _ in range(repeats):
+        order = torch.randperm(width * dimension, generator=generator)
+        signs = torch.randint(0, 2, order.shape, generator=generator) * 2 - 1
+        total = total + (padded[..., order] * signs).unflatten(-1, (width, dimension)).sum(dim=-2)
+    return total / repeats**0.5

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from eigencode.errors import SpectrumError
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
-from eigencode.spectra.sketch import sketch_error
+from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
 from oracles import spectra as oracle
 from processes import torchrun
 
@@ -153,7 +153,9 @@ class TestSketch:
         exact = pour([self.data()]).compute()
         spectrum = pour(self.data().split(10), memory_limit=self.LIMIT, expected_images=60).compute()
         assert (exact.method, spectrum.method) == ("gram", "sketch")
-        dimension = self.LIMIT // 8 // 60
+        dimension = (self.LIMIT * 7 // 8 - map_bytes(5000) - 16 * 60**2) // (
+            8 * 60
+        )  # beside the map, the Gram matrix and its copy
         assert spectrum.error_bound == pytest.approx(sketch_error(60, 5000, dimension))
         rank = exact.numerical_rank
         error = (spectrum.eigenvalues / exact.eigenvalues - 1)[:rank].abs()
@@ -175,6 +177,20 @@ class TestSketch:
         parts[-1].merge(parts[0])
         parts[-1].merge(parts[1])
         assert_same(parts[-1].compute().eigenvalues, whole.compute().eigenvalues)
+
+    @pytest.mark.parametrize(("n_features", "dimension"), [(5000, 300), (1000, 1000), (777, 32), (64, 50)])
+    @pytest.mark.parametrize("scratch", [1, 10_000, 2**22])
+    def test_is_the_same_map_in_pieces(self, n_features, dimension, scratch):
+        data = draw((17, 3, n_features), torch.float32)
+        projected = Sketch(n_features, dimension, seed=5)(data, scratch=scratch)
+        expected = oracle.sketch(data.double(), dimension, seed=5)
+        assert torch.allclose(projected, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
+
+    def test_too_little_memory_for_any(self):
+        with pytest.raises(SpectrumError) as caught:
+            pour([torch.ones(2, 500_000)], memory_limit=3_000_000, name="a")
+        assert str(caught.value) == "a: `memory_limit` must be at least 3447296 bytes for 500000 units; got 3000000. Raise it."
+        pour([draw((40, 500_000), torch.float32)], memory_limit=3447296).compute()
 
     def test_seed_decides(self):
         first, second, other = (
@@ -297,6 +313,15 @@ class TestErrors:
         with pytest.raises(SpectrumError) as caught:
             pour([torch.ones(1, 5)], name="a").compute()
         assert str(caught.value) == "a: an eigenspectrum needs at least 2 samples; got 1. Pass more images."
+
+    def test_merging_with_itself(self):
+        metric = pour([torch.ones(3, 2)], name="a")
+        with pytest.raises(SpectrumError) as caught:
+            metric.merge(metric)
+        assert str(caught.value) == (
+            "a: an accumulator cannot be merged with itself, since each of its 3 samples would count twice. Merge another one."
+        )
+        assert metric.n_samples == 3
 
     def test_other_arguments(self):
         with pytest.raises(SpectrumError, match="accumulators to merge must be made with the same arguments"):

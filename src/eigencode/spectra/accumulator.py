@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -11,24 +14,20 @@ from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import (
     Moments,
+    add_moments,
     add_samples,
-    covariance,
     gram_of_rows,
-    merge_moments,
     moments_of,
     sub_gram,
 )
 from eigencode.spectra.eigenspectrum import Eigenspectrum
 from eigencode.spectra.eigenvalues import descending_eigenvalues
 from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, deal, draw_halves
-from eigencode.spectra.sketch import Sketch, sketch_error
+from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
+from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, sketch_dimension
 
 DEFAULT_MEMORY = 2 * 2**30
-"""Bytes that one accumulator may hold."""
-
-_WORKING_MEMORY = 2**30
-"""Bytes that half-samples of stored rows may take while the spectrum is computed, beside what is stored; or the memory limit,
-if that is more."""
+"""Bytes that one accumulator may take."""
 
 _CONSTANT = 16 * torch.finfo(torch.float64).eps
 """Units whose standard deviation is below this part of their size are constant: what is left is the rounding of their mean."""
@@ -38,16 +37,20 @@ class SpectrumAccumulator:
     """Collects activations in any number of batches, shards and processes; ``compute`` gives the eigenspectrum.
 
     Samples are kept as they come while they are the smallest exact statistic, and turn into moments (mean and scatter
-    matrix) as soon as those are smaller or the samples outgrow ``memory_limit``. If neither fits, units are projected by a
-    seeded sparse map, and the spectrum says so with an error bound. Eigenvalues depend on the samples alone: not on how these
-    were cut into batches, in which order parts were merged, or over how many processes they were spread (to 1e-10 of the
-    largest).
+    matrix) as soon as those are smaller or the samples no longer fit into ``memory_limit``. If neither fits, units are
+    projected by a seeded sparse map, and the spectrum says so with an error bound. Eigenvalues depend on the samples alone:
+    not on how these were cut into batches, in which order parts were merged, or over how many processes they were spread (to
+    1e-10 of the largest).
 
     Args:
-        memory_limit: Bytes that this accumulator may hold. Default 2 GiB.
+        memory_limit: Bytes that this accumulator may take at any moment, with all copies that it makes until the spectrum is
+            there; the batches themselves do not count. Default 2 GiB.
+        kept_limit: Of these, bytes that it may keep from batch to batch, if it shares the others with further accumulators.
+            Default: all.
         half_samples: Number of random half-samples of the images whose eigenvalues are kept for ``alpha_interval``.
         positions: Batches are (n_images, n_positions, n_units): every position is a sample, and images are resampled.
-        expected_images: Number of images to come, if known: a sketch then uses all the memory there is.
+        expected_images: Number of images to come, if known: what is kept is then chosen for so many from the first batch on, and
+            a sketch uses all the memory there is.
         seed: Seed of the sketch and of the half-samples.
         name: What error messages call this code, usually the layer.
 
@@ -66,6 +69,7 @@ class SpectrumAccumulator:
         self,
         *,
         memory_limit: int = DEFAULT_MEMORY,
+        kept_limit: int | None = None,
         half_samples: int = 0,
         positions: bool = False,
         expected_images: int | None = None,
@@ -81,6 +85,7 @@ class SpectrumAccumulator:
                 f"SpectrumAccumulator: `half_samples` must be 0 or at least 2; got {half_samples}. Pass for example 20."
             )
         self.memory_limit = memory_limit
+        self.kept_limit = memory_limit if kept_limit is None else min(kept_limit, memory_limit)
         self.half_samples = half_samples
         self.positions = positions
         self.expected_images = expected_images
@@ -90,8 +95,10 @@ class SpectrumAccumulator:
         self._n_units = 0
         self._n_positions = 1
         self._dtype = torch.float64
+        self._device = torch.device("cpu")
         self._scale = 0.0  # largest absolute activation of the first sample
         self._rows: list[Tensor] = []  # (n_images, n_positions, width) each, while samples are kept
+        self._block: Tensor | None = None  # room for all rows that are expected
         self._groups: list[Moments] = []  # one per group of images, once they are not
         self._sketch: Sketch | None = None
 
@@ -112,30 +119,39 @@ class SpectrumAccumulator:
         if not self.positions:
             batch = batch.flatten(1).unsqueeze(1)
         if self.n_images == 0:
-            self._n_positions, self._n_units, self._dtype = batch.shape[1], batch.shape[2], batch.dtype
+            self._n_positions, self._n_units, self._dtype, self._device = *batch.shape[1:], batch.dtype, batch.device
         if len(batch) == 0:
             return
         self._check_finite(batch)
         if self.n_images == 0:
-            self._scale = float(batch[0].abs().max())
-        samples = batch if self._sketch is None else self._sketch(batch)
-        if self._groups:
-            self._add_to_groups(samples, first_image=self.n_images)
+            self._scale = float(torch.linalg.vector_norm(batch[0], ord=math.inf))
+        self._make_room(len(batch))
+        if self._sketch is not None:
+            images = max(1, self._memory.scratch // (16 * self._n_positions * self._width)) if self._groups else len(batch)
+            for piece in batch.split(images):
+                projected = self._projected(piece)
+                self._add(projected if self._groups else self._copied(projected))
         else:
-            self._rows.append(samples.clone(memory_format=torch.preserve_format))
-        self.n_images += len(batch)
-        self._settle()
+            self._add(batch if self._groups else self._copied(batch))
 
     @checked(SpectrumError)
     def merge(self, other: SpectrumAccumulator) -> None:
         """Adds everything that ``other`` has collected and leaves ``other`` as it is.
 
+        Samples have no identity: an accumulator that holds some of the same images, such as a copy, is counted anew.
+
         Args:
-            other: Accumulator of the same code, made with the same arguments.
+            other: Another accumulator of the same code, made with the same arguments.
 
         Raises:
-            SpectrumError: the two were made with different arguments, or hold different numbers of units or positions.
+            SpectrumError: ``other`` is this accumulator itself, the two were made with different arguments, or hold different
+                numbers of units or positions.
         """
+        if other is self:
+            raise SpectrumError(
+                f"{self.name}: an accumulator cannot be merged with itself, since each of its {self.n_samples} samples would "
+                "count twice. Merge another one."
+            )
         if self._arguments() != other._arguments():
             raise SpectrumError(
                 f"{self.name}: accumulators to merge must be made with the same arguments; got {self._arguments()} and "
@@ -143,24 +159,19 @@ class SpectrumAccumulator:
             )
         if other.n_images == 0:
             return
-        other = other._copy()
         if self.n_images == 0:
-            name = self.name
-            self.__dict__.update(other.__dict__)
-            self.name = name
-            return
+            for name in ("_n_positions", "_n_units", "_dtype", "_scale", "_device"):
+                setattr(self, name, getattr(other, name))
         other._check_units(self._n_positions, self._n_units)
-        other._move_to(self._device)
-        if self._sketch is not None or other._sketch is not None:
+        self._make_room(other.n_images)
+        if other._sketch is not None:
             self._project()
-            other._project()
-        if self._groups or other._groups:
-            self._to_groups()
-            other._to_groups()
-            self._groups = [merge_moments(a, b) for a, b in zip(self._groups, other._groups, strict=True)]
-        self._rows += other._rows
-        self.n_images += other.n_images
-        self._settle()
+        if other._groups:
+            self._to_groups(len(other._groups))
+            self._groups = [add_moments(a, b.to(self._device)) for a, b in zip(self._groups, other._groups, strict=True)]
+            self.n_images += other.n_images
+        for batch in other._rows:
+            self._add((batch if other._sketch is not None else self._projected(batch)).to(self._device))
 
     def reduce(self) -> None:
         """Merges what all processes of the default torch.distributed group have collected, on every process.
@@ -188,7 +199,9 @@ class SpectrumAccumulator:
         return self.n_images * self._n_positions
 
     def compute(self) -> Eigenspectrum:
-        """Eigenspectrum of everything collected; may be called again after further updates.
+        """Eigenspectrum of everything collected; may be called again, also after further updates.
+
+        Samples that are at least as many as units become moments for good: the two are never kept beside each other.
 
         Returns:
             Eigenvalues of the covariance matrix (divisor n - 1), the largest min(n_samples, n_features) of them.
@@ -200,7 +213,10 @@ class SpectrumAccumulator:
             raise SpectrumError(
                 f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
             )
-        through_covariance = bool(self._groups) or self._width <= self.n_samples
+        if self._rows and self._width <= self.n_samples:
+            form = self._form(self.n_images)
+            self._to_groups(form.groups if form else 1)
+        through_covariance = bool(self._groups)
         eigenvalues, halves = self._from_moments() if through_covariance else self._from_gram()
         kept = min(self.n_samples, self._n_units)
         if float(eigenvalues.sum()) <= self._n_units * (_CONSTANT * self._scale) ** 2:
@@ -221,20 +237,16 @@ class SpectrumAccumulator:
 
     def _from_moments(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
         """Eigenvalues, and those of each half with its number of samples."""
-        working = max(_WORKING_MEMORY, self.memory_limit)
-        groups = [group for group in self._groups or self._moments_of_rows(working) if group.count]
-        eigenvalues = descending_eigenvalues(covariance(moments_of(groups)))
+        groups = [group for group in self._groups if group.count]
+        eigenvalues, _ = _variances(groups)
         if len(groups) < MIN_GROUPS:
             return eigenvalues, []
-        halves = []
-        for half in draw_halves(len(groups), draws=self.half_samples, seed=self.seed):
-            moments = moments_of([groups[i] for i in half])
-            halves.append((descending_eigenvalues(covariance(moments)), moments.count))
-        return eigenvalues, halves
+        halves = draw_halves(len(groups), draws=self.half_samples, seed=self.seed)
+        return eigenvalues, [_variances([groups[i] for i in half]) for half in halves]
 
     def _from_gram(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
         """As ``_from_moments``, through the Gram matrix."""
-        gram = gram_of_rows([batch.flatten(0, 1) for batch in self._rows])
+        gram = gram_of_rows([batch.flatten(0, 1) for batch in self._rows], piece_bytes=self._memory.scratch // 2)
         eigenvalues = descending_eigenvalues(gram) / (self.n_samples - 1)
         if self.n_images < MIN_GROUPS:
             return eigenvalues, []
@@ -245,87 +257,106 @@ class SpectrumAccumulator:
             halves.append((descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1), len(members)))
         return eigenvalues, halves
 
-    # What is stored, and when it changes.
+    # What is kept, and when it changes.
 
     @property
     def _width(self) -> int:
         return self._sketch.dimension if self._sketch else self._n_units
 
-    def _n_groups(self, memory: int) -> int:
-        """Groups of moments that fit in memory: 0 if not even one does, 1 if no half-samples can be drawn."""
-        fitting = memory // (8 * self._width**2)
-        wanted = GROUPS if self.half_samples else 1
-        return min(wanted, fitting) if fitting >= MIN_GROUPS else min(1, fitting)
-
-    def _settle(self) -> None:
-        """Turns samples into moments where those are smaller or samples do not fit, into a sketch where neither fits."""
-        if self._groups or not self._rows:
-            return
-        rows_bytes = self.n_samples * self._width * self._rows[0].element_size()
-        moments_bytes = 8 * self._width**2 * (GROUPS if self.half_samples else 1)
-        if moments_bytes <= min(rows_bytes, self.memory_limit):
-            self._to_groups()
-        elif rows_bytes > self.memory_limit:
-            if self._n_groups(self.memory_limit):
-                self._to_groups()
-            elif self._sketch is None:
-                self._project()
-                self._settle()
-            else:
-                raise SpectrumError(
-                    f"{self.name}: a sketch was sized for `expected_images` = {self.expected_images}, and {self.n_images} "
-                    "came. Raise `expected_images` or `memory_limit`."
-                )
-
     @property
-    def _device(self) -> torch.device:
-        return self._rows[0].device if self._rows else self._groups[0].mean.device
+    def _memory(self) -> Memory:
+        return Memory(self.memory_limit, self.kept_limit)
 
-    def _move_to(self, device: torch.device) -> None:
-        self._rows = [batch.to(device) for batch in self._rows]
-        self._groups = [Moments(g.count, g.mean.to(device), g.scatter.to(device)) for g in self._groups]
+    def _form(self, n_images: int) -> Form | None:
+        """How so many images are kept: with room for the map of a sketch, if there is one or may have to be."""
+        memory = self._memory
+        if self._sketch is not None or not self.expected_images:
+            memory = memory.without(map_bytes(self._n_units))
+        return exact_form(self._code(n_images, self._width), memory)
+
+    def _code(self, n_images: int, width: int) -> Code:
+        element_size = 8 if self._sketch else self._dtype.itemsize
+        return Code(n_images * self._n_positions, width, element_size, GROUPS if self.half_samples else 1)
+
+    def _make_room(self, coming: int) -> None:
+        """Turns samples into moments before so many more images would not fit, into a sketch where neither fits."""
+        if self._groups:
+            return
+        n_images = self.n_images + coming
+        form = self._form(max(n_images, self.expected_images or 0))
+        if form is None and self._sketch is None:
+            self._project()
+            form = self._form(max(n_images, self.expected_images or 0))
+        if form is None:
+            raise SpectrumError(
+                f"{self.name}: a sketch was sized for `expected_images` = {self.expected_images}, and {n_images} "
+                "came. Raise `expected_images` or `memory_limit`."
+            )
+        if not form.rows:
+            self._to_groups(form.groups)
 
     def _project(self) -> None:
-        if self._sketch is None:
-            dimension = int((self.memory_limit / 8) ** 0.5)
-            if self.expected_images:
-                dimension = max(dimension, self.memory_limit // (8 * self.expected_images * self._n_positions))
-            self._sketch = Sketch(self._n_units, min(self._n_units, dimension), self.seed)
-            self._rows = [self._sketch(batch) for batch in self._rows]
+        if self._sketch is not None:
+            return
+        code, known = self._code(self.expected_images or 0, self._n_units), bool(self.expected_images)
+        dimension = sketch_dimension(code, self._memory, count_known=known)
+        if dimension == 0:
+            raise SpectrumError(
+                f"{self.name}: `memory_limit` must be at least {least_limit(self._n_units)} bytes for {self._n_units} units; got "
+                f"{self.memory_limit}. Raise it."
+            )
+        self._sketch = Sketch(self._n_units, dimension, self.seed)
+        rows, self._rows, self._block = self._rows, [], None
+        while rows:
+            self._rows.append(self._projected(rows.pop(0)))
 
-    def _to_groups(self) -> None:
-        if not self._groups:
-            self._groups = self._moments_of_rows(self.memory_limit)
-            self._rows = []
+    def _projected(self, batch: Tensor) -> Tensor:
+        return batch if self._sketch is None else self._sketch(batch, scratch=self._memory.scratch // 2)
 
-    def _moments_of_rows(self, memory: int) -> list[Moments]:
-        part = self._copy()
-        part._groups = [Moments.empty(self._width, self._device) for _ in range(max(1, self._n_groups(memory)))]
-        first_image = 0
-        for batch in self._rows:
-            part._add_to_groups(batch, first_image=first_image)
-            first_image += len(batch)
-        return part._groups
+    def _copied(self, batch: Tensor) -> Tensor:
+        """A copy to keep, in one block for all images that are expected: copies one by one would lie between what others free."""
+        if not self.expected_images:
+            return batch.clone(memory_format=torch.preserve_format)
+        if self._block is None:
+            self._block = batch.new_empty(self.expected_images, *batch.shape[1:])
+        place = self._block[self.n_images : self.n_images + len(batch)]
+        return place.copy_(batch) if place.shape == batch.shape and place.dtype == batch.dtype else batch.clone()
 
-    def _add_to_groups(self, batch: Tensor, *, first_image: int) -> None:
-        group_of = deal(first_image, len(batch), n_groups=len(self._groups), seed=self.seed)
-        for group in np.unique(group_of):
-            members = batch
-            if len(self._groups) > 1:
-                members = batch[torch.as_tensor(np.flatnonzero(group_of == group), device=batch.device)]
-            self._groups[group] = add_samples(self._groups[group], members)
+    def _to_groups(self, count: int) -> None:
+        """Turns samples into ``count`` groups of moments, if there are none yet; each batch is freed as it is done."""
+        if self._groups:
+            return
+        self._groups = [Moments.empty(self._width, self._device) for _ in range(count)]
+        rows, self._rows, self._block, self.n_images = self._rows, [], None, 0
+        while rows:
+            self._add(rows.pop(0))
+
+    def _add(self, batch: Tensor) -> None:
+        """Adds a batch, in a sketch already projected and otherwise ours to keep, to what there is."""
+        if self._groups:
+            group_of = deal(self.n_images, len(batch), n_groups=len(self._groups), seed=self.seed)
+            for group in np.unique(group_of).tolist():
+                self._add_to_group(group, batch, np.flatnonzero(group_of == group))
+        else:
+            self._rows.append(batch)
+        self.n_images += len(batch)
+
+    def _add_to_group(self, group: int, batch: Tensor, members: np.ndarray) -> None:
+        piece_bytes = self._memory.scratch // 2
+        if len(members) == len(batch):
+            self._groups[group] = add_samples(self._groups[group], batch, piece_bytes=piece_bytes)
+            return
+        images = max(1, piece_bytes // (batch[0].numel() * batch.element_size()))
+        for some in torch.as_tensor(members, device=batch.device).split(images):
+            self._groups[group] = add_samples(self._groups[group], batch[some], piece_bytes=piece_bytes)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the room for images that have not come."""
+        return self.__dict__ | {"_rows": [batch.clone() for batch in self._rows], "_block": None}
 
     def _arguments(self) -> dict:  # type: ignore[type-arg]
-        names = ("memory_limit", "half_samples", "positions", "expected_images", "seed")
+        names = ("memory_limit", "kept_limit", "half_samples", "positions", "expected_images", "seed")
         return {name: getattr(self, name) for name in names}
-
-    def _copy(self) -> SpectrumAccumulator:
-        """Independent accumulator of the same samples; moments are copied because updates reuse their storage."""
-        copy = SpectrumAccumulator(**self._arguments(), name=self.name)
-        copy.__dict__.update(self.__dict__)
-        copy._rows = list(self._rows)
-        copy._groups = [Moments(g.count, g.mean, g.scatter.clone()) for g in self._groups]
-        return copy
 
     def _check_shape(self, batch: Tensor) -> None:
         if batch.ndim != 3 if self.positions else batch.ndim < 2:
@@ -351,7 +382,7 @@ class SpectrumAccumulator:
     def _check_finite(self, batch: Tensor) -> None:
         if torch.isfinite(batch.sum()):  # one pass; a sum that overflows is looked at more closely
             return
-        bad = ~torch.isfinite(batch)
+        bad = torch.stack([~torch.isfinite(image) for image in batch])
         if not bad.any():
             return
         first = self.n_images + int(bad.flatten(1).any(dim=1).nonzero()[0])
@@ -359,3 +390,9 @@ class SpectrumAccumulator:
             f"{self.name}: activations must be finite; got {int(bad.sum())} NaN or infinite values in one batch, the first in "
             f"sample {first}. Check the images and the network's weights."
         )
+
+
+def _variances(groups: Sequence[Moments]) -> tuple[Tensor, int]:
+    """Eigenvalues of the covariance matrix of all groups together, and the number of samples."""
+    moments = moments_of(groups)
+    return descending_eigenvalues(moments.scatter) / (moments.count - 1), moments.count

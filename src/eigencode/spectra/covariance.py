@@ -9,7 +9,7 @@ Three states, each a pure value with functions beside it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,9 @@ _CHUNK_BYTES = 4 * 2**20
 
 _CHUNK_ROWS = 512
 """Fewest samples per piece, so that each pass over a large scatter matrix does enough work."""
+
+PIECE_BYTES = 2**25
+"""Such a piece never takes more, unless the caller allows less."""
 
 _BLOCK_WIDTHS = ((128, 2), (256, 4), (1024, 8))
 """Symmetric products of at least this order are formed as this many block columns of the lower triangle: two save a quarter of
@@ -41,6 +44,10 @@ class Moments:
     count: int
     mean: Float[Tensor, " f"]
     scatter: Float[Tensor, "f f"]
+
+    def to(self, device: torch.device) -> Moments:
+        """The same on a device; no copy if they are there."""
+        return Moments(self.count, self.mean.to(device), self.scatter.to(device))
 
     @classmethod
     def empty(cls, n_features: int, device: torch.device) -> Moments:
@@ -71,7 +78,7 @@ def symmetric_product(columns: Float[Tensor, "k n"], out: Float[Tensor, "k k"]) 
         out[start:stop, stop:] += block[stop - start :].T
 
 
-def add_samples(moments: Moments, samples: Float[Tensor, "n p f"]) -> Moments:
+def add_samples(moments: Moments, samples: Float[Tensor, "n p f"], *, piece_bytes: int = PIECE_BYTES) -> Moments:
     """Moments after one more batch of n images with p positions each; ``moments.scatter`` is reused as storage.
 
     Each piece is centred on its own mean and merged by the pairwise formula of Chan, Golub & LeVeque (1983), which keeps
@@ -80,15 +87,17 @@ def add_samples(moments: Moments, samples: Float[Tensor, "n p f"]) -> Moments:
     Args:
         moments: Statistics so far.
         samples: Batch, shape (n, p, f), any float dtype; every position is a sample. A transposed view costs no extra copy.
+        piece_bytes: Most bytes of a working copy.
 
     Returns:
         Statistics of all samples.
     """
     count, mean = moments.count, moments.mean
     _, n_positions, n_features = samples.shape
-    images = max(1, max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_features)) // n_positions)
-    for piece in samples.split(images):
-        columns = torch.empty(n_features, len(piece), n_positions, dtype=torch.float64, device=piece.device)
+    most = max(1, piece_bytes // (8 * n_features))
+    images = max(1, min(most, max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_features))) // n_positions)
+    for piece in (part for some in samples.split(images) for part in some.split(most, dim=1)):
+        columns = torch.empty(n_features, *piece.shape[:2], dtype=torch.float64, device=piece.device)
         columns = columns.copy_(piece.permute(2, 0, 1)).flatten(1)
         centre = columns.mean(dim=1)
         columns -= centre[:, None]
@@ -97,11 +106,11 @@ def add_samples(moments: Moments, samples: Float[Tensor, "n p f"]) -> Moments:
     return Moments(count, mean, moments.scatter)
 
 
-def merge_moments(first: Moments, second: Moments) -> Moments:
-    """Moments of the union of two disjoint sets of samples (Chan, Golub & LeVeque 1983); arguments are left as they are."""
-    scatter = first.scatter + second.scatter
-    count, mean = _shift(scatter, (first.count, first.mean), (second.count, second.mean))
-    return Moments(count, mean, scatter)
+def add_moments(moments: Moments, others: Moments) -> Moments:
+    """Moments of the union of two disjoint sets (Chan, Golub & LeVeque 1983); ``moments.scatter`` is reused as storage."""
+    moments.scatter.add_(others.scatter)
+    count, mean = _shift(moments.scatter, (moments.count, moments.mean), (others.count, others.mean))
+    return Moments(count, mean, moments.scatter)
 
 
 def _shift(scatter: Tensor, first: tuple[int, Tensor], second: tuple[int, Tensor]) -> tuple[int, Tensor]:
@@ -120,29 +129,35 @@ def covariance(moments: Moments) -> Float[Tensor, "f f"]:
     return moments.scatter / (moments.count - 1)
 
 
-def moments_of(moments: Iterable[Moments]) -> Moments:
-    """Moments of the union of disjoint sets, merged in the order given."""
-    iterator = iter(moments)
-    total = next(iterator)
-    for part in iterator:
-        total = merge_moments(total, part)
+def moments_of(moments: Sequence[Moments]) -> Moments:
+    """Moments of the union of disjoint sets, merged in the order given; a single one is returned as it is, without a copy."""
+    first, *others = moments
+    if not others:
+        return first
+    total = Moments(first.count, first.mean, first.scatter.clone())
+    for part in others:
+        total = add_moments(total, part)
     return total
 
 
-def gram_of_rows(rows: Sequence[Float[Tensor, "_ f"]]) -> Float[Tensor, "n n"]:
+def gram_of_rows(rows: Sequence[Float[Tensor, "_ f"]], *, piece_bytes: int = PIECE_BYTES) -> Float[Tensor, "n n"]:
     """Gram matrix of the centred samples, float64: its non-zero eigenvalues are those of the scatter matrix.
 
     Args:
         rows: Batches of samples, in any float dtype, never copied as a whole.
+        piece_bytes: Most bytes of a working copy.
 
     Returns:
         Matrix of inner products between centred samples, shape (n, n).
     """
     n_samples, n_features = sum(len(batch) for batch in rows), rows[0].shape[1]
     gram = torch.zeros(n_samples, n_samples, dtype=torch.float64, device=rows[0].device)
-    width = max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_samples))
+    width = max(1, min(max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_samples)), piece_bytes // (8 * n_samples)))
     for start in range(0, n_features, width):
-        chunk = torch.cat([batch[:, start : start + width].to(torch.float64) for batch in rows])
+        stop = min(start + width, n_features)
+        chunk = torch.empty(n_samples, stop - start, dtype=torch.float64, device=gram.device)
+        for place, batch in zip(chunk.split([len(batch) for batch in rows]), rows, strict=True):
+            place.copy_(batch[:, start:stop])
         chunk -= chunk.mean(dim=0)
         symmetric_product(chunk, gram)
     return gram
@@ -151,5 +166,5 @@ def gram_of_rows(rows: Sequence[Float[Tensor, "_ f"]]) -> Float[Tensor, "n n"]:
 def sub_gram(gram: Float[Tensor, "n n"], members: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
     """Gram matrix of some of the samples, centred on their own mean."""
     part = gram[members][:, members]
-    centre = part.mean(dim=0)
-    return part - centre[:, None] - centre[None, :] + centre.mean()
+    centre, mean = part.mean(dim=0), part.mean()
+    return part.sub_(centre[:, None]).sub_(centre[None, :]).add_(mean)

@@ -83,7 +83,7 @@ class Eigenspectrum:
             half_samples: Random half-samples kept for ``alpha_interval``; 0 for none.
             seed: Seed of the half-samples.
             name: What error messages call this code.
-            memory_limit: Bytes that the sufficient statistics may take.
+            memory_limit: Bytes that may be taken at any moment, beside the activations.
 
         Returns:
             Eigenspectrum.
@@ -99,8 +99,15 @@ class Eigenspectrum:
         """
         from eigencode.spectra.accumulator import SpectrumAccumulator
 
-        metric = SpectrumAccumulator(memory_limit=memory_limit, half_samples=half_samples, seed=seed, name=name)
-        metric.update(activations)
+        samples = torch.as_tensor(activations)
+        metric = SpectrumAccumulator(
+            memory_limit=memory_limit,
+            half_samples=half_samples,
+            expected_images=len(samples) if samples.ndim else None,
+            seed=seed,
+            name=name,
+        )
+        metric.update(samples)
         return metric.compute()
 
     @property

@@ -12,6 +12,9 @@ from torch import Tensor
 _REPEATS = 4
 """Nonzero entries of each unit's row: sparse sign maps with 4 to 8 behave like Gaussian ones (Martinsson & Tropp 2020, 9.2)."""
 
+_SCRATCH = 2**22
+"""Bytes for working copies of pieces of the samples, unless there are fewer: they stay in cache."""
+
 _FAILURE = 1e-6
 """Probability with which the stated bound may be wrong."""
 
@@ -33,19 +36,42 @@ class Sketch:
     dimension: int
     seed: int
 
-    def __call__(self, samples: Float[Tensor, "*batch f"]) -> Float[Tensor, "*batch m"]:
-        """Projects the last dimension of the samples from f to m, in float64."""
+    def __call__(self, samples: Float[Tensor, "*batch f"], *, scratch: int = _SCRATCH) -> Float[Tensor, "*batch m"]:
+        """Projects the last dimension of the samples from f to m, in float64.
+
+        Args:
+            samples: Activations, shape (..., f), any float dtype.
+            scratch: Bytes for working copies of pieces of the samples.
+
+        Returns:
+            Sums of units, shape (..., m).
+        """
         generator = torch.Generator().manual_seed(self.seed)
-        values = samples.reshape(-1, self.n_features).to(torch.float64)
-        width = -(-self.n_features // self.dimension)
-        padded = torch.nn.functional.pad(values, (0, width * self.dimension - self.n_features))
+        values = samples.reshape(-1, self.n_features)
+        places = -(-self.n_features // self.dimension) * self.dimension  # each unit's, and some that stay empty
         total = torch.zeros(len(values), self.dimension, dtype=torch.float64, device=samples.device)
         for _ in range(_REPEATS):
-            order = torch.randperm(width * self.dimension, generator=generator)
-            signs = torch.randint(0, 2, order.shape, generator=generator).to(torch.float64).mul_(2).sub_(1)
-            picked = padded[:, order.to(samples.device)].mul_(signs.to(samples.device))
-            total += picked.view(len(values), width, self.dimension).sum(dim=1)
-        return (total / math.sqrt(_REPEATS)).view(*samples.shape[:-1], self.dimension)
+            unit_at = torch.randperm(places, generator=generator, dtype=torch.int32)
+            signs = torch.randint(0, 2, (places,), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
+            signs.masked_fill_(unit_at >= self.n_features, 0)
+            self._add(values, unit_at.clamp_(max=self.n_features - 1), signs, total, scratch)
+        return total.div_(math.sqrt(_REPEATS)).view(*samples.shape[:-1], self.dimension)
+
+    def _add(self, values: Tensor, unit_at: Tensor, signs: Tensor, total: Tensor, scratch: int) -> None:
+        """Adds to ``total`` each unit with its sign, place k to sum k mod m, in pieces of few samples and places."""
+        unit_at, signs = unit_at.to(values.device), signs.to(values.device)
+        row_bytes = self.dimension * (values.element_size() + 9)  # as they are picked, in float64, and their signs
+        n_rows = min(max(1, scratch // row_bytes), max(1, len(values)))
+        n_places = max(1, scratch // (n_rows * row_bytes)) * self.dimension
+        for rows, sums in zip(values.split(n_rows), total.split(n_rows), strict=True):
+            for units, sign in zip(unit_at.split(n_places), signs.split(n_places), strict=True):
+                picked = rows.index_select(1, units).to(torch.float64).mul_(sign)
+                sums += picked.view(len(rows), -1, self.dimension).sum(dim=1)
+
+
+def map_bytes(n_features: int) -> int:
+    """Bytes that the map itself takes while it is applied: place, sign and whether it is empty, for each unit."""
+    return 6 * n_features
 
 
 def sketch_error(n_samples: int, n_features: int, dimension: int) -> float:
