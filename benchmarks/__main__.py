@@ -7,6 +7,7 @@ from eigencode import keep_freed_memory
 
 BENCHMARKS = (
     "start_up",
+    "memory",
     "memory_of_all_layers",
     "measuring_against_forward",
     "spectrum_against_reptrix",

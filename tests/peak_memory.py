@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 SHAPES = {
@@ -35,7 +36,7 @@ def _network(shape):
         return network, torch.rand(1000, 1, 8, 8), {"layers": "0", "units": "channels", "batch_size": 8}
     if shape == "several":
         widths = (20, 2000, 1000, 3000, 500, 50)
-        network = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)])
+        network = nn.Sequential(*[nn.Linear(a, b) for a, b in pairwise(widths)])
         return network, torch.randn(2000, 20), {"layers": "all", "batch_size": 64}
     units, images, batch_size = {
         "wide": (500_000, 500, 2),

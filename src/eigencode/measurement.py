@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +47,10 @@ _TRACED_IMAGES = 2
 _LEAST_MEMORY = 2**20
 _SKETCH_RATIO = 4
 """A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
+
+
+_LOOSE = 0.25
+"""Where no more than this part of the limit is planned for, holes that freed blocks leave in memory may stay."""
 
 
 class Measurement(dict[str, Eigenspectrum]):
@@ -206,7 +211,7 @@ def measure(
         limit = _for_statistics(wanted, sizes, half_samples, limit)
         plans = [_plan_layer(layer, size, limit) for layer, size in zip(wanted, sizes, strict=True)]
         passes = _plan_passes(plans, limit)
-        for number, (members, budgets) in enumerate(passes, 1):
+        for number, (members, budgets, tight) in enumerate(passes, 1):
             stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
             metrics = {
                 plan.layer.name: SpectrumAccumulator(
@@ -222,7 +227,7 @@ def measure(
             }
             _fill(model, metrics, batches, members, traced, units, tokens, stage, progress, on_output if number == 1 else None)
             result.n_passes += 1
-            _finish(metrics, result, progress)
+            _finish(metrics, result, progress, tight=tight)
     finally:
         if device is not None:
             model.to(home)
@@ -385,8 +390,8 @@ def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], half_samples
         least = least_limit(size.n_units)
         if limit - results < least:
             raise SpectrumError(
-                f"{layer.name}: `memory_limit` must be at least {-(-(least + results) // 2**20)}MiB for the {size.n_units} units of "
-                f"this layer and the results of all; got {limit / 2**20:.4g}MiB. Raise it."
+                f"{layer.name}: `memory_limit` must be at least {-(-(least + results) // 2**20)}MiB for the {size.n_units} units "
+                f"of this layer and the results of all; got {limit / 2**20:.4g}MiB. Raise it."
             )
     return limit - results
 
@@ -411,10 +416,11 @@ def _plan_layer(layer: Layer, size: Code, limit: int) -> _Plan:
     return _Plan(layer, sketch if sketch.kept + sketch.working <= limit else whole, whole)
 
 
-def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], list[Memory]]]:
-    """Layers of each pass, filled greedily in order, and the memory of each: spare bytes go to whoever wants them.
+def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], list[Memory], bool]]:
+    """Layers of each pass, filled greedily in order, the memory of each, and whether it is tight.
 
-    What layers keep adds up; what they work with is needed by one after the other, and so is shared.
+    What layers keep adds up; what they work with is needed by one after the other, and so is shared. Spare bytes go to whoever
+    wants them.
     """
 
     def least(members: Sequence[_Plan]) -> int:
@@ -434,7 +440,8 @@ def _plan_passes(plans: Sequence[_Plan], limit: int) -> list[tuple[list[_Plan], 
         *extra, extra_working = _shared(max(0, limit - least(members)), claims)
         working += extra_working
         kept = [plan.least.kept + more for plan, more in zip(members, extra, strict=True)]
-        planned.append((members, [Memory(bytes_ + working, bytes_) for bytes_ in kept]))
+        tight = sum(kept) + working > limit * _LOOSE
+        planned.append((members, [Memory(bytes_ + working, bytes_) for bytes_ in kept], tight))
     return planned
 
 
@@ -476,11 +483,11 @@ def _fill(
                 progress(stage, done, total)
 
 
-def _finish(metrics: dict[str, SpectrumAccumulator], result: Measurement, progress: Progress | None) -> None:
+def _finish(metrics: dict[str, SpectrumAccumulator], result: Measurement, progress: Progress | None, *, tight: bool) -> None:
     """Accumulators to spectra, freeing each; constant codes are skipped."""
     total = len(metrics)
     for number, name in enumerate(list(metrics), 1):
-        with freed_memory_given_back():  # also that of the forward passes
+        with freed_memory_given_back() if tight else nullcontext():  # also that of the forward passes
             spectrum = _spectrum(metrics.pop(name))
         if spectrum.total_variance > 0:
             result[name] = spectrum

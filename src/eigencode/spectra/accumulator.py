@@ -168,8 +168,9 @@ class SpectrumAccumulator:
             self._project()
         if other._groups:
             self._to_groups(len(other._groups))
+            self._deal()
             self._groups = [add_moments(a, b.to(self._device)) for a, b in zip(self._groups, other._groups, strict=True)]
-            self.n_images += other.n_images
+            self.n_images += other.n_images - sum(len(batch) for batch in other._rows)
         for batch in other._rows:
             self._add((batch if other._sketch is not None else self._projected(batch)).to(self._device))
 
@@ -213,6 +214,7 @@ class SpectrumAccumulator:
             raise SpectrumError(
                 f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
             )
+        self._deal()
         if self._rows and self._width <= self.n_samples:
             form = self._form(self.n_images)
             self._to_groups(form.groups if form else 1)
@@ -330,25 +332,34 @@ class SpectrumAccumulator:
         rows, self._rows, self._block, self.n_images = self._rows, [], None, 0
         while rows:
             self._add(rows.pop(0))
+        self._deal()
 
     def _add(self, batch: Tensor) -> None:
-        """Adds a batch, in a sketch already projected and otherwise ours to keep, to what there is."""
-        if self._groups:
-            group_of = deal(self.n_images, len(batch), n_groups=len(self._groups), seed=self.seed)
-            for group in np.unique(group_of).tolist():
-                self._add_to_group(group, batch, np.flatnonzero(group_of == group))
-        else:
-            self._rows.append(batch)
+        """Adds a batch, in a sketch already projected: one of ours to keep, unless there are groups."""
+        self._rows.append(batch)
         self.n_images += len(batch)
-
-    def _add_to_group(self, group: int, batch: Tensor, members: np.ndarray) -> None:
-        piece_bytes = self._memory.scratch // 2
-        if len(members) == len(batch):
-            self._groups[group] = add_samples(self._groups[group], batch, piece_bytes=piece_bytes)
+        if not self._groups:
             return
-        images = max(1, piece_bytes // (batch[0].numel() * batch.element_size()))
-        for some in torch.as_tensor(members, device=batch.device).split(images):
-            self._groups[group] = add_samples(self._groups[group], batch[some], piece_bytes=piece_bytes)
+        if len(self._groups) == 1 or sum(rows.nbytes for rows in self._rows) >= 4 * self._width**2:  # half a scatter matrix
+            self._deal()
+        else:
+            self._rows[-1] = batch.clone()
+
+    def _deal(self) -> None:
+        """Deals the samples that wait to the groups; many at a time, since each visit of a large scatter matrix costs time."""
+        if not (self._groups and self._rows):
+            return
+        batch = self._rows[0] if len(self._rows) == 1 else torch.cat(self._rows)
+        self._rows = []
+        piece_bytes = self._memory.scratch // 2
+        images = max(1, piece_bytes // batch[0].nbytes)
+        group_of = deal(self.n_images - len(batch), len(batch), n_groups=len(self._groups), seed=self.seed)
+        for number, group in enumerate(self._groups):
+            members = torch.as_tensor(np.flatnonzero(group_of == number), device=batch.device)
+            pieces = [batch] if len(self._groups) == 1 else (batch[some] for some in members.split(images))
+            for piece in pieces:
+                group = add_samples(group, piece, piece_bytes=piece_bytes)
+            self._groups[number] = group
 
     def __getstate__(self) -> dict[str, object]:
         """Without the room for images that have not come."""

@@ -72,8 +72,10 @@ def symmetric_product(columns: Float[Tensor, "k n"], out: Float[Tensor, "k k"]) 
         out.addmm_(columns, columns.T)
         return
     edges = [order * i // blocks for i in range(blocks + 1)]
+    room = columns.new_empty(order * -(-order // blocks))  # for one block after the other
     for start, stop in pairwise(edges):
-        block = columns[start:] @ columns[start:stop].T
+        block = room[: (order - start) * (stop - start)].view(order - start, stop - start)
+        torch.mm(columns[start:], columns[start:stop].T, out=block)
         out[start:, start:stop] += block
         out[start:stop, stop:] += block[stop - start :].T
 
@@ -153,9 +155,10 @@ def gram_of_rows(rows: Sequence[Float[Tensor, "_ f"]], *, piece_bytes: int = PIE
     n_samples, n_features = sum(len(batch) for batch in rows), rows[0].shape[1]
     gram = torch.zeros(n_samples, n_samples, dtype=torch.float64, device=rows[0].device)
     width = max(1, min(max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_samples)), piece_bytes // (8 * n_samples)))
+    room = gram.new_empty(n_samples * min(width, n_features))  # for one chunk after the other
     for start in range(0, n_features, width):
         stop = min(start + width, n_features)
-        chunk = torch.empty(n_samples, stop - start, dtype=torch.float64, device=gram.device)
+        chunk = room[: n_samples * (stop - start)].view(n_samples, stop - start)
         for place, batch in zip(chunk.split([len(batch) for batch in rows]), rows, strict=True):
             place.copy_(batch[:, start:stop])
         chunk -= chunk.mean(dim=0)

@@ -92,8 +92,8 @@ class Form:
     groups: int
 
     def kept(self, code: Code) -> int:
-        """Bytes kept from batch to batch."""
-        return code.rows if self.rows else self.groups * code.square
+        """Bytes kept from batch to batch; beside several groups there are samples that wait to be dealt."""
+        return code.rows if self.rows else (self.groups + (self.groups > 1)) * code.square
 
     def peak(self, code: Code) -> int:
         """Most bytes at any moment, but for working copies of pieces.
@@ -122,7 +122,7 @@ def exact_form(code: Code, memory: Memory) -> Form | None:
     if code.n_samples < code.n_units:
         samples = Form(rows=True, groups=0)
     else:
-        beside = min(max(_HALVES, memory.kept), memory.usable - code.rows - code.square // 8)
+        beside = min(max(_HALVES, memory.kept) + code.square, memory.usable - code.rows + code.square - code.square // 8)
         samples = Form(rows=True, groups=_groups(code, beside, memory.usable))
         if not samples.groups or samples.groups < moments.groups or code.groups_wanted * code.square <= code.rows:
             samples = moments
@@ -135,7 +135,7 @@ def exact_form(code: Code, memory: Memory) -> Form | None:
 
 def _groups(code: Code, room: int, usable: int) -> int:
     """Groups of moments that have room and can be solved: 0 if not even one, 1 if no half-samples can be drawn."""
-    fitting = min(room // code.square, usable // code.square - 2, code.groups_wanted)
+    fitting = min(room // code.square - 1, usable // code.square - 2, code.groups_wanted)
     if fitting >= MIN_GROUPS:
         return fitting
     return int(room >= code.square and usable >= 2 * code.square)
