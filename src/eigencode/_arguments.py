@@ -207,7 +207,9 @@ _SCALARS: dict[Any, Callable[[Any], bool]] = {
 _WORDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a text", NoneType: "None"}
 
 _CLASSES = {
+    "Attack": "an attack",
     "ImageSet": "an ImageSet(inputs, labels)",
+    "LayerAttack": "a LayerAttack",
     "Module": "a torch.nn.Module (see eigencode.models.load)",
     "Path": "a path",
     "Tensor": "a tensor",
@@ -227,6 +229,8 @@ def _in_words(hint: Any) -> str:
         return f"a tuple of {len(parts)}, each part {_in_words(parts[0])}"
     if origin in (Sequence, Iterable, list):
         return f"a list, each part {_in_words(parts[0])}"
+    if origin is Callable:
+        return "a callable"
     if origin in (dict, Mapping):
         return f"a mapping, each value {_in_words(parts[1])}"
     if hasattr(hint, "array_type"):

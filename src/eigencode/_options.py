@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from eigencode._arguments import check, shown
@@ -19,7 +19,6 @@ from eigencode.configuration import (
     TrainConfig,
 )
 from eigencode.errors import UsageError
-from eigencode.studies.study import default_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def options_of(kind: Any, prefix: str = "") -> Iterator[Option]:
         if is_dataclass(hints[item.name]):
             yield from options_of(hints[item.name], f"{prefix}{item.name}.")
         else:
-            yield Option(f"{prefix}{item.name}", hints[item.name], default_of(item))
+            default = item.default if item.default_factory is MISSING else item.default_factory()
+            yield Option(f"{prefix}{item.name}", hints[item.name], default)
 
 
 def switches_of(kind: Any) -> set[str]:

@@ -205,7 +205,6 @@ def _penultimate(events: list[Any], modules: Mapping[str, nn.Module], several: f
     return layer_name(name, call, found[0][0], several=several)
 
 
-@checked(ActivationError)
 def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     """Layers that were asked for, in the order of the forward pass.
 

@@ -113,7 +113,7 @@ def test_fields_are_overridden_in_every_block():
     ("words", "message"),
     [
         ("training.epoch=3", "--set: a study has no field 'epoch' here; there are epochs, batch_size"),
-        ("training.epochs=many", "plan.training.epochs: Expected a whole number. Got value: many"),
+        ("training.epochs=many", "plan.training.epochs: expected a whole number; got many"),
         ("epochs", "--set takes field=value, such as training.epochs=3; got 'epochs'."),
         (
             "grid.member.targe=1",
@@ -146,10 +146,16 @@ def test_wrong_files_are_refused(tmp_path):
         ("3", "holds no study"),
         (to_yaml(study()).replace("epochs: ", "epochs: 3\n      epochs: "), r"mine.yaml, line \d+: epochs is there twice"),
         (re.sub(r"epochs: \d+", "epochs: null", to_yaml(study())), r"blocks.plan.training.epochs: expected a value; got null"),
-        (to_yaml(study()).replace("- 2.0", "- .nan"), "`target` is an exponent and must be a finite number; got nan"),
+        (
+            to_yaml(study()).replace("- 2.0", "- .nan"),
+            "`target` must be a finite number or a mapping, each value a finite number; got nan",
+        ),
         (to_yaml(replace(study(), name="mine")).replace("name: mine", "name: ../mine"), "`name` names the folder of reports"),
         (to_yaml(study()).replace("train_count", "train_cuont"), "images.train_cuont: a study has no such field"),
-        (to_yaml(study()).replace("kind: fgsm", "kind: fgms"), r"kind: Expected a value among 'gaussian', .*Got value: fgms"),
+        (
+            to_yaml(study()).replace("kind: fgsm", "kind: fgms"),
+            r"kind: expected one of gaussian, .*; got fgms. Did you mean 'fgsm'",
+        ),
         (
             to_yaml(study()).replace("- 2.0", "- two"),
             r"blocks\[0\]\.grid\.member\.target: .*expected a number or layers and their numbers; got two",
