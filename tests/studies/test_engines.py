@@ -30,7 +30,7 @@ from eigencode.studies import (
 )
 from eigencode.studies.engines import Done, Task
 from eigencode.studies.running import failed_group, run_group, states_of
-from eigencode.studies.sharing import FreeTasks, tidy
+from eigencode.studies.sharing import FreeTasks, remove_stale_locks, tidy
 from small_study import STUDY, table
 
 
@@ -397,3 +397,14 @@ def test_what_others_finished_meanwhile_is_left_out_and_what_they_work_on_is_lef
     assert taken == replace(tasks[1], folder=folder)
     store.save(failed_group(plans, "again"), again=True)
     assert list(FreeTasks(tasks[:1], store, before)) == []
+
+
+def test_locks_of_killed_processes_are_removed_and_others_left(tmp_path):
+    states = tmp_path / "states"
+    states.mkdir()
+    for name in ("stale", "held", "unfinished"):
+        (states / f"{name}.lock").touch()
+    (states / "unfinished").mkdir()
+    with FileLock(states / "held.lock"):
+        remove_stale_locks(states)
+        assert {path.name for path in states.iterdir()} == {"held.lock", "unfinished.lock", "unfinished"}

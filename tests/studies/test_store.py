@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +41,6 @@ class PostgreSQL:
         self._options = {"check": True, "stdout": subprocess.DEVNULL}
         if os.geteuid() == 0:  # the server refuses to be run by root
             shutil.chown(folder, "postgres")
-            for parent in folder.parents:
-                if parent.owner() == "root" and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
             self._options |= {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": folder}
         data = folder / "data"
         subprocess.run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **self._options)
@@ -58,14 +56,15 @@ class PostgreSQL:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """A PostgreSQL server, where Debian's package is installed."""
+def server():
+    """A PostgreSQL server, where Debian's package is installed; in a folder that its user may enter, as pytest's are not."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("needs PostgreSQL: install Debian's package postgresql")
-    server = PostgreSQL(binaries[-1], tmp_path_factory.mktemp("postgresql"))
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
+        server = PostgreSQL(binaries[-1], Path(folder))
+        yield server
+        server.stop()
 
 
 @pytest.fixture

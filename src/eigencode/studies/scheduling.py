@@ -18,7 +18,7 @@ from eigencode.spectra.power_law import resolve_window
 from eigencode.studies.engines import Done, Engine, Task
 from eigencode.studies.materials import Report
 from eigencode.studies.running import stack_size, without_exponent
-from eigencode.studies.sharing import FreeTasks, tidy
+from eigencode.studies.sharing import FreeTasks, remove_stale_locks, tidy
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan, Study, groups_of
 
@@ -227,6 +227,7 @@ def run_study(
             ended(len(identities) - left, failures, len(identities))
 
     tell()
+    remove_stale_locks(states)
     for group in groups:
         if not group.missing:
             tidy(group.plans, states, store)

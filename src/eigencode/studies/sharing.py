@@ -97,6 +97,14 @@ def tidy(plans: Sequence[Plan], states: Path | None, store: Store) -> None:
         _let_go(locks)
 
 
+def remove_stale_locks(states: Path | None) -> None:
+    """Removes the locks that killed processes left of groups without unfinished training."""
+    for path in states.glob("*.lock") if states else ():
+        folder, locks = path.with_suffix(""), dict[Path, FileLock]()
+        if not folder.exists() and _locked(folder, locks):
+            _let_go(locks)
+
+
 def _locked(folder: Path | None, locks: dict[Path, FileLock]) -> bool:
     """Whether a group's folder is this process's, which adds its lock; False while it is another's."""
     if folder is None or folder in locks:
