@@ -53,3 +53,19 @@ def test_refusals():
         covariance_penalty(torch.randn(5, 3), kind="other")
     with pytest.raises(PenaltyError, match=r"needs at least 2 images in a batch; got 1\.$"):
         covariance_penalty(torch.randn(1, 3))
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (8, 50)])
+@pytest.mark.parametrize("kind", ["batch", "per_sample"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_codes_that_are_not_finite_or_overflow(shape, kind, value, generator):
+    code = torch.randn(shape, generator=generator)
+    code[3, 4], code[3, 5] = value, value
+    with pytest.raises(PenaltyError) as caught:
+        covariance_penalty(code, kind=kind)
+    assert str(caught.value) == (
+        "covariance_penalty: activations must be finite, and so must the squares of their products; got NaN or infinite values. "
+        "Lower the learning rate, or divide the activations."
+    )
+    members = covariance_members(torch.stack([code, torch.ones_like(code)]), kind=kind)
+    assert members.isfinite().tolist() == [False, True]

@@ -90,3 +90,19 @@ def test_refusals(inputs):
         jacobian_penalty(lambda x: torch.ones(5, 3), inputs)
     with pytest.raises(PenaltyError, match="the outputs do not depend on the inputs"):
         jacobian_penalty(lambda x: torch.ones(5, 3, requires_grad=True) * 2, inputs)
+
+
+@pytest.mark.parametrize("kind", ["exact", "projected", "column_sum"])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200])
+def test_jacobians_that_are_not_finite(kind, squared, value, inputs):
+    model = network()
+    with torch.no_grad():
+        model[1].weight[2, 3] = value
+        model[1].bias[2] = -model[1].weight[2].nan_to_num() @ inputs[0].flatten()  # where tanh is steep
+    with pytest.raises(PenaltyError) as caught:
+        jacobian_penalty(model, inputs[:1], kind=kind, squared=squared, generator=torch.Generator().manual_seed(0))
+    assert str(caught.value) == (
+        "jacobian_penalty: the Jacobian and its squares must be finite; got NaN or infinite values. Check the inputs, or lower the "
+        "learning rate."
+    )

@@ -90,7 +90,7 @@ def test_seeded_shuffles(generator):
     [
         (
             torch.zeros(3, 5, 4),
-            "rec: cvpca needs responses of shape (2, n_stimuli, n_neurons) with at least 3 stimuli; got (3, 5, 4). Arrange two "
+            "rec: cvpca needs responses of shape (2, n_stimuli, n_neurons) with at least 3 stimuli and 1 neuron; got (3, 5, 4). Arrange two "
             "repeats along the first dimension.",
         ),
         (

@@ -177,7 +177,7 @@ class TestStimulusCurve:
         with pytest.raises(SpectrumError) as caught:
             stimulus_curve(power_law_code(1.0, 90, 60), counts=[20, 90], ranks="gerum")
         assert str(caught.value) == (
-            "stimulus_curve: `counts` must lie between 52 (for ranks (6, 50)) and 90, the images given; got [20, 90]. Change the "
+            "stimulus_curve: `counts` must be whole numbers between 52 (for ranks (6, 50)) and 90, the images given; got [20, 90]. Change the "
             "counts or the window."
         )
 

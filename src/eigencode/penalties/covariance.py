@@ -30,7 +30,7 @@ def covariance_penalty(activations: Float[Tensor, "n ..."], *, kind: CovarianceK
         Scalar, differentiable; the gradient is 0 where the norm is 0.
 
     Raises:
-        PenaltyError: an unknown kind, or fewer than two images for "batch".
+        PenaltyError: an unknown kind, fewer than two images for "batch", or activations that are not finite or overflow.
 
     Source: Schaeffer et al. 2020, Eq. (1).
 
@@ -39,14 +39,20 @@ def covariance_penalty(activations: Float[Tensor, "n ..."], *, kind: CovarianceK
         >>> covariance_penalty(code)  # covariance [[2, 4], [4, 8]]: 4 * sqrt(2)
         tensor(5.6569)
     """
-    return covariance_members(torch.as_tensor(activations)[None], kind=kind)[0]
+    value = covariance_members(torch.as_tensor(activations)[None], kind=kind)[0]
+    if not bool(torch.isfinite(value)):
+        raise PenaltyError(
+            "covariance_penalty: activations must be finite, and so must the squares of their products; got NaN or infinite "
+            "values. Lower the learning rate, or divide the activations."
+        )
+    return value
 
 
 @checked(PenaltyError)
 def covariance_members(
     activations: Float[Tensor, "members n ..."], *, kind: CovarianceKind = "batch"
 ) -> Float[Tensor, " members"]:
-    """``covariance_penalty`` of each member of an ensemble."""
+    """``covariance_penalty`` of each member of an ensemble; NaN or infinite where its activations are, or overflow."""
     if not isinstance(activations, Tensor) or activations.ndim < 3 or not activations.dtype.is_floating_point:
         shape = tuple(getattr(activations, "shape", ()))[1:]
         raise PenaltyError(f"covariance_penalty: activations must be a floating-point tensor (n, units ...); got shape {shape}.")
@@ -68,6 +74,6 @@ def covariance_members(
 
 
 def _root(squares: Tensor) -> Tensor:
-    """Square root, 0 with gradient 0 at and below 0."""
-    positive = squares > 0
-    return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
+    """Square root, 0 with gradient 0 at and below 0, NaN of NaN."""
+    nothing = squares <= 0
+    return torch.where(nothing, 0.0, torch.where(nothing, 1.0, squares).sqrt())

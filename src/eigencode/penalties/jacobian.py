@@ -50,7 +50,8 @@ def jacobian_penalty(
         Scalar, in output units over input units (squared, if ``squared``).
 
     Raises:
-        PenaltyError: an unknown kind, fewer than one projection, or outputs that do not depend on the inputs.
+        PenaltyError: an unknown kind, fewer than one projection, outputs that do not depend on the inputs, or a Jacobian that is
+            not finite.
 
     Source: Schaeffer et al. 2020, Eq. (1); Hoffman, Roberts & Yaida 2019.
 
@@ -68,16 +69,26 @@ def jacobian_penalty(
     flat = outputs.flatten(1)
     directions = random_directions(flat, projections, generator=generator) if kind == "projected" else None
     squares = jacobian_squares(flat, source, kind=kind, directions=directions)
-    return half_square_or_norm(squares, squared=squared).mean()
+    value = half_square_or_norm(squares, squared=squared).mean()
+    _check_finite(value)
+    return value
+
+
+def _check_finite(values: Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise PenaltyError(
+            "jacobian_penalty: the Jacobian and its squares must be finite; got NaN or infinite values. Check the inputs, or "
+            "lower the learning rate."
+        )
 
 
 @checked(PenaltyError)
 def half_square_or_norm(squares: Tensor, *, squared: bool) -> Tensor:
-    """Half of each squared norm, or the norm with gradient 0 at 0."""
+    """Half of each squared norm, or the norm with gradient 0 at 0; NaN of NaN."""
     if squared:
         return squares / 2
-    positive = squares > 0
-    return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
+    nothing = squares <= 0
+    return torch.where(nothing, 0.0, torch.where(nothing, 1.0, squares).sqrt())
 
 
 @checked(PenaltyError)
@@ -163,6 +174,9 @@ def compare_jacobians(
     Returns:
         One row for each kind: mean and standard deviation over images of the norm, their root mean square, and the correlation
         over images with the exact norm.
+
+    Raises:
+        PenaltyError: a Jacobian is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     norms: dict[str, list[Tensor]] = {kind: [] for kind in JACOBIAN_KINDS}
@@ -174,6 +188,7 @@ def compare_jacobians(
                 outputs = model(source).flatten(1)
                 directions = random_directions(outputs, projections, generator=generator)
                 squares = jacobian_squares(outputs, source, kind=kind, directions=directions)
+                _check_finite(squares)
                 norms[kind].append(squares.detach().double().sqrt().cpu())
     joined = {kind: torch.cat(parts) for kind, parts in norms.items()}
     exact = joined["exact"]

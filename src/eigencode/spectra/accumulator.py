@@ -21,7 +21,7 @@ from eigencode.spectra.covariance import (
     sub_gram,
 )
 from eigencode.spectra.eigenspectrum import Eigenspectrum
-from eigencode.spectra.eigenvalues import descending_eigenvalues
+from eigencode.spectra.eigenvalues import Numbers, as_numbers, descending_eigenvalues
 from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, deal, draw_halves
 from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, sketch_dimension
@@ -103,7 +103,7 @@ class SpectrumAccumulator:
         self._sketch: Sketch | None = None
 
     @checked(SpectrumError)
-    def update(self, activations: Tensor | np.ndarray) -> None:
+    def update(self, activations: Numbers) -> None:
         """Adds a batch of activations.
 
         Args:
@@ -111,10 +111,10 @@ class SpectrumAccumulator:
                 into units. With ``positions``: (n_images, n_positions, n_units). Copied, not changed.
 
         Raises:
-            SpectrumError: not floating point, another shape than before, or NaN or infinite values (the message names the
-                code, how many there are and the first sample with one).
+            SpectrumError: not floating point, masked entries, another shape than before, or NaN or infinite values (the message
+                names the code, how many there are and the first sample with one).
         """
-        batch = torch.as_tensor(activations).detach()
+        batch = as_numbers(activations, caller=self.name, what="activations")
         self._check_shape(batch)
         if not self.positions:
             batch = batch.flatten(1).unsqueeze(1)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.dimension import participation_ratio
 from eigencode.spectra.eigenspectrum import Eigenspectrum
+from eigencode.spectra.eigenvalues import Numbers, as_numbers, share_of_first
 from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law
 
 SHUFFLES = 10
 """Random exchanges of the repeats, averaged."""
+
+_LARGEST = 1e150
+"""Responses above are squared to more than float64 can hold."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class CrossValidatedSpectrum:
 
     @checked(SpectrumError)
     def variance_explained(self, k: int) -> float:
-        """Share of the summed signal variance in the first k components."""
-        return float(self.eigenvalues[:k].sum() / self.eigenvalues.sum())
+        """Share of the summed signal variance in the first k components (see ``Eigenspectrum.variance_explained``)."""
+        return share_of_first(self.eigenvalues, k, name=self.name)
 
     def as_eigenspectrum(self) -> Eigenspectrum:
         """The mean over shuffles as an Eigenspectrum, which can be saved; no interval, since shuffles are no samples."""
@@ -67,7 +70,13 @@ class CrossValidatedSpectrum:
 
     @property
     def signal_fraction(self) -> float:
-        """Share of a single repeat's variance that returns in the other."""
+        """Share of a single repeat's variance that returns in the other.
+
+        Raises:
+            SpectrumError: nothing varies.
+        """
+        if self.total_variance <= 0:
+            raise SpectrumError(f"{self.name}: signal_fraction needs responses that vary; they are the same for every stimulus.")
         return float(self.eigenvalues.sum()) / self.total_variance
 
     @checked(SpectrumError)
@@ -97,7 +106,7 @@ class CrossValidatedSpectrum:
 
 @checked(SpectrumError)
 def cvpca(
-    responses: Float[Tensor, "repeats stimuli neurons"],
+    responses: Numbers,
     *,
     shuffles: int = SHUFFLES,
     seed: int = 0,
@@ -120,7 +129,7 @@ def cvpca(
         CrossValidatedSpectrum with min(n_stimuli - 1, n_neurons) values.
 
     Raises:
-        SpectrumError: not two repeats, fewer than three stimuli, or values that are not finite.
+        SpectrumError: not two repeats, fewer than three stimuli, or values that are masked, not real, not finite or above 1e150.
 
     Source: Stringer et al. 2019, Methods, "Cross-validated PCA".
 
@@ -131,10 +140,10 @@ def cvpca(
         >>> round(cvpca(signal + noise).fit(ranks=(1, 50)).alpha, 1)
         1.0
     """
-    data = torch.as_tensor(responses).to(torch.float64)
-    if data.ndim != 3 or data.shape[0] != 2 or data.shape[1] < 3:
+    data = as_numbers(responses, caller=name, what="responses").to(torch.float64)
+    if data.ndim != 3 or data.shape[0] != 2 or data.shape[1] < 3 or data.shape[2] < 1:
         raise SpectrumError(
-            f"{name}: cvpca needs responses of shape (2, n_stimuli, n_neurons) with at least 3 stimuli; got "
+            f"{name}: cvpca needs responses of shape (2, n_stimuli, n_neurons) with at least 3 stimuli and 1 neuron; got "
             f"{tuple(data.shape)}. Arrange two repeats along the first dimension."
         )
     bad = int((~torch.isfinite(data)).sum())
@@ -142,6 +151,9 @@ def cvpca(
         raise SpectrumError(f"{name}: responses must be finite; got {bad} NaN or infinite values. Remove those neurons.")
     if shuffles < 1:
         raise SpectrumError(f"{name}: `shuffles` must be at least 1; got {shuffles}. Pass for example 10.")
+    largest = float(data.abs().max())
+    if largest > _LARGEST:
+        raise SpectrumError(f"{name}: squares of responses must not overflow; got {largest:.3g}. Divide them.")
     _, n_stimuli, n_neurons = data.shape
     generator = torch.Generator().manual_seed(seed)
     swaps = torch.rand(shuffles, n_stimuli, generator=generator) < 0.5

@@ -6,42 +6,43 @@ import math
 from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from scipy.special import zeta
-from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
+from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
+
+_LARGEST_LOGARITHM = 600.0
+"""Natural logarithm of the largest squared sum, with room to spare in float64."""
 
 
 @checked(SpectrumError)
-def participation_ratio(eigenvalues: Float[Tensor, " k"]) -> float:
+def participation_ratio(eigenvalues: Numbers) -> float:
     """Linear dimension of a code: D = (sum lambda)^2 / sum lambda^2.
 
     Between 1 (one direction carries all variance) and the number of units (all directions carry the same). Sampling fewer
     images than units biases it down; D of a sample of n cannot exceed n - 1.
 
     Args:
-        eigenvalues: Non-negative, shape (k,), any unit.
+        eigenvalues: Non-negative, but for rounding, in any order, shape (k,), any unit.
 
     Returns:
         Dimension, dimensionless.
 
     Raises:
-        SpectrumError: all eigenvalues are zero, or one is negative.
+        SpectrumError: all eigenvalues are zero, or one is negative or not finite.
 
     Source: Jiang et al. 2020, Eq. (4).
 
     Example:
-        >>> participation_ratio(torch.ones(7))
+        >>> participation_ratio([1.0] * 7)
         7.0
     """
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    if values.numel() == 0 or not (bool((values >= 0).all()) and float(values.sum()) > 0):
+    values = checked_eigenvalues(eigenvalues, caller="participation_ratio", ordered=False).clamp_min(0)
+    if not bool((values > 0).any()):
         raise SpectrumError(
-            f"participation_ratio: `eigenvalues` must be non-negative and not all zero; got {values.numel()} with a sum of "
-            f"{float(values.sum()):.3g}. Check that the code varies over images."
+            f"participation_ratio: `eigenvalues` must not all be zero; got {len(values)} zeros. Check that the code "
+            "varies over images."
         )
     values = values / values.max()
     return float(values.sum() ** 2 / (values**2).sum())
@@ -65,7 +66,8 @@ def power_law_dimension(
         Dimension, dimensionless.
 
     Raises:
-        SpectrumError: N is missing or below 1, or the zeta form is asked for at alpha <= 1.
+        SpectrumError: N is missing or no whole number of at least 1, alpha is not finite or so far below 0 that sums overflow, or
+            the zeta form is asked for at alpha <= 1.
 
     Source: Jiang et al. 2020, Eq. (5).
 
@@ -73,16 +75,23 @@ def power_law_dimension(
         >>> round(power_law_dimension(1.0, 35), 3)
         10.636
     """
+    if form not in ("sum", "integral", "zeta"):
+        raise SpectrumError(f"power_law_dimension: `form` must be 'sum', 'integral' or 'zeta'; got {form!r}. Choose one.")
+    if not math.isfinite(alpha):
+        raise SpectrumError(f"power_law_dimension: `alpha` must be finite; got {alpha}. Pass an exponent.")
     if form == "zeta":
         if alpha <= 1:
             raise SpectrumError(
                 f"power_law_dimension: the zeta form is finite for `alpha` > 1 only; got {alpha}. Use form='sum' with N."
             )
         return float(zeta(alpha) ** 2 / zeta(2 * alpha))
-    if n_features is None or n_features < 1:
+    if n_features is None or not 1 <= n_features < math.inf or n_features != int(n_features):
         raise SpectrumError(
-            f"power_law_dimension: `n_features` must be at least 1 for form={form!r}; got {n_features}. Pass the layer width."
+            f"power_law_dimension: `n_features` must be a whole number of at least 1 for form={form!r}; got {n_features}. Pass "
+            "the layer width."
         )
+    if (2 - 2 * alpha) * math.log(n_features) > _LARGEST_LOGARITHM:
+        raise SpectrumError(f"power_law_dimension: sums over {n_features} ranks overflow at `alpha` = {alpha}. Raise it.")
     if form == "integral":
         if n_features == 1:
             return 1.0
@@ -120,6 +129,6 @@ def smoothness_bound(d: float) -> float:
         >>> smoothness_bound(1)
         3.0
     """
-    if d <= 0:
+    if not d > 0:
         raise SpectrumError(f"smoothness_bound: `d` must be positive; got {d}. Pass the dimension of the stimulus set.")
     return 1 + 2 / d

@@ -21,7 +21,14 @@ from eigencode._readers.arrays import read_npz
 from eigencode._readers.files import check_content, check_declared, open_regular
 from eigencode.errors import DataError, FileError, SpectrumError
 from eigencode.spectra.dimension import participation_ratio
-from eigencode.spectra.eigenvalues import numerical_floor, numerical_rank
+from eigencode.spectra.eigenvalues import (
+    Numbers,
+    as_numbers,
+    checked_eigenvalues,
+    numerical_floor,
+    numerical_rank,
+    share_of_first,
+)
 from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law, window_sensitivity
 from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
 
@@ -34,6 +41,8 @@ Method = Literal["covariance", "gram", "sketch", "cross-validated"]
 @dataclass(frozen=True)
 class Eigenspectrum:
     """Eigenvalues of a code's covariance matrix, with sample size, method and half-samples.
+
+    Eigenvalues that are not finite, or (unless cross-validated) negative beyond rounding or not in order, raise a SpectrumError.
 
     Attributes:
         eigenvalues: Largest first, float64, shape (min(n_samples, n_features),), squared activation units, divisor n - 1.
@@ -64,12 +73,22 @@ class Eigenspectrum:
     def __post_init__(self) -> None:
         """Checks the method."""
         check_fields(self, SpectrumError, choices_only=True)
+        signed = self.method == "cross-validated"
+        checked_eigenvalues(self.eigenvalues, caller=self.name, signed=signed)
+        if self.half_samples is not None:
+            if self.half_samples.ndim != 2 or len(self.half_samples) != len(self.half_counts):
+                raise SpectrumError(
+                    f"{self.name}: `half_samples` must have shape (b, k) with b = {len(self.half_counts)}, the number of "
+                    f"`half_counts`; got {tuple(self.half_samples.shape)}."
+                )
+            for half in self.half_samples:
+                checked_eigenvalues(half, caller=f"{self.name}, half-sample", signed=signed)
 
     @classmethod
     @checked(SpectrumError)
     def from_activations(
         cls,
-        activations: Tensor | np.ndarray,
+        activations: Numbers,
         *,
         half_samples: int = 20,
         seed: int = 0,
@@ -99,7 +118,7 @@ class Eigenspectrum:
         """
         from eigencode.spectra.accumulator import SpectrumAccumulator
 
-        samples = torch.as_tensor(activations)
+        samples = as_numbers(activations, caller=name, what="activations")
         metric = SpectrumAccumulator(
             memory_limit=memory_limit,
             half_samples=half_samples,
@@ -147,14 +166,9 @@ class Eigenspectrum:
             Between 0 and 1.
 
         Raises:
-            SpectrumError: k is below 1, or nothing varies.
+            SpectrumError: k is no whole number of at least 1, or nothing varies.
         """
-        if k < 1 or self.total_variance <= 0:
-            raise SpectrumError(
-                f"{self.name}: variance_explained needs `k` >= 1 and a code that varies; got k = {k} and total variance "
-                f"{self.total_variance:.3g}."
-            )
-        return float(self.eigenvalues[:k].sum()) / self.total_variance
+        return share_of_first(self.eigenvalues, k, name=self.name)
 
     @checked(SpectrumError)
     def fit(self, ranks: Ranks = "gerum", weights: Weights | None = None) -> PowerLawFit:
@@ -232,6 +246,7 @@ class Eigenspectrum:
             last=[*series, rank] if last is None else last,
             weights=weights,
             rank=rank,
+            method=self.method,
         )
 
     def plot(self, ax: Axes | None = None, *, ranks: Ranks | None = None) -> Axes:

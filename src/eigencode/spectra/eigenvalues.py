@@ -2,11 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigencode.errors import SpectrumError
+
+Numbers = Tensor | np.ndarray | Sequence[float]
+
+_NEGATIVE = 1e-6
+"""Of the largest eigenvalue: a float32 solver's rounding of zero is smaller."""
+
+_ASCENT = 1e-9
+"""Relative to an eigenvalue: solvers return them in order, whatever their rounding."""
+
+
+def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
+    """Real numbers as a tensor that shares their memory if it can, without gradients.
+
+    Args:
+        values: Tensor, array or list; integers are numbers too.
+        caller: What an error message begins with.
+        what: What it calls the numbers.
+
+    Returns:
+        Tensor of any real type.
+
+    Raises:
+        SpectrumError: no numbers, complex ones, truth values, or an array with masked entries.
+    """
+    if np.ma.isMaskedArray(values):
+        masked = int(np.ma.getmaskarray(values).sum())
+        if masked:
+            raise SpectrumError(f"{caller}: {what} must not be masked; got {masked} masked entries. Fill them or leave them out.")
+        values = np.ma.getdata(values)
+    try:
+        tensor = torch.as_tensor(np.asarray(values) if isinstance(values, Sequence) else values).detach()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise SpectrumError(f"{caller}: {what} must be an array of real numbers; got {kind}. Pass float64.") from None
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise SpectrumError(f"{caller}: {what} must be real numbers; got {tensor.dtype}. Pass float64.")
+    return tensor
+
+
+def checked_eigenvalues(eigenvalues: Numbers, *, caller: str, signed: bool = False, ordered: bool = True) -> Float[Tensor, " k"]:
+    """Eigenvalues in float64 on the CPU, if they can be those of a covariance matrix.
+
+    Args:
+        eigenvalues: Shape (k,).
+        caller: What an error message begins with.
+        signed: Whether they may be negative and in any order, as those of cross-validated PCA.
+        ordered: Whether the largest must come first.
+
+    Returns:
+        The same numbers.
+
+    Raises:
+        SpectrumError: none, not real numbers in one dimension, not finite, negative beyond rounding, or not in order.
+    """
+    values = as_numbers(eigenvalues, caller=caller, what="`eigenvalues`").to("cpu", torch.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise SpectrumError(
+            f"{caller}: `eigenvalues` must have shape (k,) with k of at least 1; got {tuple(values.shape)}. Pass one spectrum."
+        )
+    bad = (~torch.isfinite(values)).nonzero()[:, 0]
+    if len(bad):
+        raise SpectrumError(
+            f"{caller}: `eigenvalues` must be finite; got {len(bad)} NaN or infinite, the first at rank {int(bad[0]) + 1}. "
+            "Check the activations."
+        )
+    if signed:
+        return values
+    largest, smallest = float(values.max()), float(values.min())
+    if smallest < -_NEGATIVE * abs(largest):
+        raise SpectrumError(
+            f"{caller}: `eigenvalues` of a covariance matrix must not be negative; got {smallest:.3g} at rank "
+            f"{int(values.argmin()) + 1}. Pass variances."
+        )
+    rises = (values[1:] > values[:-1] * (1 + _ASCENT) + torch.finfo(torch.float64).eps * largest).nonzero()[:, 0]
+    if ordered and len(rises):
+        rank = int(rises[0]) + 2
+        raise SpectrumError(
+            f"{caller}: `eigenvalues` must come largest first; got {float(values[rank - 1]):.3g} at rank {rank} after "
+            f"{float(values[rank - 2]):.3g}. Sort them."
+        )
+    return values
+
+
+def share_of_first(eigenvalues: Float[Tensor, " k"], k: int, *, name: str) -> float:
+    """Share of the summed eigenvalues in the first k.
+
+    Args:
+        eigenvalues: Largest first.
+        k: Number of components, at least 1.
+        name: What an error message calls the code.
+
+    Returns:
+        Dimensionless.
+
+    Raises:
+        SpectrumError: k is no whole number of at least 1, or the sum is not positive.
+    """
+    total = float(eigenvalues.sum())
+    if not 1 <= k < float("inf") or k != int(k) or total <= 0:
+        raise SpectrumError(
+            f"{name}: variance_explained needs a whole number `k` >= 1 and a code that varies; got k = {k} and total variance "
+            f"{total:.3g}."
+        )
+    return float(eigenvalues[: int(k)].sum()) / total
 
 
 def descending_eigenvalues(matrix: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:

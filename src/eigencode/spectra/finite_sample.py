@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import Moments, add_samples, covariance, gram_of_rows
-from eigencode.spectra.eigenvalues import descending_eigenvalues
+from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues, descending_eigenvalues
 from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
 
 _TIE = 1e-9
@@ -20,7 +22,7 @@ _BISECTIONS = 44
 
 
 @checked(SpectrumError)
-def population_eigenvalues(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ranks: tuple[int, int]) -> Float[Tensor, " r"]:
+def population_eigenvalues(eigenvalues: Numbers, *, n_samples: int, ranks: tuple[int, int]) -> Float[Tensor, " r"]:
     """Eigenvalues of the population behind a sample, for a window of ranks.
 
     Sampling pushes eigenvalues apart: the large come out too large, the small too small. With mu the eigenvalues of
@@ -37,11 +39,21 @@ def population_eigenvalues(eigenvalues: Float[Tensor, " k"], *, n_samples: int, 
     Returns:
         Estimates for the ranks of the window, shape (last - first + 1,), in the units of the input.
 
+    Raises:
+        SpectrumError: eigenvalues that are not finite, negative beyond rounding or not in order, or a window that goes beyond the
+            positive ones or beyond n_samples - 1.
+
     Source: Mestre 2008, IEEE Trans. Inf. Theory 54(11), Theorem 3, with every distinct eigenvalue its own cluster.
     """
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:n_samples]
-    tied = values[1:] >= values[:-1] * (1 - _TIE)
+    values = checked_eigenvalues(eigenvalues, caller="population_eigenvalues").clamp_min(0)[: max(0, n_samples)]
     first, last = ranks
+    available = min(int((values > 0).sum()), n_samples - 1)
+    if not 1 <= first <= last <= available:
+        raise SpectrumError(
+            f"population_eigenvalues: `ranks` {ranks} must lie within 1..{available}, the positive eigenvalues below {n_samples} "
+            "degrees of freedom. Lower the last rank or pass more images."
+        )
+    tied = values[1:] >= values[:-1] * (1 - _TIE)
     while first > 1 and tied[first - 2]:
         first -= 1
     while last < len(values) and tied[last - 1]:
@@ -61,7 +73,7 @@ def population_eigenvalues(eigenvalues: Float[Tensor, " k"], *, n_samples: int, 
 
 
 @checked(SpectrumError)
-def population_exponent(eigenvalues: Float[Tensor, " k"], *, n_samples: int, ranks: Ranks) -> float:
+def population_exponent(eigenvalues: Numbers, *, n_samples: int, ranks: Ranks) -> float:
     """Exponent of the line through the estimated population eigenvalues (see ``population_eigenvalues``)."""
     window, weights = resolve_window(ranks)
     estimates = population_eigenvalues(eigenvalues, n_samples=n_samples, ranks=window)
@@ -87,7 +99,7 @@ def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: R
         Mean fitted exponent.
 
     Raises:
-        SpectrumError: the window does not fit into min(n - 1, f) ranks.
+        SpectrumError: the window does not fit into min(n - 1, f) ranks, no draws, or an exponent that is not finite.
 
     Example:
         >>> round(expected_exponent(0.5, n_samples=300, n_features=1000, ranks=(6, 50)), 2)
@@ -98,6 +110,11 @@ def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: R
         raise SpectrumError(
             f"expected_exponent: `ranks` {window} must lie within 1..{min(n_samples - 1, n_features)} for {n_samples} samples "
             f"of {n_features} units. Lower the last rank or raise either number."
+        )
+    if not math.isfinite(alpha) or draws < 1:
+        raise SpectrumError(
+            f"expected_exponent: `alpha` must be finite and `draws` at least 1; got {alpha} and {draws}. Pass for example 1.0 "
+            "and 5."
         )
     generator = torch.Generator().manual_seed(seed)
     scale = torch.arange(1, n_features + 1, dtype=torch.float64) ** (-alpha / 2)

@@ -13,12 +13,16 @@ from torch import Tensor
 
 from eigencode._arguments import check_fields, checked, shown
 from eigencode.errors import SpectrumError
+from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
 
 Weights = Literal["equal", "inverse_rank"]
 Ranks = Sequence[float] | str
 
 MIN_RANKS = 3
 """A line through two points has no residual, and so no standard error."""
+
+_SIGNED = "cross-validated"
+"""The method whose estimates of variances are unbiased, and so may be negative and need not fall."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def power_law_line(
 
 @checked(SpectrumError)
 def fit_power_law(
-    eigenvalues: Float[Tensor, " k"],
+    eigenvalues: Numbers,
     *,
     ranks: Ranks,
     weights: Weights | None = None,
@@ -168,20 +172,22 @@ def fit_power_law(
     ``alpha_interval``. That the spectrum *is* a power law is not checked; look at r2 and at ``window_sensitivity``.
 
     Args:
-        eigenvalues: Largest first, shape (k,), squared activation units.
+        eigenvalues: Largest first, shape (k,), squared activation units; in any order and with negative ones if ``method`` is
+            "cross-validated".
         ranks: A name of ``WINDOWS``, or first and last rank, 1-based, inclusive.
         weights: "equal" (all three papers), or "inverse_rank" (Stringer et al. 2019); default: those of the named window.
         rank: Numerical rank of the code; default: the number of positive eigenvalues.
         n_samples: Carried into the result.
         n_features: Carried into the result.
-        method: Carried into the result.
+        method: How they were computed; carried into the result.
         name: What error messages call this code.
 
     Returns:
         PowerLawFit.
 
     Raises:
-        SpectrumError: the window goes beyond the numerical rank, holds fewer than three ranks, or a value that is not positive.
+        SpectrumError: the window goes beyond the numerical rank, holds fewer than three ranks, or a value that is not positive;
+            eigenvalues are not finite, negative beyond rounding, or not in order.
 
     Source: Gerum et al. 2022, Eqs. (4)-(5).
 
@@ -191,9 +197,7 @@ def fit_power_law(
         1.5
     """
     (first, last), weights = resolve_window(ranks, weights)
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    if values.ndim != 1:
-        raise SpectrumError(f"{name}: `eigenvalues` must have one dimension; got shape {tuple(values.shape)}.")
+    values = checked_eigenvalues(eigenvalues, caller=name, signed=method == _SIGNED)
     positive = int((values > 0).long().cumprod(0).sum())
     available = positive if rank is None else min(rank, positive)
     if last > available:
@@ -226,12 +230,13 @@ def fit_power_law(
 
 @checked(SpectrumError)
 def window_sensitivity(
-    eigenvalues: Float[Tensor, " k"],
+    eigenvalues: Numbers,
     *,
     first: Iterable[int],
     last: Iterable[int],
     weights: Weights = "equal",
     rank: int | None = None,
+    method: str = "given",
 ) -> pd.DataFrame:
     """Exponent over every window of a grid: how much of alpha is the choice of ranks.
 
@@ -241,21 +246,22 @@ def window_sensitivity(
         last: Last ranks to try.
         weights: "equal" or "inverse_rank".
         rank: Numerical rank; default: the number of positive eigenvalues.
+        method: As in ``fit_power_law``.
 
     Returns:
         Table with columns first, last, alpha, stderr, r2: one row for every window of at least three ranks within the rank.
 
     Raises:
-        SpectrumError: no window of the grid fits.
+        SpectrumError: no window of the grid fits, or what ``fit_power_law`` says of eigenvalues.
     """
     firsts, lasts = list(first), list(last)
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    values = checked_eigenvalues(eigenvalues, caller="window_sensitivity", signed=method == _SIGNED)
     available = int((values > 0).long().cumprod(0).sum()) if rank is None else rank
     rows = []
     for low in firsts:
         for high in lasts:
             if low >= 1 and high - low + 1 >= MIN_RANKS and high <= available:
-                fit = fit_power_law(values, ranks=(low, high), weights=weights, rank=available)
+                fit = fit_power_law(values, ranks=(low, high), weights=weights, rank=available, method=method)
                 rows.append({"first": low, "last": high, "alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2})
     if not rows:
         raise SpectrumError(

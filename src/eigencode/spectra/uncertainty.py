@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from scipy.special import ndtri
-from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
-from eigencode.spectra.eigenvalues import descending_eigenvalues
+from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalues, descending_eigenvalues
 from eigencode.spectra.finite_sample import population_exponent
 from eigencode.spectra.power_law import Ranks, fit_power_law, power_law_line, resolve_window
 
@@ -46,8 +44,8 @@ class AlphaInterval:
 
 @checked(SpectrumError)
 def alpha_interval(
-    eigenvalues: Float[Tensor, " k"],
-    half_samples: Float[Tensor, "b h"],
+    eigenvalues: Numbers,
+    half_samples: Numbers,
     *,
     ranks: Ranks,
     n_samples: int,
@@ -81,17 +79,22 @@ def alpha_interval(
         AlphaInterval.
 
     Raises:
-        SpectrumError: fewer than two half-samples, a level outside (0, 1), or a window beyond the rank of a half-sample.
+        SpectrumError: fewer than two half-samples or another number of counts, a level outside (0, 1), a window beyond the rank
+            of a half-sample, or eigenvalues that are not finite, negative beyond rounding or not in order.
 
     Source: Politis & Romano 1994, Ann. Stat. 22(4); Mestre 2008.
     """
     window, weights = resolve_window(ranks)
     if not 0 < level < 1:
         raise SpectrumError(f"alpha_interval: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
-    if len(half_samples) < 2:
+    half_samples = as_numbers(half_samples, caller="alpha_interval", what="`half_samples`").to("cpu", torch.float64)
+    if half_samples.ndim != 2 or len(half_samples) < 2 or len(half_samples) != len(half_counts):
         raise SpectrumError(
-            f"alpha_interval: at least 2 half-samples are needed; got {len(half_samples)}. Measure with half_samples=20."
+            f"alpha_interval: at least 2 half-samples are needed, with a count for each; got {len(half_counts)} counts for shape "
+            f"{tuple(half_samples.shape)}. Measure with half_samples=20."
         )
+    for half in half_samples:
+        checked_eigenvalues(half, caller="alpha_interval, half-sample")
     within = min(int((half_samples > half_samples[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
     if window[1] > within:
         raise SpectrumError(
@@ -113,7 +116,7 @@ def alpha_interval(
 
 @checked(SpectrumError)
 def stimulus_curve(
-    activations: Float[Tensor, "n ..."],
+    activations: Numbers,
     *,
     counts: Sequence[int],
     ranks: Ranks,
@@ -136,27 +139,32 @@ def stimulus_curve(
         sqrt(1 - count / n_images), as of a delete-d jackknife; NaN where the count is n_images.
 
     Raises:
-        SpectrumError: a count exceeds the images there are, or is too small for the window; fewer than 2 repeats.
+        SpectrumError: activations that are masked, not floating point or not finite; no counts, one that is no whole number,
+            exceeds the images there are, or is too small for the window; fewer than 2 repeats.
 
     Source: Jiang et al. 2020, section III.B (k >= 2000 images suffice); standard errors: Shao and Wu, A general theory for
     jackknife variance estimation (1989).
     """
     window, weights = resolve_window(ranks)
-    activations = torch.as_tensor(activations)
-    if activations.ndim < 2:
-        raise SpectrumError(f"stimulus_curve: `activations` must have shape (n_images, ...); got {tuple(activations.shape)}.")
-    rows = activations.flatten(1)
-    if not len(counts) or max(counts) > len(rows) or min(counts) < window[1] + 2:
+    samples = as_numbers(activations, caller="stimulus_curve", what="activations")
+    if samples.ndim < 2 or not samples.is_floating_point() or not bool(torch.isfinite(samples).all()):
         raise SpectrumError(
-            f"stimulus_curve: `counts` must lie between {window[1] + 2} (for ranks {window}) and {len(rows)}, the images given; "
-            f"got {list(counts)}. Change the counts or the window."
+            f"stimulus_curve: activations must be finite floating-point numbers of shape (n_images, ...); got {samples.dtype} of "
+            f"shape {tuple(samples.shape)} with {int((~torch.isfinite(samples)).sum())} NaN or infinite values."
+        )
+    rows = samples.flatten(1)
+    whole = len(counts) > 0 and all(count == count // 1 for count in counts)
+    if not whole or max(counts) > len(rows) or min(counts) < window[1] + 2:
+        raise SpectrumError(
+            f"stimulus_curve: `counts` must be whole numbers between {window[1] + 2} (for ranks {window}) and {len(rows)}, the "
+            f"images given; got {list(counts)}. Change the counts or the window."
         )
     if repeats < 2:
         raise SpectrumError(f"stimulus_curve: `repeats` must be at least 2, for a standard error; got {repeats}.")
     gram = gram_of_rows([rows])
     generator = torch.Generator().manual_seed(seed)
     table = []
-    for count in counts:
+    for count in map(int, counts):
         plain, corrected = [], []
         for _ in range(1 if count == len(rows) else repeats):
             members = torch.randperm(len(rows), generator=generator)[:count].to(gram.device)

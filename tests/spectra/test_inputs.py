@@ -1,0 +1,244 @@
+"""What users hand in that is no spectrum, or no activations: refused in one sentence, or read right."""
+
+import numpy as np
+import pytest
+import torch
+
+from eigencode.errors import SpectrumError
+from eigencode.spectra import (
+    CrossValidatedSpectrum,
+    Eigenspectrum,
+    SpectrumAccumulator,
+    alpha_interval,
+    cvpca,
+    expected_exponent,
+    fit_power_law,
+    participation_ratio,
+    population_eigenvalues,
+    population_exponent,
+    power_law_dimension,
+    smoothness_bound,
+    stimulus_curve,
+    window_sensitivity,
+)
+
+LAW = torch.arange(1, 61, dtype=torch.float64) ** -1.0
+
+
+def changed(rank, value):
+    values = LAW.clone()
+    values[rank - 1] = value
+    return values
+
+
+FUNCTIONS = {
+    "fit_power_law": lambda v: fit_power_law(v, ranks="gerum").alpha,
+    "window_sensitivity": lambda v: window_sensitivity(v, first=[6], last=[50])["alpha"][0],
+    "population_eigenvalues": lambda v: float(population_eigenvalues(v, n_samples=1000, ranks=(6, 50))[0]),
+    "participation_ratio": participation_ratio,
+}
+NO_SPECTRA = [
+    (changed(8, torch.nan), "`eigenvalues` must be finite; got 1 NaN or infinite, the first at rank 8. Check the activations."),
+    (changed(8, torch.inf), "`eigenvalues` must be finite; got 1 NaN or infinite, the first at rank 8. Check the activations."),
+    (changed(1, torch.inf), "`eigenvalues` must be finite; got 1 NaN or infinite, the first at rank 1. Check the activations."),
+    (
+        changed(60, -torch.inf),
+        "`eigenvalues` must be finite; got 1 NaN or infinite, the first at rank 60. Check the activations.",
+    ),
+    (
+        changed(60, -0.01),
+        "`eigenvalues` of a covariance matrix must not be negative; got -0.01 at rank 60. Pass variances.",
+    ),
+    (-LAW, "`eigenvalues` of a covariance matrix must not be negative; got -1 at rank 1. Pass variances."),
+    (LAW + 0j, "`eigenvalues` must be real numbers; got torch.complex128. Pass float64."),
+    (LAW > 0.1, "`eigenvalues` must be real numbers; got torch.bool. Pass float64."),
+    (LAW[:0], "`eigenvalues` must have shape (k,) with k of at least 1; got (0,). Pass one spectrum."),
+    (LAW.view(2, 30), "`eigenvalues` must have shape (k,) with k of at least 1; got (2, 30). Pass one spectrum."),
+    (
+        np.ma.masked_less(LAW.numpy(), 0.02),
+        "`eigenvalues` must not be masked; got 10 masked entries. Fill them or leave them out.",
+    ),
+    (np.array(["1", "2"]), "`eigenvalues` must be an array of real numbers; got an array of <U1. Pass float64."),
+    (np.array([1, None]), "`eigenvalues` must be an array of real numbers; got an array of object. Pass float64."),
+]
+DISORDER = [
+    (LAW.flip(0), "`eigenvalues` must come largest first; got 0.0169 at rank 2 after 0.0167. Sort them."),
+    (changed(57, 0.5), "`eigenvalues` must come largest first; got 0.5 at rank 57 after 0.0179. Sort them."),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(("values", "text"), NO_SPECTRA)
+def test_what_is_no_spectrum_is_refused(function, values, text):
+    with pytest.raises(SpectrumError) as caught:
+        FUNCTIONS[function](values)
+    assert str(caught.value) == f"{function}: {text}"
+
+
+@pytest.mark.parametrize("function", ["fit_power_law", "window_sensitivity", "population_eigenvalues"])
+@pytest.mark.parametrize(("values", "text"), DISORDER)
+def test_order_counts_where_ranks_do(function, values, text):
+    with pytest.raises(SpectrumError) as caught:
+        FUNCTIONS[function](values)
+    assert str(caught.value) == f"{function}: {text}"
+
+
+def test_order_does_not_count_for_the_dimension():
+    assert participation_ratio(LAW.flip(0)) == pytest.approx(participation_ratio(LAW))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        LAW.numpy(),
+        LAW.tolist(),
+        LAW.clone().requires_grad_(),
+        np.ma.masked_array(LAW.numpy(), mask=False),
+        torch.cat([LAW, torch.tensor([0.0, -1e-17, 1e-17])]),  # a solver's rounding of zero
+        changed(31, (1 + 1e-12) / 31),
+    ],
+)
+def test_spectra_are_read_from_any_array(function, values):
+    assert FUNCTIONS[function](values) == pytest.approx(FUNCTIONS[function](LAW), rel=1e-9)
+
+
+def test_whole_numbers_are_numbers():
+    values = torch.arange(100, 0, -1)
+    assert fit_power_law(values, ranks="gerum") == fit_power_law(values.double(), ranks="gerum")
+
+
+def test_signal_variances_may_be_negative_and_in_any_order(generator):
+    values = torch.cat([changed(20, 0.5), torch.tensor([-0.3, 0.1, -0.2], dtype=torch.float64)])
+    spectrum = CrossValidatedSpectrum(values, values[None], 5.0, 100, 63)
+    kept = spectrum.as_eigenspectrum()
+    assert spectrum.fit(ranks=(1, 40)).alpha == kept.fit(ranks=(1, 40)).alpha
+    assert kept.window_sensitivity(first=[1], last=[40])["alpha"][0] == spectrum.fit(ranks=(1, 40)).alpha
+    with pytest.raises(SpectrumError, match="must be finite"):
+        CrossValidatedSpectrum(changed(3, torch.nan), LAW[None], 5.0, 100, 60).fit(ranks=(1, 40))
+
+
+def spectrum_of(values, **options):
+    return Eigenspectrum(values, 1000, 60, 1000, "covariance", name="conv1", **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: spectrum_of(LAW.flip(0)), "conv1: `eigenvalues` must come largest first; got 0.0169 at rank 2 after 0.0167. Sort them."),
+        (lambda: spectrum_of(changed(2, torch.nan)), "conv1: `eigenvalues` must be finite; got 1 NaN or infinite, the first at rank 2. Check the activations."),
+        (
+            lambda: spectrum_of(LAW, half_samples=torch.stack([LAW, LAW]), half_counts=(500,)),
+            "conv1: `half_samples` must have shape (b, k) with b = 1, the number of `half_counts`; got (2, 60).",
+        ),
+        (
+            lambda: spectrum_of(LAW, half_samples=torch.stack([LAW, changed(4, torch.inf)]), half_counts=(500, 500)),
+            "conv1, half-sample: `eigenvalues` must be finite; got 1 NaN or infinite, the first at rank 4. Check the activations.",
+        ),
+        (
+            lambda: CrossValidatedSpectrum(-LAW, -LAW[None], 1.0, 9, 60).variance_explained(3),
+            "recording: variance_explained needs a whole number `k` >= 1 and a code that varies; got k = 3 and total variance -4.68.",
+        ),
+        (
+            lambda: CrossValidatedSpectrum(0 * LAW, 0 * LAW[None], 0.0, 9, 60).signal_fraction,
+            "recording: signal_fraction needs responses that vary; they are the same for every stimulus.",
+        ),
+        (
+            lambda: population_exponent(torch.cat([LAW[:40], 0 * LAW[:20]]), n_samples=1000, ranks="gerum"),
+            "population_eigenvalues: `ranks` (6, 50) must lie within 1..40, the positive eigenvalues below 1000 degrees of freedom. "
+            "Lower the last rank or pass more images.",
+        ),
+        (
+            lambda: population_exponent(LAW, n_samples=50, ranks="gerum"),
+            "population_eigenvalues: `ranks` (6, 50) must lie within 1..49, the positive eigenvalues below 50 degrees of freedom. "
+            "Lower the last rank or pass more images.",
+        ),
+        (
+            lambda: alpha_interval(LAW, torch.stack([LAW, LAW]), ranks="gerum", n_samples=1000, half_counts=(500,)),
+            "alpha_interval: at least 2 half-samples are needed, with a count for each; got 1 counts for shape (2, 60). Measure with "
+            "half_samples=20.",
+        ),
+        (
+            lambda: expected_exponent(float("inf"), n_samples=100, n_features=60, ranks="gerum"),
+            "expected_exponent: `alpha` must be finite and `draws` at least 1; got inf and 5. Pass for example 1.0 and 5.",
+        ),
+        (
+            lambda: expected_exponent(1.0, n_samples=100, n_features=60, ranks="gerum", draws=0),
+            "expected_exponent: `alpha` must be finite and `draws` at least 1; got 1.0 and 0. Pass for example 1.0 and 5.",
+        ),
+        (lambda: power_law_dimension(float("nan"), 9), "power_law_dimension: `alpha` must be finite; got nan. Pass an exponent."),
+        (
+            lambda: power_law_dimension(-200.0, 9),
+            "power_law_dimension: sums over 9 ranks overflow at `alpha` = -200.0. Raise it.",
+        ),
+        (lambda: smoothness_bound(float("nan")), "smoothness_bound: `d` must be positive; got nan. Pass the dimension of the stimulus set."),
+    ],
+)  # fmt: skip
+def test_other_refusals(make, text):
+    with pytest.raises(SpectrumError) as caught:
+        make()
+    assert str(caught.value) == text
+
+
+RESPONSES = torch.rand(2, 80, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+READERS = {
+    "from_activations": lambda data: Eigenspectrum.from_activations(data, name="v1").eigenvalues,
+    "update": lambda data: _updated(data),
+    "stimulus_curve": lambda data: stimulus_curve(data, counts=[70], ranks="gerum"),
+    "cvpca": lambda data: cvpca(data, name="v1"),
+}
+
+
+def _updated(data):
+    metric = SpectrumAccumulator(name="v1")
+    metric.update(data)
+    return metric.compute().eigenvalues
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            lambda data: np.ma.masked_less(data, 0.5),
+            " must not be masked; got {masked} masked entries. Fill them or leave them out.",
+        ),
+        (lambda data: data + 1j, " must be real numbers; got torch.complex128. Pass float64."),
+        (lambda data: data > 0.5, " must be real numbers; got torch.bool. Pass float64."),
+        (lambda data: data.astype(object), " must be an array of real numbers; got an array of object. Pass float64."),
+        (lambda data: data.astype(">f8"), " must be an array of real numbers; got an array of >f8. Pass float64."),
+    ],
+)
+def test_what_is_no_activations_is_refused(reader, change, text):
+    data = RESPONSES.numpy() if reader == "cvpca" else RESPONSES[0].numpy()
+    name, what = ("stimulus_curve" if reader == "stimulus_curve" else "v1"), "responses" if reader == "cvpca" else "activations"
+    with pytest.raises(SpectrumError) as caught:
+        READERS[reader](change(data))
+    assert str(caught.value) == f"{name}: {what}" + text.format(masked=int((data < 0.5).sum()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+@pytest.mark.parametrize("reader", READERS)
+def test_values_that_are_not_finite_or_overflow_are_refused(reader, value):
+    data = (RESPONSES if reader == "cvpca" else RESPONSES[0]).clone()
+    data[..., 3, 5] = value
+    with pytest.raises(
+        SpectrumError, match=r"finite|squares of (responses must not overflow; got 1e\+200|these activations exceed)"
+    ):
+        READERS[reader](data)
+
+
+def test_whole_numbers_are_no_activations():
+    for reader in ("from_activations", "update", "stimulus_curve"):
+        with pytest.raises(SpectrumError, match="floating"):
+            READERS[reader](np.ones((80, 60), dtype=int))
+
+
+@pytest.mark.parametrize(("counts", "shown"), [([], "[]"), ([60, 81], "[60, 81]")])
+def test_counts_of_a_stimulus_curve(counts, shown):
+    with pytest.raises(SpectrumError) as caught:
+        stimulus_curve(RESPONSES[0], counts=counts, ranks="gerum")
+    assert str(caught.value) == (
+        f"stimulus_curve: `counts` must be whole numbers between 52 (for ranks (6, 50)) and 80, the images given; got {shown}. Change "
+        "the counts or the window."
+    )
