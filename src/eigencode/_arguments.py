@@ -246,6 +246,8 @@ def _meant(value: Any, hint: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value in a sentence: itself if it is short and plain, else its class."""
+    if _is_array(value):
+        return f"an array of {value.dtype}"
     if not isinstance(value, (str, int, float, tuple, list, dict, NoneType)):
         return type(value).__name__
     if isinstance(value, int) and abs(value) > 10**_LONGEST:

@@ -90,7 +90,7 @@ def test_data_that_is_not_there_stops_its_cells_alone(tmp_path):
     blocks = (Block(PLAN), Block(overridden(STUDY, "images.data=tensors:nowhere.npz").blocks[0].plan))
     summary = run_study(Study("x", "", blocks), store, Local())
     assert (summary.finished, summary.failed) == (1, {})
-    assert summary.unstarted == {"nowhere.npz does not exist. Check the path.": 1}
+    assert summary.unstarted == {"tensors: nowhere.npz does not exist. Check the path.": 1}
 
 
 def test_an_unexpected_error_is_recorded(tmp_path, monkeypatch):

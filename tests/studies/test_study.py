@@ -141,7 +141,7 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(StudyError, match="mine.yaml does not exist. Check the path."):
         from_yaml(path)
     for text, message in (
-        ("name: mine\nblocks: [", "mine.yaml, line 2: .* Compare with: eigencode study show demo"),
+        ("name: mine\nblocks: [", "mine.yaml, line [23]: .* Compare with: eigencode study show demo"),
         ("\0", "is no YAML file"),
         ("3", "holds no study"),
         (to_yaml(study()).replace("epochs: ", "epochs: 3\n      epochs: "), r"mine.yaml, line \d+: epochs is there twice"),
