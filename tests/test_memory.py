@@ -15,12 +15,12 @@ pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="peaks are 
 @pytest.mark.parametrize(
     ("shape", "limit", "half_samples", "who"),
     [
-        ("medium", "20MiB", 20, "python"),
+        ("medium", "50MiB", 20, "python"),
         ("medium", "50MiB", 0, "command"),
         ("square", "100MiB", 20, "command"),
-        ("several", "20MiB", 20, "python"),
+        ("several", "50MiB", 20, "python"),
         ("several", "50MiB", 20, "command"),
-        ("channels", "20MiB", 20, "python"),
+        ("channels", "50MiB", 20, "python"),
     ],
 )
 def test_measuring_keeps_within_the_limit(shape, limit, half_samples, who):

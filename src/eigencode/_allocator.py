@@ -17,6 +17,9 @@ _LARGEST = 2**29
 _GIVEN_BACK = 2**20
 """Bytes. Inside ``freed_memory_given_back`` larger blocks come from the system itself, and return to it."""
 
+_OWN_RULE = 2**25
+"""Bytes. Blocks up to this size are kept by glibc's own rule, once one of them was freed; of these, twice as many at the end."""
+
 _MANY = 2**16
 """Blocks that may come from the system at a time: glibc's own rule."""
 
@@ -59,29 +62,33 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def freed_memory_given_back() -> Iterator[None]:
-    """Inside, large blocks are given back to the system as they are freed, and those freed before at its beginning and its end.
+    """Inside, large blocks are given back to the system as they are freed; what was freed before is given back at both ends.
 
-    For steps of few large blocks, each of another size: kept, they would fill the memory with holes that nothing fits into. A
-    process that does not keep freed memory has glibc's own rule inside, too.
+    For steps of few large blocks, each of another size: kept, or left to glibc's rule, which keeps blocks below 32 MiB once some
+    were freed, they fill the memory with holes that nothing fits into. Afterwards a process that does not keep freed memory has that
+    rule again as it is at its end, with 32 MiB. What the user has told glibc holds inside, too.
 
     Yields:
         Nothing.
 
-    Source: malloc_trim(3).
+    Source: mallopt(3), malloc_trim(3).
     """
     library = _c_library()
-    kept = _keeping["freed_memory"]
+    told = any(name in os.environ for name in _TOLD)
     if library is not None:
         library.malloc_trim(0)
-        if kept:
+        if not told:
             library.mallopt(_MMAP_MAX, _MANY)
             library.mallopt(_MMAP_THRESHOLD, _GIVEN_BACK)
     try:
         yield
     finally:
-        if kept:
-            keep_freed_memory()
         if library is not None:
+            if _keeping["freed_memory"]:
+                keep_freed_memory()
+            elif not told:
+                library.mallopt(_MMAP_THRESHOLD, _OWN_RULE)
+                library.mallopt(_TRIM_THRESHOLD, 2 * _OWN_RULE)
             library.malloc_trim(0)
 
 
