@@ -65,8 +65,8 @@ def freed_memory_given_back() -> Iterator[None]:
     """Inside, large blocks are given back to the system as they are freed; what was freed before is given back at both ends.
 
     For steps of few large blocks, each of another size: kept, or left to glibc's rule, which keeps blocks below 32 MiB once some
-    were freed, they fill the memory with holes that nothing fits into. Afterwards a process that does not keep freed memory has that
-    rule again as it is at its end, with 32 MiB. What the user has told glibc holds inside, too.
+    were freed, they fill the memory with holes that nothing fits into. Afterwards a process that does not keep freed memory has
+    that rule again as it is at its end, with 32 MiB. What the user has told glibc holds inside, too.
 
     Yields:
         Nothing.
