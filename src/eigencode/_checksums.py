@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 CHECKSUM = "crc32"
-"""Name of the text in a .safetensors file that holds its checksum."""
+"""Name under which a file holds its checksum."""
 
 
 def checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
-    """CRC-32 of named tensors and texts, whatever their order; the checksum itself plays no part.
+    """CRC-32 of named tensors and texts, whatever their order.
 
     Args:
         tensors: Name to tensor.
@@ -23,7 +23,7 @@ def checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
         Eight hexadecimal digits.
     """
     value = 0
-    for name in sorted(texts.keys() - {CHECKSUM}):
+    for name in sorted(texts):
         value = zlib.crc32(f"{name}\0{texts[name]}\0".encode(), value)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigencode._checksums import CHECKSUM, checksum
 from eigencode._readers.archives import Archive
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.files import check_content, open_regular, size_of
@@ -162,7 +161,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         Name to tensor, on the CPU; name to text.
 
     Raises:
-        FileError: no such file, another format, or a damaged one; what eigencode wrote has a checksum.
+        FileError: no such file, another format, or a damaged one.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -173,8 +172,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 texts = dict(stored.metadata() or {})
         except SafetensorError as error:
             raise FileError(f"{path} is truncated or no safetensors file ({error}). Download it again.") from None
-        if CHECKSUM in texts and texts[CHECKSUM] != checksum(tensors, texts):
-            raise FileError(f"{path} is damaged (its checksum is another). Write it again.")
     return tensors, texts
 
 

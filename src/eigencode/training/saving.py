@@ -32,7 +32,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         texts = {"facts": json.dumps(facts, allow_nan=True)}
         with replacing(path) as new:
-            save_file(stored, new, metadata={**texts, CHECKSUM: checksum(stored, texts)})
+            # one text alone: safetensors writes several in any order, and the same state is to be the same bytes
+            save_file(stored, new, metadata={"facts": json.dumps({**facts, CHECKSUM: checksum(stored, texts)}, allow_nan=True)})
     except DiskError as error:
         kept = f"; the last good one is still {path}" if path.exists() else ""
         raise DiskError(
@@ -48,8 +49,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         tensors, texts = read_safetensors(path)
-        return tensors, json.loads(texts["facts"])
-    except (FileError, KeyError, ValueError, RecursionError) as error:
+        facts = json.loads(texts["facts"])
+        told = facts.pop(CHECKSUM, None)
+        if told is not None and told != checksum(tensors, {"facts": json.dumps(facts, allow_nan=True)}):
+            raise ValueError("its checksum is another")
+        return tensors, facts
+    except (FileError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is no checkpoint of a training run ({why(error)}). Remove it to start again.") from None
 
 
