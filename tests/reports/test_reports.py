@@ -89,6 +89,7 @@ def test_no_output_judges_smoothness(tmp_path, conditions, summary, record, word
 def test_files_can_be_read_by_others_and_nothing_else_is_left(tmp_path, conditions, summary, record):
     def write_more(folder):
         (folder / "components.safetensors").touch(mode=0o600)
+        (folder / ".components.safetensors.lock").touch()  # whose removal has failed
 
     write_report(tmp_path / "out", conditions=conditions, summary=summary, record=record, write_more=write_more)
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "out").iterdir() if path.is_file())
@@ -108,6 +109,8 @@ def test_earlier_results_are_not_replaced_unasked(tmp_path, conditions, summary,
     assert (folder / "mine.txt").read_text() == "keep"
     (folder / "record.json").unlink()
     told = f"--out: {folder} holds spectra.parquet, which would be replaced. Name another folder, or pass --overwrite true."
+    assert _refused(folder, overwrite=False) == told
+    (folder / "record.json").write_text("[" * 100_000)
     assert _refused(folder, overwrite=False) == told
     file = folder / "mine.txt"
     assert _refused(file, overwrite=True) == f"--out: {file} is a file. Name a folder."

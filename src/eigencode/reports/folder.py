@@ -58,7 +58,7 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     for place in (folder / RECORD, folder / _WHOLE / RECORD):
         try:
             found = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         return found if isinstance(found, dict) else None
     return None
@@ -166,6 +166,8 @@ def _write_rest(partial: Path, record: Mapping[str, Any], page: str, figures: Ma
         figure.savefig(partial / "figures" / f"{name}.png", dpi=150)
         figure.savefig(partial / "figures" / f"{name}.svg")
     (partial / "report.html").write_text(page, encoding="utf-8")
+    for path in partial.glob("**/.*.lock"):  # that could not be removed
+        path.unlink()
     for path in partial.rglob("*"):
         sync(path) if path.is_dir() else make_safe(path)
     sync(partial)
