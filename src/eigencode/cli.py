@@ -18,8 +18,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._options import check_options, switches_of
-from eigencode._readers.files import read_text
-from eigencode._readers.yaml import load_yaml
+from eigencode._readers.yaml import read_yaml
 from eigencode._text import printable
 from eigencode._wording import in_words
 from eigencode.configuration import (
@@ -38,8 +37,6 @@ from eigencode.errors import EigencodeError, FileError, UsageError
 EXIT_FAILURE, EXIT_USAGE = 1, 2
 
 _LONGEST_NAME = 100
-
-_LONGEST_FILE = 2**20
 
 
 class _Parser(ArgumentParser):  # type: ignore[misc]
@@ -192,7 +189,7 @@ def _check_files(words: Sequence[str]) -> None:
     given = [word.partition("=")[2] or following for word, following in itertools.pairwise([*words, ""]) if _is_config(word)]
     for path in filter(None, given):
         try:
-            load_yaml(read_text(Path(path), most=_LONGEST_FILE))
+            read_yaml(Path(path))
         except FileError as error:
             raise UsageError(f"--config: {error}") from None
         except yaml.YAMLError as error:

@@ -111,7 +111,7 @@ class Checkpoint:
         elif head[_TAR_MAGIC] == b"ustar":
             raise FileError(
                 f"{path} is a tar archive, the format of PyTorch 0.1, which cannot be read safely. Save its tensors again with a "
-                "newer PyTorch, on a machine that does not matter."
+                "newer PyTorch, on a machine that holds nothing of value."
             )
         else:
             self.content = self._from_stream(file)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from eigencode._readers.files import read_text
+
+_LONGEST = 2**20
+"""Bytes of a file: a thousand times those of a shipped study."""
+
 _DEEPEST = 40
 _MOST_VALUES = 200_000
+
+
+def read_yaml(path: Path) -> Any:
+    """Values of a YAML file of at most 1 MiB (see ``load_yaml``).
+
+    Args:
+        path: The file.
+
+    Returns:
+        Numbers, texts, lists and dicts.
+
+    Raises:
+        FileError: no such file, no text, or too long.
+        yaml.YAMLError: as of ``load_yaml``.
+    """
+    return load_yaml(read_text(path, most=_LONGEST))
 
 
 def load_yaml(text: str) -> Any:
@@ -23,14 +45,14 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError: no YAML, a key twice, or values that contain themselves, are nested deeper than 40 levels, or become more
             than 200 000 when they are written out.
     """
-    check_yaml(text)
+    _check(text)
     try:
         return yaml.load(text, Loader=_EachOnce)
     except ValueError as error:  # a date or a number that is none
         raise yaml.YAMLError(str(error)) from None
 
 
-def check_yaml(text: str) -> None:
+def _check(text: str) -> None:
     """Refuses a document whose values would have no end.
 
     Args:

@@ -12,15 +12,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from eigencode._arguments import checked
-from eigencode._readers.files import read_text
-from eigencode._readers.yaml import load_yaml
+from eigencode._readers.yaml import load_yaml, read_yaml
 from eigencode._wording import in_words
 from eigencode.errors import EigencodeError, FileError, StudyError
 from eigencode.studies.papers import marked_own
 from eigencode.studies.study import MOST_CELLS, Plan, Study, field_of, with_field
-
-_LONGEST = 2**20
-"""Bytes of a study's file: a thousand times those of a shipped one."""
 
 
 def to_yaml(study: Study) -> str:
@@ -37,7 +33,7 @@ def from_yaml(path: Path) -> Study:
         StudyError: the file cannot be read, or has unknown fields or values of the wrong type.
     """
     try:
-        given = load_yaml(read_text(path, most=_LONGEST))
+        given = read_yaml(path)
     except FileError as error:
         raise StudyError(str(error)) from None
     except yaml.MarkedYAMLError as error:
