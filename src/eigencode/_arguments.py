@@ -90,11 +90,12 @@ def check_fields(told: Any, error: type[EigencodeError], *, owner: str | None = 
         choices_only: Leave numbers alone: of results, which may be NaN.
     """
     kind: Any = type(told)
-    for name, hint in _hints(kind).items():
-        if not choices_only or choices_of(hint):
-            given = getattr(told, name)
-            if (value := check(kind.__name__ if owner is None else owner, name, given, hint, error)) is not given:
-                object.__setattr__(told, name, value)
+    for name, (hint, default) in _hints(kind).items():
+        given = getattr(told, name)
+        if given is default or (choices_only and not choices_of(hint)):
+            continue
+        if (value := check(kind.__name__ if owner is None else owner, name, given, hint, error)) is not given:
+            object.__setattr__(told, name, value)
 
 
 def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeError], *, written: str | None = None) -> Any:
@@ -273,6 +274,7 @@ def _declared(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, tuple[Any, Any]]:
+    """Name -> annotation and default of the fields of a dataclass."""
     known = get_type_hints(kind)
-    return {item.name: known[item.name] for item in dataclasses.fields(kind)}
+    return {item.name: (known[item.name], item.default) for item in dataclasses.fields(kind)}

@@ -82,7 +82,7 @@ def make_safe(path: Path, *, mode: int | None = None) -> None:
 
 def stamp(path: Path) -> tuple[int, int] | None:
     """Changes whenever a file gives way to another; None while there is none."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with contextlib.suppress(OSError, ValueError):
         found = path.stat()
         return found.st_ino, found.st_mtime_ns
     return None

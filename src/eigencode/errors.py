@@ -25,6 +25,10 @@ class DataError(EigencodeError):
     """Images, labels or recordings are missing or not in the form they must have."""
 
 
+class NotDownloadedError(DataError):
+    """Images that are not there, and were not to be downloaded."""
+
+
 class ModelError(EigencodeError):
     """A network or its weights cannot be loaded."""
 

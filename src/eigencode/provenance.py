@@ -21,7 +21,10 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas")
 def versions() -> dict[str, str]:
     """Versions of eigencode, Python and the packages that compute."""
     found = {"eigencode": eigencode.__version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in PACKAGES}
+    return found | {name: _version(name) for name in PACKAGES}
+
+
+_version = cache(metadata.version)
 
 
 def processor() -> str:

@@ -1,5 +1,6 @@
 """What a command runs, where, and what it says at the end, also of an end that comes too soon."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -114,3 +115,15 @@ def test_commands_that_read_change_no_file(capsys, tmp_path, monkeypatch):
     assert run(capsys, "report", *small, "--store", "store.sqlite", "--out", tmp_path.parent / f"{tmp_path.name}-report")[0] == 0
     assert run(capsys, "study", "merge", "store.sqlite", "--store", tmp_path.parent / f"{tmp_path.name}.sqlite")[0] == 0
     assert listing() == before
+
+
+def test_a_plan_downloads_nothing(capsys, tmp_path, monkeypatch):
+    def no_network(*_words, **_options):
+        raise AssertionError("downloads")
+
+    monkeypatch.setattr("eigencode.datasets.sources._downloaded", no_network)
+    words = ["jiang2020.fig5", "--set", "seeds=1", "--store", tmp_path / "s.sqlite", "--data_root", tmp_path / "data"]
+    status, out, err = run(capsys, "study", "plan", *words, "--json")
+    assert (status, err) == (0, f"mnist is not under {tmp_path}/data. A run downloads it; before that, times are not known.\n")
+    assert {(group["downloads first"], group["cannot start"]) for group in json.loads(out)["groups"]} == {("mnist", None)}
+    assert list(tmp_path.iterdir()) == []

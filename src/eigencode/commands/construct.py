@@ -14,7 +14,7 @@ from eigencode.configuration import ConstructConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, UsageError
 from eigencode.records import circumstances
-from eigencode.reports import plot_examples, render_page, write_folder
+from eigencode.reports import drawn, plot_examples, render_page, write_folder
 
 _PREVIEW = 10
 
@@ -61,7 +61,7 @@ def _write(folder: Path, images: ImageSet, made: ConstructedSet, record: dict[st
     if made.record["construction"]["kind"] in ("robust", "non_robust"):
         rows["has the code of"] = images.inputs[made.originals[first]]
     labels = ", ".join(str(label) for label in made.images.labels[first].tolist())
-    figures = {"preview": plot_examples(rows, title=f"Labels of the set: {labels}")}
+    figures = drawn({"preview": plot_examples(rows, title=f"Labels of the set: {labels}")})
     page = render_page("constructed", record=record, figures=figures)
     return write_folder(
         folder, write_data=lambda partial: made.save(partial / "images.safetensors"), record=record, page=page, figures=figures

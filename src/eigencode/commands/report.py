@@ -15,7 +15,7 @@ from eigencode.commands.progress import tell
 from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
-from eigencode.reports import claimed, print_rows, record_of, render_markdown, render_page, write_folder
+from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.power_law import Ranks
 from eigencode.studies import Evidence, Store, Study, to_yaml
@@ -60,9 +60,10 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
             figures[name] = figure
         else:
             undrawn.append(f"{name} needs {mixed or 'what these cells lack'}")
+    drawings = drawn(figures)
     cells, results = cells_table(evidence), results_table(evidence)
     tables = {"results": results, "perturbed": perturbed_tables(evidence)}
-    page = render_page("study", record=record, figures=figures, rows=cells, **tables)
+    page = render_page("study", record=record, figures=drawings, rows=cells, **tables)
 
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
@@ -70,7 +71,7 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
         (partial / "study.yaml").write_text(to_yaml(study), encoding="utf-8")
         (partial / "report.md").write_text(render_markdown("study", record=record, rows=cells, **tables), encoding="utf-8")
 
-    written = write_folder(folder, write_data=write_data, record=record, page=page, figures=figures)
+    written = write_folder(folder, write_data=write_data, record=record, page=page, figures=drawings)
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     elif record["claims"]:

@@ -17,6 +17,7 @@ import pandas as pd
 from eigencode.commands.common import usable_device
 from eigencode.commands.progress import duration, progress_bar, tell
 from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
+from eigencode.datasets import data_root
 from eigencode.errors import StudyError, UsageError
 from eigencode.models.loading import own_code
 from eigencode.provenance import in_use
@@ -85,7 +86,7 @@ def chosen_study(config: StudyChoice) -> Study:
 
     Raises:
         StudyError: no such study.
-        UsageError: none named.
+        UsageError: none named, or ``--set`` says what a study cannot be.
     """
     if config.name is None:
         command = shlex.join(["eigencode", "study", "list", "--store", without_password(config.store)])
@@ -94,12 +95,15 @@ def chosen_study(config: StudyChoice) -> Study:
         )
     is_file = config.name.endswith((".yaml", ".yml"))
     study = from_yaml(Path(config.name)) if is_file else load(config.name, config.scale)
-    if config.set:
-        study = overridden(study, config.set)
-    if config.smoke:
-        study = shrunk(study)
-        if config.set:  # what is said is so in any size
-            study = replace(overridden(study, config.set), scale=study.scale)
+    try:
+        if config.set:
+            study = overridden(study, config.set)
+        if config.smoke:
+            study = shrunk(study)
+            if config.set:  # what is said is so in any size
+                study = replace(overridden(study, config.set), scale=study.scale)
+    except StudyError as error:
+        raise UsageError(str(error)) from None
     return study
 
 
@@ -276,7 +280,7 @@ def _say_merged(config: StudyConfig, other: Store, store: Store, copied: int, no
 def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     settings = {name: getattr(config, name) for name in ("again", "retry", "stack", "data_root")}
     groups = estimated(
-        plan_groups(study, store, **settings, device=device_of(config), run_code=False), data_root=config.data_root
+        plan_groups(study, store, **settings, device=device_of(config), look_only=True), data_root=config.data_root
     )
     kinds: dict[str, list[Group]] = {}
     for group in groups:
@@ -303,6 +307,8 @@ def _plan(config: StudyConfig, study: Study, store: Store | None) -> None:
         _print(pd.DataFrame(rows), title, as_json=False)
     for code in sorted({code for plan in study.cells() if (code := own_code(plan.network.model))}):
         tell(f"Running this study runs the code of {code}, with all that you may do yourself. Read it first.")
+    for name in dict.fromkeys(group.absent for group in groups if group.absent and group.missing):
+        tell(f"{name} is not under {data_root(config.data_root)}. A run downloads it; before that, times are not known.")
     for reason in dict.fromkeys(group.reason for group in groups if group.reason and group.missing):
         count = sum(len(group.missing) for group in groups if group.reason == reason)
         tell(f"{count} cannot start: {reason}")
@@ -329,6 +335,7 @@ def _groups(groups: list[Group]) -> list[dict[str, Any]]:
             "seconds": group.seconds if math.isfinite(group.seconds) else None,
             "memory": group.memory if math.isfinite(group.memory) else None,
             "cannot start": group.reason,
+            "downloads first": group.absent,
         }
         for group in groups
     ]

@@ -24,7 +24,7 @@ from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
 from eigencode.records import training_record
-from eigencode.reports import plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
+from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
 from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states, save_member, saved_members
@@ -274,7 +274,7 @@ def _finish(
     record = training_record(history, outcome, title=title, configuration=asdict(config), names=titles, failed=failed)
     shown = rounded(outcome)
     if folder:
-        figures = {"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)}
+        figures = drawn({"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)})
         page = render_page("training", record=record, figures=figures, rows=shown)
 
         def write(new: Path) -> None:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from eigencode._arguments import checked
+from eigencode._files import why
 from eigencode._readers.arrays import read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.files import open_regular
 from eigencode._torchvision import import_torchvision
 from eigencode.datasets.images import ImageSet, random_subset
-from eigencode.errors import DataError, FileError
+from eigencode.errors import DataError, FileError, NotDownloadedError
 
 Split = Literal["train", "test"]
 
@@ -45,6 +46,7 @@ def load(
     seed: int = 0,
     root: str | Path | None = None,
     image_size: int | None = None,
+    download: bool = True,
 ) -> ImageSet:
     """Images by name.
 
@@ -55,13 +57,15 @@ def load(
         split: "train" or "test"; folders and tensor files have no splits.
         count: Size of a random subset; default: all images in their own order.
         seed: Seed of the subset.
-        root: Folder of data sets; default: EIGENCODE_DATA, else the user's cache, with download.
+        root: Folder of data sets; default: EIGENCODE_DATA, else the user's cache.
         image_size: For folders: shorter side is resized to this and the centre square is cut out.
+        download: Fetch what is missing under ``root`` from the network.
 
     Returns:
         ImageSet in [0, 1].
 
     Raises:
+        NotDownloadedError: they are not there, and ``download`` is false.
         DataError: unknown name, missing or unreadable files, no network for a download, or too few images.
 
     Example:
@@ -78,7 +82,7 @@ def load(
     if name == "digits":
         return _digits(split).subset(count, seed=seed)
     if name in _TORCHVISION:
-        return _from_torchvision(name, split, data_root(root)).subset(count, seed=seed)
+        return _from_torchvision(name, split, data_root(root), download=download).subset(count, seed=seed)
     known = ["digits", *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH"]
     raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.")
 
@@ -108,19 +112,21 @@ _TORCHVISION: dict[str, tuple[str, Callable[[Any], Tensor]]] = {
 }
 
 
-def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
+def _from_torchvision(name: str, split: Split, root: Path, *, download: bool) -> ImageSet:
     class_name, pixels_of = _TORCHVISION[name]
     make = getattr(import_torchvision("datasets"), class_name)
     try:
         found = list(root.glob(f"{'cifar-10-batches-py' if name == 'cifar10' else f'{class_name}/raw'}/*"))
         irregular = next((path for path in found if not path.is_file()), None)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter of a name that no folder can have
         raise _unreadable(name, root, error) from None
     if irregular:
         raise DataError(f"{name}: {irregular} is no regular file. Remove it.")
     try:
         dataset = make(root, train=split == "train", download=False)
     except RuntimeError:
+        if not download:
+            raise NotDownloadedError(f"{name} is not under {root}, and was not to be downloaded. Download it.") from None
         dataset = _downloaded(name, make, split, root)
     except Exception as error:  # damaged files fail in any way
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -132,12 +138,12 @@ def _from_torchvision(name: str, split: Split, root: Path) -> ImageSet:
 
 def _downloaded(name: str, make: Callable[..., Any], split: Split, root: Path) -> Any:
     try:
-        existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if root.exists() else set()
+        existing = {path for path in (root, *root.rglob("*")) if path.is_dir()} if os.path.exists(root) else set()
     except OSError as error:
         raise _unreadable(name, root, error) from None
     try:
         return make(root, train=split == "train", download=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, OSError, RuntimeError, ValueError) as error:
         _remove_new_empty_folders(root, existing)
         raise DataError(
             f"{name} is not under {root} and could not be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
@@ -146,8 +152,8 @@ def _downloaded(name: str, make: Callable[..., Any], split: Split, root: Path) -
         ) from None
 
 
-def _unreadable(name: str, root: Path, error: OSError) -> DataError:
-    return DataError(f"{name}: {root} cannot be read ({error.strerror}). Name another folder with --data_root or EIGENCODE_DATA.")
+def _unreadable(name: str, root: Path, error: OSError | ValueError) -> DataError:
+    return DataError(f"{name}: {root} cannot be read ({why(error)}). Name another folder with --data_root or EIGENCODE_DATA.")
 
 
 def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
@@ -159,7 +165,7 @@ def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
 
 def _image_folder(path: Path, count: int | None, seed: int, image_size: int | None) -> ImageSet:
     transforms = import_torchvision("transforms")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataError(f"image_folder: {path} is not a folder. Check the path.")
     steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
     try:
@@ -227,7 +233,7 @@ def _ilyas(path: Path) -> ImageSet:
     parts = {}
     for name in ("CIFAR_ims", "CIFAR_lab"):
         file = path / name
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise DataError(
                 f"ilyas: {path} must be a folder with the released files CIFAR_ims and CIFAR_lab; {name} is not there."
             )

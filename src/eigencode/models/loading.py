@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -250,7 +251,7 @@ def _arguments(make: Callable[..., Any]) -> frozenset[str]:
 
 
 def _import_file(path: Path) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"load: {path} does not exist. Check the path.")
     return _imported(path.absolute(), path.stat().st_mtime_ns)
 

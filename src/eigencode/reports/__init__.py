@@ -1,5 +1,6 @@
 """Figures, tables and pages of what was measured."""
 
+from eigencode.reports.drawing import drawn
 from eigencode.reports.figures import plot_along_layers, plot_spectra, plot_spectrum
 from eigencode.reports.folder import claimed, record_of, write_folder
 from eigencode.reports.page import render_markdown, render_page, write_report
@@ -14,6 +15,7 @@ from eigencode.reports.training_figures import plot_learning, plot_outcome
 
 __all__ = [
     "claimed",
+    "drawn",
     "plot_accuracy_against_alpha",
     "plot_along_layers",
     "plot_examples",

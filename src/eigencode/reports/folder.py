@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
-from matplotlib.figure import Figure
 from safetensors import SafetensorError
 
 from eigencode._files import alone, make_safe, stamp, sync, why
 from eigencode.errors import DataError, DiskError
+from eigencode.reports.drawing import Drawing
 
 CONTENTS = (
     "spectra.parquet",
@@ -79,7 +79,7 @@ def claimed(
     Raises:
         DataError: it is a file or cannot be written to, another run has it, or earlier results are there.
     """
-    missing, earlier = [each for each in (folder, *folder.parents) if not each.exists()], stamp(folder / RECORD)
+    missing, earlier = [each for each in (folder, *folder.parents) if not os.path.exists(each)], stamp(folder / RECORD)
     try:
         with _locked(folder, wait=wait):
             _check(folder, overwrite, configuration)
@@ -93,7 +93,7 @@ def claimed(
         told = "" if stamp(folder / RECORD) == earlier else _kept(folder)
         raise KeyboardInterrupt(str(interruption) or told) from None
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             for each in missing:
                 each.rmdir()
 
@@ -104,7 +104,7 @@ def write_folder(
     write_data: Callable[[Path], None],
     record: Mapping[str, Any],
     page: str,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Drawing],
     finish: Callable[[], None] | None = None,
 ) -> Path:
     """Writes data, record, page and figures; the folder gets all of them or none.
@@ -159,12 +159,12 @@ def write_folder(
     return folder / "report.html"
 
 
-def _write_rest(partial: Path, record: Mapping[str, Any], page: str, figures: Mapping[str, Figure]) -> None:
+def _write_rest(partial: Path, record: Mapping[str, Any], page: str, figures: Mapping[str, Drawing]) -> None:
     (partial / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (partial / "figures").mkdir()
     for name, figure in figures.items():
-        figure.savefig(partial / "figures" / f"{name}.png", dpi=150)
-        figure.savefig(partial / "figures" / f"{name}.svg")
+        (partial / "figures" / f"{name}.png").write_bytes(figure.png)
+        (partial / "figures" / f"{name}.svg").write_bytes(figure.svg)
     (partial / "report.html").write_text(page, encoding="utf-8")
     for path in partial.glob("**/.*.lock"):  # that could not be removed
         path.unlink()
@@ -235,7 +235,7 @@ def _kept(folder: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not folder.is_dir():
         raise DataError(f"--out: {folder} is a file. Name a folder.")
     with contextlib.ExitStack() as stack:
         try:
@@ -246,9 +246,9 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
             raise DataError(
                 f"--out: another run is at work in {folder}. Wait until it has ended, or name another folder."
             ) from None
-        except OSError as error:
-            blocked = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-            if error.errno in _FORBIDDEN:
+        except (OSError, ValueError) as error:  # the latter of a name that no folder can have
+            blocked = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
+            if getattr(error, "errno", None) in _FORBIDDEN:
                 raise DataError(
                     f"--out: {folder} cannot be written, since {blocked} is no folder that you may write to."
                 ) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from eigencode._text import for_markdown, for_spreadsheet, printable
+from eigencode.reports.drawing import Drawing, drawn
 from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.folder import write_folder
 from eigencode.reports.tables import cells
@@ -51,12 +50,13 @@ def write_report(
             "eigenspectra": plot_spectra(conditions, ranks=ranks, recording=recording),
             "layers": plot_along_layers(summary),
         }
+    drawings = drawn(figures)
     several = summary["condition"].nunique() > 1
     rows = [
         (str(row["condition"]), cells(row), (f"{row['condition']}: " if several else "") + row["note"] if row["note"] else "")
         for _, row in summary.iterrows()
     ]
-    page = render_page("measurement", record=record, rows=rows, several=several, figures=figures)
+    page = render_page("measurement", record=record, rows=rows, several=several, figures=drawings)
     spectra = {
         (f"{condition}/{layer}" if len(conditions) > 1 else layer): spectrum
         for condition, layers in conditions.items()
@@ -71,15 +71,15 @@ def write_report(
         if write_more:
             write_more(partial)
 
-    return write_folder(folder, write_data=write_data, record=record, page=page, figures=figures, finish=finish)
+    return write_folder(folder, write_data=write_data, record=record, page=page, figures=drawings, finish=finish)
 
 
-def render_page(template: str, *, figures: Mapping[str, Figure], **content: Any) -> str:
+def render_page(template: str, *, figures: Mapping[str, Drawing], **content: Any) -> str:
     """A page as one HTML text with its figures inside.
 
     Args:
         template: Name of the template.
-        figures: Name -> figure.
+        figures: Name -> what was drawn.
         content: What the template shows.
 
     Returns:
@@ -88,8 +88,7 @@ def render_page(template: str, *, figures: Mapping[str, Figure], **content: Any)
     environment = Environment(
         loader=PackageLoader("eigencode.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
     )
-    sources = {name: _svg(figure) for name, figure in figures.items()}
-    return environment.get_template(f"{template}.html.j2").render(figures=sources, **content)
+    return environment.get_template(f"{template}.html.j2").render(figures=figures, **content)
 
 
 def render_markdown(template: str, **content: Any) -> str:
@@ -112,9 +111,3 @@ def render_markdown(template: str, **content: Any) -> str:
 def _shown(value: Any) -> Any:
     """Texts of a page with characters that would not be seen written out; markup, numbers and what is not there as they are."""
     return printable(value) if type(value) is str else value
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

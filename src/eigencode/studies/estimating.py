@@ -38,7 +38,10 @@ _A_STEP, _A_PASS = 0.004, 0.05
 
 
 def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[Group]:
-    """Groups with a rough time on one CPU process of this machine, and memory: arithmetic over measured speed."""
+    """Groups with a rough time on one CPU process of this machine, and memory: arithmetic over measured speed.
+
+    Nothing is downloaded: of images that are not there, neither is known.
+    """
     speed = _SHARE_OF_PEAK * _products_per_second()
     found = []
     made: set[str] = set()
@@ -160,7 +163,7 @@ def _making(plan: Plan, made: set[str], data_root: str | None) -> float:
 @lru_cache(maxsize=4)
 def _images(told: Images, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
     count = told.train_count if split == "train" else told.test_count
-    return datasets.load(told.data, split=split, count=count, root=data_root, image_size=told.size)
+    return datasets.load(told.data, split=split, count=count, root=data_root, image_size=told.size, download=False)
 
 
 def _products_per_second(order: int = 1000) -> float:

@@ -223,8 +223,9 @@ def _disputed(plans: Sequence[Plan]) -> dict[tuple[str, str, float], str]:
     ways: dict[tuple[str, float], dict[str, str]] = {}
     for plan in plans:
         for told in plan.reading.perturbations:
+            way = told.way
             for strength in told.strengths:
-                ways.setdefault((told.kind, strength), {})[plan.identity] = told.way
+                ways.setdefault((told.kind, strength), {})[plan.identity] = way
     return {
         (identity, kind, strength): way
         for (kind, strength), own in ways.items()

@@ -42,12 +42,21 @@ class Materials:
         device: Where to run. Default: CUDA where there is one.
         states: Folder for the state of unfinished training, and for images that were made.
         report: Called while something is trained or made.
+        download: Fetch images that are not there.
     """
 
     def __init__(
-        self, plan: Plan, *, data_root: str | None, device: str | None, states: Path | None = None, report: Report | None = None
+        self,
+        plan: Plan,
+        *,
+        data_root: str | None,
+        device: str | None,
+        states: Path | None = None,
+        report: Report | None = None,
+        download: bool = True,
     ) -> None:
         self.plan, self._data_root, self._states, self._report = plan, data_root, states, report
+        self._download = download
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._sources: dict[str, nn.Module] = {}
 
@@ -63,7 +72,9 @@ class Materials:
 
     def _images(self, split: Any, count: int | None) -> ImageSet:
         told = self.plan.images
-        return datasets.load(told.data, split=split, count=count, root=self._data_root, image_size=told.size)
+        return datasets.load(
+            told.data, split=split, count=count, root=self._data_root, image_size=told.size, download=self._download
+        )
 
     def network(self, cell: Cell) -> nn.Module:
         """A network with its weights, or with the initial ones that its seed decides."""

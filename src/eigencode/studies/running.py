@@ -134,16 +134,19 @@ def without_exponent(record: CellRecord) -> list[str]:
     return [layer for layer in measured or record.plan.reading.layers.split(",") if layer not in set(fitted["layer"])]
 
 
-def stack_size(plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None) -> int:
+def stack_size(
+    plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None, download: bool = True
+) -> int:
     """Networks of this plan that are trained as one stack; as many as are asked for, if any.
 
     Raises:
         TrainingError: fewer than 1 asked for.
+        NotDownloadedError: images are not there, and ``download`` is false.
         EigencodeError: data or a network that is not there.
     """
     if plan.network.weights and (asked is None or asked > 0):
         return asked or 1  # nothing is trained
-    materials = Materials(plan, data_root=data_root, device=device)
+    materials = Materials(plan, data_root=data_root, device=device, download=download)
     network = materials.network(plan.member)
     penalised = bool(plan.member.jacobian)
     return group_size(network, materials.training, plan.training, device=materials.device, asked=asked, jacobian=penalised)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eigencode._arguments import checked
-from eigencode.errors import DataError, ModelError, SpectrumError, StudyError
+from eigencode.errors import DataError, ModelError, NotDownloadedError, SpectrumError, StudyError
 from eigencode.models.loading import own_code
 from eigencode.penalties.forms import DEFAULT_RANKS
 from eigencode.spectra.power_law import resolve_window
@@ -40,6 +41,7 @@ class Group:
         seconds: Estimated time for the missing ones on this machine; NaN where it cannot be estimated.
         memory: Estimated bytes.
         reason: Why the group cannot start here, if it cannot: data or a network that is not there.
+        absent: What a run downloads first.
     """
 
     plans: tuple[Plan, ...]
@@ -48,6 +50,7 @@ class Group:
     seconds: float = math.nan
     memory: float = math.nan
     reason: str | None = None
+    absent: str | None = None
 
 
 @dataclass
@@ -87,7 +90,7 @@ def plan_groups(
     stack: int | None = None,
     data_root: str | None = None,
     device: str | None = None,
-    run_code: bool = True,
+    look_only: bool = False,
 ) -> list[Group]:
     """Groups of a study's cells, the same whatever is finished already.
 
@@ -99,7 +102,8 @@ def plan_groups(
         stack: Networks of a stack. Default: as many as is fast on this device.
         data_root: Folder of data sets.
         device: Where to run.
-        run_code: Make networks whose code the study names, to see how many fit in a stack; else such networks are one group.
+        look_only: Run no code that the study names, and download nothing; networks of which it is then not known how many fit
+            in a stack are one group.
 
     Returns:
         Groups, those that cannot start with the reason.
@@ -113,20 +117,23 @@ def plan_groups(
     kept = {} if again else {identity: error for identity, error in there.items() if not (retry and error)}
     groups = []
     for plans in groups_of(study.cells()):
-        reason, size = None, stack
+        reason, absent, size = None, None, stack
+        dearest = max(plans, key=lambda plan: plan.member.jacobian)
         try:
-            if run_code or not own_code(plans[0].network.model):
-                size = stack_size(
-                    max(plans, key=lambda plan: plan.member.jacobian), data_root=data_root, device=device, asked=stack
-                )
+            if not (look_only and own_code(dearest.network.model)):
+                size = stack_size(dearest, data_root=data_root, device=device, asked=stack, download=not look_only)
+        except NotDownloadedError:
+            absent = dearest.images.data
         except (DataError, ModelError) as error:
             size, reason = 1, str(error)
         for path in plans[0].named_files:
-            if reason is None and not path.exists():
+            if reason is None and not os.path.exists(path):
                 reason = f"{path} does not exist. Bring it, or check the path."
         for start in range(0, len(plans), size or len(plans)):
             part = tuple(plans[start : start + (size or len(plans))])
-            groups.append(Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason))
+            groups.append(
+                Group(part, tuple(plan for plan in part if plan.identity not in kept), size, reason=reason, absent=absent)
+            )
     return groups
 
 

@@ -106,15 +106,17 @@ class Store:
 
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
         self.address = without_password(address)
+        if "\0" in self.address or not _is_text(self.address):
+            raise StudyError(f"the store {self.address!r} is no name that a file can have. Give a path in UTF-8.")
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
-        if "://" not in self.address and Path(address).is_dir():
+        if "://" not in self.address and os.path.isdir(address):
             raise StudyError(
                 f"the store {self.address} is a folder. Name a file in it, such as {Path(address) / 'store.sqlite'}."
             )
         file = file_of(address)
-        may_write = file is None or not file.exists() or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
-        self._only_reading = OnlyReading(file) if file and file.exists() and not (make and may_write) else None
+        may_write = file is None or not os.path.exists(file) or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+        self._only_reading = OnlyReading(file) if file and os.path.exists(file) and not (make and may_write) else None
         try:
             url, options = _url_of(address), dict[str, Any]()
             if url.get_backend_name() == "sqlite":
@@ -142,7 +144,7 @@ class Store:
     def is_there(address: str | Path) -> bool:
         """Whether a file is there; a database elsewhere is taken to be."""
         file = file_of(address)
-        return file is None or file.exists()
+        return file is None or os.path.exists(file)
 
     def finished(self) -> dict[str, str | None]:
         """Identity of every cell that is there -> why it failed, or None.
@@ -438,6 +440,13 @@ def without_password(address: str | Path) -> str:
         return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
     shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
     return unquote(shown.render_as_string(hide_password=True))
+
+
+def _is_text(words: str) -> bool:
+    try:
+        return bool(words.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def file_of(address: str | Path) -> Path | None:

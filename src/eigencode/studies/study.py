@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -125,9 +126,12 @@ class Perturbed:
     @property
     def n_steps(self) -> int:
         """Steps of pgd, or of making images."""
-        return self.steps or {"robust": 1000, "non_robust": 1000, "random_target": 100, "deterministic_target": 100}.get(
-            self.kind, 40
-        )
+        return self.steps or self._usual_steps
+
+    @property
+    def _usual_steps(self) -> int:
+        made = {"robust": 1000, "non_robust": 1000, "random_target": 100, "deterministic_target": 100}
+        return made.get(self.kind, 40)
 
     @property
     def way(self) -> str:
@@ -137,7 +141,7 @@ class Perturbed:
             self.norm: self.norm != "linf",
             f"count {self.count}": self.count is not None,
             "all images": self.count is None and not self.spectra,
-            f"steps {self.n_steps}": self.n_steps != replace(self, steps=None).n_steps,
+            f"steps {self.n_steps}": self.n_steps != self._usual_steps,
             f"step_size {self.step_size}": self.step_size not in (None, usual_step),
             str(self.data): self.data is not None,
         }
@@ -204,7 +208,7 @@ class Plan:
     @property
     def files(self) -> list[Path]:
         """Files and folders that are named, and there."""
-        return [path for path in self.named_files if path.exists()]
+        return [path for path in self.named_files if os.path.exists(path)]
 
     @property
     def named_files(self) -> list[Path]:
@@ -212,7 +216,7 @@ class Plan:
         code = self.network.model.removeprefix("file:").rpartition(":")[0] if self.network.model.startswith("file:") else None
         data = [self.images.data, *(told.data for told in self.reading.perturbations)]
         weights = self.network.weights
-        if weights and self.network.model.startswith(("torchvision:", "timm:")) and not Path(weights).exists():
+        if weights and self.network.model.startswith(("torchvision:", "timm:")) and not os.path.exists(weights):
             weights = None  # their own, by name
         named = [weights, code, *(name.partition(":")[2] for name in data if name)]
         return [Path(name) for name in dict.fromkeys(named) if name]
@@ -248,13 +252,19 @@ def _hash(value: Any) -> str:
 def _told(value: Any) -> Any:
     """What a dataclass was told beyond its defaults, so that a field added later changes no identity; numbers as floats."""
     if is_dataclass(value) and not isinstance(value, type):
-        own = {item.name: (getattr(value, item.name), default_of(item)) for item in fields(value)}
-        return {name: _told(given) for name, (given, default) in own.items() if given != default}
+        own = ((name, getattr(value, name), default) for name, default in _defaults(type(value)).items())
+        return {name: _told(given) for name, given, default in own if given != default}
     if isinstance(value, dict):
         return {key: _told(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_told(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@cache
+def _defaults(kind: type) -> dict[str, Any]:
+    """Name -> default of all fields of a dataclass; only to compare with."""
+    return {item.name: default_of(item) for item in fields(kind)}
 
 
 def default_of(item: Field[Any]) -> Any:
