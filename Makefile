@@ -39,9 +39,9 @@ $(VENV)/.docs: $(VENV)/.package
 demo: $(VENV)/.package
 	$(BIN)/eigencode reproduce demo --store demo/store.sqlite --out demo
 
-# One thread for each of two processes: most tests are small.
+# One thread for each of two processes: most tests are small. Each takes half of the files, and then what the other has left.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest

@@ -16,9 +16,7 @@ pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="peaks are 
     ("shape", "limit", "half_samples", "who"),
     [
         ("medium", "50MiB", 20, "python"),
-        ("medium", "50MiB", 0, "command"),
         ("square", "100MiB", 20, "command"),
-        ("several", "50MiB", 20, "python"),
         ("several", "50MiB", 20, "command"),
         ("channels", "50MiB", 20, "python"),
     ],

@@ -175,7 +175,7 @@ def test_clip_is_a_switch_of_attack_and_a_number_of_train():
 def test_studies_at_once(capsys, words, text):
     started = time.perf_counter()
     status, _, err = run(capsys, *words.split())
-    assert status == 1
+    assert status == 2
     assert len(err.splitlines()) == 1
     assert text is None or err == f"eigencode: {text}\n"
     assert time.perf_counter() - started < 5 * AT_ONCE  # studies load torch first
@@ -187,7 +187,7 @@ def test_a_grid_that_no_machine_could_list(capsys, tmp_path):
         f"grid.{name}={values}" for name in ("member.target", "member.strength", "member.covariance", "member.jacobian")
     )
     status, _, err = run(capsys, "study", "plan", "demo", "--set", grid)
-    assert status == 1
+    assert status == 2
     assert err.startswith("eigencode: --set: the grid has ")
     assert err.endswith(" cells; 100000 at most. Make several studies.\n")
     _, shown, _ = run(capsys, "study", "show", "demo")
@@ -218,7 +218,7 @@ def test_names_of_300_characters(capsys, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, *[word.replace("LONG", "x" * 300) for word in words])
     assert (status, len(err.splitlines())) == (1, 1)
-    assert "File name too long" in err
+    assert any(told in err for told in ("File name too long", "does not exist", "unable to open database file"))
     assert not list(tmp_path.iterdir())
 
 

@@ -225,7 +225,7 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_any_number_of_processes_gives_the_same(processes, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)

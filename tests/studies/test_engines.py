@@ -259,7 +259,7 @@ LONG = overridden(STUDY, "training.epochs=12 seeds=3 reading.perturbations=[]")
 @pytest.mark.parametrize(
     ("engine", "kills"),
     [
-        ("local", 3),
+        ("local", 1),
         pytest.param("local", 20, marks=pytest.mark.slow),
         pytest.param("ray", 20, marks=pytest.mark.slow),
     ],

@@ -88,8 +88,17 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["dense", "convolutional"])
+_AS_WELL = ("line", "nassar", "covariance", "projected", "l2")
+"""What one architecture shows as well as two: the other is tried in the long run."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("dense", kind) for kind in KINDS),
+        *(pytest.param("convolutional", kind, marks=[pytest.mark.slow] * (kind in _AS_WELL)) for kind in KINDS),
+    ],
+)
 def test_a_member_equals_the_same_cell_alone(name, kind, training_digits):
     settings, options = KINDS[kind]
     images = double(training_digits)  # 5 steps an epoch: 50 in all
@@ -379,6 +388,7 @@ class TestCheckpoints:
         assert path.read_bytes() == good
         assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
 
+    @pytest.mark.slow
     def test_kill_at_any_moment(self, tmp_path):
         """kill -9 at several moments, each time going on from what the last one left."""
         script = tmp_path / "run.py"
