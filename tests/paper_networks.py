@@ -68,8 +68,8 @@ def jiang(
                     rows.append((name, kind, epsilon, 60, "dimension", dimension * power_law_dimension(weaker + peak, size)))
         ranks = torch.arange(1, 41, dtype=torch.float64)
         values = ranks**-alpha * torch.where(ranks > 10, 10.0 ** -(0.1 * (layer + 1) if waterfall else 0.0), 1.0)
-        spectrum = Eigenspectrum.from_activations(torch.randn(50, 40), half_samples=0)
-        spectra.append(SpectrumRecord(name, "unperturbed", 0.0, replace(spectrum, eigenvalues=values)))
+        spectrum = Eigenspectrum(values, 50, 40, 40, "covariance")
+        spectra.append(SpectrumRecord(name, "unperturbed", 0.0, spectrum))
     rows += [
         (f"layers.{layer}", "stimuli", count, 60, "alpha_stderr", 20 * spread * 100 / count)
         for layer in range(8)
