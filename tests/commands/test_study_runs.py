@@ -1,6 +1,9 @@
 """What a command runs, where, and what it says at the end, also of an end that comes too soon."""
 
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +118,28 @@ def test_commands_that_read_change_no_file(capsys, tmp_path, monkeypatch):
     assert run(capsys, "report", *small, "--store", "store.sqlite", "--out", tmp_path.parent / f"{tmp_path.name}-report")[0] == 0
     assert run(capsys, "study", "merge", "store.sqlite", "--store", tmp_path.parent / f"{tmp_path.name}.sqlite")[0] == 0
     assert listing() == before
+
+
+def test_another_try_on_a_folder_that_may_only_be_read(capsys, tmp_path):
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root may write everywhere; needs setpriv")
+    limited = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    folder = tmp_path / "theirs"
+    words = ["study", "run", "demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.strength=0"]
+    words += ["--store", str(folder / "store.sqlite")]
+    assert run(capsys, *words)[0] == 0
+    before = sorted(folder.rglob("*"))
+    for path in (folder, *before):
+        path.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [*limited, sys.executable, "-m", "eigencode", *words, "--again"], capture_output=True, text=True, check=False
+        )
+    finally:
+        folder.chmod(0o755)
+    assert done.returncode == 1
+    assert re.fullmatch(r"eigencode: .*theirs.* cannot be used \(Permission denied\)\. .*\n", done.stderr)
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_plan_downloads_nothing(capsys, tmp_path, monkeypatch):
