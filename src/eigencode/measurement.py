@@ -32,11 +32,11 @@ from eigencode.activations import (
 )
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import ActivationError, ConstantCodeError, DataError, EigencodeError, SpectrumError
-from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, resolve_window
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, Window
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
+from eigencode.spectra.window import Ranks
 
 Images = ImageSet | Tensor | np.ndarray | DataLoader  # type: ignore[type-arg]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
@@ -96,14 +96,14 @@ def summary_row(
         "error_bound": spectrum.error_bound if isinstance(spectrum, Eigenspectrum) else 0.0,
     }
     numbers = dict.fromkeys(("alpha", "stderr", "r2", "alpha_population", "alpha_low", "alpha_high", "alpha_drift"), math.nan)
-    window, weights = resolve_window(ranks)
-    row |= {"first_rank": window[0], "last_rank": window[1], "weights": weights, **numbers}
+    window = Window.of(ranks)
+    row |= {"first_rank": window.first, "last_rank": window.last, "weights": window.weights, **numbers}
     note = ""
     try:
-        fit = spectrum.fit(ranks)
+        fit = spectrum.fit(window)
         row |= {"alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2}
         if isinstance(spectrum, Eigenspectrum) and spectrum.half_samples is not None:
-            interval = spectrum.alpha_interval(ranks, level=level)
+            interval = spectrum.alpha_interval(window, level=level)
             row |= {"alpha_population": interval.alpha, "alpha_low": interval.low, "alpha_high": interval.high}
             row["alpha_drift"] = interval.drift
     except SpectrumError as error:

@@ -21,7 +21,7 @@ from eigencode.attacks.layerwise import LayerAttack
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
 from eigencode.measurement import Measurement, Perturbation, Progress, measure, summary_row
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra.window import Ranks
 
 Family = Callable[[float], Perturbation]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from eigencode.provenance import hardware, versions
-from eigencode.spectra import resolve_window
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra import Window
+from eigencode.spectra.window import Ranks
 
 
 def measurement_record(
@@ -38,13 +38,13 @@ def measurement_record(
     Returns:
         Record with keys title, created, configuration, seed, ranks, weights, versions, hardware, layers, skipped, recording.
     """
-    window, weights = resolve_window(ranks)
+    window = Window.of(ranks)
     return {
         "title": title,
         **circumstances(configuration),
         "seed": seed,
-        "ranks": list(window),
-        "weights": weights,
+        "ranks": list(window.ranks),
+        "weights": window.weights,
         "layers": _rows(summary),
         "skipped": dict(skipped or {}),
         "recording": {key: _plain(value) for key, value in recording.items()} if recording else None,
@@ -113,6 +113,7 @@ def training_record(
     *,
     title: str,
     configuration: Mapping[str, Any],
+    window: Window,
     names: Sequence[str],
     failed: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -123,15 +124,19 @@ def training_record(
         outcome: One row for each network and layer, at the last epoch.
         title: What was trained, in a line.
         configuration: Resolved configuration.
+        window: Ranks and weights of the exponents.
         names: The networks' names, in the order of ``member``.
         failed: Networks that diverged, and how.
 
     Returns:
-        Record with keys title, created, configuration, versions, hardware, seconds, networks, failed, outcome, history.
+        Record with keys title, created, configuration, versions, hardware, ranks, weights, seconds, networks,
+            failed, outcome, history.
     """
     return {
         "title": title,
         **circumstances(configuration),
+        "ranks": list(window.ranks),
+        "weights": window.weights,
         "seconds": round(float(history.drop_duplicates(["member", "epoch"])["seconds"].sum()), 1),
         "networks": list(names),
         "failed": dict(failed),

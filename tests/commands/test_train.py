@@ -27,7 +27,7 @@ def test_grid_table_folder_and_weights(capsys, tmp_path):
     ]
     status, out, err = run(capsys, *TRAIN, *words, "--out", tmp_path / "run")
     assert status == 0
-    assert out.splitlines()[0] == "schaeffer_cnn trained on digits/train · 6 networks"
+    assert out.splitlines()[0] == "schaeffer_cnn trained on digits/train · 6 networks (ranks 1-10, weights equal)"
     table = pd.read_csv(tmp_path / "run" / "summary.csv")
     names = [
         f"target{target}_strength{strength}_seed{seed}" for target, strength in ((1, 0), (1, 0.1), (2, 0.1)) for seed in (0, 1)
@@ -138,7 +138,7 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
         (
             ["--penalty.ranks", "3-4"],
             2,
-            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (3, 4). Widen the window, from the lower rank to the higher.",
+            "`ranks` must start at 1 or above and hold at least 3 ranks; got (3, 4). Widen the window, from the lower rank to the higher.",
         ),
         (
             ["--penalty.layers", "nosuch"],

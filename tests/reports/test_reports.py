@@ -151,7 +151,7 @@ def test_figure_of_spectra(conditions, generator):
     recording = cvpca(signal + 0.1 * torch.randn(2, 100, 60, generator=generator), name="v1.npy")
     axes = plot_spectra(conditions, ranks=RANKS, recording=recording).axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["conv<1>", "fc", "clean", "noise", "v1.npy", "fit window 2–30"]
+    assert labels == ["conv<1>", "fc", "clean", "noise", "v1.npy", "fit window 2-30"]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 

@@ -256,6 +256,6 @@ def test_counts_of_a_stimulus_curve(counts, shown):
     with pytest.raises(SpectrumError) as caught:
         stimulus_curve(RESPONSES[0], counts=counts, ranks="gerum")
     assert str(caught.value) == (
-        f"stimulus_curve: `counts` must be whole numbers between 52 (for ranks (6, 50)) and 80, the images given; got {shown}. Change "
+        f"stimulus_curve: `counts` must be whole numbers between 52 (for ranks 6-50) and 80, the images given; got {shown}. Change "
         "the counts or the window."
     )

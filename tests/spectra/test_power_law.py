@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from eigencode.errors import SpectrumError
-from eigencode.spectra import WINDOWS, Eigenspectrum, fit_power_law, power_law_line, resolve_window, window_sensitivity
+from eigencode.spectra import WINDOWS, Eigenspectrum, Window, fit_power_law, power_law_line, window_sensitivity
 from oracles import spectra as oracle
 
 EXACT = 1e-12  # closed form against closed form
@@ -89,12 +89,12 @@ def test_alpha_does_not_depend_on_scale(generator):
 @pytest.mark.parametrize("weights", ["equal", "inverse_rank"])
 def test_line_is_differentiable(weights):
     values = law(1.1, 12).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: power_law_line(v, ranks=(2, 9), weights=weights), values)
+    assert torch.autograd.gradcheck(lambda v: power_law_line(v, Window(2, 9, weights)), values)
 
 
 def test_line_takes_batches():
     batch = torch.stack([law(1.0), law(2.0)])
-    assert power_law_line(batch, ranks=(6, 50))[0].tolist() == pytest.approx([1.0, 2.0])
+    assert power_law_line(batch, Window(6, 50))[0].tolist() == pytest.approx([1.0, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -124,39 +124,12 @@ def test_line_takes_batches():
             "layer: `ranks` (1, 30) goes beyond the numerical rank 20; the largest window possible is (1, 20). Lower the last rank, "
             "or pass more images or units.",
         ),
-        (
-            law(1),
-            {"ranks": (5, 6)},
-            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (5, 6). Widen the window, from the lower rank to the higher.",
-        ),
-        (
-            law(1),
-            {"ranks": (0, 6)},
-            "fit_power_law: `ranks` must start at 1 or above and hold at least 3 ranks; got (0, 6). Widen the window, from the lower rank to the higher.",
-        ),
-        (
-            law(1),
-            {"ranks": (1.5, 6)},
-            "fit_power_law: `ranks` must be two whole numbers, first and last rank; got (1.5, 6). Pass for example (6, 50).",
-        ),
-        (
-            law(1),
-            {"ranks": "gerun"},
-            "fit_power_law: `ranks` must be two ranks or one of jiang, gerum, schaeffer, schaeffer_output, stringer; got "
-            "'gerun'. Name one of these.",
-        ),
     ],
 )
 def test_errors(values, options, text):
     with pytest.raises(SpectrumError) as caught:
         fit_power_law(values, name="layer", **options)
     assert str(caught.value) == text
-
-
-def test_wrong_weights():
-    with pytest.raises(SpectrumError) as caught:
-        resolve_window((1, 5), "heavy")
-    assert str(caught.value) == "resolve_window: `weights` must be one of equal, inverse_rank or None; got 'heavy'."
 
 
 def test_window_sensitivity_is_the_fit_of_every_window(generator):

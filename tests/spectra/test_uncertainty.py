@@ -130,7 +130,7 @@ class TestInterval:
             (
                 {},
                 {"ranks": (6, 45)},
-                "alpha_interval: `ranks` (6, 45) must end at 38 or below, the numerical rank of half of the images. "
+                "alpha_interval: `ranks` 6-45 must end at 38 or below, the numerical rank of half of the images. "
                 "Lower the last rank or pass more images.",
             ),
         ],
@@ -177,7 +177,7 @@ class TestStimulusCurve:
         with pytest.raises(SpectrumError) as caught:
             stimulus_curve(power_law_code(1.0, 90, 60), counts=[20, 90], ranks="gerum")
         assert str(caught.value) == (
-            "stimulus_curve: `counts` must be whole numbers between 52 (for ranks (6, 50)) and 90, the images given; got [20, 90]. Change the "
+            "stimulus_curve: `counts` must be whole numbers between 52 (for ranks 6-50) and 90, the images given; got [20, 90]. Change the "
             "counts or the window."
         )
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from eigencode.errors import StudyError
-from eigencode.spectra import fit_power_law
+from eigencode.spectra import Window, fit_power_law
 from eigencode.studies import Evidence
 from eigencode.studies.claims import Claim, Finding, Published
-from eigencode.studies.refitting import refitted, window_name
+from eigencode.studies.refitting import refitted
 from small_study import STUDY
 
 VALUES = torch.arange(1, 101, dtype=torch.float64) ** -1.5
@@ -30,7 +30,7 @@ def spectra(values=VALUES, floor=1e-12):
 
 
 def test_exponents_are_those_of_the_spectra():
-    found = refitted(results(), spectra(), (5, 40))[0].set_index("quantity")
+    found = refitted(results(), spectra(), Window.of((5, 40)))[0].set_index("quantity")
     fit = fit_power_law(VALUES, ranks=(5, 40))
     assert found["value"].to_dict() == {"dimension": 3.0, "alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}
     assert found["value"]["alpha"] == pytest.approx(1.5)
@@ -42,21 +42,21 @@ def test_a_named_window_brings_its_weights():
     long = torch.arange(1, 801, dtype=torch.float64) ** -1.2
     long[100:] *= 0.5
     table = spectra(long).assign(n_samples=2000, n_features=800)
-    found = refitted(results(), table, "stringer")[0].set_index("quantity")["value"]
+    found = refitted(results(), table, Window.of("stringer"))[0].set_index("quantity")["value"]
     assert found["alpha"] == fit_power_law(long, ranks="stringer").alpha
     assert found["alpha"] != fit_power_law(long, ranks=(11, 500)).alpha
 
 
 def test_ranks_below_the_floor_are_not_fitted():
     floor = float(VALUES[59])
-    refitted(results(), spectra(floor=floor), (5, 59))
+    refitted(results(), spectra(floor=floor), Window.of((5, 59)))
     with pytest.raises(StudyError, match=r"ranks 5-61: no spectrum of the finished cells reaches so far"):
-        refitted(results(), spectra(floor=floor), (5, 61))
+        refitted(results(), spectra(floor=floor), Window.of((5, 61)))
 
 
 def test_a_spectrum_that_reaches_the_ranks_does_not_need_the_others():
     both = pd.concat([spectra(), spectra(VALUES[:20]).assign(perturbation="pca")], ignore_index=True)
-    found, unreached = refitted(results((5, "pca", "alpha", 7.0)), both, (5, 40))
+    found, unreached = refitted(results((5, "pca", "alpha", 7.0)), both, Window.of((5, 40)))
     assert unreached == 1
     alpha = found[found["quantity"] == "alpha"]
     assert list(alpha["perturbation"]) == ["unperturbed"]
@@ -65,22 +65,14 @@ def test_a_spectrum_that_reaches_the_ranks_does_not_need_the_others():
 
 def test_without_spectra_there_is_nothing_to_fit():
     with pytest.raises(StudyError, match=r"ranks 5-40: the finished cells have no kept spectrum\."):
-        refitted(results(), spectra().head(0), (5, 40))
-
-
-def test_a_window_is_named_with_its_weights():
-    assert [window_name(ranks) for ranks in ("gerum", (11, 500), "stringer")] == [
-        "6-50",
-        "11-500",
-        "11-500, weights inverse_rank",
-    ]
+        refitted(results(), spectra().head(0), Window.of((5, 40)))
 
 
 def test_kept_spectra_give_the_numbers_of_the_study(finished):
     found = Evidence(finished, STUDY.cells())
     assert found.over("jiang") is found  # as it was read
     spectra = finished.spectra()
-    refitted_rows, unreached = refitted(finished.results(), spectra, "jiang")
+    refitted_rows, unreached = refitted(finished.results(), spectra, Window.of("jiang"))
     keys = ["cell", "layer", "perturbation", "strength", "quantity"]
     before, after = (
         rows[rows["quantity"].isin(["alpha", "r2", "stderr"])].set_index(keys)["value"]

@@ -38,6 +38,7 @@ from eigencode.reports import (
     print_table,
     write_report,
 )
+from eigencode.spectra.window import Window
 
 COMPONENTS_FILE = "components.safetensors"
 
@@ -139,7 +140,7 @@ def _finish(
     config: AttackConfig,
     results: dict[str, PerturbedSpectra],
     *,
-    ranks: Any,
+    ranks: Window,
     title: str,
     components: PrincipalComponents | None,
     folder: Path | None,
@@ -147,7 +148,6 @@ def _finish(
     conditions = _joined(results)
     tables = [found.summary(ranks) for found in results.values()]
     summary = pd.concat(tables).drop_duplicates(["condition", "layer"], ignore_index=True)
-    window = (int(summary["first_rank"].iloc[0]), int(summary["last_rank"].iloc[0]))
     about = None
     if components is not None:
         about = {"source": components.source, "images": components.n_samples, "rank": components.rank}
@@ -166,7 +166,7 @@ def _finish(
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        print_table(summary, title=f"{title} (ranks {window[0]}-{window[1]}, weights {record['weights']})")
+        print_table(summary, title=f"{title} (ranks {ranks.first}-{ranks.last}, weights {ranks.weights})")
     for name, flag in record["flags"].items():
         tell(f"{name} ({', '.join(flag['conditions'])}): {flag['meaning']} {flag['remedy']}")
     for label, reason in record["failed"].items():
@@ -179,7 +179,7 @@ def _finish(
             conditions=spectra,
             summary=summary,
             record=record,
-            figures=_figures(results, summary, window),
+            figures=_figures(results, summary, ranks),
             write_more=(lambda new: components.save(new / COMPONENTS_FILE)) if components else None,
             finish=None if components else partial(file.unlink, missing_ok=True),  # of an earlier run
         )
@@ -197,7 +197,7 @@ def _joined(results: dict[str, PerturbedSpectra]) -> dict[str, Condition]:
     return joined
 
 
-def _figures(results: dict[str, PerturbedSpectra], summary: pd.DataFrame, window: tuple[int, int]) -> dict[str, Any]:
+def _figures(results: dict[str, PerturbedSpectra], summary: pd.DataFrame, window: Window) -> dict[str, Any]:
     figures: dict[str, Any] = {"response": plot_response(summary, baseline=UNPERTURBED)}
     if not all(math.isnan(value) for value in summary["accuracy"]):
         figures["accuracy_against_alpha"] = plot_accuracy_against_alpha(summary, baseline=UNPERTURBED)

@@ -18,23 +18,19 @@ from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import ModelError, SpectrumError, UsageError
 from eigencode.reports import claimed
-from eigencode.spectra import resolve_window
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra.window import Ranks, Window
 
 
-def parse_ranks(text: str) -> Ranks:
-    """A window's name, or two ranks such as ``6-50``.
+def parse_ranks(text: Ranks) -> Window:
+    """A window by its name, or by two ranks such as ``6-50``.
 
     Raises:
         UsageError: no such window.
     """
-    match = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*[-–,:]\s*(\d+)\s*[)\]]?\s*", text)
-    ranks: Ranks = (int(match[1]), int(match[2])) if match else text
     try:
-        resolve_window(ranks)
+        return Window.of(text)
     except SpectrumError as error:
         raise UsageError(str(error)) from None
-    return ranks
 
 
 def exact_number(text: str) -> Fraction:

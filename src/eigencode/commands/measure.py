@@ -28,7 +28,7 @@ from eigencode.measurement import Measurement, measure, summary_row
 from eigencode.records import measurement_record
 from eigencode.reports import print_table, write_report
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra.window import Window
 
 
 def run(config: MeasureConfig) -> None:
@@ -38,7 +38,7 @@ def run(config: MeasureConfig) -> None:
         _run(config, ranks, folder)
 
 
-def _run(config: MeasureConfig, ranks: Ranks, folder: Path | None) -> None:
+def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
     if config.model is None and config.recording is None:
         raise UsageError("measure: there is nothing to measure. Name a network with --model, or a recording with --recording.")
     recording = _recording_spectrum(config) if config.recording else None

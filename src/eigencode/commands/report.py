@@ -17,10 +17,9 @@ from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
 from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.study_figures import draw
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra.window import Window
 from eigencode.studies import Evidence, Store, Study, to_yaml
 from eigencode.studies.judging import cells_identity, claims_of, figures_of, mixture, part, study_record
-from eigencode.studies.refitting import window_name
 from eigencode.studies.scheduling import outdated
 from eigencode.studies.tables import cells_table, perturbed_tables, results_table
 
@@ -90,11 +89,11 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     tell(f"Report: {written}")
 
 
-def _ranks(config: ReportConfig) -> Ranks | None:
+def _ranks(config: ReportConfig) -> Window | None:
     return parse_ranks(config.ranks) if config.ranks else None
 
 
-def _windows(config: ReportConfig, study: Study) -> list[Ranks]:
+def _windows(config: ReportConfig, study: Study) -> list[Window]:
     try:
         windows = [parse_ranks(text) for text in config.windows.split(",") if text.strip()]
     except UsageError as error:
@@ -142,4 +141,4 @@ def check(config: ReportConfig, study: Study) -> Path:
 
 
 def _name_of(ranks: str | None) -> str | None:
-    return window_name(parse_ranks(ranks)) if ranks else None
+    return str(parse_ranks(ranks)) if ranks else None

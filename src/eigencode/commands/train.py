@@ -23,8 +23,10 @@ from eigencode.commands.progress import ProgressBar, progress_bar, tell
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
+from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.records import training_record
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
+from eigencode.spectra.window import Window
 from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states, save_member, saved_members
@@ -198,7 +200,7 @@ def settings_of(config: TrainConfig) -> Settings:
     """
     spectral = {field.name: getattr(config.penalty, field.name) for field in fields(SpectralSettings)}
     if config.penalty.ranks is not None:
-        spectral["ranks"] = parse_ranks(str(config.penalty.ranks))
+        parse_ranks(config.penalty.ranks)
     own = ("spectral", "covariance_kind", "jacobian", "adversarial")
     shared = {field.name: getattr(config, field.name) for field in fields(Settings) if field.name not in own}
     try:
@@ -271,7 +273,10 @@ def _finish(
     title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(kept)} networks"
     failed = {names[cell]: reason for cell, reason in trained.failed.items()}
     titles = [names[cell] for cell in kept]
-    record = training_record(history, outcome, title=title, configuration=asdict(config), names=titles, failed=failed)
+    window = Window.of(config.penalty.ranks or DEFAULT_WINDOW[config.penalty.form])
+    record = training_record(
+        history, outcome, title=title, configuration=asdict(config), window=window, names=titles, failed=failed
+    )
     shown = rounded(outcome)
     if folder:
         figures = drawn({"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)})
@@ -288,7 +293,7 @@ def _finish(
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        print_rows(shown, title=title)
+        print_rows(shown, title=f"{title} (ranks {window.first}-{window.last}, weights {window.weights})")
     if folder:
         first = folder / MEMBERS / f"{titles[0]}.safetensors"
         tell(f"Weights: {folder / MEMBERS} (measure them with --model {config.model} --weights {first})")

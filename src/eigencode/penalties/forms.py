@@ -9,48 +9,49 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigencode.spectra.power_law import power_law_line
+from eigencode.spectra.window import Window
 
 Form = Literal["exponent", "line", "nassar"]
 
-DEFAULT_RANKS: dict[Form, tuple[int, int]] = {"exponent": (6, 50), "line": (1, 10), "nassar": (11, 50)}
+DEFAULT_WINDOW: dict[Form, Window] = {"exponent": Window(6, 50), "line": Window(1, 10), "nassar": Window(11, 50)}
 """Ranks of each form: Gerum et al. 2022, authors' code of the figures and of 2023; Nassar et al. 2020, tau = 10."""
 
 
 def exponent_form(
-    eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], ranks: tuple[int, int]
+    eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], window: Window
 ) -> Float[Tensor, " members"]:
     """|alpha - target|, with alpha of the least-squares line (Gerum et al. 2022, Eq. (6))."""
-    alpha, _ = power_law_line(eigenvalues, ranks=ranks)
+    alpha, _ = power_law_line(eigenvalues, window)
     return (alpha - target).abs()
 
 
 def line_form(
-    eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], ranks: tuple[int, int]
+    eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], window: Window
 ) -> Float[Tensor, " members"]:
     """Weighted mean squared distance, in log10, to a line of the target's slope with free offset (Gerum et al., code of 2023).
 
     sum w (log10 lambda_n + target log10 n - t)^2 / sum w, with w = log10(n + 1) - log10(n) and t the weighted mean of
     log10 lambda_n + target log10 n.
     """
-    rank = _ranks(eigenvalues, ranks)
+    rank = _ranks(eigenvalues, window)
     weight = torch.log10(rank + 1) - torch.log10(rank)
     weight = weight / weight.sum()
-    above = eigenvalues[:, ranks[0] - 1 : ranks[1]].log10() + target[:, None] * rank.log10()
+    above = eigenvalues[:, window.first - 1 : window.last].log10() + target[:, None] * rank.log10()
     return ((above - (above @ weight)[:, None]) ** 2) @ weight
 
 
 def nassar_form(
-    eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], ranks: tuple[int, int]
+    eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], window: Window
 ) -> Float[Tensor, " members"]:
     """Mean of (lambda_n / gamma_n - 1)^2 + max(0, lambda_n / gamma_n - 1) over the ranks (Nassar et al. 2020).
 
     gamma_n = lambda_first (first / n)^target: the power law through the eigenvalue at the first rank, tau + 1 in the paper. The
     anchor lambda_first is held fixed in the gradient.
     """
-    rank = _ranks(eigenvalues, ranks)
-    window = eigenvalues[:, ranks[0] - 1 : ranks[1]]
-    line = window[:, :1].detach() * (ranks[0] / rank) ** target[:, None]
-    excess = window / line - 1
+    rank = _ranks(eigenvalues, window)
+    within = eigenvalues[:, window.first - 1 : window.last]
+    line = within[:, :1].detach() * (window.first / rank) ** target[:, None]
+    excess = within / line - 1
     return (excess**2 + excess.relu()).mean(dim=1)
 
 
@@ -60,12 +61,12 @@ SMALLEST_EIGENVALUE: dict[Form, Literal["first", "last"]] = {"exponent": "last",
 """Which end of the window must lie above the numerical floor: logarithms need all eigenvalues, Nassar's form the anchor."""
 
 
-def _ranks(eigenvalues: Tensor, ranks: tuple[int, int]) -> Tensor:
-    return torch.arange(ranks[0], ranks[1] + 1, dtype=eigenvalues.dtype, device=eigenvalues.device)
+def _ranks(eigenvalues: Tensor, window: Window) -> Tensor:
+    return torch.arange(window.first, window.last + 1, dtype=eigenvalues.dtype, device=eigenvalues.device)
 
 
 def evaluate(
-    form: Form, eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], ranks: tuple[int, int]
+    form: Form, eigenvalues: Float[Tensor, "members k"], target: Float[Tensor, " members"], window: Window
 ) -> tuple[Float[Tensor, " members"], Float[Tensor, "members k"]]:
     """Value of a form and its gradient by the eigenvalues; equal eigenvalues share the mean of their gradients.
 
@@ -74,7 +75,7 @@ def evaluate(
     """
     with torch.enable_grad():
         leaf = eigenvalues.detach().requires_grad_(True)
-        values = FORMS[form](leaf, target, ranks)
+        values = FORMS[form](leaf, target, window)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach(), _share_among_equals(gradient, eigenvalues)
 

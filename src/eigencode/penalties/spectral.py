@@ -16,10 +16,11 @@ from torch.autograd.function import once_differentiable
 from eigencode._arguments import checked
 from eigencode._arithmetic import full_float32
 from eigencode.errors import PenaltyError
-from eigencode.penalties.forms import DEFAULT_RANKS, SMALLEST_EIGENVALUE, Form, evaluate
+from eigencode.penalties.forms import DEFAULT_WINDOW, SMALLEST_EIGENVALUE, Form, evaluate
 from eigencode.penalties.leading import Leading, Reduce, Tracking, dense, no_reduction, tracked
 from eigencode.spectra.eigenvalues import numerical_floor
-from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
+from eigencode.spectra.power_law import power_law_line
+from eigencode.spectra.window import Ranks, Window
 
 Solver = Literal["tracked", "dense"]
 Degenerate = Literal["raise", "skip"]
@@ -62,8 +63,8 @@ class SpectralPenalty:
 
     Args:
         target: Exponent asked for; one number, or one for each member of an ensemble.
-        ranks: First and last rank (1-based, inclusive), or a name of ``WINDOWS``. Default: (6, 50) for "exponent", (1, 10) for
-            "line", (11, 50) for "nassar".
+        ranks: Window, its name or text ("6-50"), or first and last rank, 1-based, inclusive. Default: 6-50 for "exponent", 1-10
+            for "line", 11-50 for "nassar". Its weights are those of the exponent; the other forms have weights of their own.
         form: "exponent", |alpha - target| (Gerum et al. 2022, Eq. (6)); "line", weighted squared distance to a line of the target
             slope with free offset (their code of 2023); "nassar", relative distance to a power law anchored at the first rank
             (Nassar et al. 2020).
@@ -106,7 +107,7 @@ class SpectralPenalty:
         self.target = torch.as_tensor(target, dtype=torch.float64).reshape(-1)
         if not bool((self.target >= 0).all() & self.target.isfinite().all()):
             raise PenaltyError(f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {target}.")
-        self.ranks, _ = resolve_window(DEFAULT_RANKS[form] if ranks is None else ranks)
+        self.window = DEFAULT_WINDOW[form] if ranks is None else Window.of(ranks)
         self.form, self.solver, self.degenerate = form, solver, degenerate
         self.tracking = tracking or Tracking()
         self.skipped = torch.zeros(1, dtype=torch.int64)
@@ -171,7 +172,7 @@ class SpectralPenalty:
         """Values, what d value / d eigenvalue is times processes / (n - 1), and eigenpairs; the block moves on. No autograd."""
         members, n_local, n_features = activations.shape
         reduce, total = _over_processes(n_local, activations.device)
-        last = self.ranks[1]
+        last = self.window.last
         if len(self.skipped) != members:
             self.skipped = self.skipped.new_zeros(members)
         if min(total - 1, n_features) < last:
@@ -180,10 +181,10 @@ class SpectralPenalty:
         found, solver = self._solve(activations, target, total, reduce)
         usable = self._usable(found, activations, total)
         safe = torch.where(usable[:, None], found.eigenvalues, 1.0)
-        values, gradients = evaluate(self.form, safe, target, self.ranks)
+        values, gradients = evaluate(self.form, safe, target, self.window)
         values, gradients = torch.where(usable, values, 0.0), torch.where(usable[:, None], gradients, 0.0)
         self.skipped += (~usable).cpu()
-        alpha, _ = power_law_line(found.eigenvalues.clamp_min(torch.finfo(torch.float64).tiny), ranks=self.ranks)
+        alpha, _ = power_law_line(found.eigenvalues.clamp_min(torch.finfo(torch.float64).tiny), self.window)
         self.last = PenaltyStep(
             alpha=torch.where(usable, alpha, torch.nan),
             eigenvalues=torch.where(usable[:, None], found.eigenvalues[:, :last], torch.nan),
@@ -200,7 +201,7 @@ class SpectralPenalty:
         needs several expansions keeps what they found: the steeper the window, the more eigenvalues crowd below it.
         """
         members, _, n_features = activations.shape
-        count, rows = self.ranks[1] + 1, self.tracking.rows(self.ranks[1])  # one more: it may equal the last
+        count, rows = self.window.last + 1, self.tracking.rows(self.window.last)  # one more: it may equal the last
         largest = min(total, n_features) // _DENSE_ORDER
         if self.solver == "dense" or largest < rows:
             return dense(activations, count=count, total=total, reduce=reduce), ["dense"] * members
@@ -214,7 +215,7 @@ class SpectralPenalty:
             found = tracked(
                 activations if len(chosen) == members else activations[chosen],
                 torch.stack(carried).to(activations.device),
-                first=self.ranks[0],
+                first=self.window.first,
                 last=count,
                 settings=self.tracking,
                 weigh=partial(self._weights, target=target[chosen]),
@@ -242,11 +243,11 @@ class SpectralPenalty:
     def _weights(self, eigenvalues: Tensor, members: Tensor, *, target: Tensor) -> Tensor:
         """Gradient by the eigenvalues, for as many members as there are."""
         safe = eigenvalues.clamp_min(torch.finfo(torch.float64).tiny)
-        return evaluate(self.form, safe, target[members], self.ranks)[1]
+        return evaluate(self.form, safe, target[members], self.window)[1]
 
     def _usable(self, found: Leading, activations: Tensor, total: int) -> Tensor:
         """Members whose eigenvalues lie above the numerical floor as far as the form needs them."""
-        position = self.ranks[0 if SMALLEST_EIGENVALUE[self.form] == "first" else 1] - 1
+        position = self.window.ranks[0 if SMALLEST_EIGENVALUE[self.form] == "first" else 1] - 1
         above = above_floor(found.eigenvalues, activations, total=total, everywhere=True)
         usable = above[:, position]
         if self.degenerate == "raise" and not bool(usable.all()):
@@ -254,7 +255,7 @@ class SpectralPenalty:
             rank = int(above[member].sum())
             raise PenaltyError(
                 f"SpectralPenalty: the code has collapsed to {rank} dimensions above rounding"
-                f"{f' in member {member}' if len(usable) > 1 else ''}; ranks {self.ranks[0]}-{self.ranks[1]} need "
+                f"{f' in member {member}' if len(usable) > 1 else ''}; ranks {self.window} need "
                 f"{position + 1}. "
                 'Lower the last rank or the strength, or pass degenerate="skip".'
             )
@@ -262,16 +263,16 @@ class SpectralPenalty:
 
     def _too_small(self, activations: Tensor, total: int) -> tuple[Tensor, Tensor, None]:
         members, _, n_features = activations.shape
-        if self.degenerate == "raise" or n_features < self.ranks[1]:
+        if self.degenerate == "raise" or n_features < self.window.last:
             raise PenaltyError(
-                f"SpectralPenalty: ranks {self.ranks[0]}-{self.ranks[1]} need {self.ranks[1] + 1} images in a batch and "
-                f"{self.ranks[1]} units; got {total} images and {n_features} units. Lower the last rank"
-                + (", or enlarge the batch." if n_features >= self.ranks[1] else ", or choose a wider layer.")
+                f"SpectralPenalty: ranks {self.window} need {self.window.last + 1} images in a batch and "
+                f"{self.window.last} units; got {total} images and {n_features} units. Lower the last rank"
+                + (", or enlarge the batch." if n_features >= self.window.last else ", or choose a wider layer.")
             )
         self.skipped += 1
         missing = torch.full((members,), torch.nan, dtype=torch.float64)
         self.last = PenaltyStep(
-            missing, missing[:, None].expand(-1, self.ranks[1]), missing, torch.zeros(members), ("skipped",) * members
+            missing, missing[:, None].expand(-1, self.window.last), missing, torch.zeros(members), ("skipped",) * members
         )
         return activations.new_zeros(members, dtype=torch.float64), torch.empty(0), None
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from eigencode._text import for_figure
+from eigencode.spectra.window import Ranks, Window
 
 if TYPE_CHECKING:
     from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, PowerLawFit
-    from eigencode.spectra.power_law import Ranks
 
 _POINTS = 300
 """Points drawn for each spectrum, evenly spaced on the logarithmic axis."""
@@ -110,14 +110,14 @@ def draw_fit(ax: Axes, fit: PowerLawFit, *, colour: object = "black") -> None:
 def plot_spectra(
     conditions: Mapping[str, Mapping[str, Eigenspectrum]],
     *,
-    ranks: tuple[int, int],
+    ranks: Ranks,
     recording: Eigenspectrum | CrossValidatedSpectrum | None = None,
 ) -> Figure:
     """Eigenspectra of all layers on one pair of log-log axes, the fit window shaded.
 
     Args:
         conditions: Name of a condition or network to its layers; each is drawn in a line style of its own.
-        ranks: First and last rank of the window.
+        ranks: Window of the fits.
         recording: A recording drawn beside the network, in black.
 
     Returns:
@@ -137,7 +137,8 @@ def plot_spectra(
             ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=for_figure(condition))
     if recording is not None:
         plot_spectrum(recording, ax=ax, colour="black", style="-")
-    ax.axvspan(*ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {ranks[0]}–{ranks[1]}")
+    window = Window.of(ranks)
+    ax.axvspan(*window.ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {window}")
     if len(layers) <= _LEGEND_LAYERS:
         ax.legend(fontsize=8, frameon=False, loc="lower left")
     else:

@@ -16,6 +16,7 @@ from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.folder import write_folder
 from eigencode.reports.tables import cells
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, save_spectra
+from eigencode.spectra.window import Window
 
 
 def write_report(
@@ -45,7 +46,8 @@ def write_report(
         Path of the page.
     """
     if figures is None:
-        ranks = (int(summary["first_rank"].iloc[0]), int(summary["last_rank"].iloc[0]))
+        first = summary.iloc[0]
+        ranks = Window(int(first["first_rank"]), int(first["last_rank"]), first["weights"])
         figures = {
             "eigenspectra": plot_spectra(conditions, ranks=ranks, recording=recording),
             "layers": plot_along_layers(summary),

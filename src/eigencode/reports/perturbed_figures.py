@@ -14,6 +14,7 @@ from torch import Tensor
 from eigencode._text import for_figure
 from eigencode.reports.figures import layer_colours, new_figure, plain_log_axis, plot_spectrum
 from eigencode.spectra import Eigenspectrum
+from eigencode.spectra.window import Ranks, Window
 
 _PANELS = 12
 """Spectra are drawn for at most this many layers, evenly chosen from first to last."""
@@ -123,7 +124,7 @@ def _legend(panel, count: int) -> None:  # type: ignore[no-untyped-def]
     panel.legend(fontsize=7, frameon=False, ncols=1 + count // 12, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def plot_overlaid_spectra(conditions: Mapping[str, Mapping[str, Eigenspectrum]], *, ranks: tuple[int, int], title: str) -> Figure:
+def plot_overlaid_spectra(conditions: Mapping[str, Mapping[str, Eigenspectrum]], *, ranks: Ranks, title: str) -> Figure:
     """Spectra of one layer in one panel, a curve for each condition (Schaeffer et al. 2020, Figs 3-6).
 
     Args:
@@ -145,7 +146,7 @@ def plot_overlaid_spectra(conditions: Mapping[str, Mapping[str, Eigenspectrum]],
         for label, spectra in conditions.items():
             if layer in spectra:
                 plot_spectrum(spectra[layer], ax=panel, label=label, colour=colours[label])
-        panel.axvspan(*ranks, color="grey", alpha=0.12, lw=0)
+        panel.axvspan(*Window.of(ranks).ranks, color="grey", alpha=0.12, lw=0)
         panel.set_title(for_figure(layer), loc="left", fontsize=9)
         panel.tick_params(labelsize=7)
         panel.xaxis.label.set_size(8)

@@ -1,20 +1,45 @@
-"""Activations to eigenvalues to exponent and dimension: pure mathematics, no networks."""
+"""Activations to eigenvalues to exponent and dimension: pure mathematics, no networks.
 
-from eigencode.spectra.accumulator import SpectrumAccumulator
-from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
-from eigencode.spectra.dimension import participation_ratio, power_law_dimension, smoothness_bound
-from eigencode.spectra.eigenspectrum import Eigenspectrum, load_spectra, save_spectra
-from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
-from eigencode.spectra.power_law import (
-    WINDOWS,
-    PowerLawFit,
-    Window,
-    fit_power_law,
-    power_law_line,
-    resolve_window,
-    window_sensitivity,
-)
-from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
+Names are loaded when they are first used: the command line and the studies read windows without waiting for torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from eigencode._lazy import loader
+
+if TYPE_CHECKING:
+    from eigencode.spectra.accumulator import SpectrumAccumulator
+    from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
+    from eigencode.spectra.dimension import participation_ratio, power_law_dimension, smoothness_bound
+    from eigencode.spectra.eigenspectrum import Eigenspectrum, load_spectra, save_spectra
+    from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
+    from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
+    from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
+    from eigencode.spectra.window import WINDOWS, Window
+
+_HOME = {
+    "WINDOWS": "window",
+    "AlphaInterval": "uncertainty",
+    "CrossValidatedSpectrum": "cross_validated",
+    "Eigenspectrum": "eigenspectrum",
+    "PowerLawFit": "power_law",
+    "SpectrumAccumulator": "accumulator",
+    "Window": "window",
+    "alpha_interval": "uncertainty",
+    "cvpca": "cross_validated",
+    "expected_exponent": "finite_sample",
+    "fit_power_law": "power_law",
+    "load_spectra": "eigenspectrum",
+    "participation_ratio": "dimension",
+    "population_eigenvalues": "finite_sample",
+    "population_exponent": "finite_sample",
+    "power_law_dimension": "dimension",
+    "power_law_line": "power_law",
+    "save_spectra": "eigenspectrum",
+    "smoothness_bound": "dimension",
+    "stimulus_curve": "uncertainty",
+    "window_sensitivity": "power_law",
+}
 
 __all__ = [
     "WINDOWS",
@@ -34,9 +59,14 @@ __all__ = [
     "population_exponent",
     "power_law_dimension",
     "power_law_line",
-    "resolve_window",
     "save_spectra",
     "smoothness_bound",
     "stimulus_curve",
     "window_sensitivity",
 ]
+
+__getattr__ = loader(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,7 +12,8 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra.dimension import participation_ratio
 from eigencode.spectra.eigenspectrum import Eigenspectrum
 from eigencode.spectra.eigenvalues import Numbers, as_numbers, share_of_first
-from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law
+from eigencode.spectra.power_law import PowerLawFit, fit_power_law
+from eigencode.spectra.window import Ranks, Weights
 
 SHUFFLES = 10
 """Random exchanges of the repeats, averaged."""
@@ -84,8 +85,8 @@ class CrossValidatedSpectrum:
         """Power law over a window of ranks that holds positive signal variances only.
 
         Args:
-            ranks: Name of a window, or first and last rank. Default: stringer, 11-500 with weights 1/n.
-            weights: "equal" or "inverse_rank"; default: those of the named window.
+            ranks: Window, its name or text, or first and last rank. Default: stringer, 11-500 with weights 1/n.
+            weights: "equal" or "inverse_rank"; default: those of the window.
 
         Returns:
             PowerLawFit.

@@ -29,8 +29,9 @@ from eigencode.spectra.eigenvalues import (
     numerical_rank,
     share_of_first,
 )
-from eigencode.spectra.power_law import PowerLawFit, Ranks, Weights, fit_power_law, window_sensitivity
+from eigencode.spectra.power_law import PowerLawFit, fit_power_law, window_sensitivity
 from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
+from eigencode.spectra.window import Ranks, Weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,8 +176,8 @@ class Eigenspectrum:
         """Power law over a window of ranks (see ``fit_power_law``).
 
         Args:
-            ranks: Name of a window, or first and last rank, 1-based, inclusive. Default: gerum, 6-50.
-            weights: "equal" or "inverse_rank"; default: those of the named window.
+            ranks: Window, its name or text ("6-50"), or first and last rank, 1-based, inclusive. Default: gerum, 6-50.
+            weights: "equal" or "inverse_rank"; default: those of the window.
 
         Returns:
             PowerLawFit.

@@ -12,7 +12,8 @@ from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import Moments, add_samples, covariance, gram_of_rows
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues, descending_eigenvalues
-from eigencode.spectra.power_law import Ranks, power_law_line, resolve_window
+from eigencode.spectra.power_law import power_law_line
+from eigencode.spectra.window import Ranks, Window
 
 _TIE = 1e-9
 """Neighbours closer than this, relative to their size, are one eigenvalue of several dimensions: rounding decides their gap."""
@@ -75,10 +76,10 @@ def population_eigenvalues(eigenvalues: Numbers, *, n_samples: int, ranks: tuple
 @checked(SpectrumError)
 def population_exponent(eigenvalues: Numbers, *, n_samples: int, ranks: Ranks) -> float:
     """Exponent of the line through the estimated population eigenvalues (see ``population_eigenvalues``)."""
-    window, weights = resolve_window(ranks)
-    estimates = population_eigenvalues(eigenvalues, n_samples=n_samples, ranks=window)
-    in_place = torch.nn.functional.pad(estimates, (window[0] - 1, 0), value=1.0)
-    return float(power_law_line(in_place, ranks=window, weights=weights)[0])
+    window = Window.of(ranks)
+    estimates = population_eigenvalues(eigenvalues, n_samples=n_samples, ranks=window.ranks)
+    in_place = torch.nn.functional.pad(estimates, (window.first - 1, 0), value=1.0)
+    return float(power_law_line(in_place, window)[0])
 
 
 @checked(SpectrumError)
@@ -105,8 +106,8 @@ def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: R
         >>> round(expected_exponent(0.5, n_samples=300, n_features=1000, ranks=(6, 50)), 2)
         0.32
     """
-    window, weights = resolve_window(ranks)
-    if window[1] > min(n_samples - 1, n_features):
+    window = Window.of(ranks)
+    if window.last > min(n_samples - 1, n_features):
         raise SpectrumError(
             f"expected_exponent: `ranks` {window} must lie within 1..{min(n_samples - 1, n_features)} for {n_samples} samples "
             f"of {n_features} units. Lower the last rank or raise either number."
@@ -125,5 +126,5 @@ def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: R
             matrix = covariance(add_samples(Moments.empty(n_features, sample.device), sample[:, None]))
         else:
             matrix = gram_of_rows([sample])
-        total += float(power_law_line(descending_eigenvalues(matrix), ranks=window, weights=weights)[0])
+        total += float(power_law_line(descending_eigenvalues(matrix), window)[0])
     return total / draws

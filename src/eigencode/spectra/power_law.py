@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigencode._arguments import check_fields, checked, shown
+from eigencode._arguments import check_fields, checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
-
-Weights = Literal["equal", "inverse_rank"]
-Ranks = Sequence[float] | str
-
-MIN_RANKS = 3
-"""A line through two points has no residual, and so no standard error."""
+from eigencode.spectra.window import MIN_RANKS, Ranks, Weights, Window
 
 _SIGNED = "cross-validated"
 """The method whose estimates of variances are unbiased, and so may be negative and need not fall."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """Window of ranks (1-based, inclusive), the weights used with it, and where it comes from."""
-
-    ranks: tuple[int, int]
-    weights: Weights
-    source: str
-
-    def __post_init__(self) -> None:
-        """Checks the weights."""
-        check_fields(self, SpectrumError)
-
-
-WINDOWS = {
-    "jiang": Window((1, 10), "equal", "Jiang et al. 2020, section III.B"),
-    "gerum": Window((6, 50), "equal", "Gerum et al. 2022, authors' code"),
-    "schaeffer": Window((10, 316), "equal", "Schaeffer et al. 2020, section 2.3"),
-    "schaeffer_output": Window((10, 100), "equal", "Schaeffer et al. 2020, section 2.3, ImageNet outputs"),
-    "stringer": Window((11, 500), "inverse_rank", "Stringer et al. 2019, authors' MATLAB code"),
-}
 
 
 @dataclass(frozen=True)
@@ -85,47 +57,8 @@ class PowerLawFit:
 
 
 @checked(SpectrumError)
-def resolve_window(ranks: Ranks, weights: Weights | None = None) -> tuple[tuple[int, int], Weights]:
-    """Ranks and weights of a window given by name or by its two ranks.
-
-    Args:
-        ranks: A name of ``WINDOWS``, or first and last rank, 1-based, inclusive.
-        weights: Weights to use; by default those of the named window, else "equal".
-
-    Returns:
-        The two ranks and the weights.
-
-    Raises:
-        SpectrumError: unknown name or weights, not two whole numbers, or fewer than three ranks.
-    """
-    if isinstance(ranks, str):
-        if ranks not in WINDOWS:
-            raise SpectrumError(
-                f"fit_power_law: `ranks` must be two ranks or one of {', '.join(WINDOWS)}; got {ranks!r}. Name one of these."
-            )
-        window = WINDOWS[ranks]
-        return resolve_window(window.ranks, weights or window.weights)
-    try:
-        first, last = (int(rank) for rank in ranks)
-        whole = (first, last) == tuple(ranks)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        whole = False
-    if not whole:
-        raise SpectrumError(
-            f"fit_power_law: `ranks` must be two whole numbers, first and last rank; got {shown(ranks)}. "
-            "Pass for example (6, 50)."
-        )
-    if first < 1 or last - first + 1 < MIN_RANKS:
-        raise SpectrumError(
-            f"fit_power_law: `ranks` must start at 1 or above and hold at least {MIN_RANKS} ranks; got ({first}, {last}). "
-            "Widen the window, from the lower rank to the higher."
-        )
-    return (first, last), weights or "equal"
-
-
-@checked(SpectrumError)
 def power_law_line(
-    eigenvalues: Float[Tensor, "*batch k"], *, ranks: tuple[int, int], weights: Weights = "equal"
+    eigenvalues: Float[Tensor, "*batch k"], window: Window
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Exponent and intercept of the least-squares line in log-log coordinates, in closed form and differentiable.
 
@@ -134,23 +67,26 @@ def power_law_line(
 
     Args:
         eigenvalues: Positive within the window, largest first, shape (..., k).
-        ranks: First and last rank, 1-based, inclusive.
-        weights: "equal" or "inverse_rank".
+        window: Ranks and their weights.
 
     Returns:
         Exponents and intercepts (natural logarithm), each of shape (...).
 
     Source: Gerum et al. 2022, Eqs. (4)-(5); the 1/n weights are those of Stringer et al. 2019.
     """
-    first, last = ranks
-    rank = torch.arange(first, last + 1, dtype=eigenvalues.dtype, device=eigenvalues.device)
-    weight = torch.ones_like(rank) if weights == "equal" else 1 / rank
-    weight = weight / weight.sum()
-    x, y = rank.log(), eigenvalues[..., first - 1 : last].log()
+    x, weight = _positions(window, eigenvalues)
+    y = eigenvalues[..., window.first - 1 : window.last].log()
     x_mean, y_mean = weight @ x, y @ weight
     centred = weight * (x - x_mean)
     alpha = -(y @ centred) / (centred @ (x - x_mean))
     return alpha, y_mean + alpha * x_mean
+
+
+def _positions(window: Window, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of the ranks, and their weights, which sum to one."""
+    rank = torch.arange(window.first, window.last + 1, dtype=like.dtype, device=like.device)
+    weight = torch.ones_like(rank) if window.weights == "equal" else 1 / rank
+    return rank.log(), weight / weight.sum()
 
 
 @checked(SpectrumError)
@@ -174,8 +110,8 @@ def fit_power_law(
     Args:
         eigenvalues: Largest first, shape (k,), squared activation units; in any order and with negative ones if ``method`` is
             "cross-validated".
-        ranks: A name of ``WINDOWS``, or first and last rank, 1-based, inclusive.
-        weights: "equal" (all three papers), or "inverse_rank" (Stringer et al. 2019); default: those of the named window.
+        ranks: A window: an object, a name of ``WINDOWS``, a text such as "6-50", or first and last rank, 1-based, inclusive.
+        weights: "equal" (all three papers), or "inverse_rank" (Stringer et al. 2019); default: those of the window.
         rank: Numerical rank of the code; default: the number of positive eigenvalues.
         n_samples: Carried into the result.
         n_features: Carried into the result.
@@ -196,7 +132,8 @@ def fit_power_law(
         >>> round(fit.alpha, 6)
         1.5
     """
-    (first, last), weights = resolve_window(ranks, weights)
+    window = Window.of(ranks, weights)
+    first, last = window.ranks
     values = checked_eigenvalues(eigenvalues, caller=name, signed=method == _SIGNED)
     positive = int((values > 0).long().cumprod(0).sum())
     available = positive if rank is None else min(rank, positive)
@@ -208,20 +145,19 @@ def fit_power_law(
         elif available - first + 1 < MIN_RANKS:
             largest = f"the largest window possible is (1, {available})"
         raise SpectrumError(f"{name}: `ranks` ({first}, {last}) goes beyond the numerical rank {available}; {largest}. {remedy}")
-    alpha, intercept = power_law_line(values, ranks=(first, last), weights=weights)
-    x = torch.arange(first, last + 1, dtype=torch.float64).log()
+    alpha, intercept = power_law_line(values, window)
+    x, weight = _positions(window, values)
     y = values[first - 1 : last].log()
-    weight = torch.ones_like(x) if weights == "equal" else (-x).exp()
     residual = float((weight * (y - intercept + alpha * x) ** 2).sum())
-    spread_x = float((weight * (x - (weight * x).sum() / weight.sum()) ** 2).sum())
-    spread_y = float((weight * (y - (weight * y).sum() / weight.sum()) ** 2).sum())
+    spread_x = float((weight * (x - (weight * x).sum()) ** 2).sum())
+    spread_y = float((weight * (y - (weight * y).sum()) ** 2).sum())
     return PowerLawFit(
         alpha=float(alpha),
         stderr=(residual / (len(x) - 2) / spread_x) ** 0.5,
         r2=1 - residual / spread_y if spread_y > 0 else 1.0,
         intercept=float(intercept),
-        ranks=(first, last),
-        weights=weights,
+        ranks=window.ranks,
+        weights=window.weights,
         n_samples=n_samples,
         n_features=n_features,
         method=method,

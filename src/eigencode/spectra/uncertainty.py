@@ -16,7 +16,8 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalues, descending_eigenvalues
 from eigencode.spectra.finite_sample import population_exponent
-from eigencode.spectra.power_law import Ranks, fit_power_law, power_law_line, resolve_window
+from eigencode.spectra.power_law import fit_power_law, power_law_line
+from eigencode.spectra.window import Ranks, Window
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def alpha_interval(
 
     Source: Politis & Romano 1994, Ann. Stat. 22(4); Mestre 2008.
     """
-    window, weights = resolve_window(ranks)
+    window = Window.of(ranks)
     if not 0 < level < 1:
         raise SpectrumError(f"alpha_interval: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
     half_samples = as_numbers(half_samples, caller="alpha_interval", what="`half_samples`").to("cpu", torch.float64)
@@ -96,22 +97,22 @@ def alpha_interval(
     for half in half_samples:
         checked_eigenvalues(half, caller="alpha_interval, half-sample")
     within = min(int((half_samples > half_samples[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
-    if window[1] > within:
+    if window.last > within:
         raise SpectrumError(
             f"alpha_interval: `ranks` {window} must end at {within} or below, the numerical rank of half of the images. "
             "Lower the last rank or pass more images."
         )
-    alpha = population_exponent(eigenvalues, n_samples=n_samples - 1, ranks=ranks)
+    alpha = population_exponent(eigenvalues, n_samples=n_samples - 1, ranks=window)
     halves = torch.tensor(
-        [population_exponent(v, n_samples=n - 1, ranks=ranks) for v, n in zip(half_samples, half_counts, strict=True)],
+        [population_exponent(v, n_samples=n - 1, ranks=window) for v, n in zip(half_samples, half_counts, strict=True)],
         dtype=torch.float64,
     )
-    plain = power_law_line(half_samples, ranks=window, weights=weights)[0]
+    plain = power_law_line(half_samples, window)[0]
     correction = (halves - plain) / math.sqrt(2)
     stderr, drift_stderr, drift = float((plain + correction).std()), float(correction.std()), float(alpha - halves.mean())
     noise = float(ndtri((1 + level) / 2)) * stderr
     low, high = alpha - noise - max(0.0, drift_stderr - drift), alpha + noise + max(0.0, drift_stderr + drift)
-    return AlphaInterval(alpha, low, high, stderr, drift, level, window)
+    return AlphaInterval(alpha, low, high, stderr, drift, level, window.ranks)
 
 
 @checked(SpectrumError)
@@ -145,7 +146,7 @@ def stimulus_curve(
     Source: Jiang et al. 2020, section III.B (k >= 2000 images suffice); standard errors: Shao and Wu, A general theory for
     jackknife variance estimation (1989).
     """
-    window, weights = resolve_window(ranks)
+    window = Window.of(ranks)
     samples = as_numbers(activations, caller="stimulus_curve", what="activations")
     if samples.ndim < 2 or not samples.is_floating_point() or not bool(torch.isfinite(samples).all()):
         raise SpectrumError(
@@ -154,9 +155,9 @@ def stimulus_curve(
         )
     rows = samples.flatten(1)
     whole = len(counts) > 0 and all(count == count // 1 for count in counts)
-    if not whole or max(counts) > len(rows) or min(counts) < window[1] + 2:
+    if not whole or max(counts) > len(rows) or min(counts) < window.last + 2:
         raise SpectrumError(
-            f"stimulus_curve: `counts` must be whole numbers between {window[1] + 2} (for ranks {window}) and {len(rows)}, the "
+            f"stimulus_curve: `counts` must be whole numbers between {window.last + 2} (for ranks {window}) and {len(rows)}, the "
             f"images given; got {list(counts)}. Change the counts or the window."
         )
     if repeats < 2:
@@ -170,8 +171,8 @@ def stimulus_curve(
             members = torch.randperm(len(rows), generator=generator)[:count].to(gram.device)
             values = descending_eigenvalues(sub_gram(gram, members)) / (count - 1)
             values = values[: min(count - 1, rows.shape[1])]
-            plain.append(fit_power_law(values, ranks=window, weights=weights).alpha)
-            corrected.append(population_exponent(values, n_samples=count - 1, ranks=ranks))
+            plain.append(fit_power_law(values, ranks=window).alpha)
+            corrected.append(population_exponent(values, n_samples=count - 1, ranks=window))
         table.append(
             {
                 "count": count,

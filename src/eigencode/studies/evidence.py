@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from eigencode.errors import StudyError
-from eigencode.spectra import resolve_window
-from eigencode.spectra.power_law import Ranks
-from eigencode.studies.refitting import refitted, window_name
+from eigencode.spectra.window import Ranks, Window
+from eigencode.studies.refitting import refitted
 from eigencode.studies.store import Store
 from eigencode.studies.study import Plan
 
@@ -65,9 +64,9 @@ class Evidence:
         self.window: str | None = None
         self.coded_on = "training"
         self._as_read = self
-        self._fits: tuple[tuple[int, int], str] | None = None
-        self._own = {resolve_window(plan.reading.ranks) for plan in plans}
-        self.studied = " or ".join(sorted({window_name(plan.reading.ranks) for plan in plans}))
+        self._fits: Window | None = None
+        self._own = {Window.of(plan.reading.ranks) for plan in plans}
+        self.studied = " or ".join(sorted(map(str, self._own)))
         self._results = self._results[self._results["cell"].isin(identities)]
         self.rows = self._joined(self._results, _KEYS[1:-1])
         self._last_epochs = self.rows.groupby("network")["epoch"].max()
@@ -104,18 +103,18 @@ class Evidence:
         Raises:
             StudyError: no spectrum has these ranks above rounding error.
         """
-        window, weights = resolve_window(ranks)
-        if self._own == {(window, weights)}:
+        window = Window.of(ranks)
+        if self._own == {window}:
             return self._as_read
         other = copy.copy(self._as_read)
         vars(other).pop("spectra", None)
-        other._results, unreached = refitted(other._results, self._kept, ranks)
+        other._results, unreached = refitted(other._results, self._kept, window)
         other.cells = other.cells.drop(columns="reading.ranks", errors="ignore")
         other.rows = other._joined(other._results, _KEYS[1:-1])
-        other.ranks, other.coded_on, other._fits = window, "unperturbed", (window, weights)
-        other.window = window_name(ranks)
+        other.ranks, other.coded_on, other._fits = window.ranks, "unperturbed", window
+        other.window = str(window)
         if unreached:
-            other.window += f" ({unreached} of {len(self._kept)} spectra do not reach rank {window[1]})"
+            other.window += f" ({unreached} of {len(self._kept)} spectra do not reach rank {window.last})"
         return other
 
     def _joined(self, table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -139,7 +138,7 @@ class Evidence:
     @property
     def fitted(self) -> tuple[int, int] | None:
         """First and last rank of the fits; None if cells were read over several windows."""
-        own = [window for window, _weights in self._own]
+        own = [window.ranks for window in self._own]
         return self.ranks or (own[0] if len(own) == 1 else None)
 
     def select(self, quantity: str, **where: Any) -> pd.DataFrame:
@@ -242,7 +241,7 @@ def _varied(plans: Sequence[Plan], ways: dict[tuple[str, str, float], str]) -> d
 
     def values_of(plan: Plan) -> dict[str, Any]:
         own = flat(asdict(plan)) | {_HOW: "; ".join(sorted(told.get(plan.identity, ()))) or None}
-        return own | {name: window_name(value) for name, value in own.items() if name.endswith(".ranks") and value}
+        return own | {name: str(Window.of(value)) for name, value in own.items() if name.endswith(".ranks") and value}
 
     values = {plan.identity: values_of(plan) for plan in plans}
     names = sorted({name for own in values.values() for name in own})

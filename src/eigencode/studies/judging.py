@@ -9,12 +9,11 @@ from typing import Any
 
 from eigencode.errors import StudyError
 from eigencode.records import circumstances
-from eigencode.spectra.power_law import Ranks
+from eigencode.spectra.window import Window
 from eigencode.studies.claims import Claim, Finding, Published
 from eigencode.studies.doubts import doubts
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers import PAPERS, as_they_come, paper
-from eigencode.studies.refitting import window_name
 from eigencode.studies.study import Study
 from eigencode.studies.tables import settings_of
 
@@ -51,7 +50,7 @@ def cells_identity(study: Study) -> str:
 
 
 def study_record(
-    study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Sequence[Ranks] = ()
+    study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Sequence[Window] = ()
 ) -> dict[str, Any]:
     """Record of a study as JSON values.
 
@@ -138,15 +137,15 @@ def mixture(study: Study, evidence: Evidence) -> str:
     return f"networks that differ in {', '.join((*told.axes, 'seed'))} alone; these differ in {', '.join(differing)}"
 
 
-def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Ranks]) -> list[dict[str, str]]:
+def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Window]) -> list[dict[str, str]]:
     """Rows for each claim that exponents of any ranks can answer: what came out here, and over each of the other windows."""
     others: list[tuple[str, Evidence | StudyError]] = [(evidence.window or f"{evidence.studied}, the study's", evidence)]
-    for ranks in windows:
+    for window in windows:
         try:
-            other = evidence.over(ranks)
-            others.append((other.window or window_name(ranks), other))
+            other = evidence.over(window)
+            others.append((other.window or str(window), other))
         except StudyError as error:
-            others.append((window_name(ranks), error))
+            others.append((str(window), error))
     rows = []
     for claim in claims_of(study) if windows else ():
         if claim.window == "any":

@@ -6,21 +6,14 @@ import pandas as pd
 import torch
 
 from eigencode.errors import SpectrumError, StudyError
-from eigencode.spectra import fit_power_law, resolve_window
+from eigencode.spectra import Window, fit_power_law
 from eigencode.spectra.eigenvalues import numerical_rank
-from eigencode.spectra.power_law import Ranks
 
 _FITTED = ("alpha", "alpha_stderr", "r2", "stderr")
 _WHERE = ["cell", "layer", "perturbation", "strength"]
 
 
-def window_name(ranks: Ranks) -> str:
-    """Such as 2-8; with the weights where they are not equal."""
-    (first, last), weights = resolve_window(ranks)
-    return f"{first}-{last}" + ("" if weights == "equal" else f", weights {weights}")
-
-
-def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> tuple[pd.DataFrame, int]:
+def refitted(results: pd.DataFrame, spectra: pd.DataFrame, window: Window) -> tuple[pd.DataFrame, int]:
     """Results with the exponents that the kept spectra have over other ranks.
 
     Exponents of which no spectrum is kept (over training, of subsets of the stimuli) are left out: they are over other ranks.
@@ -28,22 +21,20 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> tupl
     Args:
         results: Tidy results, as of ``Store.results``.
         spectra: Spectra, as of ``Store.spectra``.
-        ranks: Window of the fits.
+        window: Of the fits.
 
     Returns:
         Results, and the number of spectra that do not have these ranks above rounding error.
 
     Raises:
         StudyError: no spectrum has these ranks above rounding error.
-        SpectrumError: no such window.
     """
-    window, weights = resolve_window(ranks)
     found, unreached = [], 0
     for row in spectra.to_dict("records"):
         values = torch.from_numpy(row["eigenvalues"].copy())
         rank = numerical_rank(values, floor=row["floor"], n_samples=row["n_samples"])
         try:
-            fit = fit_power_law(values, ranks=window, weights=weights, rank=rank)
+            fit = fit_power_law(values, ranks=window, rank=rank)
         except SpectrumError:
             unreached += 1
             continue
@@ -51,7 +42,7 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, ranks: Ranks) -> tupl
         found += [{name: row[name] for name in _WHERE} | {"quantity": name, "value": value} for name, value in numbers.items()]
     if not found:
         why = "no spectrum of the finished cells reaches so far" if len(spectra) else "the finished cells have no kept spectrum"
-        raise StudyError(f"ranks {window_name(ranks)}: {why}. Choose others.")
+        raise StudyError(f"ranks {window}: {why}. Choose others.")
     last = results.groupby("cell")["epoch"].max().rename("epoch")
     fits = pd.DataFrame(found).merge(last, on="cell")
     return pd.concat([results[~results["quantity"].isin(_FITTED)], fits[list(results)]], ignore_index=True), unreached

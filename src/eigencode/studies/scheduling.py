@@ -14,8 +14,8 @@ from pathlib import Path
 from eigencode._arguments import checked
 from eigencode.errors import DataError, ModelError, NotDownloadedError, SpectrumError, StudyError
 from eigencode.models.loading import own_code
-from eigencode.penalties.forms import DEFAULT_RANKS
-from eigencode.spectra.power_law import resolve_window
+from eigencode.penalties.forms import DEFAULT_WINDOW
+from eigencode.spectra.window import Window
 from eigencode.studies.engines import Done, Engine, Task
 from eigencode.studies.materials import Report
 from eigencode.studies.running import stack_size, without_exponent
@@ -142,20 +142,20 @@ def _check_ranks(plan: Plan, *, few_images: bool) -> None:
     spectral, reading = plan.training.spectral, plan.reading
     for place, ranks in (("training.spectral", spectral.ranks), ("reading", reading.ranks)):
         try:
-            window, _ = resolve_window(ranks or DEFAULT_RANKS[spectral.form])
+            window = Window.of(ranks or DEFAULT_WINDOW[spectral.form])
         except SpectrumError as error:
-            raise StudyError(f"{place}: {str(error).removeprefix('fit_power_law: ')}") from None
+            raise StudyError(f"{place}: {error}") from None
         if place == "training.spectral" and _is_penalised(plan) and not few_images:
             batch = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size)
-            if window[1] >= batch:
+            if window.last >= batch:
                 raise StudyError(
-                    f"training.spectral: `ranks` {window[0]}-{window[1]} need batches of {window[1] + 1} images; got {batch}. "
+                    f"training.spectral: `ranks` {window} need batches of {window.last + 1} images; got {batch}. "
                     "Enlarge the batch, or lower the last rank."
                 )
     images = min(reading.count, plan.images.test_count or reading.count)
-    if window[1] >= images and not few_images:
+    if window.last >= images and not few_images:
         raise StudyError(
-            f"reading: `ranks` {window[0]}-{window[1]} reach beyond the {images - 1} eigenvalues of a code of {images} "
+            f"reading: `ranks` {window} reach beyond the {images - 1} eigenvalues of a code of {images} "
             "images. Read more images, or lower the last rank."
         )
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from eigencode._arguments import check_fields
 from eigencode.errors import StudyError
+from eigencode.spectra.window import as_configured
 from eigencode.training.settings import Cell, Settings
 
 RESULT_VERSION = 2
@@ -169,6 +170,7 @@ class Reading:
     def __post_init__(self) -> None:
         """Checks what types cannot."""
         check_fields(self, StudyError, owner="reading")
+        object.__setattr__(self, "ranks", as_configured(self.ranks))
         if len(self.stimuli) > MOST_STRENGTHS:
             raise StudyError(f"reading: `stimuli` holds {len(self.stimuli)} numbers; {MOST_STRENGTHS} at most.")
         for first, second in itertools.combinations(self.perturbations, 2):

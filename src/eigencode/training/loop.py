@@ -21,10 +21,11 @@ from eigencode._arithmetic import computing
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, CheckpointError, DivergenceError, PenaltyError, SpectrumError, TrainingError
-from eigencode.penalties.forms import DEFAULT_RANKS
+from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.penalties.leading import dense
 from eigencode.penalties.spectral import above_floor
-from eigencode.spectra.power_law import power_law_line, resolve_window
+from eigencode.spectra.power_law import power_law_line
+from eigencode.spectra.window import Window
 from eigencode.training.data import Batches, fingerprint, seed_for
 from eigencode.training.networks import images_at_once
 from eigencode.training.saving import load_tensors, save_tensors
@@ -244,7 +245,7 @@ class _Run:
     def _held_out_alpha(self) -> Tensor:
         assert self.held_out is not None
         spectral = self.settings.spectral
-        ranks, _ = resolve_window(spectral.ranks or DEFAULT_RANKS[spectral.form])
+        window = Window.of(spectral.ranks or DEFAULT_WINDOW[spectral.form])
         indices = torch.arange(min(self.held_out.size, self.settings.held_out_count))
         parts: dict[str, list[Tensor]] = {}
         for batch in indices.split(self._at_once):
@@ -255,10 +256,10 @@ class _Run:
             if layer not in parts:
                 continue
             code = torch.cat(parts.pop(layer), dim=1)
-            if min(len(indices) - 1, code.shape[2]) < ranks[1]:
+            if min(len(indices) - 1, code.shape[2]) < window.last:
                 continue
-            found = dense(code, count=ranks[1], total=len(indices)).eigenvalues.cpu()
-            exponents, _ = power_law_line(found.clamp_min(torch.finfo(found.dtype).tiny), ranks=ranks)
+            found = dense(code, count=window.last, total=len(indices)).eigenvalues.cpu()
+            exponents, _ = power_law_line(found.clamp_min(torch.finfo(found.dtype).tiny), window)
             alphas[:, row] = torch.where(above_floor(found, code, total=len(indices))[:, -1], exponents, torch.nan)
         return alphas
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from eigencode._arguments import check_fields, checked
 from eigencode.errors import TrainingError
+from eigencode.spectra.window import as_configured
 
 Optimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "step", "cosine"]
@@ -88,6 +89,8 @@ class SpectralSettings:
     def __post_init__(self) -> None:
         """Checks the choices."""
         check_fields(self, TrainingError, owner="spectral")
+        if self.ranks is not None:
+            object.__setattr__(self, "ranks", as_configured(self.ranks))
 
 
 @dataclass(frozen=True)

@@ -128,10 +128,10 @@ class GradientLearner:
         }
         self._strengths = {layer: self._per_member([cell.strength_of(layer) for cell in cells]) for layer in layers}
         for layer, penalty in self._penalties.items():
-            if settings.batch_size <= penalty.ranks[1] and bool(self._strengths[layer].any()):
+            if settings.batch_size <= penalty.window.last and bool(self._strengths[layer].any()):
                 raise TrainingError(
-                    f"A batch of {settings.batch_size} images has no eigenvalue at rank {penalty.ranks[1]}: the penalty's ranks "
-                    f"{penalty.ranks[0]}-{penalty.ranks[1]} need batches of {penalty.ranks[1] + 1}. Enlarge the batch or lower "
+                    f"A batch of {settings.batch_size} images has no eigenvalue at rank {penalty.window.last}: the penalty's "
+                    f"ranks {penalty.window} need batches of {penalty.window.last + 1}. Enlarge the batch or lower "
                     "the last rank."
                 )
         self._covariance = self._per_member([cell.covariance for cell in cells])
@@ -195,12 +195,12 @@ class GradientLearner:
             raise TrainingError(f"No parameter that is trained changes layer {layer!r}: its penalty has nothing to act on.")
         units = code[0, 0].numel()
         if not bool(self._strengths[layer].any()):
-            if units < penalty.ranks[1]:
+            if units < penalty.window.last:
                 return torch.zeros_like(self._strengths[layer])
             code = code.detach()
-        elif units < penalty.ranks[1]:
+        elif units < penalty.window.last:
             raise TrainingError(
-                f"Layer {layer!r} has {units} units, and so no eigenvalue at rank {penalty.ranks[1]}. Lower the last rank or "
+                f"Layer {layer!r} has {units} units, and so no eigenvalue at rank {penalty.window.last}. Lower the last rank or "
                 "choose a wider layer."
             )
         return self._strengths[layer] * penalty.members(code)
