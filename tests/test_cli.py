@@ -1,3 +1,5 @@
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,3 +101,45 @@ def test_all_rooms_can_be_entered():
 
 def test_every_error_is_a_value_error():
     assert issubclass(EigencodeError, ValueError)
+
+
+@pytest.mark.parametrize("how", ["ascii", "latin-1", "closed"])
+def test_results_are_printed_wherever_stdout_leads(how, tmp_path):
+    words = [
+        "measure",
+        "--model",
+        "gerum_shallow_mlp",
+        "--count",
+        "60",
+        "--half_samples",
+        "0",
+        "--ranks",
+        "2-10",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    command = [sys.executable, "-m", "eigencode", *words]
+    environment = {**os.environ, "PYTHONUTF8": "0"} | ({"PYTHONIOENCODING": how} if how != "closed" else {})
+    if how == "closed":
+        command = ["sh", "-c", f"exec {shlex.join(command)} >&-"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    assert (tmp_path / "o" / "record.json").exists()
+
+
+@pytest.mark.parametrize("command", ["measure", "attack"])
+def test_a_reader_that_goes_away_loses_no_results(command, tmp_path):
+    words = [command, "--model", "gerum_shallow_mlp", "--count", "60", "--half_samples", "0", "--ranks", "2-10", "--json"]
+    words += ["--perturbation", "gaussian", "--strengths", "0,0.1"] if command == "attack" else []
+    line = shlex.join([sys.executable, "-m", "eigencode", *words, "--out", str(tmp_path / "o")])
+    subprocess.run(["sh", "-c", f"{line} | true"], capture_output=True, check=False)
+    assert (tmp_path / "o" / "record.json").exists()
+
+
+def test_a_network_that_ends_the_program(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "import sys\nfrom torch import nn\n\nclass Quits(nn.Module):\n    def forward(self, images):\n        sys.exit()\n\n\nmake = Quits\n"
+    )
+    assert cli.main(["measure", "--model", f"file:{tmp_path}/net.py:make", "--count", "60", "--out", str(tmp_path / "o")]) == 1
+    assert capsys.readouterr().err.endswith("the network's code ended the program (exit status None). Mend its forward.\n")
+    assert not (tmp_path / "o").exists()

@@ -341,3 +341,39 @@ def test_interval_of_3000_cifar10_images_holds_the_exponent_of_50000():
         interval = ec.Eigenspectrum.from_activations(pixels[chosen], seed=seed).alpha_interval("gerum")
         inside += interval.low <= truth <= interval.high
     assert inside >= 4
+
+
+class InPlace(nn.Module):
+    """Normalises its input where it lies, as many networks do."""
+
+    def __init__(self, *, in_place):
+        super().__init__()
+        torch.manual_seed(0)
+        self.in_place, self.layer = in_place, nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU())
+
+    def forward(self, images):
+        return self.layer(images.sub_(0.5).div_(0.25) if self.in_place else (images - 0.5) / 0.25)
+
+
+def test_a_network_that_works_in_place_gets_its_own_images(digits):
+    before = digits.inputs.clone()
+    for take in (digits, digits.inputs.numpy(), DataLoader(TensorDataset(digits.inputs, digits.labels), 250)):
+        first, second = (
+            ec.measure(InPlace(in_place=told), take, layers="layer.1", half_samples=0)["layer.1"].eigenvalues
+            for told in (True, False)
+        )
+        assert torch.equal(first, second)
+        assert torch.equal(digits.inputs, before)
+    assert torch.equal(
+        ec.collect(InPlace(in_place=True), digits, layer="layer.1"), ec.collect(InPlace(in_place=False), digits, layer="layer.1")
+    )
+    assert torch.equal(digits.inputs, before)
+
+
+def test_images_in_reverse(digits):
+    pixels = digits.inputs.numpy()
+    network = InPlace(in_place=False)
+    first, second = (
+        ec.measure(network, told, layers="layer.1", half_samples=0)["layer.1"].eigenvalues for told in (pixels, pixels[::-1])
+    )
+    torch.testing.assert_close(first, second)

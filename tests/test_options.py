@@ -110,6 +110,7 @@ def test_many_budgets(capsys):
         ("attack --model=gerum_cnn --perturbation=fgsm --clip", "--clip would do nothing here: it is read by gaussian and pure_noise."),
         ("attack --model=gerum_cnn --norm=l2", "--norm would do nothing here: it is read by fgsm, pgd and art:NAME."),
         ("construct --kind=random_target --layer=a", "--layer would do nothing here: it is read by robust and non_robust."),
+        ("train --penalty.target=2 --penalty.strength=0.00,0/255", "--penalty.target would do nothing here: it is read with a --penalty.strength above 0."),
         ("train --penalty.target=2", "--penalty.target would do nothing here: it is read with a --penalty.strength above 0."),
         ("train --schedule_factor=0.5", "--schedule_factor would do nothing here: it is read with --schedule step."),
         (

@@ -51,9 +51,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         DiskError: it cannot be written; what was there is as it was.
     """
-    told, path = path, Path(path).resolve()
-    partial = path.with_name(f".{path.name}.partial")
+    told = path
     try:
+        path = Path(path).resolve()
+        partial = path.with_name(f".{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_name(f".{path.name}.lock")):
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: another would have the lock
@@ -65,7 +66,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 sync(path.parent)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # the latter of a link to itself
         raise DiskError(f"{told} cannot be written ({why(error)}). Make room, or name another file.") from error
 
 

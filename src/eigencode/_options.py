@@ -110,7 +110,16 @@ def _perturbed_by(*names: str) -> Callable[[AttackConfig], bool]:
 
 
 def _above_zero(given: Any) -> bool:
-    return any(str(part).strip() not in ("0", "0.0") for part in (given if isinstance(given, list) else str(given).split(",")))
+    return any(not _is_zero(str(part)) for part in (given if isinstance(given, list) else str(given).split(",")))
+
+
+def _is_zero(text: str) -> bool:
+    """Whether a number is zero however it is written, such as 0.00 or 0/255; what is no number is refused elsewhere."""
+    numerator = text.strip().partition("/")[0]
+    try:
+        return float(numerator) == 0
+    except ValueError:
+        return False
 
 
 def _attacks_with(config: TrainConfig, name: str) -> bool:

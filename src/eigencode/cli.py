@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -18,7 +19,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._options import check_options, switches_of
-from eigencode._readers.yaml import read_yaml
+from eigencode._readers.yaml import has_tag, read_yaml
 from eigencode._text import printable
 from eigencode._wording import in_words
 from eigencode.configuration import (
@@ -58,13 +59,14 @@ def build_parser() -> ArgumentParser:
     """Parser of all commands, made from their configuration classes."""
     parser = _Parser(
         prog="eigencode",
+        allow_abbrev=False,
         description="Measures the eigenspectrum of neural codes, layer by layer, and what perturbations and attacks do to it.",
         version=__version__,
     )
     commands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
     for name, (config, _) in _COMMANDS.items():
         lines = (config.__doc__ or "").split("\n\n")[0]
-        sub = _Parser(description=lines)
+        sub = _Parser(description=lines, allow_abbrev=False)
         sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below.")
         explained = _explained(config)
         positionals = getattr(config, "positionals", ())
@@ -72,6 +74,9 @@ def build_parser() -> ArgumentParser:
             kind = get_type_hints(config)[option]  # without a default, which would take the place of what --config says
             sub.add_argument(option, nargs="?", type=kind, default=SUPPRESS, help=explained.get(option))
         sub.add_class_arguments(config, nested_key=None, skip=set(positionals))
+        for action in sub._actions:
+            if action.dest in _groups_of(config):
+                action.help = SUPPRESS  # it would read a file
         commands.add_subcommand(name, sub, help=lines)
     return parser
 
@@ -85,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 1 for a failure, 2 for options that make no sense, 130, 143 or 129 when interrupted.
     """
+    _make_printable()
     words = _file_first(_normalised(sys.argv[1:] if arguments is None else arguments))
     try:
         options = _parsed(words)
@@ -108,12 +114,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         print(f"eigencode: interrupted; {printable(interruption) or 'nothing was written.'}", file=sys.stderr)
         return _signals.exit_status()
+    except SystemExit as ended:  # of a network's own code
+        print(f"eigencode: the network's code ended the program (exit status {ended.code}). Mend its forward.", file=sys.stderr)
+        return EXIT_FAILURE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # of a file or folder that no reader or writer speaks of itself
         print(f"eigencode: {printable(_of_file(error))}", file=sys.stderr)
         return EXIT_FAILURE
     return 0
+
+
+def _make_printable() -> None:
+    """Sees to it that results can be printed where there is no stdout, and where it cannot show every character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parsed(words: Sequence[str]) -> Any:
@@ -128,6 +147,7 @@ def _parsed(words: Sequence[str]) -> Any:
     except UnicodeEncodeError:
         raise UsageError("options must be text in UTF-8; got other bytes. Write them anew.") from None
     _check_files(words)
+    _check_values(words)
     parser = build_parser()
     try:
         return parser.instantiate(parser.parse_args(words))
@@ -189,12 +209,38 @@ def _check_files(words: Sequence[str]) -> None:
     given = [word.partition("=")[2] or following for word, following in itertools.pairwise([*words, ""]) if _is_config(word)]
     for path in filter(None, given):
         try:
-            read_yaml(Path(path))
+            told = read_yaml(Path(path))
+            if isinstance(told, dict) and "config" in told:
+                raise UsageError(f"--config: {path} names another file of options. Write its options into this one.")
         except FileError as error:
             raise UsageError(f"--config: {error}") from None
         except yaml.YAMLError as error:
             reason = " ".join(str(getattr(error, "problem", None) or error).split())
             raise UsageError(f"--config: {path} is no YAML file ({reason}). Write options as `name: value`.") from None
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Refuses what the parser would take for a file of a group of options, or for YAML that names kinds of values.
+
+    Raises:
+        UsageError: one of these.
+    """
+    groups = _groups_of(_COMMANDS[words[0]][0]) if words and words[0] in _COMMANDS else {}
+    for word in words:
+        flag, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if (group := flag.removeprefix("--")) in groups:
+            raise UsageError(
+                f"{flag} stands for several options. Name them, such as {flag}.{groups[group]}, or a file of all options with "
+                "--config."
+            )
+        if has_tag(value):
+            raise UsageError(f"{value} has a YAML tag, which options do not take. Write the value alone.")
+
+
+def _groups_of(config: Any) -> dict[str, str]:
+    """Name of each group of options -> its first one."""
+    hints = get_type_hints(config)
+    return {name: dataclasses.fields(hint)[0].name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
 
 
 def _is_config(word: str) -> bool:

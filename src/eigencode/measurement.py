@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from eigencode._allocator import freed_memory_given_back
-from eigencode._arguments import checked
+from eigencode._arguments import checked, shown
 from eigencode.activations import (
     Layer,
     Tokens,
@@ -44,7 +44,7 @@ Output = Callable[[Any, Tensor], None]
 Progress = Callable[[str, int, int], None]
 
 _TRACED_IMAGES = 2
-_LEAST_MEMORY = 2**20
+_LEAST_MEMORY, _LONGEST_NUMBER = 2**20, 20
 _SKETCH_RATIO = 4
 """A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
 
@@ -128,11 +128,11 @@ def parse_bytes(size: int | str) -> int:
     """
     units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(size), flags=re.IGNORECASE)
-    if not match:
-        raise EigencodeError(f"`memory_limit` must be a number of bytes such as 4GiB or 500MB; got {size!r}.")
+    if not match or len(match[1]) > _LONGEST_NUMBER:
+        raise EigencodeError(f"`memory_limit` must be a number of bytes such as 4GiB or 500MB; got {shown(size)}.")
     number = int(float(match[1]) * units[(match[2] or "").lower()])
     if number < _LEAST_MEMORY:
-        raise EigencodeError(f"`memory_limit` must be at least 1MiB; got {size!r}. Raise it.")
+        raise EigencodeError(f"`memory_limit` must be at least 1MiB; got {shown(size)}. Raise it.")
     return number
 
 
@@ -306,7 +306,8 @@ class _Batches:
     ) -> None:
         self.source = images.inputs if isinstance(images, ImageSet) else images
         if isinstance(self.source, np.ndarray):
-            self.source = torch.from_numpy(self.source)
+            forwards = all(step >= 0 for step in self.source.strides)
+            self.source = torch.from_numpy(self.source if forwards else self.source.copy())
         self.batch_size, self.device, self.perturbation = batch_size, device, perturbation
         self.count: int | None
         if isinstance(self.source, Tensor):
@@ -330,9 +331,9 @@ class _Batches:
     def first(self, count: int) -> Tensor:
         """The first images, unperturbed."""
         if isinstance(self.source, Tensor):
-            return self.source[:count].to(self.device)
+            return self.source[:count].to(self.device, copy=True)
         with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
-            return _inputs(next(iter(self.source)))[:count].to(self.device)
+            return _inputs(next(iter(self.source)))[:count].to(self.device, copy=True)
 
     def __iter__(self) -> Iterator[Tensor]:
         for inputs, _ in self.numbered():
@@ -348,7 +349,7 @@ class _Batches:
             indices = torch.arange(start, start + len(batch)) * self.dealt[1] + self.dealt[0]
             start += len(batch)
             if number % world == rank:
-                batch = batch.to(self.device)
+                batch = batch.to(self.device, copy=True)  # networks may work in place, and the images are the caller's
                 yield (self.perturbation(batch, indices) if self.perturbation else batch), indices
 
 

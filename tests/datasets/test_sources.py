@@ -200,3 +200,27 @@ class TestIlyas:
         with pytest.raises(DataError, match="CIFAR_ims is a pickle that torch.save did not write"):
             load(f"ilyas:{tmp_path}")
         assert not (tmp_path / "touched").exists()
+
+
+def test_a_link_to_a_folder_that_it_is_in(folder):
+    (folder / "cat" / "again").symlink_to(folder / "cat")
+    with pytest.raises(DataError, match=r"cat/again is a link to a folder that it is in\. Remove it\."):
+        load(f"image_folder:{folder}", image_size=8)
+
+
+def test_links_to_other_folders_are_followed(folder, tmp_path_factory):
+    others = tmp_path_factory.mktemp("others")
+    (folder / "dog").rename(others / "dog")
+    (folder / "dog").symlink_to(others / "dog")
+    assert len(load(f"image_folder:{folder}", image_size=8)) == 6
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])
+def test_pictures_of_more_than_8_bits_are_refused(folder, dtype, mode):
+    """Converted, all that is above 255 would be white."""
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    for label in ("cat", "dog"):
+        Image.fromarray(np.full((9, 9), 200, dtype)).save(folder / label / "0.tif")
+    with pytest.raises(DataError, match=rf"has more than 8 bits a channel \(mode {mode}.*\)\. Save it with 8"):
+        load(f"image_folder:{folder}")

@@ -1,5 +1,7 @@
 import base64
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -187,3 +189,54 @@ def test_table(summary, capsys):
     assert lines[0] == "title"
     assert lines[2].split() == ["condition", "layer", "units", "rank", "α", "population", "α", "R²", "D", "first", "10", "how"]
     assert "tiny" in lines[-2] or "tiny" in lines[-1]
+
+
+def test_places_that_are_links_or_of_another_kind_are_taken(conditions, summary, record, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    write_report(out, conditions=conditions, summary=summary, record=record)
+    (out / "figures").rename(elsewhere)
+    (out / "figures").symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    write_report(out, conditions=conditions, summary=summary, record=record)
+    assert not (out / "figures").is_symlink()
+    assert sorted(elsewhere.iterdir()) == before
+    assert sorted(path.name for path in (out / "figures").iterdir()) == sorted(path.name for path in before)
+
+
+def test_new_results_replace_those_of_another_command(conditions, summary, record, tmp_path):
+    out = tmp_path / "out"
+    write_report(out, conditions=conditions, summary=summary, record=record)
+    (out / "members").mkdir()
+    (out / "members" / "seed0.safetensors").touch()
+    (out / "history.csv").touch()
+    (out / "report.md").write_text("perhaps my own")
+    (out / "notes.txt").write_text("my own")
+    write_report(out, conditions=conditions, summary=summary, record=record)
+    left = {path.name for path in out.iterdir()}
+    assert left == {"spectra.parquet", "summary.csv", "record.json", "report.html", "figures", "report.md", "notes.txt"}
+
+
+def test_odd_folders_get_a_sentence(tmp_path):
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    os.mkfifo(odd / "record.json")
+    with pytest.raises(DataError, match=r"holds record\.json, which would be replaced"), claimed(odd, overwrite=None):
+        pass
+    for told in ('{"configuration": 5}', '{"configuration": [1]}', "5"):
+        hostile = tmp_path / "hostile"
+        (hostile / ".whole").mkdir(parents=True)
+        (hostile / ".whole" / "record.json").write_text(told)
+        with pytest.raises(DataError), claimed(hostile, overwrite=False, configuration={"a": 1}):
+            pass
+        shutil.rmtree(hostile)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with (
+        pytest.raises(DataError, match=r"is a link to a folder that does not exist\."),
+        claimed(tmp_path / "link", overwrite=None),
+    ):
+        pass
+    file = tmp_path / "file"
+    file.mkdir()
+    (file / ".partial").touch()
+    with claimed(file, overwrite=None):
+        assert not (file / ".partial").exists()

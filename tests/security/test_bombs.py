@@ -9,6 +9,8 @@ import zipfile
 import zlib
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -84,7 +86,7 @@ def test_mat(tmp_path):
     packed = packer.compress(declared) + b"".join(packer.compress(_BLOCK) for _ in range(_BLOCKS))
     packed += packer.flush()
     path.write_bytes(mat(struct.pack("<II", 15, len(packed)) + packed))
-    with pytest.raises(DataError, match=r"has \d+ bytes and declares that it holds \d+ and more, which looks like a trap."):
+    with pytest.raises(DataError, match=r"has \d+ bytes and declares that it holds \d+, which looks like a trap."):
         load_recording(path)
 
 
@@ -172,3 +174,72 @@ def test_parquet(tmp_path):
             writer.write_table(batch)
     with pytest.raises(DataError, match="which looks like a trap"):
         load_spectra(path)
+
+
+def test_arrays_of_a_mat_file_count_as_they_become(tmp_path, monkeypatch):
+    """Bytes in the file, doubles in memory."""
+    monkeypatch.setattr("eigencode._readers.matlab.allowed_bytes", lambda _size: 2**20)
+    path, count = tmp_path / "a.mat", 80_000
+    stored = b"MATLAB 5.0 MAT-file".ljust(116) + bytes(8) + struct.pack("<H", 0x0100) + b"IM"
+    for number in range(4):
+        body = struct.pack("<IIII", 6, 8, 6, 0) + struct.pack("<IIii", 5, 8, 1, count) + struct.pack("<HH", 1, 4)
+        body += f"a{number:03d}".encode() + struct.pack("<II", 1, count) + b"\1" * count
+        packed = zlib.compress(struct.pack("<II", 14, len(body)) + body)
+        stored += struct.pack("<II", 15, len(packed)) + packed
+    path.write_bytes(stored)
+    with pytest.raises(DataError, match="far more than it holds|looks like a trap"):
+        load(f"tensors:{path}")
+
+
+def test_repeated_values_of_parquet_count(tmp_path):
+    """A list of 40 million zeros takes 1 KB in a file."""
+    path = tmp_path / "a.parquet"
+    zeros = pa.ListArray.from_arrays([0, 3_000_000], pa.array(np.zeros(3_000_000)))
+    with pq.ParquetWriter(path, pa.schema({"half_samples": zeros.type})) as writer:
+        for _ in range(13):
+            writer.write_table(pa.table({"half_samples": zeros}))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(DataError, match=_TRAP):
+        load_spectra(path)
+
+
+_ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n" for old, new in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--model", "gerum_cnn", "--penalty", "bomb.yaml"], "--penalty stands for several options. Name them, such as --penalty.layers, or a file of all options with --config."),
+        (["train", "--model", "gerum_cnn", "--penalty=bomb.yaml"], "--penalty stands for several options."),
+        (["measure", "--conf", "bomb.yaml"], "--conf"),
+        (["measure", "--config", "nested.yaml"], "--config: nested.yaml names another file of options. Write its options into this one."),
+        (["measure", "--config", "tagged.yaml"], "--config: tagged.yaml is no YAML file (the tag tag:yaml.org,2002:int is not read; write the value alone)."),
+        (["train", "--model", "gerum_cnn", "--penalty.strength", '!!int ""'], '!!int "" has a YAML tag, which options do not take. Write the value alone.'),
+        (["measure", "--model", "gerum_cnn", "--mod", "x"], "--mod"),
+        (["measure", "--model", "gerum_cnn", "--memory_limit", "9" * 400], "`memory_limit` must be a number of bytes"),
+        (["attack", "--model", "gerum_cnn", "--perturbation", "gaussian", "--strengths", "1e9_9_9_9_9_9_9_9_9"], "--strengths must be"),
+    ],
+)  # fmt: skip
+def test_options_that_stand_for_files_or_have_no_end(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bomb.yaml").write_text(_ALIASES)
+    (tmp_path / "nested.yaml").write_text("config: bomb.yaml\n")
+    (tmp_path / "tagged.yaml").write_text('seed: !!int ""\n')
+    started = time.perf_counter()
+    try:
+        status = cli.main(words)
+    except SystemExit as ended:
+        status = ended.code
+    out, err = capsys.readouterr()
+    assert status in (1, 2)
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert message in err
+    assert time.perf_counter() - started < 20
+
+
+def test_a_number_of_seeds_of_5000_digits(tmp_path):
+    (tmp_path / "s.yaml").write_text(f"name: s\ntitle: s\nblocks:\n- seeds: 0x{'f' * 5000}\n")
+    with pytest.raises(StudyError, match=r"`seeds` must be .*; got a number of more than 80 digits\."):
+        from_yaml(tmp_path / "s.yaml")

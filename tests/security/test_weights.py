@@ -13,6 +13,7 @@ import zipfile
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from eigencode.datasets import load
@@ -286,3 +287,69 @@ def test_no_reader_of_torch_is_used():
         torch.save({"a": torch.ones(1)}, path)
         done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "1", done.stderr
+
+
+def stream(body):
+    """What torch.save wrote before archives, around the bytes of a pickle."""
+    head = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
+    return head + b"\x80\x02" + body + b"." + pickle.dumps([], 2)
+
+
+def doubled(levels):
+    """A list of two references to a list of two references, and so on: written out it has no end."""
+    parts = (b"]q" + bytes([level]) + b"(" + 2 * (b"h" + bytes([level - 1])) + b"e" for level in range(1, levels))
+    return b"]q\x00" + b"".join(parts)
+
+
+def wide_key():
+    """A dict whose key is a tuple of sixty tuples of sixty tuples, and so on."""
+    parts = (b"(" + 60 * (b"h" + bytes([level - 1])) + b"tq" + bytes([level]) for level in range(1, 6))
+    return b"K\x01q\x00" + b"".join(parts) + b"}h\x05K\x01s"
+
+
+def wrapped_in_itself():
+    found = dict.fromkeys(range(3000))
+    for name in ("state_dict", "model_state_dict", "model", "net", "module", "weights"):
+        found[name] = found
+    return pickle.dumps(found, 2)[2:-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        (doubled(60) + b"(X\x07\0\0\0storageh\x3bX\x01\0\0\0kX\x03\0\0\0cpuK\x01tQ", r"a storage of kind a list"),
+        (doubled(60) + b"h\x3b)R", r"a call of a list"),
+        (doubled(60) + b"c__main__\nThing\n)R)R", r"a Made, not tensors by name|is a pickled"),
+        (b"(X\x07\0\0\0storagec__main__\nFloatStorage\n" + doubled(60) + b"X\x03\0\0\0cpuK\x01tQ", r"a list where a text is expected"),
+        (wide_key(), r"a key of nested tuples"),
+        (wrapped_in_itself(), r"holds no tensors"),
+    ],
+    ids=["storage", "call", "made", "key of storage", "key", "wrappers"],
+)  # fmt: skip
+def test_parts_that_are_shared_without_end(tmp_path, body, match):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(stream(body))
+    with pytest.raises(ModelError, match=match):
+        read_state_dict(path)
+
+
+def test_an_archive_of_two_folders(tmp_path):
+    path = tmp_path / "weights.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as both:
+        for name, value in (("a", 0.0), ("b", 1.0)):
+            torch.save({"w": torch.full((2,), value)}, tmp_path / f"{name}.pt")
+            with zipfile.ZipFile(tmp_path / f"{name}.pt") as one:
+                for entry in one.namelist():
+                    both.writestr(f"{name}/{entry.partition('/')[2]}", one.read(entry))
+    with pytest.raises(ModelError, match=r"has several folders in it, which torch\.save does not write\. Do not use this file\."):
+        read_state_dict(path)
+
+
+def test_a_header_that_begins_like_a_web_page_is_none(tmp_path):
+    """The length of a safetensors header comes first: 15392 is a blank and a less-than sign."""
+    path = tmp_path / "weights.safetensors"
+    save_file({"w": torch.ones(3)}, path, metadata={"note": "x" * 15_000})
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    save_file({"w": torch.ones(3)}, path, metadata={"note": "x" * (15_000 + 15_392 - length)})
+    assert path.read_bytes()[:2] == b" <"
+    assert read_state_dict(path)["w"].tolist() == [1, 1, 1]

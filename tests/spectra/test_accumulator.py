@@ -374,3 +374,30 @@ class TestInvariances:
         copy = self.data.clone()
         pour([self.data]).compute()
         assert torch.equal(copy, self.data)
+
+
+def test_merge_of_samples_that_became_groups_at_different_times():
+    """After ``compute`` few samples are in many groups; many samples that became moments are in few."""
+    units = 40
+    options = {"memory_limit": 300 * 8 * units**2, "kept_limit": 8 * 8 * units**2, "half_samples": 4}
+    batches = {
+        count: torch.randn(count, units, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+        for count in (80, 1600)
+    }
+
+    def filled(count):
+        made = SpectrumAccumulator(**options)
+        for batch in batches[count].split(16):
+            made.update(batch)
+        made.compute()
+        return made
+
+    for first, second in ((80, 1600), (1600, 80)):
+        mine, theirs = filled(first), filled(second)
+        assert len(mine._groups) != len(theirs._groups)
+        mine.merge(theirs)
+        found = mine.compute()
+        whole = Eigenspectrum.from_activations(torch.cat([batches[first], batches[second]]), half_samples=0)
+        torch.testing.assert_close(found.eigenvalues, whole.eigenvalues, rtol=1e-10, atol=1e-12)
+        assert found.half_samples is not None
+        assert all(700 < count < 980 for count in found.half_counts)

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -392,3 +393,61 @@ def test_a_password_is_not_told(tmp_path):
         assert "***" in str(caught.value)
     with pytest.raises(StudyError, match="is a folder. Name a file in it, such as"):
         Store(tmp_path)
+
+
+def test_a_writer_that_was_killed_with_a_journal_has_changed_nothing(tmp_path):
+    """Where there is no log, as on some network disks, SQLite takes back what was not finished; so does who only reads."""
+    path = tmp_path / "s.sqlite"
+    Store(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        columns = "cell, layer, perturbation, strength, epoch, quantity, value"
+        row = ("c", "l", "", 0.0, 1, "alpha", 1.0)
+        connection.executemany(f"INSERT INTO results ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", [row] * 3000)
+        connection.commit()
+    killed = (
+        f"import os, sqlite3; c = sqlite3.connect({str(path)!r}, isolation_level=None); c.execute('PRAGMA cache_size=5'); "
+        "c.execute('BEGIN IMMEDIATE'); c.execute('UPDATE results SET value = 2.0'); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    assert (tmp_path / "s.sqlite-journal").stat().st_size
+    before = {each: each.stat().st_mtime_ns for each in tmp_path.iterdir()}
+    assert set(Store(path, make=False).results()["value"]) == {1.0}
+    assert {each: each.stat().st_mtime_ns for each in tmp_path.iterdir()} == before
+    assert set(Store(path).results()["value"]) == {1.0}
+
+
+@pytest.mark.parametrize(("column", "value"), [("result_version", "abc"), ("error", b"blob"), ("finished", b"5")])
+def test_values_of_another_kind_are_damage_to_all_who_look(tmp_path, column, value):
+    store = Store(tmp_path / "s.sqlite")
+    store.save([record(0)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.sqlite")) as connection:
+        connection.execute(f"UPDATE cells SET {column} = ?", (value,))
+        connection.commit()
+    look = store.stamps if column == "finished" else store.finished
+    with pytest.raises(
+        StudyError, match=rf"is damaged: cells\.{column} holds what eigencode did not write|holds cells of result version"
+    ):
+        look()
+    with pytest.raises(StudyError, match="is damaged|of result version"):
+        store.cells()
+
+
+@pytest.mark.parametrize("address", [5, None, b"x"])
+def test_an_address_is_a_path(address):
+    with pytest.raises(StudyError, match=r"Store: `address` must be a text or a path; got"):
+        Store(address)
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
+def test_a_store_is_not_kept_in_memory(address):
+    with pytest.raises(StudyError, match=r"would be gone with each connection\. Name a file\."):
+        Store(address)
+
+
+def test_a_store_that_is_removed_in_the_course_of_a_run_is_told(tmp_path):
+    store = Store(tmp_path / "s.sqlite")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(StudyError, match=r"has lost its tables: its file was removed or replaced meanwhile\. Bring it back"):
+        store.save([record(0)])

@@ -107,7 +107,10 @@ def _npy_array(stream: IO[bytes] | BinaryIO, size: int) -> np.ndarray[Any, Any] 
     (length,) = struct.unpack("<H" if width == 2 else "<I", stream.read(width))
     if length > _LONGEST_HEADER:
         raise ValueError(f"a header of {length} bytes")
-    header = ast.literal_eval(stream.read(length).decode("utf-8"))
+    try:
+        header = ast.literal_eval(stream.read(length).decode("utf-8"))
+    except MemoryError:  # of the parser, whose stack is small
+        raise ValueError("a header of nested values") from None
     described, shape, columns = header["descr"], header["shape"], header["fortran_order"]
     if not isinstance(described, str):
         return None

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from eigencode._readers.archives import Archive
 from eigencode._readers.files import allowed_bytes, check_content, open_regular, size_of
-from eigencode._readers.pickles import Made, Maker, Named, read_pickle
+from eigencode._readers.pickles import Made, Maker, Named, named, read_pickle
 from eigencode.errors import FileError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -171,6 +171,8 @@ class Checkpoint:
 
     def _from_archive(self, archive: Archive) -> Any:
         records = {name.partition("/")[2]: name for name in archive.names}
+        if len({name.partition("/")[0] for name in archive.names}) > 1:
+            raise FileError(f"{self.path} has several folders in it, which torch.save does not write. Do not use this file.")
         if "constants.pkl" in records:
             raise FileError(f"{self.path} is a TorchScript program, not weights. Save the state dict of the model instead.")
         if "data.pkl" not in records:
@@ -200,12 +202,12 @@ class Checkpoint:
         keys = read_pickle(stream, makers={})  # type: ignore[arg-type]
         places, place = dict[str, int](), file.tell()
         for key in keys if isinstance(keys, list) else ():
-            storage = self._storages.get(str(key))
+            storage = self._storages.get(_text(key))
             file.seek(place)
             header = file.read(8)
             if storage is None or len(header) < 8 or struct.unpack("<q" if little else ">q", header)[0] != storage.numel:
-                raise FileError(f"{self.path} is damaged (storage {str(key)[:40]} is not whole). Download it again.")
-            places[str(key)] = place + 8
+                raise FileError(f"{self.path} is damaged (storage {_text(key)[:40]} is not whole). Download it again.")
+            places[_text(key)] = place + 8
             place += 8 + storage.numel * storage.dtype.itemsize
 
         def read(key: str, size: int) -> np.ndarray[Any, Any]:
@@ -228,7 +230,7 @@ class Checkpoint:
         """A storage from its persistent identifier."""
         kind, of, key, _, numel, *views = identifier
         if _text(kind) != "storage" or not isinstance(of, Named) or of.name not in _STORAGES:
-            raise pickle.UnpicklingError(f"a storage of kind {of}")
+            raise pickle.UnpicklingError(f"a storage of kind {named(of)}")
         whole = _Storage(_text(key), _STORAGES[of.name], _whole(numel))
         if self._storages.setdefault(whole.key, whole) != whole:
             raise pickle.UnpicklingError(f"two storages called {whole.key[:40]}")
@@ -301,12 +303,14 @@ def _order() -> bytes:
 
 
 def _text(value: Any) -> str:
-    return value.decode("ascii") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, (bytes, str)):
+        raise pickle.UnpicklingError(f"{named(value)} where a text is expected")
+    return value.decode("ascii") if isinstance(value, bytes) else value
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise pickle.UnpicklingError(f"a number of elements that is {str(value)[:40]}")
+        raise pickle.UnpicklingError(f"{named(value)} for a number of elements")
     return value
 
 

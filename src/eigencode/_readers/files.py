@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from eigencode.errors import FileError
 
 _EXPANSION, _LEAST = 32, 2**28
 """Compressed files may hold 32 times their size, or 256 MiB if that is more: what scientists store compresses less."""
+
+_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -67,7 +70,7 @@ def check_content(file: BinaryIO, path: Path) -> None:
     file.seek(0)
     if not head:
         raise FileError(f"{path} is empty. Download it again.")
-    if head.lstrip()[:1] == b"<":
+    if _WEB_PAGE.match(head):
         raise FileError(f"{path} is a web page. The download failed; fetch the file itself.")
     if head.startswith(b"version https://git-lfs"):
         raise FileError(f"{path} is a Git-LFS pointer, not the file itself. Run: git lfs pull")
@@ -106,19 +109,20 @@ def size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def check_declared(declared: int, file: BinaryIO, path: Path) -> None:
+def check_declared(declared: int, file: BinaryIO, path: Path, *, allowed: int | None = None) -> None:
     """Refuses a file that would become far larger than it is, before anything is allocated.
 
     Args:
         declared: Bytes that the file says it holds.
         file: The open file.
         path: What error messages call it.
+        allowed: Bytes that it may still declare. Default: ``allowed_bytes`` of its size.
 
     Raises:
-        FileError: it declares more than ``allowed_bytes``.
+        FileError: it declares more.
     """
     size = size_of(file)
-    if declared > allowed_bytes(size):
+    if declared > (allowed_bytes(size) if allowed is None else allowed):
         raise FileError(
             f"{path} has {size} bytes and declares that it holds {declared}, which looks like a trap. If it is yours, save it "
             "without compression."

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from eigencode._readers.files import allowed_bytes, size_of
+from eigencode._readers.files import allowed_bytes, check_declared, size_of
 from eigencode.errors import FileError
 
 Array = np.ndarray[Any, Any]
@@ -65,23 +65,20 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         if len(content) < length:
             raise EOFError("it is truncated")
         if kind == _COMPRESSED:
-            kind, content = _unpacked(content, order, left, path, size_of(file))
+            kind, content = _unpacked(content, order, left, path, file)
         left -= len(content)
         if kind == _MATRIX and (array := _matrix(content, order, left, path)):
             found[array[0]] = array[1]
+            left -= array[1].nbytes
     return found
 
 
-def _unpacked(content: bytes, order: str, allowed: int, path: Path, size: int) -> tuple[int, bytes]:
+def _unpacked(content: bytes, order: str, allowed: int, path: Path, file: BinaryIO) -> tuple[int, bytes]:
     """The element that compressed data hold: as many bytes as it declares."""
     unpacker = zlib.decompressobj()
     tag = unpacker.decompress(content, 8)
     kind, length = struct.unpack(f"{order}II", tag)
-    if length > allowed:
-        raise FileError(
-            f"{path} has {size} bytes and declares that it holds {length} and more, which looks like a trap. If it is yours, "
-            "save it without compression."
-        )
+    check_declared(length, file, path, allowed=allowed)
     pieces = []
     while length and (piece := unpacker.decompress(unpacker.unconsumed_tail, min(length, 2**22))):
         pieces.append(piece)
@@ -175,4 +172,4 @@ def _matrices(file: BinaryIO) -> Iterator[tuple[str, Array]]:
         name = file.read(length).rstrip(b"\0").decode("latin-1")
         content = file.read(size)
         if digits[3] == 0 and not imaginary:
-            yield name, np.frombuffer(content, dtype).reshape((rows, columns), order="F")
+            yield name, np.frombuffer(content, dtype).reshape((rows, columns), order="F").copy(order="F")

@@ -15,7 +15,10 @@ from typing import IO, Any
 _MOST_STEPS = 30_000_000
 """Opcodes of a pickle: those of a million tensors."""
 
-_DEEPEST_KEY = 4
+_LARGEST_KEY = 64
+"""Parts of a key that is a tuple, those of tuples in it included."""
+
+_LONGEST_NAME = 200
 
 _SMALL = 10_000
 
@@ -38,6 +41,11 @@ class Named:
         return f"{self.module.replace('__builtin__', 'builtins')}.{self.name}"
 
 
+def named(value: Any) -> str:
+    """What a sentence calls a value of a pickle: never its text, which can be without end where parts are shared."""
+    return str(value)[:_LONGEST_NAME] if isinstance(value, (str, Named)) else f"a {type(value).__name__}"
+
+
 @dataclass(eq=False)
 class Made:
     """What a pickle would have made by calling something that is not known here; nothing was called.
@@ -55,7 +63,7 @@ class Made:
     state: Any = None
 
     def __repr__(self) -> str:
-        return f"Made({self.of})"
+        return f"Made({named(self.of)})"
 
 
 Maker = Callable[..., Any]
@@ -111,13 +119,14 @@ _PLAIN: dict[Named, Maker] = {
 """Containers and numbers that pickles make by a call."""
 
 
-def _key(value: Any, depth: int = 0) -> Any:
-    """A value that may be looked up: of plain kinds, and without deep nesting, which the interpreter could not hash."""
-    if isinstance(value, tuple):
-        if depth > _DEEPEST_KEY:
-            raise ValueError("a key of nested tuples")
-        for part in value:
-            _key(part, depth + 1)
+def _key(value: Any) -> Any:
+    """A value that may be looked up. Tuples are small when written out: their hash visits a part as often as it is shared."""
+    left = [value]
+    for part in left:
+        if isinstance(part, tuple):
+            left += part
+            if len(left) > _LARGEST_KEY:
+                raise ValueError("a key of nested tuples")
     return value
 
 
@@ -229,6 +238,8 @@ class _Machine:
             self._copied += sum(len(value) for value in arguments if isinstance(value, (str, list, tuple, dict, set)))
             if self._copied > self._position + _SMALL:
                 raise pickle.UnpicklingError("a pickle of copies without end")
+        if not isinstance(of, (Named, Made)):
+            raise TypeError(f"a call of {named(of)}")
         self._push(maker(*arguments) if maker else Made(of))
 
     def _reduce(self, _argument: Any) -> None:

@@ -42,14 +42,22 @@ def load_yaml(text: str) -> Any:
         Numbers, texts, lists and dicts.
 
     Raises:
-        yaml.YAMLError: no YAML, a key twice, or values that contain themselves, are nested deeper than 40 levels, or become more
-            than 200 000 when they are written out.
+        yaml.YAMLError: no YAML, a tag, a key twice, or values that contain themselves, are nested deeper than 40 levels, or
+            become more than 200 000 when they are written out.
     """
     _check(text)
     try:
         return yaml.load(text, Loader=_EachOnce)
-    except ValueError as error:  # a date or a number that is none
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:  # a date or a number that is none
         raise yaml.YAMLError(str(error)) from None
+
+
+def has_tag(text: str) -> bool:
+    """Whether a text that is YAML names the kind of a value, such as ``!!int ""``, which readers of YAML fall over."""
+    try:
+        return "!" in text and any(getattr(event, "tag", None) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError):
+        return False
 
 
 def _check(text: str) -> None:
@@ -66,6 +74,8 @@ def _check(text: str) -> None:
     total = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         anchor = getattr(event, "anchor", None)
+        if tag := getattr(event, "tag", None):
+            raise _error(f"the tag {tag} is not read; write the value alone", event)
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == name for name, _ in nested):
                 raise _error(f"*{anchor} contains itself", event)

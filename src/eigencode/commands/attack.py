@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,16 @@ def _finish(
         seed=config.seed,
         skipped={layer: reason for condition in conditions.values() for layer, reason in condition.spectra.skipped.items()},
     )
+    if folder:
+        spectra = {label: condition.spectra for label, condition in conditions.items()}
+        page = write_report(
+            folder,
+            conditions=spectra,
+            summary=summary,
+            record=record,
+            figures=_figures(results, summary, ranks),
+            write_more=(lambda new: components.save(new / COMPONENTS_FILE)) if components else None,
+        )
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
@@ -172,17 +182,6 @@ def _finish(
     for label, reason in record["failed"].items():
         tell(f"{label}: {reason}")
     if folder:
-        file = folder / COMPONENTS_FILE
-        spectra = {label: condition.spectra for label, condition in conditions.items()}
-        page = write_report(
-            folder,
-            conditions=spectra,
-            summary=summary,
-            record=record,
-            figures=_figures(results, summary, ranks),
-            write_more=(lambda new: components.save(new / COMPONENTS_FILE)) if components else None,
-            finish=None if components else partial(file.unlink, missing_ok=True),  # of an earlier run
-        )
         tell(f"Report: {page}")
     if summary["alpha"].isna().all():
         raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")

@@ -40,7 +40,7 @@ def exact_number(text: str) -> Fraction:
         ValueError: it is none, or one that would fill the memory with digits.
         ZeroDivisionError: a fraction over zero.
     """
-    if re.search(r"e[+-]?0*\d{4}", text, flags=re.IGNORECASE):
+    if re.search(r"e[+-]?0*\d{4}", text.replace("_", ""), flags=re.IGNORECASE):
         raise ValueError(text)
     return Fraction(text.strip())
 

@@ -167,6 +167,7 @@ def _image_folder(path: Path, count: int | None, seed: int, image_size: int | No
     transforms = import_torchvision("transforms")
     if not os.path.isdir(path):
         raise DataError(f"image_folder: {path} is not a folder. Check the path.")
+    _refuse_circles(path)
     steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
     try:
         folder = import_torchvision("datasets").ImageFolder(
@@ -201,18 +202,24 @@ def _picture(path: str) -> Any:
     """
     from PIL import Image
 
+    deep = False
     with open_regular(Path(path)) as file:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of its size, which is looked at here, and of metadata
                 picture = Image.open(file, formats=_FORMATS)
-                if picture.width * picture.height <= _MOST_PIXELS:
+                deep = picture.mode.partition(";")[0] in ("I", "F")
+                if picture.width * picture.height <= _MOST_PIXELS and not deep:
                     return picture.convert("RGB")
         except Image.DecompressionBombError:
             pass
         except Exception as error:  # damaged pictures fail in any way
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise FileError(f"{path} is no readable image ({reason}). Remove it.") from None
+    if deep:
+        raise FileError(
+            f"{path} has more than 8 bits a channel (mode {picture.mode}). Save it with 8, or as tensors:PATH in [0, 1]."
+        )
     raise FileError(f"{path} has more than {_MOST_PIXELS} pixels. Make it smaller.")
 
 
@@ -226,6 +233,16 @@ def _tensors(path: Path) -> ImageSet:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
     labels = next((arrays[key] for key in ("labels", "targets", "y") if key in arrays), None)
     return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")
+
+
+def _refuse_circles(path: Path) -> None:
+    """Refuses links to a folder that they are in, which torchvision would follow for ever."""
+    for folder, names, _files in os.walk(path, followlinks=True):
+        inside = os.path.realpath(folder)
+        for name in names:
+            linked = os.path.join(folder, name)
+            if os.path.islink(linked) and f"{inside}/".startswith(f"{os.path.realpath(linked)}/"):
+                raise DataError(f"image_folder: {linked} is a link to a folder that it is in. Remove it.")
 
 
 def _ilyas(path: Path) -> ImageSet:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eigencode._readers.arrays import read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
-from eigencode._readers.pickles import Made
+from eigencode._readers.pickles import Made, named
 from eigencode.errors import FileError, ModelError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
@@ -19,8 +19,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "weight
 _PREFIXES = ("module.model.", "module.", "model.", "_orig_mod.", "network.", "net.")
 """Prefixes that wrappers add to parameter names: DataParallel, the Robustness library, torch.compile, training frameworks."""
 
-_MAX_DEPTH = 8
-"""Wrappers inside wrappers that are looked into."""
+_MOST_WRAPPERS = 50
+"""Wrappers inside and beside wrappers that are looked into."""
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -50,17 +50,18 @@ def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     content = checkpoint.content
     found = _unwrap(content, checkpoint)
     if not found:
-        what = f"is a pickled {content.of}, not tensors by name" if isinstance(content, Made) else "holds no tensors"
+        what = f"is a pickled {named(content.of)}, not tensors by name" if isinstance(content, Made) else "holds no tensors"
         raise FileError(f"{checkpoint.path} {what}. Save the state dict: torch.save(model.state_dict(), PATH).")
     return {str(key): checkpoint.tensor(value, name=str(key)) for key, value in found.items()}
 
 
-def _unwrap(stored: Any, checkpoint: Checkpoint, depth: int = 0) -> dict[Any, Any]:
-    entries = stored.items if isinstance(stored, Made) else stored
-    if not isinstance(entries, dict) or depth > _MAX_DEPTH:
+def _unwrap(stored: Any, checkpoint: Checkpoint, seen: set[int] | None = None) -> dict[Any, Any]:
+    entries, seen = stored.items if isinstance(stored, Made) else stored, set[int]() if seen is None else seen
+    if not isinstance(entries, dict) or id(entries) in seen or len(seen) > _MOST_WRAPPERS:
         return {}
+    seen.add(id(entries))
     for key in _WRAPPERS:
-        if found := _unwrap(entries.get(key), checkpoint, depth + 1):
+        if found := _unwrap(entries.get(key), checkpoint, seen):
             return found
     return {key: value for key, value in entries.items() if checkpoint.is_tensor(value)}
 

@@ -22,7 +22,8 @@ from filelock import Timeout
 from safetensors import SafetensorError
 
 from eigencode._files import alone, make_safe, stamp, sync, why
-from eigencode.errors import DataError, DiskError
+from eigencode._readers.files import read_text
+from eigencode.errors import DataError, DiskError, FileError
 from eigencode.reports.drawing import Drawing
 
 CONTENTS = (
@@ -42,9 +43,14 @@ CONTENTS = (
 )
 """Everything that commands leave in their folder."""
 
+_ALSO_NAMES_OF_OTHERS = ("study.yaml", "report.md")
+"""What may as well be a file of the user's own, and stays where new results have none of the name."""
+
 RECORD = "record.json"
 
-_LOCK, _PARTIAL, _WHOLE = ".lock", ".partial", ".whole"
+_LONGEST_RECORD = 2**30
+
+_LOCK, _PARTIAL, _WHOLE, _EARLIER = ".lock", ".partial", ".whole", ".earlier"
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 """Reasons that room on the disk would not mend."""
@@ -57,8 +63,8 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     """The record of the results that a folder holds; None if it holds none."""
     for place in (folder / RECORD, folder / _WHOLE / RECORD):
         try:
-            found = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            found = json.loads(read_text(place, most=_LONGEST_RECORD))
+        except (FileError, ValueError, RecursionError):
             continue
         return found if isinstance(found, dict) else None
     return None
@@ -188,7 +194,8 @@ def _recover(folder: Path) -> None:
     """Puts in place what a run had written when it was killed, and removes what it had half written; the lock is held."""
     _move(folder)
     for path in (folder / _PARTIAL, *folder.glob(".partial-????????")):
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _remove(path)
 
 
 def _move(folder: Path) -> None:
@@ -196,14 +203,30 @@ def _move(folder: Path) -> None:
     whole = folder / _WHOLE
     if not (whole / RECORD).exists():
         return
-    (folder / RECORD).unlink(missing_ok=True)  # from now on there are no earlier results
+    if (folder / RECORD).exists():
+        os.replace(folder / RECORD, whole / _EARLIER)  # from now on there are no earlier results
+        sync(folder)
+    if (whole / _EARLIER).exists():  # nothing new is in its place yet
+        new = {path.name for path in whole.iterdir()}
+        for name in CONTENTS:
+            if name not in new and name not in _ALSO_NAMES_OF_OTHERS:
+                _remove(folder / name)
+        (whole / _EARLIER).unlink()
     sync(folder)
     for path in sorted(whole.iterdir(), key=lambda path: path.name == RECORD):
         place = folder / path.name
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
+        if path.is_dir() or (place.is_dir() and not place.is_symlink()):  # whose places are not taken by a rename
+            _remove(place)
         os.replace(path, place)
     sync(folder)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _end(folder: Path) -> None:
@@ -225,8 +248,8 @@ def _is_own(folder: Path, configuration: Mapping[str, Any] | None) -> bool:
 
 def _identity(configuration: Any) -> str:
     """Of what a command was told, as far as it decides the results."""
-    kept = {name: value for name, value in dict(configuration or {}).items() if name not in _HOW_NOT_WHAT}
-    return json.dumps(kept, sort_keys=True)
+    kept = configuration if isinstance(configuration, Mapping) else {}
+    return json.dumps({name: value for name, value in kept.items() if name not in _HOW_NOT_WHAT}, sort_keys=True)
 
 
 def _kept(folder: Path) -> str:
@@ -237,6 +260,8 @@ def _kept(folder: Path) -> str:
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
     if os.path.exists(folder) and not folder.is_dir():
         raise DataError(f"--out: {folder} is a file. Name a folder.")
+    if folder.is_symlink() and not os.path.exists(folder):
+        raise DataError(f"--out: {folder} is a link to a folder that does not exist. Make that folder, or name another.")
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -169,7 +170,11 @@ class SpectrumAccumulator:
         if other._groups:
             self._to_groups(len(other._groups))
             self._deal()
-            self._groups = [add_moments(a, b.to(self._device)) for a, b in zip(self._groups, other._groups, strict=True)]
+            count = min(len(self._groups), len(other._groups))  # fewer where samples became moments before
+            self._groups = [
+                add_moments(mine, theirs.to(self._device))
+                for mine, theirs in zip(_folded(self._groups, count), _folded(other._groups, count), strict=True)
+            ]
             self.n_images += other.n_images - sum(len(batch) for batch in other._rows)
         for batch in other._rows:
             self._add((batch if other._sketch is not None else self._projected(batch)).to(self._device))
@@ -177,7 +182,8 @@ class SpectrumAccumulator:
     def reduce(self) -> None:
         """Merges what all processes of the default torch.distributed group have collected, on every process.
 
-        Collective: every process must call it. Parts are merged in the order of ranks, so that all get the same numbers.
+        Collective: every process must call it. Parts are merged in the order of ranks, so that all get the same numbers. While
+        they are, a process holds its own part, the sum so far, and another's part twice, beyond ``memory_limit``.
 
         Raises:
             SpectrumError: torch.distributed is not initialised.
@@ -401,6 +407,11 @@ class SpectrumAccumulator:
             f"{self.name}: activations must be finite; got {int(bad.sum())} NaN or infinite values in one batch, the first in "
             f"sample {first}. Check the images and the network's weights."
         )
+
+
+def _folded(groups: list[Moments], count: int) -> list[Moments]:
+    """Groups of images joined into fewer."""
+    return [functools.reduce(add_moments, groups[number::count]) for number in range(count)]
 
 
 def _variances(groups: Sequence[Moments]) -> tuple[Tensor, int]:

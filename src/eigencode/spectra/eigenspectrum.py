@@ -293,6 +293,9 @@ def _parse(metadata: str | bytes) -> dict[str, dict[str, Any]]:
     return {name: {**fields, "half_counts": tuple(fields["half_counts"])} for name, fields in parsed.items()}
 
 
+_COLUMNS = ["layer", "rank", "eigenvalue", "half_samples"]
+
+
 def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path:
     """Writes spectra to one file, without pickle.
 
@@ -378,10 +381,9 @@ def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
     with open_regular(path) as file:
         check_content(file, path)
         about = pq.read_metadata(file)
-        parts = [about.row_group(number) for number in range(about.num_row_groups)]
-        check_declared(max(8 * about.num_rows, sum(part.total_byte_size for part in parts)), file, path)
+        check_declared(8 * _values_of(about), file, path)
         file.seek(0)
-        table = pq.read_table(file)
+        table = pq.read_table(file, columns=_COLUMNS, read_dictionary=["layer"])
     metadata = _parse((table.schema.metadata or {})[b"eigencode"])
     frame = table.to_pandas()
     spectra = {}
@@ -390,6 +392,13 @@ def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
         halves = [row for row in rows["half_samples"] if row is not None]
         spectra[name] = _checked(rows["eigenvalue"].to_numpy(copy=True), np.stack(halves, axis=1) if halves else None, fields)
     return spectra
+
+
+def _values_of(about: Any) -> int:
+    """Numbers and texts in a file, however few bytes repeated ones take in it; a text counts as one, which is read once."""
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    values: int = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
+    return values + int(about.num_rows)
 
 
 def _checked(eigenvalues: np.ndarray, half_samples: np.ndarray | None, fields: Mapping[str, Any]) -> Eigenspectrum:

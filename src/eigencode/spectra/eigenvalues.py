@@ -39,11 +39,16 @@ def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
         if masked:
             raise SpectrumError(f"{caller}: {what} must not be masked; got {masked} masked entries. Fill them or leave them out.")
         values = np.ma.getdata(values)
+    if isinstance(values, np.ndarray) and any(step < 0 for step in values.strides):
+        values = values.copy()
     try:
         tensor = torch.as_tensor(np.asarray(values) if isinstance(values, Sequence) else values).detach()
     except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
         raise SpectrumError(f"{caller}: {what} must be an array of real numbers; got {kind}. Pass float64.") from None
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "on the meta device, without numbers" if tensor.is_meta else f"of layout {tensor.layout}"
+        raise SpectrumError(f"{caller}: {what} must be a dense array; got a tensor {kind}. Pass numbers.")
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise SpectrumError(f"{caller}: {what} must be real numbers; got {tensor.dtype}. Pass float64.")
     return tensor

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from eigencode._arguments import checked
+from eigencode._arguments import checked, shown
 from eigencode._readers.yaml import load_yaml, read_yaml
 from eigencode._wording import in_words
 from eigencode.errors import EigencodeError, FileError, StudyError
@@ -108,7 +108,9 @@ def _seeds(count: int, source: str) -> list[int]:
         StudyError: none, or more than a study has cells.
     """
     if isinstance(count, bool) or not 0 <= count <= MOST_CELLS:  # none is a grid without cells
-        raise StudyError(f"{source}: `seeds` must be a number of seeds from 1 to {MOST_CELLS}, or a list of them; got {count}.")
+        raise StudyError(
+            f"{source}: `seeds` must be a number of seeds from 1 to {MOST_CELLS}, or a list of them; got {shown(count)}."
+        )
     return list(range(count))
 
 

@@ -31,16 +31,20 @@ class OnlyReading(threading.local):
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
-        self._log, self._index = Path(f"{self._path}-wal"), Path(f"{self._path}-shm")
+        self._log, self._index, self._journal = (Path(f"{self._path}-{kind}") for kind in ("wal", "shm", "journal"))
         self._is_watched = False
 
     def connect(self) -> sqlite3.Connection:
         """A connection.
 
         A file without a log is taken to stay as it is, and watched. A log with its index is read as SQLite does, but for the
-        marks that it makes in the index. A log without its index, which no process can be using, is read from a copy.
+        marks that it makes in the index. A log without its index, which no process can be using, is read from a copy; so is a
+        file with a journal, of a writer that is at work or was killed: what it had not finished has to be taken back first.
         """
-        if not self._has_log():
+        if _has_content(self._journal):
+            self._is_watched = True
+            return self._of_a_copy()
+        if not _has_content(self._log):
             self._is_watched = True
             return self._opened("mode=ro&immutable=1")
         if not self._index.exists():
@@ -78,16 +82,10 @@ class OnlyReading(threading.local):
                 raise OperationalError(None, None, busy)
             time.sleep(_PAUSE)
 
-    def _has_log(self) -> bool:
-        try:
-            return self._log.stat().st_size > 0
-        except FileNotFoundError:
-            return False
-
-    def _state(self) -> tuple[int, int, int, bool]:
+    def _state(self) -> tuple[int, int, int, bool, bool]:
         """Changes whenever the file is written to."""
         found = self._path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns, self._has_log()
+        return found.st_ino, found.st_size, found.st_mtime_ns, _has_content(self._log), _has_content(self._journal)
 
     def _opened(self, how: str) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{quote(str(self._path))}?{how}", uri=True)
@@ -95,8 +93,17 @@ class OnlyReading(threading.local):
     def _of_a_copy(self) -> sqlite3.Connection:
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(shutil.copy(self._path, folder))
-            shutil.copy(self._log, folder)
+            for beside in (self._log, self._journal):
+                if _has_content(beside):
+                    shutil.copy(beside, folder)
             source, connection = sqlite3.connect(copied), sqlite3.connect(":memory:")
             source.backup(connection)
             source.close()
         return connection
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False

@@ -27,6 +27,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError as URLError
 from sqlalchemy.exc import IntegrityError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
+from eigencode._arguments import checked
 from eigencode.errors import StudyError
 from eigencode.studies.only_reading import OnlyReading
 from eigencode.studies.running import CellRecord
@@ -104,6 +105,7 @@ class Store:
         StudyError: the database cannot be reached or is no store, or was written by a newer eigencode.
     """
 
+    @checked(StudyError)
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
         self.address = without_password(address)
         if "\0" in self.address or not _is_text(self.address):
@@ -119,6 +121,8 @@ class Store:
         self._only_reading = OnlyReading(file) if file and os.path.exists(file) and not (make and may_write) else None
         try:
             url, options = _url_of(address), dict[str, Any]()
+            if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+                raise StudyError(f"the store {self.address} would be gone with each connection. Name a file.")
             if url.get_backend_name() == "sqlite":
                 options["connect_args"] = {"timeout": _BUSY_SECONDS}
                 if self._only_reading:
@@ -136,6 +140,7 @@ class Store:
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _begin_ourselves if self._only_reading else _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
+        self._there: dict[str, set[str]] = {}
         self._writing, self._patience = self._engine.execution_options(writing=True), 0.0
         self._there = self._reached(self._migrate if make and may_write else self._columns, "Name another file or database.")
         self._patience = PATIENCE
@@ -165,7 +170,7 @@ class Store:
         return found
 
     def _refuse_others(self, versions_there: Iterable[int]) -> None:
-        others = sorted(set(versions_there) - {RESULT_VERSION})
+        others = sorted(set(versions_there) - {RESULT_VERSION}, key=str)
         if others:
             raise StudyError(
                 f"the store {self.address} holds cells of result version {others[0]}; this eigencode makes version "
@@ -250,10 +255,6 @@ class Store:
     def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
         with self._intact(f"table {table.name}"):  # values that are no JSON
             rows = self._rows(table, identities)
-        for number, column in enumerate(table.columns):
-            kinds = _KINDS[type(column.type)]
-            if not all(isinstance(row[number], kinds) for row in rows):
-                self._refuse_damaged(f"{table.name}.{column.name}")
         return pd.DataFrame(rows, columns=_names(table))
 
     @contextmanager
@@ -291,7 +292,13 @@ class Store:
             with self._engine.begin() as connection:
                 return [tuple(row) for query in queries for row in connection.execute(query)]
 
-        return self._reached(partial(self._only_reading.read, ask) if self._only_reading else ask)
+        rows = self._reached(partial(self._only_reading.read, ask) if self._only_reading else ask)
+        for number, described in enumerate(queries[0].column_descriptions):
+            column = table.c[described["name"]]
+            kinds = (*_KINDS[type(column.type)], *((NoneType,) if column.name not in self._there[table.name] else ()))
+            if not all(isinstance(row[number], kinds) for row in rows):
+                self._refuse_damaged(f"{table.name}.{column.name}")
+        return rows
 
     def _columns(self) -> dict[str, set[str]]:
         """Table -> its columns, of a store that is only read; none of one that nothing has been written to."""
@@ -348,6 +355,11 @@ class Store:
             try:
                 return what()
             except SQLAlchemyError as error:
+                if "no such table" in str(error) and self._there:
+                    raise StudyError(
+                        f"the store {self.address} has lost its tables: its file was removed or replaced meanwhile. Bring "
+                        "it back, or give the command again for a new one."
+                    ) from None
                 if not _is_away(error) or not self._patience:
                     raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
                 if time.monotonic() > until:

@@ -274,7 +274,8 @@ class _Run:
     def _load(self) -> None:
         assert self.checkpoint is not None
         tensors, facts = load_tensors(self.checkpoint)
-        if not isinstance(facts, dict) or not isinstance(facts.get("identity"), dict):
+        kinds = {"identity": dict, "epoch": int, "rows": list}
+        if not isinstance(facts, dict) or not all(isinstance(facts.get(name), kind) for name, kind in kinds.items()):
             raise CheckpointError(f"{self.checkpoint} is no checkpoint of a training run. Remove it to start again.")
         for part, mine in self.identity.items():
             theirs = facts["identity"].get(part)

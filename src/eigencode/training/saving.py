@@ -54,13 +54,24 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if told is not None and told != checksum(tensors, {"facts": json.dumps(facts, allow_nan=True)}):
             raise ValueError("its checksum is another")
         return tensors, facts
-    except (FileError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of a training run ({why(error)}). Remove it to start again.") from None
+    except FileError:
+        reason = "it is damaged, or of another kind"
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = why(error)
+    raise CheckpointError(f"{path} is no checkpoint of a training run ({reason}). Remove it to start again.")
 
 
 def saved_members(path: Path) -> int | None:
-    """Number of networks whose state a file holds; None if there is no such file."""
-    return len(load_tensors(path)[1].get("identity", {}).get("cells", [])) or None if path.exists() else None
+    """Number of networks whose state a file holds; None if there is no such file.
+
+    Raises:
+        CheckpointError: the file is damaged or of another kind.
+    """
+    if not path.exists():
+        return None
+    identity = load_tensors(path)[1].get("identity")
+    cells = identity.get("cells") if isinstance(identity, dict) else None
+    return len(cells) or None if isinstance(cells, list) else None
 
 
 def save_member(path: Path, model: nn.Module) -> None:
@@ -70,9 +81,9 @@ def save_member(path: Path, model: nn.Module) -> None:
 
 def remove_states(folder: Path) -> None:
     """Removes the states of a run that is finished, with what a kill left of writing them; other files stay."""
-    for path in (*folder.glob("*.safetensors"), *folder.glob(".*.safetensors.lock")):
+    for path in (*folder.glob("group-*.safetensors"), *folder.glob(".group-*.safetensors.lock")):
         path.unlink()
-    for path in folder.glob(".*.safetensors.partial"):
+    for path in folder.glob(".group-*.safetensors.partial"):
         shutil.rmtree(path)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
