@@ -50,6 +50,7 @@ SMALLER = {
     "--strengths 0:0.2:0.1": "--strengths 0,0.1",
     "--strengths 0,0.05,0.1": "--strengths 0,0.1",
     "--strengths 1,2,4,8,16,32 --ranks": "--strengths 32 --ranks",
+    "--strengths 0,0.1 --layers all": "--strengths 0,0.1 --layers output",
     "--data digits --perturbation": "--data digits --count 60 --half_samples 0 --perturbation",
     "--strengths 0.05,0.1,0.2,0.3,0.5": "--strengths 0.1",
     "--strengths 1,2,4,8,16,32 --out runs/": "--strengths 32 --out runs/",

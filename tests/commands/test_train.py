@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
 def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
     from eigencode.training.saving import save_tensors
 
-    save_tensors(tmp_path / "states" / "group-000.safetensors", {"a": torch.zeros(1)}, {"identity": {}})
+    save_tensors(tmp_path / "states" / "group-000.safetensors", {"a": torch.zeros(1)}, {"identity": {}, "epoch": 1, "rows": []})
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
     assert status == 1
     assert "belongs to another run: its settings differ" in err

@@ -157,6 +157,7 @@ class TestStimulusCurve:
         table = stimulus_curve(code, counts=[200], ranks="gerum")
         assert table["alpha"].iloc[0] == pytest.approx(spectrum(code).fit("gerum").alpha, rel=1e-9)
 
+    @pytest.mark.slow
     def test_the_standard_error_is_that_of_fresh_images(self):
         generator = torch.Generator().manual_seed(0)
         scales = torch.arange(1, 61, dtype=torch.float64) ** -0.5

@@ -259,7 +259,6 @@ LONG = overridden(STUDY, "training.epochs=12 seeds=3 reading.perturbations=[]")
 @pytest.mark.parametrize(
     ("engine", "kills"),
     [
-        ("local", 1),
         pytest.param("local", 20, marks=pytest.mark.slow),
         pytest.param("ray", 20, marks=pytest.mark.slow),
     ],

@@ -116,6 +116,7 @@ def test_images_are_made_once_and_the_same_without_a_place_to_keep_them(tmp_path
     assert [path.stat().st_mtime_ns for path in made] == before
 
 
+@pytest.mark.slow
 def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw_images = torch.Generator().manual_seed(0)

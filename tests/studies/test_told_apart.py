@@ -212,7 +212,7 @@ def test_fitted_again_a_network_that_was_read_over_two_windows_is_there_once(tmp
     assert "reading.ranks" not in again.rows
 
 
-@pytest.mark.parametrize("scale", ["paper", "cpu", "quick"])
+@pytest.mark.parametrize("scale", [pytest.param("paper", marks=pytest.mark.slow), "cpu", "quick"])
 @pytest.mark.parametrize("paper", ["jiang2020", "gerum2022", "schaeffer2020", "demo"])
 def test_no_shipped_study_mixes_networks(paper, scale, tmp_path):
     rows = pd.DataFrame([("", "held_out", 0.0, 1, "accuracy", 1.0)], columns=ROW)

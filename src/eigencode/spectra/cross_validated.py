@@ -150,8 +150,6 @@ def cvpca(
     bad = int((~torch.isfinite(data)).sum())
     if bad:
         raise SpectrumError(f"{name}: responses must be finite; got {bad} NaN or infinite values. Remove those neurons.")
-    if shuffles < 1:
-        raise SpectrumError(f"{name}: `shuffles` must be at least 1; got {shuffles}. Pass for example 10.")
     largest = float(data.abs().max())
     if largest > _LARGEST:
         raise SpectrumError(f"{name}: squares of responses must not overflow; got {largest:.3g}. Divide them.")

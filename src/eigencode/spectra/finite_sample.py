@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -111,11 +109,6 @@ def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: R
         raise SpectrumError(
             f"expected_exponent: `ranks` {window} must lie within 1..{min(n_samples - 1, n_features)} for {n_samples} samples "
             f"of {n_features} units. Lower the last rank or raise either number."
-        )
-    if not math.isfinite(alpha) or draws < 1:
-        raise SpectrumError(
-            f"expected_exponent: `alpha` must be finite and `draws` at least 1; got {alpha} and {draws}. Pass for example 1.0 "
-            "and 5."
         )
     generator = torch.Generator().manual_seed(seed)
     scale = torch.arange(1, n_features + 1, dtype=torch.float64) ** (-alpha / 2)
