@@ -54,6 +54,8 @@ class ImageSet:
             )
         if len(inputs) == 0:
             raise DataError(f"{self.name}: there are no images.")
+        if inputs.numel() == 0:
+            raise DataError(f"ImageSet: images must have pixels; got shape {tuple(inputs.shape)}. Pass others.")
         low, high = (float(value) for value in inputs.aminmax())
         if not (low >= 0 and high <= 1):
             remedy = "Divide by 255." if low >= 0 and 1 < high <= 255 else "Undo any normalisation; the model applies its own."

@@ -354,6 +354,8 @@ class Store:
         while True:
             try:
                 return what()
+            except UnicodeDecodeError:  # what SQLite says of a damaged file, with bytes of it
+                self._refuse_damaged("its schema")
             except SQLAlchemyError as error:
                 if "no such table" in str(error) and self._there:
                     raise StudyError(
