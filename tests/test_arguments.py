@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import eigencode as ec
-from eigencode._arguments import choices_of, fits
+from eigencode._arguments import check, choices_of, fits
 from eigencode.errors import EigencodeError
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
@@ -205,3 +205,14 @@ def _refusal_of(call):
     with pytest.raises(EigencodeError) as caught:
         call()
     return str(caught.value)
+
+
+def test_defaults_of_dataclasses_are_what_they_may_be():
+    """They are not checked again each time."""
+    kinds = {value for _, value, _ in _public() if dataclasses.is_dataclass(value) and value.__name__ not in _RESULTS}
+    assert len(kinds) > 10
+    for kind in kinds:
+        known = get_type_hints(kind)
+        for item in dataclasses.fields(kind):
+            if item.default is not dataclasses.MISSING:
+                assert check(kind.__name__, item.name, item.default, known[item.name], EigencodeError) == item.default

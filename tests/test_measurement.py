@@ -364,6 +364,11 @@ def test_a_network_that_works_in_place_gets_its_own_images(digits):
         )
         assert torch.equal(first, second)
         assert torch.equal(digits.inputs, before)
+    ec.trace(InPlace(in_place=True), digits.inputs[:20])
+    ec.perturbed_spectra(
+        InPlace(in_place=True), digits, ec.perturbations.GaussianNoise, strengths=[0.1], layers="layer.1", half_samples=0
+    )
+    assert torch.equal(digits.inputs, before)
     assert torch.equal(
         ec.collect(InPlace(in_place=True), digits, layer="layer.1"), ec.collect(InPlace(in_place=False), digits, layer="layer.1")
     )

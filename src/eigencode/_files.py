@@ -51,10 +51,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         DiskError: it cannot be written; what was there is as it was.
     """
-    told = path
+    told, path = path, _resolved(path)
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        path = Path(path).resolve()
-        partial = path.with_name(f".{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_name(f".{path.name}.lock")):
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: another would have the lock
@@ -66,8 +65,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 sync(path.parent)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    except (OSError, SafetensorError, RuntimeError) as error:  # the latter of a link to itself
+    except (OSError, SafetensorError) as error:
         raise DiskError(f"{told} cannot be written ({why(error)}). Make room, or name another file.") from error
+
+
+def _resolved(path: str | Path) -> Path:
+    """Where a link leads."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise DiskError(f"{path} cannot be written, since it is a link that leads to itself. Name another file.") from error
 
 
 def make_safe(path: Path, *, mode: int | None = None) -> None:

@@ -158,7 +158,7 @@ def trace(model: nn.Module, inputs: Tensor) -> Trace:
 
     try:
         with observed(model, observe):
-            model(inputs)
+            model(inputs.clone())  # it may work in place, and they are the caller's
     except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(
             f"The network cannot run on images of shape {tuple(inputs.shape[1:])} ({type(error).__name__}: "

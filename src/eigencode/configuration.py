@@ -60,7 +60,7 @@ class SpectraOfLayers(NetworkAndImages):
         units: What a unit is in a convolution map: all numbers, channels (positions are samples), or pooled.
         tokens: Which tokens of a token model, under units=all.
         ranks: Fit window: jiang (1-10), gerum (6-50), schaeffer (10-316), schaeffer_output (10-100), stringer (11-500,
-            weights 1/n), or two ranks such as 6-50.
+            weights 1/n), or two ranks such as 6-50, if need be with their weights: "11-200, weights inverse_rank".
         memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
             images; a layer that does not fit alone is sketched.
         half_samples: Random half-samples for the interval of alpha. 0 for none.

@@ -331,9 +331,9 @@ class _Batches:
     def first(self, count: int) -> Tensor:
         """The first images, unperturbed."""
         if isinstance(self.source, Tensor):
-            return self.source[:count].to(self.device, copy=True)
+            return self.source[:count].to(self.device)
         with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
-            return _inputs(next(iter(self.source)))[:count].to(self.device, copy=True)
+            return _inputs(next(iter(self.source)))[:count].to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         for inputs, _ in self.numbered():

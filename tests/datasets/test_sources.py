@@ -224,3 +224,10 @@ def test_pictures_of_more_than_8_bits_are_refused(folder, dtype, mode):
         Image.fromarray(np.full((9, 9), 200, dtype)).save(folder / label / "0.tif")
     with pytest.raises(DataError, match=rf"has more than 8 bits a channel \(mode {mode}.*\)\. Save it with 8"):
         load(f"image_folder:{folder}")
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 0, 8), (3, 0, 8, 8), (3, 1, 8, 0)])
+def test_images_without_pixels(shape, tmp_path):
+    save_file({"inputs": torch.zeros(shape)}, tmp_path / "i.safetensors")
+    with pytest.raises(DataError, match=r"images must have pixels; got shape"):
+        load(f"tensors:{tmp_path / 'i.safetensors'}")

@@ -243,3 +243,11 @@ def test_a_number_of_seeds_of_5000_digits(tmp_path):
     (tmp_path / "s.yaml").write_text(f"name: s\ntitle: s\nblocks:\n- seeds: 0x{'f' * 5000}\n")
     with pytest.raises(StudyError, match=r"`seeds` must be .*; got a number of more than 80 digits\."):
         from_yaml(tmp_path / "s.yaml")
+
+
+def test_one_long_name_in_parquet_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("eigencode._readers.files.allowed_bytes", lambda _size: 2**20)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"layer": ["x" * 2**22], "rank": [1], "eigenvalue": [1.0], "half_samples": [[1.0]]}), path)
+    with pytest.raises(DataError, match=_TRAP):
+        load_spectra(path)

@@ -13,6 +13,7 @@ from eigencode.penalties import SpectralPenalty
 from eigencode.spectra import WINDOWS, Eigenspectrum, Window, population_exponent
 from eigencode.spectra.window import as_configured
 from eigencode.studies import Evidence, Local, Store, load, overridden, run_study, shrunk
+from eigencode.studies.study import RESULT_VERSION, _hash, _told, with_field
 from eigencode.training import Cell, Settings, SpectralSettings, train
 
 SIDE = 23
@@ -131,3 +132,21 @@ def test_studies_read_what_measure_reads(ranks, tmp_path):
     assert alpha == pytest.approx(ec.fit_power_law(kept["eigenvalues"].copy(), ranks=ranks).alpha, rel=1e-6)
     assert found.studied == str(Window.of(ranks))
     assert found.over(ranks) is found  # as it was read
+
+
+def test_cells_trained_over_a_weighted_window_have_a_name_of_their_own():
+    """Their weights were left out of training before; what is only read over such a window was right."""
+
+    def name_of(field, ranks):
+        return with_field(load("demo").blocks[0].plan, field, ranks).identity
+
+    plain = load("demo").blocks[0].plan
+    assert name_of("training.spectral.ranks", "stringer") != _hash(
+        [RESULT_VERSION, _told(with_field(plain, "training.spectral.ranks", "stringer"))]
+    )
+    for field, ranks in (
+        ("training.spectral.ranks", "gerum"),
+        ("training.spectral.ranks", (2, 9)),
+        ("reading.ranks", "stringer"),
+    ):
+        assert name_of(field, ranks) == _hash([RESULT_VERSION, _told(with_field(plain, field, ranks))])

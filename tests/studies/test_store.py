@@ -451,3 +451,13 @@ def test_a_store_that_is_removed_in_the_course_of_a_run_is_told(tmp_path):
         path.unlink()
     with pytest.raises(StudyError, match=r"has lost its tables: its file was removed or replaced meanwhile\. Bring it back"):
         store.save([record(0)])
+
+
+def test_a_schema_with_bytes_that_are_no_text(tmp_path):
+    """SQLite says what is wrong with the bytes themselves, which Python cannot decode."""
+    path = tmp_path / "s.sqlite"
+    Store(path)
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE cells", b"CREATE TABL\x99 cells"))
+    for make in (True, False):
+        with pytest.raises(StudyError, match=r"is damaged: its schema holds what eigencode did not write\."):
+            Store(path, make=make).finished()

@@ -16,6 +16,7 @@ from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_
 from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
 from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
+from eigencode.reports.drawing import Drawing
 from eigencode.reports.study_figures import draw
 from eigencode.spectra.window import Window
 from eigencode.studies import Evidence, Store, Study, to_yaml
@@ -51,15 +52,7 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     record = study_record(
         study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
     )
-    figures, undrawn = {}, []
-    for name in figures_of(study):
-        own = part(study, evidence, name.partition(".")[2])
-        mixed = mixture(study, own)
-        if (figure := None if mixed else draw(name, own)) is not None:
-            figures[name] = figure
-        else:
-            undrawn.append(f"{name} needs {mixed or 'what these cells lack'}")
-    drawings = drawn(figures)
+    drawings, undrawn = _drawings(study, evidence)
     cells, results = cells_table(evidence), results_table(evidence)
     tables = {"results": results, "perturbed": perturbed_tables(evidence)}
     page = render_page("study", record=record, figures=drawings, rows=cells, **tables)
@@ -87,6 +80,19 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     for row in record["doubts"]:
         tell(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}")
     tell(f"Report: {written}")
+
+
+def _drawings(study: Study, evidence: Evidence) -> tuple[dict[str, Drawing], list[str]]:
+    """Figures, and why others cannot be drawn of these cells."""
+    figures, undrawn = {}, []
+    for name in figures_of(study):
+        own = part(study, evidence, name.partition(".")[2])
+        mixed = mixture(study, own)
+        if (figure := None if mixed else draw(name, own)) is not None:
+            figures[name] = figure
+        else:
+            undrawn.append(f"{name} needs {mixed or 'what these cells lack'}")
+    return drawn(figures), undrawn
 
 
 def _ranks(config: ReportConfig) -> Window | None:

@@ -126,7 +126,9 @@ def _from_torchvision(name: str, split: Split, root: Path, *, download: bool) ->
         dataset = make(root, train=split == "train", download=False)
     except RuntimeError:
         if not download:
-            raise NotDownloadedError(f"{name} is not under {root}, and was not to be downloaded. Download it.") from None
+            raise NotDownloadedError(
+                f"{name} is not under {root}, and is not to be downloaded. Name its folder, or allow downloads."
+            ) from None
         dataset = _downloaded(name, make, split, root)
     except Exception as error:  # damaged files fail in any way
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -31,7 +31,7 @@ class Drawing:
 
 
 def drawn(figures: Mapping[str, Figure]) -> dict[str, Drawing]:
-    """Draws each figure once as pixels and once as lines: its parts are laid out before, which takes as long as drawing."""
+    """Draws each figure as pixels and as lines. Its layout, which takes as long as drawing it, is found once for both."""
     return {name: _drawn(figure) for name, figure in figures.items()}
 
 

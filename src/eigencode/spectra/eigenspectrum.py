@@ -381,7 +381,7 @@ def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
     with open_regular(path) as file:
         check_content(file, path)
         about = pq.read_metadata(file)
-        check_declared(8 * _values_of(about), file, path)
+        check_declared(_bytes_of(about), file, path)
         file.seek(0)
         table = pq.read_table(file, columns=_COLUMNS, read_dictionary=["layer"])
     metadata = _parse((table.schema.metadata or {})[b"eigencode"])
@@ -394,11 +394,11 @@ def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
     return spectra
 
 
-def _values_of(about: Any) -> int:
-    """Numbers and texts in a file, however few bytes repeated ones take in it; a text counts as one, which is read once."""
+def _bytes_of(about: Any) -> int:
+    """Bytes in memory: of each value eight, however few repeated ones take in the file, or all that is decompressed."""
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
-    values: int = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
-    return values + int(about.num_rows)
+    values = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
+    return max(8 * int(values + about.num_rows), sum(int(group.total_byte_size) for group in groups))
 
 
 def _checked(eigenvalues: np.ndarray, half_samples: np.ndarray | None, fields: Mapping[str, Any]) -> Eigenspectrum:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from eigencode._arguments import check_fields
-from eigencode.errors import StudyError
-from eigencode.spectra.window import as_configured
+from eigencode.errors import SpectrumError, StudyError
+from eigencode.spectra.window import Window, as_configured
 from eigencode.training.settings import Cell, Settings
 
 RESULT_VERSION = 2
@@ -230,8 +230,13 @@ class Plan:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of every value that is not its field's default, and of the result version, which names the cell in the store."""
-        return _hash([RESULT_VERSION, _told(self)])
+        """Hash of every value that is not its field's default, and of the result version, which names the cell in the store.
+
+        Networks trained over a weighted window have a name of their own: its weights were left out of training before.
+        """
+        ranks = self.training.spectral.ranks
+        weighted = ["weighted"] if isinstance(ranks, str) and _is_weighted(ranks) else []
+        return _hash([RESULT_VERSION, *weighted, _told(self)])
 
     @cached_property
     def group(self) -> str:
@@ -245,6 +250,13 @@ class Plan:
     def makes_images(self) -> bool:
         """Whether images are made for it by another network."""
         return any(told.kind in MADE and not told.data for told in self.reading.perturbations)
+
+
+def _is_weighted(ranks: str) -> bool:
+    try:
+        return Window.of(ranks).weights != "equal"
+    except SpectrumError:  # told when the study is planned
+        return False
 
 
 def _hash(value: Any) -> str:
