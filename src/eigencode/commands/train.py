@@ -270,7 +270,8 @@ def _finish(
     ends = [_outcome(cell, names[cell], trained.histories[cell], attacked[cell]) for cell in kept]
     outcome = pd.DataFrame([row for rows in ends for row in rows])
     _warn_of_skipped(trained, names)
-    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {len(kept)} {'network' if len(kept) == 1 else 'networks'}"
+    networks = "1 network" if len(kept) == 1 else f"{len(kept)} networks"
+    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {networks}"
     failed = {names[cell]: reason for cell, reason in trained.failed.items()}
     titles = [names[cell] for cell in kept]
     window = Window.of(config.penalty.ranks or DEFAULT_WINDOW[config.penalty.form])
