@@ -227,6 +227,7 @@ def serve():
 
     for _, module in cli._COMMANDS.values():
         import_module(module)
+    import_module("torch._dynamo")  # every optimizer imports it, which takes more than a second
     import torch
 
     torch.set_num_threads(1)

@@ -162,8 +162,10 @@ def check_told(fault, answer, folder, before, whole):
     assert "Exception ignored" not in err, err
     if fault == "kill":
         assert status == KILLED, err
-    elif status == 0:
-        assert left(folder)[1:] == whole[1:]
+    elif status == 0:  # a state of training that could not be removed is, by the next run
+        _, contents, stored = left(folder)
+        kept = {path.name for states in folder.glob("*.states") for path in states.rglob("*")}
+        assert ({name: found for name, found in contents.items() if name not in kept}, stored) == whole[1:]
     elif fault in STATUS:
         assert status == STATUS[fault], err
         assert last.startswith("eigencode: interrupted; ")

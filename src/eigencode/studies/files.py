@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -160,14 +160,24 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
     Raises:
         StudyError: no such field, or a value of the wrong type.
     """
+    owner, _, last = name.rpartition(".")
+    part = field_of(plan, owner) if owner else plan
     try:
-        with_field(plan, name, field_of(plan, name))  # the field is there
+        if not isinstance(part, Mapping):
+            with_field(plan, name, field_of(plan, name))  # the field is there
+            if dataclasses.is_dataclass(getattr(part, last)):
+                raise StudyError(f"expected fields and their values; got {shown(value)}. Name each field.")
+            if value is None and field_of(Plan(), name) is not None:
+                raise StudyError("expected a value; got null. Leave it out for the default.")
+            parser = ArgumentParser(exit_on_error=False)
+            parser.add_argument("--value", type=get_type_hints(type(part))[last])
+            value = parser.parse_object({"value": _plain(value)}).value
+        with_field(plan, name, value)  # a value that the field may have
+    except (ArgumentError, TypeError) as error:
+        raise StudyError(f"{source}: {in_words(str(error))[1]}") from None
     except EigencodeError as error:
         raise StudyError(f"{source}: {error}") from None
-    values = _plain(dataclasses.asdict(plan))
-    _put(values, name, _plain(value), free=True)
-    (block,) = _parsed({"name": "", "title": "", "blocks": [{"plan": values}]}, source).blocks
-    return field_of(block.plan, name)
+    return value
 
 
 def _parsed(given: dict[str, Any], source: str) -> Study:

@@ -443,5 +443,6 @@ def with_field(plan: Any, name: str, value: Any) -> Any:
         return {**plan, first: value}
     if first not in getattr(plan, "__dataclass_fields__", {}):
         known = ", ".join(getattr(plan, "__dataclass_fields__", {}))
-        raise StudyError(f"A study has no field {name!r} here. There are {known}.")
+        there = f"There are {known}." if known else "What is here has no fields."
+        raise StudyError(f"A study has no field {name!r} here. {there}")
     return replace(plan, **{first: with_field(getattr(plan, first), rest, value) if rest else value})
