@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from eigencode._arguments import check, shown
+from eigencode._grammar import numbers_in
 from eigencode.configuration import (
     AttackConfig,
     ConstructConfig,
@@ -56,6 +57,11 @@ def options_of(kind: Any, prefix: str = "") -> Iterator[Option]:
 def switches_of(kind: Any) -> set[str]:
     """Options that are true when they are named alone."""
     return {option.name for option in options_of(kind) if option.hint is bool}
+
+
+def numbers_of(kind: Any) -> set[str]:
+    """Options that are one number."""
+    return {option.name for option in options_of(kind) if option.hint in (float, float | None)}
 
 
 def check_options(config: Any) -> None:
@@ -110,16 +116,11 @@ def _perturbed_by(*names: str) -> Callable[[AttackConfig], bool]:
 
 
 def _above_zero(given: Any) -> bool:
-    return any(not _is_zero(str(part)) for part in (given if isinstance(given, list) else str(given).split(",")))
-
-
-def _is_zero(text: str) -> bool:
-    """Whether a number is zero however it is written, such as 0.00 or 0/255; what is no number is refused elsewhere."""
-    numerator = text.strip().partition("/")[0]
+    """Whether one of some numbers is not zero, however they are written; what is no number is refused elsewhere."""
     try:
-        return float(numerator) == 0
+        return any(numbers_in(given))
     except ValueError:
-        return False
+        return True
 
 
 def _attacks_with(config: TrainConfig, name: str) -> bool:
@@ -166,7 +167,7 @@ _RULES = (
         TrainConfig,
         ("robustness.epsilons", "robustness.norm", "robustness.count"),
         "with --robustness.attacks",
-        lambda c: bool(c.robustness.attacks.strip(" ,")),
+        lambda c: bool(c.robustness.attacks),
     ),
     _Rule(
         TrainConfig,

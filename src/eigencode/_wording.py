@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-_LONGEST = 500
+_LONGEST, _LONGEST_VALUE = 500, 100
 
 _EXPECTED = {
     "<class 'int'>": "a whole number",
@@ -47,11 +47,9 @@ def in_words(error: str) -> tuple[str, str]:
         r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:.*Given value: (.*)$", text
     ):
         kinds = re.split(r", (?![^\[]*\])", union[1])
-        return place, f"expected {' or '.join(_kind_in_words(kind) for kind in kinds)}; got {union[2]}"[:_LONGEST]
+        return place, f"expected {' or '.join(_kind_in_words(kind) for kind in kinds)}; got {_given(union[2])}"[:_LONGEST]
     if single := re.search(r"Expected an? (typing.Literal\[[^\]]*\]|<class '\w+'>)\. Got value: (.*)$", text):
-        return place, f"expected {_kind_in_words(single[1])}; got {single[2][:_LONGEST]}{_meant(single[2], single[1])}"
-    if "Exceeds the limit" in text:
-        return place, "expected a number of at most 4300 digits; got more"
+        return place, f"expected {_kind_in_words(single[1])}; got {_given(single[2])}{_meant(single[2], single[1])}"
     for python, words in _EXPECTED.items():
         text = text.replace(f"a {python}", words).replace(python, words.removeprefix("a "))
     return place, text[:_LONGEST]
@@ -61,6 +59,10 @@ def _kind_in_words(kind: str) -> str:
     if choices := _choices(kind):
         return f"one of {', '.join(choices)}"
     return _KINDS.get(kind, kind)
+
+
+def _given(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def _choices(kind: str) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import computing
+from eigencode._grammar import names_in
 from eigencode.errors import ActivationError
 
 Units = Literal["all", "channels", "pooled"]
@@ -211,7 +212,8 @@ def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     Args:
         traced: What the model calls.
         layers: "all" (modules without children, except those that pass their input on), "penultimate" (what the last
-            weighted module reads), names of modules or of single calls (``relu#2``), globs, or a list of these.
+            weighted module reads), names of modules or of single calls (``relu#2``), or globs; several in a list, or separated
+            by commas.
 
     Returns:
         Layers without duplicates.
@@ -219,7 +221,10 @@ def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     Raises:
         ActivationError: a name or glob matches nothing; the message proposes names.
     """
-    requests = [layers] if isinstance(layers, str) else layers
+    try:
+        requests = names_in(layers) if isinstance(layers, str) else layers
+    except ValueError as error:
+        raise ActivationError(f"`layers`: {error}; got {layers!r}.") from None
     if not isinstance(requests, Sequence) or not requests or not all(isinstance(request, str) for request in requests):
         raise ActivationError(f"`layers` must be a name, a glob, 'all', 'penultimate' or a list of these; got {layers!r}.")
     wanted: set[str] = set()

@@ -14,11 +14,13 @@ from typing import Any, NoReturn, get_type_hints
 
 import docstring_parser
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile
 
 from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
-from eigencode._options import check_options, switches_of
+from eigencode._grammar import fraction_in
+from eigencode._options import check_options, numbers_of, switches_of
+from eigencode._parsing import Parser, misread
 from eigencode._readers.yaml import has_tag, read_yaml
 from eigencode._text import printable
 from eigencode._wording import in_words
@@ -40,7 +42,7 @@ EXIT_FAILURE, EXIT_USAGE = 1, 2
 _LONGEST_NAME = 100
 
 
-class _Parser(ArgumentParser):  # type: ignore[misc]
+class _Parser(Parser):
     """A parser whose errors are one line, without the list of all options."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -55,7 +57,7 @@ class _Parser(ArgumentParser):  # type: ignore[misc]
         sys.exit(EXIT_USAGE)
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> Parser:
     """Parser of all commands, made from their configuration classes."""
     parser = _Parser(
         prog="eigencode",
@@ -172,18 +174,22 @@ def _explained(config: Any) -> dict[str, str]:
 
 
 def _normalised(words: Sequence[str]) -> list[str]:
-    """--data-root is --data_root, and a bare --json is --json=true."""
+    """--data-root is --data_root, a bare --json is --json=true, and --step_size 2/255 is the number that this is."""
     normalised = []
     command = next((word for word in words if word in _COMMANDS), None)
     switches = switches_of(_COMMANDS[command][0]) if command else set()
+    numbers = numbers_of(_COMMANDS[command][0]) if command else set()
+    flag = ""
     for position, word in enumerate(words):
         following = words[position + 1] if position + 1 < len(words) else ""
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
             flag = flag.replace("-", "_")
-            word = f"--{flag}{equals}{value}"
+            word = f"--{flag}{equals}{fraction_in(value) if flag in numbers else value}"
             if flag in switches and not equals and following not in ("true", "false"):
                 word += "=true"
+        elif flag in numbers:
+            word = str(fraction_in(word))
         normalised.append(word)
     return normalised
 
@@ -212,6 +218,7 @@ def _check_files(words: Sequence[str]) -> None:
             told = read_yaml(Path(path))
             if isinstance(told, dict) and "config" in told:
                 raise UsageError(f"--config: {path} names another file of options. Write its options into this one.")
+            _refuse_misread(words, told)
         except FileError as error:
             raise UsageError(f"--config: {error}") from None
         except yaml.YAMLError as error:
@@ -226,8 +233,13 @@ def _check_values(words: Sequence[str]) -> None:
         UsageError: one of these.
     """
     groups = _groups_of(_COMMANDS[words[0]][0]) if words and words[0] in _COMMANDS else {}
+    flag = ""
     for word in words:
-        flag, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        flag, _, value = word.partition("=") if word.startswith("--") else (flag, "", word)
+        told: Any = value
+        for name in reversed(flag.removeprefix("--").split(".")):
+            told = {name: told}
+        _refuse_misread(words, told)
         if (group := flag.removeprefix("--")) in groups:
             raise UsageError(
                 f"{flag} stands for several options. Name them, such as {flag}.{groups[group]}, or a file of all options with "
@@ -235,6 +247,11 @@ def _check_values(words: Sequence[str]) -> None:
             )
         if has_tag(value):
             raise UsageError(f"{value} has a YAML tag, which options do not take. Write the value alone.")
+
+
+def _refuse_misread(words: Sequence[str], told: Any) -> None:
+    for name, text in misread(_COMMANDS[words[0]][0], told) if words and words[0] in _COMMANDS else ():
+        raise UsageError(f"--{name}: expected a decimal number; got {text}.")
 
 
 def _groups_of(config: Any) -> dict[str, str]:

@@ -102,7 +102,7 @@ def test_layers(capsys, kind):
         (
             ["--strengths", "0:-1:0.1"],
             2,
-            "--strengths must be first:last:step such as 0:0.2:0.01, or numbers such as 0,2/255,4/255",
+            "--strengths must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01",
         ),
         (["--strengths=-0.1,0.2"], 2, "none of them negative, 1000 at most; got '-0.1,0.2'"),
         (["--strengths", "1/0"], 2, "got '1/0'"),

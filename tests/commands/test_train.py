@@ -125,13 +125,17 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
         (
             ["--penalty.target", "-1", "--penalty.strength", "1"],
             2,
-            "train: --penalty.target must be an exponent of at least 0; got -1.",
+            "--penalty.target must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '-1'.",
         ),
-        (["--penalty.strength", "-1"], 2, "train: `strength` is the weight of a penalty and must be at least 0; got -1.0."),
+        (
+            ["--penalty.strength", "-1"],
+            2,
+            "--penalty.strength must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '-1'.",
+        ),
         (
             ["--penalty.target", "a,b", "--penalty.strength", "1"],
             2,
-            "--penalty.target must be a number such as 0.05 or 8/255, or several with commas; got 'a,b'.",
+            "--penalty.target must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got 'a,b'.",
         ),
         (["--seeds", "0"], 2, "--seeds must be at least 1; got 0."),
         (["--epochs", "0"], 2, "--epochs must be at least 1; got 0."),

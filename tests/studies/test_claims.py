@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eigencode.errors import StudyError
 from eigencode.studies import Evidence, Store, load
 from eigencode.studies.claims import (
     Claim,
@@ -213,14 +214,29 @@ def test_schaeffer(name, records, verdict, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("missing", "needs"), [(3, "more of its cells to be finished"), (0, "other networks or readings than these")]
+    "defect", [KeyError("nowhere"), IndexError("7"), ValueError("all NaN"), TypeError("no"), StudyError("a")]
 )
-def test_what_a_claim_lacks_is_told(missing, needs):
-    claim = Claim("X", "fig", "", lambda found: found.rows["nowhere"])
-    some = pd.DataFrame({"cell": ["a"]})
-    finding = claim.judged(SimpleNamespace(ranks=None, missing=missing, rows=pd.DataFrame(), cells=some))
-    assert (finding.verdict, finding.found) == ("not tested", f"needs {needs} (KeyError: 'nowhere')")
-    finding = claim.judged(SimpleNamespace(ranks=None, missing=missing, rows=pd.DataFrame(), cells=some[:0]))
+def test_an_error_of_a_check_is_no_verdict(defect, tmp_path):
+    def fail(_):
+        raise defect
+
+    found = evidence(nets(), tmp_path)
+    for kind, judge in (
+        ("claim X", Claim("X", "fig", "", fail).judged),
+        ("fig: share", Published("share", "fig", 1, None, fail).compared),
+    ):
+        with pytest.raises(type(defect)) as caught:
+            judge(found)
+        assert kind in " ".join(caught.value.__notes__)
+
+
+def test_what_a_claim_lacks_is_told(tmp_path):
+    def lacks(_):
+        raise NotTestedError("networks of width 7")
+
+    finding = Claim("X", "fig", "", lacks).judged(evidence(nets(), tmp_path))
+    assert (finding.verdict, finding.found) == ("not tested", "needs networks of width 7")
+    finding = Claim("X", "fig", "", lacks).judged(evidence(nets(), tmp_path).of([]))
     assert finding.found == "needs networks of fig; none is finished here"
 
 

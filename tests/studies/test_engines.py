@@ -160,6 +160,10 @@ def test_what_a_kill_between_storing_and_tidying_leaves_is_removed(tmp_path, mon
         assert folder.is_dir()
         assert again(again=retrained) == retrained  # what is left is of the results that are there
         assert list(states.iterdir()) == []
+    folder.mkdir()  # emptied, and then killed
+    folder.with_suffix(".lock").touch()
+    assert not again()
+    assert list(states.iterdir()) == []
     with monkeypatch.context() as patched:
         patched.setattr("eigencode.studies.running.read", lambda *_: 1 / 0)
         assert again(again=True)

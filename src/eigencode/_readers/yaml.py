@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from eigencode._grammar import FRACTION, fraction_in
 from eigencode._readers.files import read_text
 
 _LONGEST = 2**20
@@ -33,7 +35,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_yaml(text: str) -> Any:
-    """Values of a YAML document; a key that is there twice, of which YAML would take the last, is refused.
+    """Values of a YAML document, a fraction such as 8/255 as the number that it is.
+
+    A key that is there twice, of which YAML would take the last, is refused.
 
     Args:
         text: The document.
@@ -50,6 +54,19 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_EachOnce)
     except (ValueError, LookupError, AttributeError, OverflowError) as error:  # a date or a number that is none
         raise yaml.YAMLError(str(error)) from None
+
+
+def dump_yaml(values: Any) -> str:
+    """YAML that ``load_yaml`` reads.
+
+    Args:
+        values: Numbers, texts, lists and dicts.
+
+    Returns:
+        The document, keys in the order in which they are.
+    """
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def has_tag(text: str) -> bool:
@@ -114,3 +131,26 @@ class _EachOnce(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts texts in quotes that would be read as fractions."""
+
+
+_WHOLE, _NUMBER = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+for _kind in (_EachOnce, _Dumper):  # numbers are decimal: YAML 1.1 takes 1:30 for 90 and 010 for 8
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_WHOLE, _NUMBER)]
+        for first, resolvers in _kind.yaml_implicit_resolvers.items()
+    }
+    _kind.add_implicit_resolver("!fraction", FRACTION, list("+-0123456789"))
+    _kind.add_implicit_resolver(_WHOLE, re.compile(r"[+-]?(0|[1-9][0-9_]*)$"), list("+-0123456789"))
+    _kind.add_implicit_resolver(
+        _NUMBER,
+        re.compile(
+            r"[+-]?((0|[1-9][0-9_]*)?\.[0-9_]+|(0|[1-9][0-9_]*)\.?)([eE][+-]?[0-9]+)?$|[+-]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+        ),
+        list("+-.0123456789"),
+    )
+_EachOnce.add_constructor("!fraction", lambda _, node: fraction_in(node.value))

@@ -14,11 +14,12 @@ import pandas as pd
 
 from eigencode.attacks import FLAGS, by_name
 from eigencode.commands.common import (
-    exact_number,
     load_images,
     load_model,
     measuring_settings,
     network_title,
+    parse_names,
+    parse_numbers,
     parse_ranks,
     results_folder,
     usable_device,
@@ -42,12 +43,10 @@ from eigencode.spectra.window import Window
 
 COMPONENTS_FILE = "components.safetensors"
 
-_MOST_STRENGTHS = 1000
-
 
 def run(config: AttackConfig) -> None:
     """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
-    ranks, strengths, names = parse_ranks(config.ranks), parse_strengths(config.strengths), _names(config)
+    ranks, strengths, names = parse_ranks(config.ranks), parse_numbers(config.strengths, "strengths"), _names(config)
     if config.model is None:
         raise UsageError("attack: there is nothing to attack. Name a network with --model.")
 
@@ -97,10 +96,8 @@ def _results(
 
 
 def _names(config: AttackConfig) -> list[str]:
-    listed = config.perturbation.split(",") if isinstance(config.perturbation, str) else config.perturbation
-    names = [name.strip() for name in listed]
-    if not names:
-        raise UsageError("attack: --perturbation names none. Name one, such as gaussian.")
+    told = config.perturbation
+    names = parse_names(told if isinstance(told, str) else ",".join(told), "perturbation")
     at_layers = [name for name in names if name.startswith("layer_")]
     if at_layers and len(at_layers) < len(names):
         raise UsageError(
@@ -108,32 +105,6 @@ def _names(config: AttackConfig) -> list[str]:
             "one after the other."
         )
     return names
-
-
-def parse_strengths(given: str | float | list[float]) -> list[float]:
-    """Strengths from numbers, or from text: ``first:last:step`` (both ends included), or numbers and fractions.
-
-    Raises:
-        UsageError: neither of these, a negative or infinite strength, or more than a thousand.
-    """
-    text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
-    try:
-        if ":" in text:
-            first, last, step = (exact_number(part) for part in text.split(":"))
-            if step <= 0 or last < first or (last - first) / step >= _MOST_STRENGTHS:
-                raise ValueError
-            values = [first + step * number for number in range(int((last - first) / step) + 1)]
-        else:
-            values = [exact_number(part) for part in text.split(",")]
-        strengths = [float(value) for value in values]
-        if min(strengths) < 0 or len(strengths) > _MOST_STRENGTHS:
-            raise ValueError
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise UsageError(
-            f"--strengths must be first:last:step such as 0:0.2:0.01, or numbers such as 0,2/255,4/255, none of them negative, "
-            f"{_MOST_STRENGTHS} at most; got {text!r}."
-        ) from None
-    return strengths
 
 
 def _finish(

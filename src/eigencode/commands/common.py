@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ import torch
 from torch import nn
 
 from eigencode import datasets, models
+from eigencode._arguments import shown
+from eigencode._grammar import MOST_NUMBERS, names_in, numbers_in
 from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import ModelError, SpectrumError, UsageError
@@ -33,21 +33,36 @@ def parse_ranks(text: Ranks) -> Window:
         raise UsageError(str(error)) from None
 
 
-def exact_number(text: str) -> Fraction:
-    """A number or fraction as it is written, such as 0.05 or 8/255.
+def parse_names(text: str, option: str) -> list[str]:
+    """Names that were separated by commas.
 
     Raises:
-        ValueError: it is none, or one that would fill the memory with digits.
-        ZeroDivisionError: a fraction over zero.
+        UsageError: none, or one is missing.
     """
-    if re.search(r"e[+-]?0*\d{4}", text.replace("_", ""), flags=re.IGNORECASE):
-        raise ValueError(text)
-    return Fraction(text.strip())
+    try:
+        if names := names_in(text):
+            return names
+    except ValueError:
+        pass
+    raise UsageError(f"--{option} must be a name, or several separated by commas; got {text!r}.")
 
 
-def parse_layers(text: str) -> list[str]:
-    """Names and globs that were separated by commas."""
-    return [layer.strip() for layer in text.split(",")]
+def parse_numbers(given: str | float | list[float], option: str) -> list[float]:
+    """Numbers, fractions and ranges that were separated by commas.
+
+    Raises:
+        UsageError: something else, a negative number, or more than a thousand.
+    """
+    try:
+        numbers = numbers_in(given)
+        if numbers and min(numbers) >= 0:
+            return numbers
+    except ValueError:
+        pass
+    raise UsageError(
+        f"--{option} must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, "
+        f"{MOST_NUMBERS} at most; got {shown(given)}."
+    )
 
 
 @contextmanager
@@ -74,7 +89,7 @@ def network_title(config: NetworkAndImages) -> str:
 def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
     """Arguments that ``measure`` and ``perturbed_spectra`` share."""
     names = ("units", "tokens", "batch_size", "memory_limit", "half_samples", "seed")
-    return {"layers": parse_layers(config.layers), **{name: getattr(config, name) for name in names}}
+    return {"layers": parse_names(config.layers, "layers"), **{name: getattr(config, name) for name in names}}
 
 
 def usable_device(asked: str | None) -> str:

@@ -101,7 +101,7 @@ def _ranks(config: ReportConfig) -> Window | None:
 
 def _windows(config: ReportConfig, study: Study) -> list[Window]:
     try:
-        windows = [parse_ranks(text) for text in config.windows.split(",") if text.strip()]
+        windows = [parse_ranks(text) for text in re.split(r",(?!\s*weights\b)", config.windows) if text.strip()]
     except UsageError as error:
         raise UsageError(f"--windows takes windows such as 3-30,10-50; got {config.windows!r} ({error})") from None
     if windows and not claims_of(study):

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from eigencode._files import replacing, stamp
+from eigencode._grammar import number_in
 from eigencode._text import for_spreadsheet
-from eigencode.commands.common import parse_ranks
+from eigencode.commands.common import parse_names, parse_ranks
 from eigencode.commands.progress import tell
 from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.configuration import ResultsConfig
@@ -143,7 +144,7 @@ def _equal(column: pd.Series, text: str, option: str) -> pd.Series:
     if not pd.api.types.is_numeric_dtype(column):
         return column == text
     try:
-        value = float(text)
+        value = number_in(text)
     except ValueError:
         raise UsageError(f"{option}: {column.name} is a number; got {text!r}.") from None
     equal = column == value
@@ -168,7 +169,7 @@ def averaged_over(rows: pd.DataFrame, group: str) -> str:
 
 
 def _names(group: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in group.split(",") if name.strip()))
+    return parse_names(group, "group") if group else []
 
 
 def grouped(rows: pd.DataFrame, group: str, *, intervals: bool = False) -> pd.DataFrame:

@@ -18,7 +18,15 @@ from eigencode import models
 from eigencode._text import for_spreadsheet
 from eigencode.attacks import FGSM, PGD, Attack
 from eigencode.attacks.gradient import check_batch
-from eigencode.commands.common import exact_number, load_images, network_title, parse_ranks, results_folder, usable_device
+from eigencode.commands.common import (
+    load_images,
+    network_title,
+    parse_names,
+    parse_numbers,
+    parse_ranks,
+    results_folder,
+    usable_device,
+)
 from eigencode.commands.progress import ProgressBar, progress_bar, tell
 from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
@@ -33,13 +41,13 @@ from eigencode.training.saving import remove_states, save_member, saved_members
 
 STATES, MEMBERS = "states", "members"
 
-_MOST_NETWORKS, _MOST_NUMBERS = 10_000, 1000
+_MOST_NETWORKS = 10_000
 
 
 def run(config: TrainConfig) -> None:
     """Trains the grid of networks; prints the table or the record, and writes weights, history and report."""
     cells, settings = cells_of(config), settings_of(config)
-    attacks, epsilons = _attacks(config), numbers(config.robustness.epsilons, "robustness.epsilons")
+    attacks, epsilons = _attacks(config), parse_numbers(config.robustness.epsilons, "robustness.epsilons")
     with results_folder(config) as folder:
         states = folder / STATES if folder else None
         try:
@@ -150,11 +158,10 @@ def cells_of(config: TrainConfig) -> list[Cell]:
     Raises:
         UsageError: something that is no number, or no network or too many.
     """
-    targets, strengths = numbers(config.penalty.target, "penalty.target"), numbers(config.penalty.strength, "penalty.strength")
-    covariances = numbers(config.covariance.strength, "covariance.strength")
-    jacobians = numbers(config.jacobian.strength, "jacobian.strength")
-    if min(targets) < 0:
-        raise UsageError(f"train: --penalty.target must be an exponent of at least 0; got {min(targets):g}.")
+    targets = _each_once(config.penalty.target, "penalty.target")
+    strengths = _each_once(config.penalty.strength, "penalty.strength")
+    covariances = _each_once(config.covariance.strength, "covariance.strength")
+    jacobians = _each_once(config.jacobian.strength, "jacobian.strength")
     pulled = sum(strength != 0 for strength in strengths)  # without the penalty, one target stands for all
     settings = (pulled * len(targets) + (pulled < len(strengths))) * len(covariances) * len(jacobians)
     if (count := settings * config.seeds) > _MOST_NETWORKS:
@@ -174,22 +181,8 @@ def cells_of(config: TrainConfig) -> list[Cell]:
     return cells
 
 
-def numbers(given: Numbers, name: str) -> list[float]:
-    """Numbers from one, a list, or text with commas.
-
-    Raises:
-        UsageError: something else.
-    """
-    parts = given if isinstance(given, list) else str(given).split(",")
-    try:
-        found = [float(exact_number(str(part))) for part in parts]
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise UsageError(f"--{name} must be a number such as 0.05 or 8/255, or several with commas; got {given!r}.") from None
-    if len(found) > _MOST_NUMBERS:
-        raise UsageError(f"--{name} names {len(found)} numbers; {_MOST_NUMBERS} at most. Split the run.")
-    if not found:
-        raise UsageError(f"--{name} names no number. Give at least one.")
-    return list(dict.fromkeys(found))
+def _each_once(given: Numbers, option: str) -> list[float]:
+    return list(dict.fromkeys(parse_numbers(given, option)))
 
 
 def settings_of(config: TrainConfig) -> Settings:
@@ -217,7 +210,7 @@ def settings_of(config: TrainConfig) -> Settings:
 
 def _attacks(config: TrainConfig) -> dict[str, Attack]:
     chosen = config.robustness
-    names = [name.strip() for name in chosen.attacks.split(",") if name.strip()]
+    names = parse_names(chosen.attacks, "robustness.attacks") if chosen.attacks else []
     wrong = [name for name in names if name not in ("fgsm", "pgd")]
     if wrong:
         raise UsageError(f"train: --robustness.attacks takes fgsm and pgd; got {wrong[0]!r}. eigencode attack has others.")

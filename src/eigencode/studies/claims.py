@@ -72,18 +72,22 @@ class Claim:
         check_fields(self, StudyError)
 
     def judged(self, evidence: Evidence) -> Finding:
-        """The finding, or why there is none."""
+        """The finding, or why there is none.
+
+        Raises:
+            Exception: whatever a check raises but ``NotTestedError``, with a note that names the claim.
+        """
+        if evidence.cells.empty:
+            return Finding("not tested", f"needs networks of {self.figure}; none is finished here", "")
         if evidence.ranks and self.window == "own":
             return Finding("not tested", "needs exponents over the study's own ranks", "")
         try:
             return self.check(evidence)
         except NotTestedError as missing:
             return Finding("not tested", f"needs {missing}", "")
-        except (KeyError, IndexError, ValueError) as lacking:  # an unfinished study, or one's own, lacks some column or row
-            if evidence.cells.empty:
-                return Finding("not tested", f"needs networks of {self.figure}; none is finished here", "")
-            needs = "more of its cells to be finished" if evidence.missing else "other networks or readings than these"
-            return Finding("not tested", f"needs {needs} ({type(lacking).__name__}: {lacking})", "")
+        except Exception as error:
+            error.add_note(f"Raised by the check of claim {self.name}.")
+            raise
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,11 @@ class Published:
             return row | {"here": "of other ranks"}
         try:
             found = interval(self.measure(evidence))
-        except (NotTestedError, KeyError, IndexError, ValueError):
+        except NotTestedError:
             return row
+        except Exception as error:
+            error.add_note(f"Raised by the number stated for {self.figure}: {self.quantity}.")
+            raise
         nearest = min(max(found.mean, self.low), self.low if self.high is None else self.high)
         digits = max(3, len(f"{self.low:g}".partition(".")[2]))
         return row | {"here": f"{found.text(digits)}, n = {found.count}", "difference": f"{found.mean - nearest:+.{digits}f}"}

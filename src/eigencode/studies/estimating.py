@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from eigencode import datasets, models
+from eigencode._grammar import names_in
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
 from eigencode.studies.materials import MADE_FROM, source_of
@@ -73,7 +74,7 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     for perturbed in plan.reading.perturbations:
         images = min(perturbed.count or (plan.reading.count if perturbed.spectra else len(test)), len(test))
         steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
-        sites = len(plan.reading.layers.split(",")) if perturbed.kind.startswith("layer_") else 1
+        sites = len(names_in(plan.reading.layers)) if perturbed.kind.startswith("layer_") else 1
         passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
     batch, image = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size), test.inputs[:1].nbytes
     penalised = bool(plan.member.jacobian)

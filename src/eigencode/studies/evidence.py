@@ -206,6 +206,18 @@ def table_of(rows: pd.DataFrame, *, columns: str, index: str | list[str] = "seed
     return single(rows, *keys, columns).pivot_table(index=keys, columns=columns, values="value").dropna()
 
 
+def setting(table: pd.DataFrame, of: Any) -> pd.Series:
+    """The column of a table that is one setting's.
+
+    Raises:
+        NotTestedError: no network has it.
+    """
+    if of not in table:
+        raise NotTestedError(f"networks with {table.columns.name} {of}")
+    column: pd.Series = table[of]
+    return column
+
+
 def single(rows: pd.DataFrame, *entry: str) -> pd.DataFrame:
     """The rows, if no two of them share an entry: a seed and a layer, say.
 

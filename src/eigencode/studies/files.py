@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 
 from eigencode._arguments import checked, shown
-from eigencode._readers.yaml import load_yaml, read_yaml
+from eigencode._grammar import is_range, numbers_in
+from eigencode._parsing import Parser, misread
+from eigencode._readers.yaml import dump_yaml, load_yaml, read_yaml
 from eigencode._wording import in_words
 from eigencode.errors import EigencodeError, FileError, StudyError
 from eigencode.studies.papers import marked_own
@@ -21,8 +23,7 @@ from eigencode.studies.study import MOST_CELLS, Plan, Study, field_of, with_fiel
 
 def to_yaml(study: Study) -> str:
     """The study as YAML text that ``from_yaml`` reads."""
-    text: str = yaml.safe_dump(_plain(dataclasses.asdict(study)), sort_keys=False, allow_unicode=True, width=120)
-    return text
+    return dump_yaml(_plain(dataclasses.asdict(study)))
 
 
 @checked(StudyError)
@@ -57,7 +58,7 @@ def overridden(study: Study, words: str) -> Study:
     Args:
         study: Study.
         words: ``field=value`` separated by spaces: a field of the plan (training.epochs=3), ``seeds=5`` (a number of seeds) or
-            ``grid.member.target=1,2,3``. A field that the grid varies is fixed.
+            ``grid.member.target=1,2,3``, or ``0.5:3:0.5``. A field that the grid varies is fixed.
 
     Returns:
         Study, of the scale "own".
@@ -115,12 +116,19 @@ def _seeds(count: int, source: str) -> list[int]:
 
 
 def _values(value: Any) -> list[Any]:
+    """One value or several: of a list, or of a text with commas and ranges of numbers (first:last:step)."""
     if isinstance(value, str):
         try:
-            return [load_yaml(part) for part in value.split(",")]
-        except (yaml.YAMLError, RecursionError):
-            raise StudyError(f"--set takes values separated by commas, such as 1,2; got {value!r}.") from None
+            return [each for part in value.split(",") for each in (_range(part) if is_range(part) else [load_yaml(part)])]
+        except (yaml.YAMLError, RecursionError, ValueError):
+            raise StudyError(
+                f"--set takes values separated by commas, such as 1,2, or first:last:step; got {shown(value)}."
+            ) from None
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _range(text: str) -> list[int | float]:
+    return [int(number) if number.is_integer() else number for number in numbers_in(text)]
 
 
 def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
@@ -139,7 +147,7 @@ def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
     if rest:
         _put(values[first], rest, value, free=first == "options")
     else:
-        values[first] = value
+        values[first] = _values(value) if isinstance(values.get(first), (list, tuple)) else value
 
 
 def _checked(given: dict[str, Any], source: str) -> Study:
@@ -169,7 +177,9 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
                 raise StudyError(f"expected fields and their values; got {shown(value)}. Name each field.")
             if value is None and field_of(Plan(), name) is not None:
                 raise StudyError("expected a value; got null. Leave it out for the default.")
-            parser = ArgumentParser(exit_on_error=False)
+            for _, text in misread(type(part), {last: value}):
+                raise StudyError(f"expected a decimal number; got {text}.")
+            parser = Parser(exit_on_error=False)
             parser.add_argument("--value", type=get_type_hints(type(part))[last])
             value = parser.parse_object({"value": _plain(value)}).value
         with_field(plan, name, value)  # a value that the field may have
@@ -185,10 +195,12 @@ def _parsed(given: dict[str, Any], source: str) -> Study:
         plan = block.get("plan") if isinstance(block, dict) else None
         for name, value in _no_groups(plan, Plan()):
             raise StudyError(f"{source}: blocks.plan{name}: expected fields and their values; got {value!r}. Name each field.")
+        for name, text in misread(Plan, plan):
+            raise StudyError(f"{source}: blocks.plan.{name}: expected a decimal number; got {text}.")
         for name in _nulls(plan or {}):
             if field_of(Plan(), name) is not None:
                 raise StudyError(f"{source}: blocks.plan.{name}: expected a value; got null. Leave it out for the default.")
-    parser = ArgumentParser(exit_on_error=False)
+    parser = Parser(exit_on_error=False)
     parser.add_class_arguments(Study)
     try:
         return Study(**vars(parser.instantiate(parser.parse_object(_plain(given)))))

@@ -53,18 +53,17 @@ def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[Spec
         EigencodeError: a layer, perturbation or data set that the network cannot be read with.
     """
     reading, test = materials.plan.reading, materials.test
-    layers = reading.layers.split(",")
     images = _subset(test, reading.count)
-    kept = _spectra(network, images, layers, UNPERTURBED, 0.0)
+    kept = _spectra(network, images, reading.layers, UNPERTURBED, 0.0)
     rows: list[Row] = []
     for told in reading.perturbations:
         if not told.spectra:
             continue
         if told.kind in MADE:
-            more_rows, more_spectra = _made(network, materials, told, layers)
+            more_rows, more_spectra = _made(network, materials, told, reading.layers)
         else:
             shown = images if told.count is None else _subset(test, told.count)
-            more_rows, more_spectra = _perturbed(network, materials, told, shown, layers)
+            more_rows, more_spectra = _perturbed(network, materials, told, shown, reading.layers)
         rows += more_rows
         kept += more_spectra
     if reading.stimuli:
@@ -76,7 +75,7 @@ def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[Spec
 
 
 def _perturbed(
-    network: nn.Module, materials: Materials, told: Perturbed, images: ImageSet, layers: list[str]
+    network: nn.Module, materials: Materials, told: Perturbed, images: ImageSet, layers: str
 ) -> tuple[list[Row], list[SpectrumRecord]]:
     perturbation = materials.perturbation(told)
     try:
@@ -96,7 +95,7 @@ def _perturbed(
     return rows, kept
 
 
-def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: list[str]) -> tuple[list[Row], list[SpectrumRecord]]:
+def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: str) -> tuple[list[Row], list[SpectrumRecord]]:
     rows: list[Row] = []
     kept = []
     for strength in told.strengths:
@@ -108,7 +107,7 @@ def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: lis
     return rows, kept
 
 
-def _spectra(network: nn.Module, images: ImageSet, layers: list[str], name: str, strength: float) -> list[SpectrumRecord]:
+def _spectra(network: nn.Module, images: ImageSet, layers: str, name: str, strength: float) -> list[SpectrumRecord]:
     try:
         found = measure(network, images, layers=layers, half_samples=0)
     except ConstantCodeError:

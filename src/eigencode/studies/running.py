@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from eigencode._grammar import names_in
 from eigencode.activations import select_layers, trace
 from eigencode.errors import ActivationError, DiskError, EigencodeError
 from eigencode.provenance import code_revision, computed_with
@@ -77,8 +78,8 @@ def run_group(
     cells = [plan.member for plan in plans]
     try:  # what cannot be read is told before hours of training
         _ = materials.released
-        layers = materials.plan.reading.layers.split(",")
-        select_layers(trace(materials.network(cells[0]), materials.test.inputs[:2].to(materials.device)), layers)
+        traced = trace(materials.network(cells[0]), materials.test.inputs[:2].to(materials.device))
+        select_layers(traced, materials.plan.reading.layers)
     except ActivationError as error:
         return failed_group(plans, str(error))
     if (most := max(materials.plan.reading.stimuli, default=0)) > len(materials.test):
@@ -131,7 +132,7 @@ def without_exponent(record: CellRecord) -> list[str]:
         return []
     fitted = record.rows[(record.rows["perturbation"] == UNPERTURBED) & (record.rows["quantity"] == "alpha")]
     measured = [each.layer for each in record.spectra if each.perturbation == UNPERTURBED]
-    return [layer for layer in measured or record.plan.reading.layers.split(",") if layer not in set(fitted["layer"])]
+    return [layer for layer in measured or names_in(record.plan.reading.layers) if layer not in set(fitted["layer"])]
 
 
 def stack_size(

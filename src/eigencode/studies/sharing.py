@@ -135,10 +135,7 @@ def _release(locks: Mapping[Path, FileLock]) -> None:
 def _remove_leftover(folder: Path, plans: Sequence[Plan], store: Store) -> None:
     """Removes training older than the results of these cells, which came of it; what another try has trained is newer."""
     written = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
-    if not written:  # emptied by a process that was killed then
-        shutil.rmtree(folder, ignore_errors=True)
-        return
     stamps, errors = store.stamps(), store.finished()
     results = [datetime.fromisoformat(stamps[plan.identity]) for plan in plans if errors.get(plan.identity, "missing") is None]
-    if results and datetime.fromtimestamp(max(written), UTC) < min(results):
+    if results and datetime.fromtimestamp(max(written, default=0), UTC) < min(results):
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from eigencode._arguments import check_fields
+from eigencode._grammar import names_in
 from eigencode.errors import SpectrumError, StudyError
 from eigencode.spectra.window import Window, as_configured
 from eigencode.training.settings import Cell, Settings
@@ -154,7 +155,7 @@ class Reading:
     """What is measured after training.
 
     Args:
-        layers: Layers, as in ``measure``.
+        layers: Layers, as in ``measure``, separated by commas.
         ranks: Fit window.
         count: Test images for spectra.
         perturbations: What is done to them besides.
@@ -170,6 +171,13 @@ class Reading:
     def __post_init__(self) -> None:
         """Checks what types cannot."""
         check_fields(self, StudyError, owner="reading")
+        try:
+            names = names_in(self.layers)
+        except ValueError as error:
+            raise StudyError(f"reading: `layers`: {error}; got {self.layers!r}.") from None
+        if not names:
+            raise StudyError("reading: `layers` names none. Name one, such as penultimate.")
+        object.__setattr__(self, "layers", ",".join(names))
         object.__setattr__(self, "ranks", as_configured(self.ranks))
         if len(self.stimuli) > MOST_STRENGTHS:
             raise StudyError(f"reading: `stimuli` holds {len(self.stimuli)} numbers; {MOST_STRENGTHS} at most.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eigencode._arguments import check_fields, checked
+from eigencode._grammar import names_in
 from eigencode.errors import TrainingError
 from eigencode.spectra.window import as_configured
 
@@ -89,6 +90,10 @@ class SpectralSettings:
     def __post_init__(self) -> None:
         """Checks the choices."""
         check_fields(self, TrainingError, owner="spectral")
+        try:
+            object.__setattr__(self, "layers", ",".join(names_in(self.layers)))
+        except ValueError as error:
+            raise TrainingError(f"spectral: `layers`: {error}; got {self.layers!r}.") from None
         if self.ranks is not None:
             object.__setattr__(self, "ranks", as_configured(self.ranks))
 

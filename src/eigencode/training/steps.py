@@ -110,8 +110,7 @@ class GradientLearner:
     def __init__(self, models: Sequence[nn.Module], cells: Sequence[Cell], settings: Settings, sample: Tensor) -> None:
         self._cells, self._settings = cells, settings
         spectral = settings.spectral
-        requests = [name.strip() for name in spectral.layers.split(",") if name.strip()]
-        layers = [layer.name for layer in select_layers(trace(models[0], sample), requests)] if requests else []
+        layers = [layer.name for layer in select_layers(trace(models[0], sample), spectral.layers)] if spectral.layers else []
         self.rows, self.measures = layers or [NO_LAYER], bool(layers)
         self._layers = layers
         self._members: Members = members_of(models, sample)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from eigencode.errors import EigencodeError
 from eigencode.reports.study_figures import gerum2022, jiang2020, schaeffer2020
 from eigencode.reports.study_figures.own import spectra_of_networks
 from eigencode.studies.evidence import Evidence, NotTestedError
@@ -26,12 +25,16 @@ def draw(name: str, evidence: Evidence) -> Figure | None:
 
     Returns:
         Figure.
+
+    Raises:
+        Exception: whatever a drawing raises but ``NotTestedError``, with a note that names the figure.
     """
     paper, _, figure = name.partition(".")
     maker = _FIGURES.get(paper, {}).get(figure, spectra_of_networks)
     try:
         return None if evidence.rows.empty else maker(evidence)
-    except EigencodeError:  # a store that cannot be read
-        raise
-    except (NotTestedError, KeyError, IndexError, ValueError):  # an unfinished study, or one's own, lacks what the paper's has
+    except NotTestedError:  # an unfinished study, or one's own, lacks what the paper's has
         return None
+    except Exception as error:
+        error.add_note(f"Raised by the drawing of {name}.")
+        raise

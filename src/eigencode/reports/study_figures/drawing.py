@@ -19,7 +19,7 @@ Draw = Callable[[Evidence], Figure | None]
 
 def colours(count: int) -> Any:
     """As many colours, from dark to light."""
-    return colormaps["viridis"](np.linspace(0, 0.92, max(count, 1)))
+    return colormaps["viridis"](np.linspace(0, 0.92, count))
 
 
 def panels_of(columns: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
@@ -35,10 +35,16 @@ def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
     panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=for_figure(label), **style)
 
 
+def legend(panel: Axes, **style: Any) -> None:
+    """A legend without a frame, where there is something to name."""
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend(frameon=False, **style)
+
+
 def finish(panel: Axes, title: str, ranks: tuple[int, int] | None) -> None:
     """Labels a panel of spectra and marks the ranks of the fit, if it is one."""
     if ranks:
         panel.axvspan(*ranks, color="grey", alpha=0.1, lw=0)
     panel.set(xlabel="rank", ylabel="eigenvalue (squared activation)")
     panel.set_title(for_figure(title), fontsize=9)
-    panel.legend(fontsize=7, frameon=False)
+    legend(panel, fontsize=7)

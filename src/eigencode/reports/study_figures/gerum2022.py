@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode.reports.figures import new_figure
-from eigencode.reports.study_figures.drawing import Draw, colours, panels_of
+from eigencode.reports.study_figures.drawing import Draw, colours, legend, panels_of
 from eigencode.studies.evidence import Evidence, single
 
 _BETA_COLOURS = ("black", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
@@ -48,7 +48,7 @@ def _gerum(model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "dig
             rows = evidence.select("accuracy", **where, **condition)
             _against_alpha(panel, evidence.with_alpha(rows, evidence.coded_on))
             panel.set(xlabel=_ALPHA[evidence.coded_on], ylabel=title)
-        panels[0].legend(fontsize=7, frameon=False)
+        legend(panels[0], fontsize=7)
         panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
         return figure
 
@@ -86,7 +86,7 @@ def _gerum_every_strength(evidence: Evidence, form: str = "exponent") -> Figure 
         panels[0].set_ylabel(f"{title}\naccuracy", fontsize=7)
     for panel in grid[-1]:
         panel.set_xlabel("exponent α", fontsize=7)
-    grid[0][0].legend(fontsize=6, frameon=False)
+    legend(grid[0][0], fontsize=6)
     figure.suptitle(f"dots: networks, lines: means over seeds; {_ALPHA[evidence.coded_on]}", fontsize=8)
     return figure
 
@@ -120,8 +120,8 @@ def _gerum_learning(evidence: Evidence) -> Figure | None:
             mean.index, mean, style, color=colour, lw=1.1, label=f"β = {weight}, target {target}" if weight else "baseline"
         )
     panels[-1].set(xlabel="ε", ylabel="accuracy under PGD")
-    panels[0].legend(fontsize=6, frameon=False)
-    panels[-1].legend(fontsize=6, frameon=False)
+    legend(panels[0], fontsize=6)
+    legend(panels[-1], fontsize=6)
     return figure
 
 
@@ -144,7 +144,7 @@ def _gerum_spectra(evidence: Evidence) -> Figure | None:
         panel.axvspan(*evidence.fitted, color="grey", alpha=0.12, lw=0)
         title += "; grey: ranks of the fit"
     panel.set(xlabel="rank", ylabel="share of the variance", title=title)
-    panel.legend(fontsize=7, frameon=False)
+    legend(panel, fontsize=7)
     return figure
 
 

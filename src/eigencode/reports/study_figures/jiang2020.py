@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eigencode.reports.study_figures.drawing import Draw, colours, finish, panels_of, spectrum
+from eigencode.reports.study_figures.drawing import Draw, colours, finish, legend, panels_of, spectrum
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.evidence import Evidence
 from eigencode.studies.papers.jiang2020 import WIDTH, number_of
@@ -30,7 +30,7 @@ def _errors(evidence: Evidence) -> Figure | None:
             label = f"layer {number}" if style == "-" else None
             panel.plot(mean.index, mean, style, color=colour, ms=2.5, lw=1, label=label)
     panel.set(xlabel="epoch", ylabel="error rate", yscale="log", title="lines: training, symbols: test")
-    panel.legend(fontsize=7, frameon=False)
+    legend(panel, fontsize=7)
     return figure
 
 
@@ -72,7 +72,7 @@ def _along_layers(evidence: Evidence) -> Figure | None:
                 label=f"N = {width:g}",
             )
         panel.set(xlabel="layer", ylabel=title)
-    panels[0].legend(fontsize=7, frameon=False)
+    legend(panels[0], fontsize=7)
     panels[1].axhline(1, color="grey", ls=":", lw=0.8)
     panels[1].set_title("dotted: α = 1", loc="left", fontsize=9)
     panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
@@ -81,19 +81,19 @@ def _along_layers(evidence: Evidence) -> Figure | None:
 
 def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
     """Jiang Fig. 5: exponent against accuracy, with standard errors."""
-    accuracy = _by_layer(evidence.select("accuracy", perturbation="held_out", width=WIDTH)).groupby("number")["value"]
-    alpha = _by_layer(evidence.select("alpha", perturbation="unperturbed", width=WIDTH)).groupby("number")["value"]
-    if alpha.ngroups == 0:
+    accuracy, alpha = _of_layers(
+        evidence.select("accuracy", perturbation="held_out", width=WIDTH),
+        evidence.select("alpha", perturbation="unperturbed", width=WIDTH),
+    )
+    if accuracy.empty:
         return None
     figure, (panel,) = panels_of(1, height=4.0)
-    panel.errorbar(accuracy.mean(), alpha.mean(), xerr=accuracy.sem(), yerr=alpha.sem(), fmt="o-", ms=4, lw=1, capsize=2)
-    for number in alpha.mean().index:
-        panel.annotate(
-            str(number), (accuracy.mean()[number], alpha.mean()[number]), xytext=(4, 4), textcoords="offset points", fontsize=8
-        )
+    panel.errorbar(accuracy["mean"], alpha["mean"], xerr=accuracy["sem"], yerr=alpha["sem"], fmt="o-", ms=4, lw=1, capsize=2)
+    for number, across, up in zip(accuracy.index, accuracy["mean"], alpha["mean"], strict=True):
+        panel.annotate(str(number), (across, up), xytext=(4, 4), textcoords="offset points", fontsize=8)
     panel.axhline(1, color="grey", ls=":", lw=0.8)
     panel.set(xlabel="test accuracy", ylabel="exponent α")
-    panel.set_title(f"{accuracy.count().max()} networks with standard errors\nnumbers are layers; dotted: α = 1", fontsize=9)
+    panel.set_title(f"{accuracy['count'].max()} networks with standard errors\nnumbers are layers; dotted: α = 1", fontsize=9)
     return figure
 
 
@@ -106,11 +106,11 @@ def _attacked(kind: str) -> Draw:
         for quantity in ("accuracy", "alpha"):
             rows = _by_layer(evidence.select(quantity, perturbation=[kind, "unperturbed"], network=networks))
             rows = rows[~rows.duplicated(["network", "layer", "strength"])]  # at strength 0 both may be there
-            curves[quantity] = rows.pivot_table(index="strength", columns="number", values="value", aggfunc=["mean", "std"])
+            curves[quantity] = rows.groupby(["strength", "number"])["value"].agg(["mean", "std"]).unstack("number")
         if any(curve.empty for curve in curves.values()):
             return None
         figure, panels = panels_of(3)
-        layers = list(curves["alpha"]["mean"].columns)
+        layers = [number for number in curves["alpha"]["mean"] if number in curves["accuracy"]["mean"]]
         for number, colour in zip(layers, colours(len(layers)), strict=True):
             for panel, quantity in zip(panels[:2], ("accuracy", "alpha"), strict=True):
                 mean, spread = (curves[quantity][part][number].dropna() for part in ("mean", "std"))
@@ -123,7 +123,7 @@ def _attacked(kind: str) -> Draw:
         panels[0].set(xlabel="ε", ylabel="test accuracy")
         panels[1].set(xlabel="ε", ylabel="exponent α")
         panels[2].set(xlabel="exponent α", ylabel="test accuracy")
-        panels[0].legend(fontsize=6, frameon=False)
+        legend(panels[0], fontsize=6)
         panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
         return figure
 
@@ -142,19 +142,13 @@ def _dimensions(evidence: Evidence) -> Figure | None:
             grid, [power_law_dimension(value, size) for value in grid], "--", color="green", lw=1, label=f"Eq. (5), N = {size}"
         )
         for strength, colour in zip((0.0, 0.5, 3.0), colours(3), strict=True):
-            condition = kind if strength else "unperturbed"
-            pair = [
-                _by_layer(evidence.select(quantity, perturbation=condition, strength=strength, width=WIDTH)).groupby("number")[
-                    "value"
-                ]
-                for quantity in ("alpha", "dimension")
-            ]
-            alpha, dimension = pair
+            where = {"perturbation": kind if strength else "unperturbed", "strength": strength, "width": WIDTH}
+            alpha, dimension = _of_layers(evidence.select("alpha", **where), evidence.select("dimension", **where))
             panel.errorbar(
-                alpha.mean(),
-                dimension.mean(),
-                xerr=alpha.std(),
-                yerr=dimension.std(),
+                alpha["mean"],
+                dimension["mean"],
+                xerr=alpha["std"],
+                yerr=dimension["std"],
                 fmt="o",
                 ms=3.5,
                 lw=0.8,
@@ -162,8 +156,15 @@ def _dimensions(evidence: Evidence) -> Figure | None:
                 label=f"ε = {strength:g}",
             )
         panel.set(xlabel="exponent α", ylabel="dimension D", title=kind.removeprefix("layer_"))
-        panel.legend(fontsize=7, frameon=False, title="mean and standard deviation", title_fontsize=7)
+        legend(panel, fontsize=7, title="mean and standard deviation", title_fontsize=7)
     return figure
+
+
+def _of_layers(*quantities: pd.DataFrame) -> list[pd.DataFrame]:
+    """Of each quantity, its mean, std, sem and count over networks, in the layers that have all of the quantities."""
+    each = [_by_layer(rows).groupby("number")["value"].agg(["mean", "std", "sem", "count"]) for rows in quantities]
+    common = [number for number in each[0].index if all(number in other.index for other in each)]
+    return [table.loc[common] for table in each]
 
 
 def _of_power_laws(panel: Axes) -> None:
@@ -177,7 +178,7 @@ def _of_power_laws(panel: Axes) -> None:
     grid = np.linspace(1.05, 2.2, 47)
     panel.plot(grid, [power_law_dimension(value, form="zeta") for value in grid], color="black", lw=1, label="N → ∞")
     panel.set(xlabel="exponent α", ylabel="dimension D", yscale="log", title="power laws: integral (lines), sum (dots)")
-    panel.legend(fontsize=7, frameon=False)
+    legend(panel, fontsize=7)
 
 
 def _stimuli(evidence: Evidence) -> Figure | None:
@@ -191,7 +192,7 @@ def _stimuli(evidence: Evidence) -> Figure | None:
         mean = own.groupby("strength")["value"].mean()
         panel.plot(mean.index, mean, "o-", color=colour, ms=3, lw=1, label=f"layer {number}")
     panel.set(xlabel="number of images k", ylabel="standard error of α", yscale="log")
-    panel.legend(fontsize=7, frameon=False)
+    legend(panel, fontsize=7)
     return figure
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eigencode.reports.study_figures.drawing import Draw, colours, finish, panels_of, spectrum
+from eigencode.reports.study_figures.drawing import Draw, colours, finish, legend, panels_of, spectrum
 from eigencode.studies.evidence import Evidence, single
 from eigencode.studies.papers.schaeffer2020 import LIBRARYS
 from eigencode.studies.papers.schaeffer2020_claims import under_attack
@@ -135,7 +135,7 @@ def _penalised(evidence: Evidence) -> Figure | None:
     panels[2].set(xlabel="weight of the Jacobian penalty c2", ylabel=f"accuracy under PGD, ε = {strength:.3f}")
     panels[1].set_title("bars: standard deviations over networks", loc="left", fontsize=9)
     for panel in panels[1:]:
-        panel.legend(fontsize=7, frameon=False)
+        legend(panel, fontsize=7)
     return figure
 
 
@@ -163,7 +163,7 @@ def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
         panel.plot(own["alpha"], own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}")
     panel.axvline(1, color="red", lw=1, label="bound of about 1")
     panel.set(xlabel="exponent α", ylabel="accuracy under PGD")
-    panel.legend(fontsize=7, frameon=False)
+    legend(panel, fontsize=7)
     return figure
 
 

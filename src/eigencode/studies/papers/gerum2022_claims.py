@@ -67,9 +67,11 @@ def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str =
     clean = (("alpha", evidence.coded_on), ("accuracy", "held_out"))
     parts = [evidence.select(name, perturbation=condition, **where).assign(column=name) for name, condition in clean]
     attacked = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)
-    parts.append(attacked.assign(column=attacked["perturbation"] + " " + attacked["strength"].map("{:g}".format)))
+    parts.append(attacked.assign(column=[f"{row.perturbation} {row.strength:g}" for row in attacked.itertuples()]))
     rows = single(pd.concat(parts), "seed", "beta", "target", "column")
     table = rows.pivot_table(index=["seed", "beta", "target"], columns="column", values="value").reset_index()
+    if lacking := [name for name, _ in clean if name not in table]:
+        raise NotTestedError(f"networks {model} on {data} with their {' and '.join(lacking)}")
     seeds = table.groupby(["beta", "target"])["seed"].nunique()
     targets = {beta: set(table[table["beta"] == beta]["target"]) for beta in (WEAK, STRONG)}
     if 0 not in set(table["beta"]) or not targets[WEAK] or targets[WEAK] != targets[STRONG] or seeds.min() < 2:

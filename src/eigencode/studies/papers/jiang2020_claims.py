@@ -27,7 +27,7 @@ from eigencode.studies.claims import (
     rank_correlation,
     spread,
 )
-from eigencode.studies.evidence import Evidence, NotTestedError, single
+from eigencode.studies.evidence import Evidence, NotTestedError, setting, single
 from eigencode.studies.papers.jiang2020 import WIDTH, number_of
 
 DEEP = 3
@@ -94,7 +94,7 @@ def _j1(evidence: Evidence) -> Finding:
         for layer, part in over.rename(index=number_of, level="layer").groupby("layer")
     }
     error = 1 - _accuracies(evidence)
-    to_second, after = interval(error[1] - error[2]), interval(error[error.columns[-1]] - error[2])
+    to_second, after = interval(setting(error, 1) - setting(error, 2)), interval(error[error.columns[-1]] - error[2])
     found = (
         f"error (%) {listed(error.mean(), 2, 100)} at layers 1 to {error.columns[-1]}; layer 1 minus 2 "
         f"{to_second.text(2, 100)}, last minus 2 {after.text(2, 100)} percentage points; smallest fall over training "
@@ -130,7 +130,13 @@ def _j2(evidence: Evidence) -> Finding:
 
 
 def _lowest(intervals: dict[Any, Interval], digits: int = 3, factor: float = 1.0) -> str:
-    """The interval of some layers' that reaches lowest, which is the last to lie above a limit, in words."""
+    """The interval of some layers' that reaches lowest, which is the last to lie above a limit, in words.
+
+    Raises:
+        NotTestedError: there are no such layers.
+    """
+    if not intervals:
+        raise NotTestedError(f"layers {DEEP} and deeper")
     layer, least = min(intervals.items(), key=lambda each: each[1].low)
     return f"{least.text(digits, factor)} (layer {layer})"
 
@@ -196,7 +202,7 @@ def _log_ratio(first: Any, second: Any) -> Interval:
 
 def _j4(evidence: Evidence) -> Finding:
     alpha = _alphas(evidence)
-    rising, first = rank_correlation(alpha), interval(alpha[1] - 1)
+    rising, first = rank_correlation(alpha), interval(setting(alpha, 1) - 1)
     deep = {layer: interval(alpha[layer] - 1) for layer in deep_layers(alpha)}
     found = (
         f"α {listed(alpha.mean())} at layers 1 to {alpha.columns[-1]}; rank correlation with depth {rising.text(2)}; layer 1 "
@@ -208,7 +214,7 @@ def _j4(evidence: Evidence) -> Finding:
 
 def _j5(evidence: Evidence) -> Finding:
     accuracy = _accuracies(evidence)
-    up = interval(accuracy[2] - accuracy[1])
+    up = interval(setting(accuracy, 2) - setting(accuracy, 1))
     down = interval(accuracy[2] - accuracy[accuracy.columns[-1]])
     rest = accuracy.mean().drop(2).idxmax()
     ahead = interval(accuracy[2] - accuracy[rest])
@@ -253,6 +259,8 @@ def _largest_rise(evidence: Evidence, quantity: str) -> tuple[Any, Interval]:
     """Layer and size of the largest rise of the mean curve from one strength of noise to the next."""
     curves = _each_curve(evidence, "layer_gaussian", quantity)
     mean_rises = curves.groupby("strength").mean().sort_index().diff().iloc[1:]
+    if mean_rises.isna().all(axis=None):
+        raise NotTestedError(f"{quantity} of perturbed networks at two strengths at least")
     layer: Any = mean_rises.max().idxmax()
     each = curves[layer].unstack("strength").sort_index(axis=1).diff(axis=1)
     return layer, interval(each[mean_rises[layer].idxmax()])
@@ -265,10 +273,10 @@ def _j7(evidence: Evidence) -> Finding:
     parts: list[str] = []
     determined: dict[int, Interval] = {}
     for layer in list[Any](curves[0]):
-        below = mean_alpha.index[(mean_alpha[layer] < 1) & (mean_alpha.index > 0)]
+        below = mean_alpha.index[(setting(mean_alpha, layer) < 1) & (mean_alpha.index > 0)]
         if len(below) < _FEWEST:
             continue
-        accuracy, alpha = (curve[layer].unstack("seed").loc[below] for curve in curves)
+        accuracy, alpha = (setting(curve, layer).unstack("seed").reindex(below) for curve in curves)
 
         def fit(some: list[Any], accuracy: pd.DataFrame = accuracy, alpha: pd.DataFrame = alpha) -> Any:
             return stats.linregress(alpha[some].mean(axis=1), accuracy[some].mean(axis=1))
@@ -314,10 +322,12 @@ def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Deci
     weak = mean[(mean.index > 0) & (mean.index <= _WEAK)]
     peaks: dict[Any, Decision] = {}
     gains: dict[tuple[float, Any], Interval] = {}
+    if weak.empty:
+        raise NotTestedError(f"networks perturbed with ε up to {_WEAK:g}")
     for layer in list[Any](weak):
         epsilon: Any = weak[layer].idxmax()
         own = curves[layer].unstack("strength").dropna()
-        gain, fall = interval(own[epsilon] - own[0.0]), interval(own[epsilon] - own[own.columns.max()])
+        gain, fall = interval(setting(own, epsilon) - setting(own, 0.0)), interval(own[epsilon] - own[own.columns.max()])
         peaks[layer] = all_of(gain.above(_A_PEAK), fall.above())
         gains[epsilon, layer] = gain
     (epsilon, layer), largest = max(gains.items(), key=lambda each: each[1].mean)
@@ -327,13 +337,14 @@ def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Deci
 def _j9(evidence: Evidence) -> Finding:
     parts, deviations = [], []
     for kind, size in (("layer_gaussian", 35), ("layer_fgsm", 30)):
-        curves = [_each_curve(evidence, kind, name) for name in ("alpha", "dimension")]
+        first, second = (_each_curve(evidence, kind, name) for name in ("alpha", "dimension"))
+        curves = list(first.align(second, join="inner"))
         if not set(_SHOWN) <= set(curves[0].index.get_level_values("strength")):
             raise NotTestedError("networks perturbed with ε of 0.5 and 3")
         seeds = sorted(set(curves[0].index.get_level_values("seed")))
 
         def median(some: list[Any], curves: list[pd.DataFrame] = curves, size: int = size) -> float:
-            alpha, measured = (curve.loc[some].groupby("strength").mean().loc[list(_SHOWN)].to_numpy() for curve in curves)
+            alpha, measured = (curve.loc[some].groupby("strength").mean().reindex(_SHOWN).to_numpy() for curve in curves)
             theory = np.vectorize(lambda value: power_law_dimension(value, size))(alpha)
             return float(np.nanmedian(np.abs(measured / theory - 1)))
 
@@ -396,7 +407,10 @@ def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
     """Slope of accuracy against exponent under Gaussian noise, where the networks' mean exponent is below 1; of each network."""
 
     def measure(evidence: Evidence) -> pd.Series:
-        accuracy, alpha = (_each_curve(evidence, "layer_gaussian", name)[layer].unstack("seed") for name in ("accuracy", "alpha"))
+        accuracy, alpha = (
+            setting(_each_curve(evidence, "layer_gaussian", name), layer).unstack("seed") for name in ("accuracy", "alpha")
+        )
+        accuracy, alpha = accuracy.align(alpha, join="inner")
         below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
         if below.sum() < _FEWEST:
             raise NotTestedError(f"{_FEWEST} strengths at which the mean α is below 1")

@@ -22,7 +22,7 @@ from eigencode.studies.claims import (
     rank_correlation,
     spread,
 )
-from eigencode.studies.evidence import Evidence, NotTestedError, single, table_of
+from eigencode.studies.evidence import Evidence, NotTestedError, setting, single, table_of
 from eigencode.studies.papers.schaeffer2020 import LIBRARYS, NEED_FILES
 from eigencode.studies.study import MADE
 
@@ -221,10 +221,10 @@ def _s6(evidence: Evidence) -> Finding:
     alpha = needed(tables["alpha"], "networks without Jacobian penalties")
     if 0.0 not in alpha or alpha.shape[1] < 2:
         raise NotTestedError("networks with covariance penalties, and without")
-    slopes = {strength: interval(alpha[strength] - alpha[0.0]) for strength in list[Any](alpha) if strength}
+    slopes = {strength: interval(alpha[strength] - setting(alpha, 0.0)) for strength in list[Any](alpha) if strength}
     largest = max(slopes)
     variance = tables["total_variance"].map(np.log10)
-    shrinks = interval(variance[largest] - variance[0.0])
+    shrinks = interval(setting(variance, largest) - setting(variance, 0.0))
     below = interval(_decades_below(evidence, largest, where))
     shown = ", ".join(f"{interval(alpha[strength]).text(2)} (c1 = {strength})" for strength in alpha)
     found = (
@@ -373,7 +373,7 @@ CLAIMS = (
 
 
 def _exponent(condition: str) -> Callable[[Evidence], pd.Series]:
-    return lambda evidence: _alphas(evidence)[condition]
+    return lambda evidence: setting(_alphas(evidence), condition)
 
 
 def _accuracy(evidence: Evidence) -> pd.Series:
