@@ -28,13 +28,17 @@ from eigencode.studies.tables import cells_table, perturbed_tables, results_tabl
 def run(config: ReportConfig) -> None:
     """Writes the report of what is finished."""
     study, store = chosen_study(config), Store(config.store, make=False)
-    write(config, study, store)
-    say_failed(study, store)
-    say_outdated(outdated(study.cells(), store.stamps()))
+    write(config, study, store, about_cells=True)
 
 
-def write(config: ReportConfig, study: Study, store: Store) -> None:
+def write(config: ReportConfig, study: Study, store: Store, *, about_cells: bool = False) -> None:
     """Writes figures, claims, results and page; prints the claims.
+
+    Args:
+        config: What the command was told.
+        study: Study.
+        store: Where its finished cells are.
+        about_cells: Say which cells have failed, and which were made with what has changed since.
 
     Raises:
         StudyError: no cell is finished.
@@ -42,6 +46,9 @@ def write(config: ReportConfig, study: Study, store: Store) -> None:
     folder = check(config, study)
     with claimed(folder, overwrite=True, wait=True):
         _write(config, study, store, folder)
+        if about_cells:  # while the folder is held: an interruption says that the report is in it
+            say_failed(study, store)
+            say_outdated(outdated(study.cells(), store.stamps()))
 
 
 def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> None:
