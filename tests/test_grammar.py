@@ -120,6 +120,13 @@ def test_single_numbers_and_lists_of_a_study():
     assert block.plan.training.adversarial.epsilon == number_in("8/255")
     assert [each.strengths for each in block.plan.reading.perturbations if each.kind == "pgd"] == [(0.0, 0.05, 0.1)]
     assert block.grid["training.epochs"] == (1, 2, 3)
+    for text, ranks in (
+        ("jiang", "jiang"),
+        ("3-9", (3, 9)),
+        ("[3,9]", (3, 9)),
+        ("'3-9, weights inverse_rank'", "3-9, weights inverse_rank"),
+    ):
+        assert overridden(shipped("demo"), f"reading.ranks={text}").blocks[0].plan.reading.ranks == ranks
 
 
 @pytest.mark.parametrize(

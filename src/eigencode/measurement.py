@@ -33,6 +33,7 @@ from eigencode.activations import (
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import ActivationError, ConstantCodeError, DataError, EigencodeError, SpectrumError
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SpectrumAccumulator, Window
+from eigencode.spectra.metrics import metrics_of
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
@@ -84,8 +85,8 @@ def summary_row(
 
     Returns:
         layer, units, samples, rank, method, error_bound; first_rank, last_rank, weights, alpha, stderr, r2 of the
-        plain fit; alpha_population, alpha_low, alpha_high, alpha_drift of the interval; dimension, variance_first_ten (of
-        the total), total_variance; and a note that says why a number is missing, else "".
+        plain fit; alpha_population, alpha_low, alpha_high, alpha_drift of the interval; those of ``METRICS``: dimension,
+        variance_first_ten (of the total), total_variance; and a note that says why a number is missing, else "".
     """
     row: dict[str, Any] = {
         "layer": spectrum.name,
@@ -108,12 +109,7 @@ def summary_row(
             row["alpha_drift"] = interval.drift
     except SpectrumError as error:
         note = str(error)
-    return row | {
-        "dimension": spectrum.dimension,
-        "variance_first_ten": spectrum.variance_explained(10),
-        "total_variance": spectrum.total_variance,
-        "note": note,
-    }
+    return row | metrics_of(spectrum) | {"note": note}
 
 
 def parse_bytes(size: int | str) -> int:

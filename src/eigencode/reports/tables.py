@@ -12,29 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 from eigencode._text import printable
+from eigencode.spectra.metrics import METRICS
 
 
 def cells(row: pd.Series) -> dict[str, str]:
     """A summary row as a reader wants it: the few numbers that matter, rounded to what is known."""
-
-    def number(value: float, digits: int) -> str:
-        return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
     interval = "–"
     if not math.isnan(row["alpha_low"]):
         interval = f"{row['alpha_low']:.2f} – {row['alpha_high']:.2f}"
     return {
         "layer": str(row["layer"]),
-        **({"accuracy": number(row["accuracy"], 3)} if "accuracy" in row else {}),
+        **({"accuracy": _formatted(row["accuracy"])} if "accuracy" in row else {}),
         "units": f"{row['units']:d}",
         "rank": f"{row['rank']:d}",
-        "α": number(row["alpha"], 3),
+        "α": _formatted(row["alpha"]),
         "population α": interval,
-        "R²": number(row["r2"], 3),
-        "D": number(row["dimension"], 1),
-        "first 10": f"{100 * row['variance_first_ten']:.1f} %",
+        "R²": _formatted(row["r2"]),
+        **{metric.heading: _formatted(row[metric.name], metric.format) for metric in METRICS if metric.heading},
         "how": str(row["method"]) + (f" ± {100 * row['error_bound']:.0f} %" if row["error_bound"] else ""),
     }
+
+
+def _formatted(value: float, layout: str = "{:.3f}") -> str:
+    return "–" if math.isnan(value) else layout.format(value).replace("%", " %")
 
 
 def print_table(summary: pd.DataFrame, *, title: str) -> None:

@@ -127,7 +127,15 @@ def _values(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _range(text: str) -> list[int | float]:
+def _numbers(value: Any) -> Any:
+    """Several numbers in a text as a list of them; all else as it is."""
+    try:
+        return _range(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
+    except ValueError:
+        return value
+
+
+def _range(text: str | float) -> list[int | float]:
     return [int(number) if number.is_integer() else number for number in numbers_in(text)]
 
 
@@ -147,7 +155,7 @@ def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
     if rest:
         _put(values[first], rest, value, free=first == "options")
     else:
-        values[first] = _values(value) if isinstance(values.get(first), (list, tuple)) else value
+        values[first] = _numbers(value) if isinstance(values.get(first), (list, tuple)) else value
 
 
 def _checked(given: dict[str, Any], source: str) -> Study:

@@ -15,6 +15,7 @@ from eigencode.errors import ConstantCodeError, EigencodeError
 from eigencode.measurement import collect, measure
 from eigencode.perturbed import perturbed_spectra
 from eigencode.spectra import Eigenspectrum, stimulus_curve
+from eigencode.spectra.metrics import metrics_of
 from eigencode.studies.materials import Materials
 from eigencode.studies.study import MADE, Perturbed
 from eigencode.training import robust_accuracies
@@ -161,8 +162,7 @@ def _subset(images: ImageSet, count: int) -> ImageSet:
 
 def _numbers(spectrum: Eigenspectrum, ranks: Any) -> dict[str, float]:
     """Exponent, its fit, and dimension; an exponent that cannot be fitted is left out."""
-    found = {"dimension": spectrum.dimension, "variance_first_ten": spectrum.variance_explained(10)}
-    found["total_variance"] = spectrum.total_variance
+    found = metrics_of(spectrum)
     try:
         fit = spectrum.fit(ranks)
     except EigencodeError:

@@ -1,0 +1,40 @@
+"""The numbers of a spectrum that need no fit: one list, which summaries, tables, studies and reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eigencode.spectra.cross_validated import CrossValidatedSpectrum
+from eigencode.spectra.eigenspectrum import Eigenspectrum
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a spectrum.
+
+    Attributes:
+        name: Column of summaries, and quantity of a study's results.
+        of: Spectrum -> number. ``eigenvalues``, ``n_samples`` and ``n_features`` are there for spectra of layers and for
+            cross-validated ones of recordings, whose eigenvalues may be negative.
+        heading: Column of the tables that are printed and drawn on pages; None if it is not in them.
+        format: How it is written there.
+    """
+
+    name: str
+    of: Callable[[Eigenspectrum | CrossValidatedSpectrum], float]
+    heading: str | None = None
+    format: str = "{:.3f}"
+
+
+METRICS = (
+    Metric("dimension", lambda spectrum: spectrum.dimension, "D", "{:.1f}"),
+    Metric("variance_first_ten", lambda spectrum: spectrum.variance_explained(10), "first 10", "{:.1%}"),
+    Metric("total_variance", lambda spectrum: spectrum.total_variance),
+)
+"""In the order of the columns."""
+
+
+def metrics_of(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> dict[str, float]:
+    """Name -> number, for all of ``METRICS``."""
+    return {metric.name: metric.of(spectrum) for metric in METRICS}

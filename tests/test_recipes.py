@@ -1,0 +1,167 @@
+"""The recipes of docs/how-to/extend.md, each followed in a copy of the package with the files that it names and no others."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import eigencode
+
+PACKAGE = Path(eigencode.__file__).parent
+PAGE = PACKAGE.parents[1] / "docs" / "how-to" / "extend.md"
+
+RECIPES = {
+    "A network.": {
+        "models/papers.py": (
+            "PAPER_MODELS: dict",
+            '''def one_layer(*, image_shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> nn.Sequential:
+    """Hidden layer of 30 units."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), 30), nn.Tanh(), nn.Linear(30, classes))
+
+
+PAPER_MODELS: dict''',
+            '"gerum_shallow_mlp": gerum_shallow_mlp,',
+            '"gerum_shallow_mlp": gerum_shallow_mlp,\n    "one_layer": one_layer,',
+        ),
+    },
+    "A perturbation without labels.": {
+        "perturbations/levels.py": (
+            "",
+            '''"""Grey levels."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Rounds every number to steps of a given size.
+
+    Args:
+        size: Step, input units.
+    """
+
+    size: float
+
+    def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
+        """Perturbed images."""
+        return (inputs / self.size).round() * self.size if self.size else inputs
+''',
+        ),
+        "attacks/named.py": (
+            "from eigencode.perturbations import",
+            "from eigencode.perturbations.levels import Levels\nfrom eigencode.perturbations import",
+            'NAMES = ("gaussian",',
+            'NAMES = ("levels", "gaussian",',
+            '        "gaussian": lambda: partial',
+            '        "levels": lambda: Levels,\n        "gaussian": lambda: partial',
+        ),
+        "studies/study.py": ('Kind = Literal["gaussian",', 'Kind = Literal["levels", "gaussian",'),
+    },
+    "A fit window.": {
+        "spectra/window.py": ('    "jiang": Window(', '    "early": Window(2, 9, source="this test"),\n    "jiang": Window('),
+    },
+    "A metric of a spectrum.": {
+        "spectra/entropy.py": (
+            "",
+            '''"""Entropy of a spectrum."""
+
+import math
+
+from torch import Tensor
+
+
+def effective_rank(eigenvalues: Tensor) -> float:
+    """Exponential of the entropy of the shares of variance (Roy and Vetterli 2007)."""
+    shares = eigenvalues[eigenvalues > 0] / eigenvalues[eigenvalues > 0].sum()
+    return math.exp(-float((shares * shares.log()).sum()))
+''',
+        ),
+        "spectra/metrics.py": (
+            "from eigencode.spectra.eigenspectrum import Eigenspectrum",
+            "from eigencode.spectra.eigenspectrum import Eigenspectrum\nfrom eigencode.spectra.entropy import effective_rank",
+            "METRICS = (",
+            'METRICS = (\n    Metric("effective_rank", lambda spectrum: effective_rank(spectrum.eigenvalues), "eff. rank", "{:.1f}"),',
+        ),
+    },
+}
+
+SCRIPT = """
+import json, sys
+import numpy
+from eigencode import cli
+from eigencode.studies import Store, overridden, run_study
+from eigencode.studies.engines import Local
+from eigencode.studies.papers import load
+
+draws = numpy.random.default_rng(0)
+signal = draws.normal(size=(40, 60)) * numpy.arange(1, 41)[:, None] ** -0.5
+numpy.save("recorded.npy", signal + 0.05 * draws.normal(size=(2, 40, 60)))
+read = ["--model", "one_layer", "--count", "60", "--half_samples", "0", "--ranks", "early"]
+assert cli.main(["measure", *read, "--recording", "recorded.npy", "--out", "measured"]) == 0
+assert cli.main(["attack", *read, "--perturbation", "levels", "--strengths", "0,0.5", "--out", "attacked"]) == 0
+words = "network.model=one_layer reading.ranks=early training.epochs=1 seeds=1 grid.member.strength=0 grid.member.target=1"
+study = overridden(load("demo"), f"{words} training.spectral.ranks=2-9 'reading.perturbations=[{{kind: levels, strengths: [0.5]}}]'")
+store = Store("store.sqlite")
+assert not run_study(study, store, Local()).failed
+rows = store.results()
+kept = rows[(rows["quantity"] == "effective_rank") & (rows["perturbation"] == "levels")]
+json.dump({"values": list(kept["value"]), "strengths": list(kept["strength"])}, open("study.json", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A folder in which the commands of a package were run for which all recipes were followed; and what they printed."""
+    folder = tmp_path_factory.mktemp("recipes")
+    copy = shutil.copytree(PACKAGE, folder / "package" / "eigencode", ignore=shutil.ignore_patterns("__pycache__"))
+    for files in RECIPES.values():
+        for name, changes in files.items():
+            path = copy / name
+            text = path.read_text() if path.exists() else ""
+            for old, new in zip(changes[::2], changes[1::2], strict=True):
+                assert not old or text.count(old) == 1, (name, old)
+                text = text.replace(old, new, 1) if old else new
+            path.write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(folder / "package"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_page_names_the_files_of_the_recipe(recipe):
+    paragraph = next(each for each in PAGE.read_text().split("\n\n") if each.startswith(f"**{recipe}**"))
+    named = re.findall(r"`src/eigencode/([\w/.]+)`", paragraph)
+    for name in RECIPES[recipe]:
+        assert any(name == each or name.startswith(each.rstrip("/") + "/") for each in named), (name, named)
+
+
+def test_a_network_a_window_and_a_metric(followed):
+    folder, printed = followed
+    rows = pd.read_csv(folder / "measured" / "summary.csv").to_dict("records")
+    assert [row["condition"] for row in rows] == ["one_layer", "recording"]
+    for row in rows:
+        assert (row["first_rank"], row["last_rank"]) == (2, 9)
+        assert 1 <= row["effective_rank"] <= row["units"]
+        assert f" {row['effective_rank']:.1f} " in printed
+    assert "eff. rank" in printed
+    assert "eff. rank" in (folder / "measured" / "report.html").read_text()
+
+
+def test_a_perturbation(followed):
+    folder, _ = followed
+    table = pd.read_csv(folder / "attacked" / "summary.csv")
+    assert set(zip(table["perturbation"], table["strength"], strict=True)) == {("unperturbed", 0), ("levels", 0.5)}
+    read = json.loads((folder / "study.json").read_text())
+    assert read["strengths"] == [0.5]
+    assert read["values"][0] >= 1
