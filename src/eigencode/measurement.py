@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked, shown
 from eigencode.activations import (
@@ -317,12 +317,10 @@ class _Batches:
             self.count = len(self.source.dataset) if sized else None  # type: ignore[arg-type]
         if self.count is not None and self.count < 2:
             raise DataError(f"measure: at least 2 images are needed; got {self.count}. Pass more images.")
-        parallel = split and dist.is_available() and dist.is_initialized()
         sampler: Any = getattr(self.source, "sampler", None)
         self.dealt = (sampler.rank, sampler.num_replicas) if hasattr(sampler, "num_replicas") else (0, 1)
-        if self.dealt[1] > 1:
-            parallel = False  # a DistributedSampler has split the images already
-        self.share = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
+        parallel = split and self.dealt[1] == 1  # else a DistributedSampler has split the images already
+        self.share = (_processes.rank(), _processes.count()) if parallel else (0, 1)
 
     def first(self, count: int) -> Tensor:
         """The first images, unperturbed."""
@@ -495,6 +493,6 @@ def _finish(metrics: dict[str, SpectrumAccumulator], result: Measurement, progre
 
 
 def _spectrum(metric: SpectrumAccumulator) -> Eigenspectrum:
-    if dist.is_available() and dist.is_initialized():
+    if _processes.together():
         metric.reduce()
     return metric.compute()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from eigencode import _processes
 from eigencode._arguments import checked, shown
 from eigencode.activations import Tokens, Units, model_device, select_layers, trace
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
@@ -323,11 +323,7 @@ class _Reader:
         return Condition(perturbation_name, strength, spectra, dict.fromkeys(spectra, self._accuracy(predicted)))
 
     def _accuracy(self, predicted: Tensor) -> float:
-        if dist.is_available() and dist.is_initialized():  # every process has predicted its share
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            joined = predicted.to(device, copy=True)
-            dist.all_reduce(joined, dist.ReduceOp.MAX)
-            predicted = joined.cpu()
+        predicted = _processes.largest(predicted)  # every process has predicted its share
         labels = self.images.labels
         if (labels == UNLABELLED).any() or (predicted == UNLABELLED).all():
             return math.nan

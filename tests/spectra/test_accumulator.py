@@ -241,6 +241,54 @@ def test_any_number_of_processes_gives_the_same(processes, tmp_path):
                 assert_same(torch.tensor([float.fromhex(v) for v in line[3:]], dtype=torch.float64), expected)
 
 
+UNEVEN = """
+import sys, torch, torch.distributed as dist
+from eigencode.errors import SpectrumError
+from eigencode.spectra import SpectrumAccumulator
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+CASES = {  # samples, units, of each process, type, arguments
+    "one has none": (3000, 20, (3000, 0), "float32", {}),
+    "rows and moments": (3000, 40, (2990, 10), "float64", {"half_samples": 3}),
+    "moments of two groups": (4000, 30, (2500, 1500), "bfloat16", {"half_samples": 2}),
+    "rows of half precision": (50, 300, (20, 30), "float16", {"half_samples": 2}),
+    "positions": (900, 12, (500, 400), "float32", {"positions": True}),
+    "sketched": (300, 40_000, (170, 130), "float32", {"memory_limit": 2**22, "half_samples": 0}),
+}
+for name, (n, f, shares, dtype, arguments) in CASES.items():
+    data = (torch.randn((n, 4, f) if "positions" in arguments else (n, f), generator=torch.Generator().manual_seed(0)) + 3)
+    data = data.to(getattr(torch, dtype))
+    metric, whole = SpectrumAccumulator(**arguments), SpectrumAccumulator(**arguments)
+    for batch in data.split(shares)[rank].split(64):
+        metric.update(batch)
+    for batch in data.split(64):
+        whole.update(batch)
+    metric.reduce()
+    found, wanted = metric.compute(), whole.compute()
+    error = float((found.eigenvalues - wanted.eigenvalues).abs().max() / wanted.eigenvalues[0])
+    same = [found.n_samples == wanted.n_samples, found.method == wanted.method, error < 1e-12]
+    every = [None] * world
+    dist.all_gather_object(every, found.eigenvalues)
+    same.append(all(torch.equal(each, every[0]) for each in every))
+    same.append(found.half_samples is None or found.half_samples.shape == wanted.half_samples.shape)
+    print(f"{rank} {name}: {same} {error:.1e}")
+try:
+    SpectrumAccumulator(seed=rank).reduce()
+except SpectrumError as error:
+    print(rank, error)
+dist.destroy_process_group()
+"""
+
+
+def test_whatever_each_process_has_is_joined(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(UNEVEN)
+    lines = torchrun(script, processes=2).splitlines()
+    assert len(lines) == 14, lines
+    assert not [line for line in lines[:-2] if "False" in line]
+    assert all("must be made with the same arguments" in line for line in lines if "[" not in line)
+
+
 class TestErrors:
     def test_not_finite(self):
         data = torch.ones(20, 5)

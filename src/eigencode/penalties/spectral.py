@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from eigencode import _processes
 from eigencode._arguments import checked
 from eigencode._arithmetic import full_float32
 from eigencode.errors import PenaltyError
@@ -192,7 +193,7 @@ class SpectralPenalty:
             expansions=found.expansions,
             solver=tuple(name if fine else "skipped" for name, fine in zip(solver, usable.tolist(), strict=True)),
         )
-        return values, gradients * (_world_size() / (total - 1)), found
+        return values, gradients * (_processes.count() / (total - 1)), found
 
     def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
         """Eigenpairs of each member: tracked where its block has a size that pays, else, or if that fails, dense.
@@ -310,8 +311,8 @@ def above_floor(
 ) -> Bool[Tensor, "members k"]:
     """Which eigenvalues lie above the numerical floor, as in measurements; ``everywhere`` the same, if all processes ask."""
     scales = activations[:, :1].abs().amax(dim=2).sum(dim=1)  # of the first image; 0 where a process has none
-    if everywhere and _world_size() > 1:
-        torch.distributed.all_reduce(scales, op=torch.distributed.ReduceOp.MAX)
+    if everywhere:
+        scales = _processes.largest(scales)
     floors = [
         numerical_floor(largest, n_samples=total, n_features=activations.shape[2], scale=scale, dtype=activations.dtype)
         for largest, scale in zip(eigenvalues[:, 0].tolist(), scales.tolist(), strict=True)
@@ -321,21 +322,9 @@ def above_floor(
 
 def _over_processes(n_local: int, device: torch.device) -> tuple[Reduce, int]:
     """Sum over processes, and the number of samples of all of them."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if _processes.count() == 1:
         return no_reduction, n_local
-
-    def reduce(values: Tensor) -> Tensor:
-        summed = values.contiguous().clone()
-        distributed.all_reduce(summed)
-        return summed
-
-    return reduce, int(reduce(torch.tensor(n_local, device=device)))
-
-
-def _world_size() -> int:
-    distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return _processes.total, int(_processes.total(torch.tensor(n_local, device=device)))
 
 
 class _Penalty(torch.autograd.Function):

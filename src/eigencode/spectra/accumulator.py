@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from eigencode import _processes
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import (
@@ -153,11 +154,7 @@ class SpectrumAccumulator:
                 f"{self.name}: an accumulator cannot be merged with itself, since each of its {self.n_samples} samples would "
                 "count twice. Merge another one."
             )
-        if self._arguments() != other._arguments():
-            raise SpectrumError(
-                f"{self.name}: accumulators to merge must be made with the same arguments; got {self._arguments()} and "
-                f"{other._arguments()}. Make both alike."
-            )
+        self._check_arguments(other)
         if other.n_images == 0:
             return
         if self.n_images == 0:
@@ -182,22 +179,38 @@ class SpectrumAccumulator:
     def reduce(self) -> None:
         """Merges what all processes of the default torch.distributed group have collected, on every process.
 
-        Collective: every process must call it. Parts are merged in the order of ranks, so that all get the same numbers. While
-        they are, a process holds its own part, the sum so far, and another's part twice, beyond ``memory_limit``.
+        Collective: every process must call it. Moments are summed, which takes a process one copy of its own beyond
+        ``memory_limit``. Samples must be sent, and are merged in the order of ranks: a process holds its own part, the sum so
+        far, and another's part.
 
         Raises:
-            SpectrumError: torch.distributed is not initialised.
+            SpectrumError: torch.distributed is not initialised, or the processes' accumulators were made with different
+                arguments or hold different numbers of units.
         """
-        if not (dist.is_available() and dist.is_initialized()):
+        if not _processes.together():
             raise SpectrumError(
                 f"{self.name}: reduce() needs a process group, and torch.distributed is not initialised. Start under torchrun "
                 "and call torch.distributed.init_process_group first."
             )
+        self._deal()
+        own = [*self._rows, *(tensor for group in self._groups for tensor in (group.mean, group.scatter))]
+        outline = [(tuple(tensor.shape), tensor.dtype) for tensor in own]
+        bare = copy.copy(self)
+        bare._rows, bare._groups, bare._block = [], [], None
+        outlines = _processes.from_each((bare, len(self._rows), [group.count for group in self._groups], outline))
+        alike = {(part._n_positions, part._n_units, part._width, n_rows, len(counts)) for part, n_rows, counts, _ in outlines}
+        if len(alike) == 1 and self._groups and not self._rows:
+            for part, *_ in outlines:
+                self._check_arguments(part)
+            self._groups = [_summed(group) for group in self._groups]
+            self.n_images, self._scale = sum(part.n_images for part, *_ in outlines), outlines[0][0]._scale
+            return
         total = SpectrumAccumulator(**self._arguments(), name=self.name)
-        for rank in range(dist.get_world_size()):
-            part = [self if rank == dist.get_rank() else None]
-            dist.broadcast_object_list(part, src=rank)
-            total.merge(part[0])  # type: ignore[arg-type]
+        for number, (part, n_rows, counts, outline) in enumerate(outlines):
+            tensors = _processes.tensors_of(number, own, outline)
+            part._rows, moments = tensors[:n_rows], iter(tensors[n_rows:])
+            part._groups = [Moments(count, next(moments), next(moments)) for count in counts]
+            total.merge(part)
         self.__dict__.update(total.__dict__)
 
     @property
@@ -375,6 +388,13 @@ class SpectrumAccumulator:
         names = ("memory_limit", "kept_limit", "half_samples", "positions", "expected_images", "seed")
         return {name: getattr(self, name) for name in names}
 
+    def _check_arguments(self, other: SpectrumAccumulator) -> None:
+        if self._arguments() != other._arguments():
+            raise SpectrumError(
+                f"{self.name}: accumulators to merge must be made with the same arguments; got {self._arguments()} and "
+                f"{other._arguments()}. Make both alike."
+            )
+
     def _check_shape(self, batch: Tensor) -> None:
         if batch.ndim != 3 if self.positions else batch.ndim < 2:
             wanted = "(n_images, n_positions, n_units)" if self.positions else "(n_samples, ...)"
@@ -407,6 +427,17 @@ class SpectrumAccumulator:
             f"{self.name}: activations must be finite; got {int(bad.sum())} NaN or infinite values in one batch, the first in "
             f"sample {first}. Check the images and the network's weights."
         )
+
+
+def _summed(moments: Moments) -> Moments:
+    """Moments of what all processes have (Chan, Golub & LeVeque 1983)."""
+    count = int(_processes.total(torch.tensor(moments.count, device=moments.mean.device)))
+    if count == 0:
+        return moments
+    mean = _processes.total(moments.mean * (moments.count / count))
+    difference = moments.mean - mean
+    moments.scatter.addr_(difference, difference, alpha=moments.count)
+    return Moments(count, mean, _processes.total(moments.scatter))
 
 
 def _folded(groups: list[Moments], count: int) -> list[Moments]:
