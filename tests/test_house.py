@@ -18,6 +18,8 @@ PACKAGE = Path(eigencode.__file__).parent
         ("os.fsync(", "_files.py"),
         ("set_loader(", "_parsing.py"),
         ("Fraction(", "_grammar.py"),
+        ("hashlib", "_digests.py"),
+        ('"_orig_mod"', "activations.py"),
     ],
 )
 def test_one_of_each(text, home):

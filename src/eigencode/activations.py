@@ -206,6 +206,12 @@ def _penultimate(events: list[Any], modules: Mapping[str, nn.Module], several: f
     return layer_name(name, call, found[0][0], several=several)
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that ``torch.compile`` was given: hooks do not run inside a compiled graph."""
+    original: nn.Module = getattr(model, "_orig_mod", model)
+    return original
+
+
 def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     """Layers that were asked for, in the order of the forward pass.
 

@@ -28,6 +28,7 @@ from eigencode.activations import (
     reading,
     select_layers,
     trace,
+    uncompiled,
     unreadable,
 )
 from eigencode.datasets.images import ImageSet
@@ -185,7 +186,7 @@ def measure(
         >>> {name: spectrum.n_features for name, spectrum in spectra.items()}
         {'0': 30, '1': 30, '2': 5}
     """
-    model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph
+    model = uncompiled(model)
     limit = parse_bytes(memory_limit)
     home = model_device(model)
     target = torch.device(device) if device is not None else home
@@ -263,7 +264,7 @@ def collect(
     Raises:
         ActivationError: no such layer, several that match, or an output that is no code of the images.
     """
-    model = getattr(model, "_orig_mod", model)
+    model = uncompiled(model)
     batches = _Batches(images, batch_size, model_device(model), split=False)
     first = batches.first(_TRACED_IMAGES)
     traced = trace(model, first)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
-from eigencode.activations import Tokens, Units, model_device, select_layers, trace
+from eigencode.activations import Tokens, Units, model_device, select_layers, trace, uncompiled
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.gradient import check_batch
 from eigencode.attacks.layerwise import LayerAttack
@@ -165,7 +165,7 @@ def perturbed_spectra(
         raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {shown(strengths)}.")
     if len({f"{strength:g}" for strength in ordered}) < len(ordered):
         raise AttackError("perturbed_spectra: `strengths` must differ within their first six digits. Leave some out.")
-    model = getattr(model, "_orig_mod", model)  # hooks do not run inside a compiled graph
+    model = uncompiled(model)
     images = images.cpu()
     if isinstance(perturbation, type) and isinstance(perturbation, Attack):
         raise AttackError(f"perturbed_spectra: pass an instance of the attack, {perturbation.__name__}(...), and not the class.")

@@ -202,7 +202,7 @@ class TestStillRead:
         assert read_state_dict(path)["a"].tolist() == [1.0, 1.0]
 
     @pytest.mark.parametrize("checked", [False, True])
-    def test_without_checksums(self, tmp_path, checked):
+    def test_without_digests(self, tmp_path, checked):
         path, before = tmp_path / "weights.pt", torch.serialization.get_crc32_options()
         torch.serialization.set_crc32_options(checked)
         try:

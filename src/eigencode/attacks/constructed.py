@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
+from eigencode._digests import digest_of
 from eigencode._files import replacing
-from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace
+from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace, uncompiled
 from eigencode.attacks.curves import attack_images
 from eigencode.attacks.geometry import steepest
 from eigencode.attacks.gradient import PGD, check_batch
@@ -145,7 +145,7 @@ def construct(
 
     Source: Ilyas et al. 2019, "Adversarial examples are not bugs, they are features", sections 3.1 and 3.2, appendix C.
     """
-    model, images = getattr(model, "_orig_mod", model), images.cpu()  # hooks do not run inside a compiled graph
+    model, images = uncompiled(model), images.cpu()
     check_batch(images.inputs, images.labels, construction.epsilon, "l2", (0.0, 1.0), name="construct")
     if len(images) < 2:
         raise AttackError(f"construct: at least 2 images are needed; got {len(images)}. Pass more.")
@@ -173,12 +173,7 @@ def construct(
 
 def model_hash(model: nn.Module) -> str:
     """SHA-256 of all parameters and buffers, with their names, shapes and types."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return digest_of(model.state_dict())
 
 
 def _robustness(model: nn.Module, images: ImageSet, construction: Construction, batch_size: int) -> dict[str, float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from eigencode._digests import short_digest
 from eigencode.errors import StudyError
 from eigencode.records import circumstances
 from eigencode.spectra.window import Window
@@ -46,7 +46,7 @@ def figures_of(study: Study) -> list[str]:
 
 def cells_identity(study: Study) -> str:
     """Hash of the identities of a study's cells."""
-    return hashlib.sha256(" ".join(sorted(plan.identity for plan in study.cells())).encode()).hexdigest()[:20]
+    return short_digest(" ".join(sorted(plan.identity for plan in study.cells())))
 
 
 def study_record(

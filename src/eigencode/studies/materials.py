@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from eigencode import datasets, models
+from eigencode._digests import digest_of, short_digest
 from eigencode.attacks import ConstructedSet, Construction, by_name, construct
 from eigencode.datasets import ImageSet
 from eigencode.errors import TrainingError
@@ -125,7 +125,7 @@ class Materials:
         folder = self._states.absolute() / "made" / f"{RESULT_VERSION}-{source.network_identity}{code_digest(source)}"
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps([self._digest, count, asdict(construction)], sort_keys=True)
-        path = folder / f"{told.kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.safetensors"
+        path = folder / f"{told.kind}-{short_digest(text)}.safetensors"
         with FileLock(folder / "lock"):  # several processes may need the same images
             if not path.exists():
                 self._make(source, construction, count, folder).save(path)
@@ -144,10 +144,7 @@ class Materials:
     @cached_property
     def _digest(self) -> str:
         """Of the training images, so that images made from others are not taken for theirs."""
-        digest = hashlib.sha256()
-        for tensor in (self.training.inputs, self.training.labels):
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+        return digest_of({"inputs": self.training.inputs, "labels": self.training.labels})
 
     def _make(self, source: Plan, construction: Construction, count: int, folder: Path | None) -> ConstructedSet:
         name = source.network_identity
@@ -173,7 +170,7 @@ def code_digest(plan: Plan) -> str:
     if not plan.network.model.startswith("file:"):
         return ""
     code = Path(plan.network.model.removeprefix("file:").rpartition(":")[0])
-    return f"-{hashlib.sha256(code.read_bytes()).hexdigest()[:20]}" if code.is_file() else ""
+    return f"-{short_digest(code.read_bytes())}" if code.is_file() else ""
 
 
 def source_of(plan: Plan, budget: float) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from eigencode._digests import short_digest
 from eigencode._grammar import names_in
 from eigencode.activations import select_layers, trace
 from eigencode.errors import ActivationError, DiskError, EigencodeError
@@ -160,7 +160,7 @@ def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
     """
     if states is None:
         return None
-    cells = hashlib.sha256(" ".join(plan.identity for plan in plans).encode()).hexdigest()[:20]
+    cells = short_digest(" ".join(plan.identity for plan in plans))
     return states / f"{RESULT_VERSION}-{plans[0].group}-{cells}{code_digest(plans[0])}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from eigencode._arguments import check_fields
+from eigencode._digests import short_digest
 from eigencode._grammar import names_in
 from eigencode.errors import SpectrumError, StudyError
 from eigencode.spectra.window import Window, as_configured
@@ -268,7 +268,7 @@ def _is_weighted(ranks: str) -> bool:
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
+    return short_digest(json.dumps(value, sort_keys=True))
 
 
 def _told(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from eigencode._digests import digest_of
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import TrainingError
 
@@ -70,7 +70,7 @@ class Batches:
         """Hash of the images and labels; of a Dataset, its length and kind alone."""
         if self._inputs is None:
             return f"{type(self._dataset).__name__} of {self.size}"
-        return fingerprint(self._inputs, self._labels)
+        return digest_of({"inputs": self._inputs, "labels": self._labels})
 
     def largest_label(self) -> int:
         """Largest class of an ImageSet; -1 for a Dataset, which is not read beforehand."""
@@ -116,12 +116,3 @@ def generator_for(seed: int, number: int) -> torch.Generator:
 def seed_for(seed: int, number: int) -> int:
     """A seed of its own for each pair of a seed and a number."""
     return (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) % 2**63
-
-
-def fingerprint(*tensors: Tensor) -> str:
-    """Hash of the tensors' shapes and values."""
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

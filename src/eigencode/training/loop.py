@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import computing
+from eigencode._digests import digest_of
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, CheckpointError, DivergenceError, PenaltyError, SpectrumError, TrainingError
@@ -26,7 +27,7 @@ from eigencode.penalties.leading import dense
 from eigencode.penalties.spectral import above_floor
 from eigencode.spectra.power_law import power_law_line
 from eigencode.spectra.window import Window
-from eigencode.training.data import Batches, fingerprint, seed_for
+from eigencode.training.data import Batches, seed_for
 from eigencode.training.networks import images_at_once
 from eigencode.training.saving import load_tensors, save_tensors
 from eigencode.training.settings import Cell, Settings
@@ -161,7 +162,7 @@ class _Run:
             "cells": [asdict(cell) for cell in cells],
             "images": self.batches.fingerprint() if checkpoint else None,
             "held_out": self.held_out.fingerprint() if checkpoint and self.held_out else None,
-            "networks": [fingerprint(*network.state_dict().values()) for network in networks] if checkpoint else None,
+            "networks": [digest_of(network.state_dict()) for network in networks] if checkpoint else None,
         }
         self.identity = json.loads(json.dumps(identity))  # as it comes back from a file
         if checkpoint is not None and checkpoint.exists():

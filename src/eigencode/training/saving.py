@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eigencode._checksums import CHECKSUM, checksum
+from eigencode._digests import CHECKSUM, checksum
 from eigencode._files import replacing, why
 from eigencode._readers.arrays import read_safetensors
 from eigencode.errors import CheckpointError, DiskError, FileError
