@@ -64,6 +64,7 @@ def _signalled(number, body="signal.raise_signal(number)"):
 import signal, time
 from eigencode import __main__, cli
 number = signal.Signals({int(number)})
+signal.signal(number, signal.SIG_DFL)  # it is ignored in the background of some shells
 def parser():
     {body}
     raise SystemExit(0)

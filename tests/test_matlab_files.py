@@ -34,7 +34,7 @@ def test_version_5_is_read_as_scipy_reads_it(tmp_path, compressed, seed):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_sparse_matrices_are_filled(tmp_path, compressed):
-    matrix = scipy.sparse.random(20, 30, 0.2, "csc", rng=np.random.default_rng(0))
+    matrix = scipy.sparse.random(20, 30, 0.2, "csc", random_state=0)
     savemat(tmp_path / "a.mat", {"a": matrix, "empty": scipy.sparse.csc_matrix((3, 4))}, do_compression=compressed)
     found = read_arrays(tmp_path / "a.mat")
     assert np.array_equal(found["a"].numpy(), matrix.toarray())
