@@ -141,7 +141,12 @@ _RULES = (
     _Rule(AttackConfig, ("clip",), "by gaussian and pure_noise", _perturbed_by("gaussian", "pure_noise")),
     _Rule(AttackConfig, ("components",), "by pca and zca", _perturbed_by("pca", "zca")),
     _Rule(AttackConfig, ("norm", "mode", "probe"), "by fgsm, pgd and art:NAME", _perturbed_by("fgsm", "pgd", "art")),
-    _Rule(AttackConfig, ("steps", "step_size", "direction", "start", "restarts", "keep"), "by pgd", _perturbed_by("pgd")),
+    _Rule(
+        AttackConfig,
+        ("steps", "step_size", "relative_step", "direction", "start", "restarts", "keep"),
+        "by pgd",
+        _perturbed_by("pgd"),
+    ),
     _Rule(AttackConfig, ("loss_at",), "by layer_gaussian and layer_fgsm", _perturbed_by("layer_gaussian", "layer_fgsm")),
     _Rule(ConstructConfig, ("layer",), "by robust and non_robust", lambda c: c.kind in ("robust", "non_robust")),
     _Rule(TrainConfig, ("adam_epsilon",), "with --optimizer adam", lambda c: c.optimizer == "adam"),
@@ -171,7 +176,7 @@ _RULES = (
     ),
     _Rule(
         TrainConfig,
-        ("robustness.steps", "robustness.step_size"),
+        ("robustness.steps", "robustness.step_size", "robustness.relative_step"),
         "with --robustness.attacks pgd",
         lambda c: _attacks_with(c, "pgd"),
     ),

@@ -101,6 +101,7 @@ class AttackConfig(SpectraOfLayers):
         norm: Norm of an attack's budget.
         steps: Steps of pgd.
         step_size: Length of a step of pgd, input units. Default: 0.01 for linf (Gerum et al.), 2.5 epsilon / steps for l2.
+        relative_step: Steps of pgd of 2.5 epsilon / steps for linf, too.
         direction: Step of pgd along the gradient's sign (gradient over its length for l2), or along the gradient itself.
         start: Start of pgd at the input, or at random.
         restarts: Random starts of pgd.
@@ -119,6 +120,7 @@ class AttackConfig(SpectraOfLayers):
     norm: Literal["linf", "l2"] = "linf"
     steps: int = 40
     step_size: float | None = None
+    relative_step: bool = False
     direction: Literal["sign", "gradient"] = "sign"
     start: Literal["input", "random"] = "input"
     restarts: int = 1
@@ -202,6 +204,7 @@ class RobustnessConfig:
         norm: Norm of the budgets.
         steps: Steps of pgd.
         step_size: Length of a step of pgd. Default: 0.01 for linf (Gerum et al.), 2.5 epsilon / steps for l2.
+        relative_step: Steps of pgd of 2.5 epsilon / steps for linf, too.
         count: Held-out images attacked.
     """
 
@@ -210,6 +213,7 @@ class RobustnessConfig:
     norm: Literal["linf", "l2"] = "linf"
     steps: int = 40
     step_size: float | None = None
+    relative_step: bool = False
     count: int = 1000
 
 

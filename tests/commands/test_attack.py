@@ -165,3 +165,35 @@ def test_empty_data_set(capsys, tmp_path):
     status, _, err = run(capsys, "attack", "--model", "gerum_cnn", "--data", f"tensors:{tmp_path / 'images.safetensors'}")
     assert status == 1
     assert "there are no images" in err
+
+
+def test_what_the_flag_advises_can_be_done(capsys, tmp_path):
+    words = [
+        *[
+            "attack",
+            "--model",
+            "gerum_shallow_mlp",
+            "--count",
+            "40",
+            "--perturbation",
+            "pgd",
+            "--strengths",
+            "0,0.5",
+            "--steps",
+            "5",
+        ],
+        "--layers",
+        "penultimate",
+    ]
+    words += ["--ranks", "2-10", "--half_samples", "0", "--json"]
+    for more, flagged in (([], True), (["--relative_step"], False)):
+        status, out, err = run(capsys, *words, *more)
+        assert status == 0, err
+        assert ("budget_out_of_reach" in json.loads(out)["flags"]) == flagged
+    status, _, err = run(capsys, *words, "--relative_step", "--step_size", "0.1")
+    assert (status, err) == (
+        2,
+        "eigencode: pgd: `relative_step` sets the length of a step, and so does `step_size`. Leave one out.\n",
+    )
+    status, _, err = run(capsys, "attack", "--model", "gerum_cnn", "--perturbation", "fgsm", "--relative_step")
+    assert (status, err) == (2, "eigencode: --relative_step would do nothing here: it is read by pgd. Leave it out.\n")

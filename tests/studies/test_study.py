@@ -122,6 +122,7 @@ def test_fields_are_overridden_in_every_block():
         ("grid.member.strength=foo", "member.strength: expected a number or layers and their numbers; got foo"),
         ("training.epochs=0", "`epochs` must be at least 1; got 0."),
         ("grid.training.epochs=2,0", "blocks[0].grid.training.epochs: `epochs` must be at least 1; got 0."),
+        ("reading.perturbations.fgsm.relative_step=true", "fgsm: `relative_step` sets the length of a step of pgd."),
         ("grid.training=3", "blocks[0].grid.training: expected fields and their values; got 3. Name each field."),
         ("grid.training.batch_size=null", "grid.training.batch_size: expected a value; got null. Leave it out for the default."),
         ("grid.network.model.x=1", "grid.network.model.x: A study has no field 'x' here. What is here has no fields."),

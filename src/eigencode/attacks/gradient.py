@@ -86,6 +86,8 @@ class PGD:
             )
         if self.step_size is not None and self.step_size <= 0:
             raise AttackError(f"{self.name}: `step_size` must be above 0; got {self.step_size}.")
+        if self.step_size is not None and self.relative_step:
+            raise AttackError(f"{self.name}: `relative_step` sets the length of a step, and so does `step_size`. Leave one out.")
         if not self.bounds[0] < self.bounds[1]:
             raise AttackError(f"{self.name}: `bounds` must be (lowest, highest); got {self.bounds}.")
 

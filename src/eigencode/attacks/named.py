@@ -26,6 +26,7 @@ def by_name(
     norm: Norm = "linf",
     steps: int = 40,
     step_size: float | None = None,
+    relative_step: bool = False,
     direction: Direction = "sign",
     start: Start = "input",
     restarts: int = 1,
@@ -42,6 +43,7 @@ def by_name(
         norm: Of ``PGD``, ``FGSM`` and ``ArtAttack``.
         steps: Of ``PGD``.
         step_size: Of ``PGD``.
+        relative_step: Of ``PGD``.
         direction: Of ``PGD``.
         start: Of ``PGD``.
         restarts: Of ``PGD``.
@@ -66,6 +68,7 @@ def by_name(
             norm=norm,
             steps=steps,
             step_size=step_size,
+            relative_step=relative_step,
             direction=direction,
             start=start,
             restarts=restarts,

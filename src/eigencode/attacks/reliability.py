@@ -64,7 +64,7 @@ FLAGS = {
     ),
     "budget_out_of_reach": Flag(
         "The steps together are shorter than epsilon: the images moved less far than the budget says.",
-        "Raise `steps` or `step_size`, or use relative steps of 2.5 epsilon / steps.",
+        "Raise `steps` or `step_size`, or take steps of 2.5 epsilon / steps (`relative_step`).",
     ),
     "more_steps_weaker": Flag(
         "Twice the steps fool fewer images.",

@@ -56,7 +56,7 @@ def run(config: AttackConfig) -> None:
             return PrincipalComponents.load(config.components)
         return PrincipalComponents.fit(load_images(config, split="train"))
 
-    options = ("clip", "norm", "steps", "step_size", "direction", "start", "restarts", "keep", "loss_at", "seed")
+    options = ("clip", "norm", "steps", "step_size", "relative_step", "direction", "start", "restarts", "keep", "loss_at", "seed")
     settings = {name: getattr(config, name) for name in options}
     try:
         perturbations = {name: by_name(name, components=components, **settings) for name in names}

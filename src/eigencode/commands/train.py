@@ -217,7 +217,7 @@ def _attacks(config: TrainConfig) -> dict[str, Attack]:
     try:
         made: dict[str, Attack] = {
             "fgsm": FGSM(norm=chosen.norm),
-            "pgd": PGD(norm=chosen.norm, steps=chosen.steps, step_size=chosen.step_size),
+            "pgd": PGD(norm=chosen.norm, steps=chosen.steps, step_size=chosen.step_size, relative_step=chosen.relative_step),
         }
         return {name: made[name] for name in names}
     except AttackError as error:

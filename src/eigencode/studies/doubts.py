@@ -51,7 +51,7 @@ def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
 
 
 def _out_of_reach(told: Perturbed, strength: float) -> bool:
-    step = told.step_size if told.step_size is not None or told.norm == "l2" else LINF_STEP
+    step = told.step_size if told.step_size is not None or told.norm == "l2" or told.relative_step else LINF_STEP
     return step is not None and told.n_steps * step < strength * (1 - 1e-9)
 
 

@@ -99,7 +99,14 @@ class Materials:
     def perturbation(self, told: Perturbed) -> Any:
         """A perturbation or attack."""
         components = lambda: self._components  # noqa: E731 - fitted only if it is asked for
-        return by_name(told.kind, components=components, norm=told.norm, steps=told.n_steps, step_size=told.step_size)
+        return by_name(
+            told.kind,
+            components=components,
+            norm=told.norm,
+            steps=told.n_steps,
+            step_size=told.step_size,
+            relative_step=told.relative_step,
+        )
 
     @cached_property
     def _components(self) -> PrincipalComponents:

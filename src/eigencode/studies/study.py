@@ -91,6 +91,7 @@ class Perturbed:
         norm: Norm of an attack's budget.
         steps: Steps of pgd, or of making images. Default: 40; for images 1000, and 100 towards targets.
         step_size: Length of a step of pgd, input units. Default: 0.01 for linf, 2.5 epsilon / steps for l2.
+        relative_step: Steps of pgd of 2.5 epsilon / steps for linf, too.
         spectra: Read spectra too; else accuracy alone, of all networks of a stack together (fgsm and pgd).
         data: Data set that is shown in place of images that would be made, as in ``datasets.load``.
     """
@@ -101,6 +102,7 @@ class Perturbed:
     norm: Literal["linf", "l2"] = "linf"
     steps: int | None = None
     step_size: float | None = None
+    relative_step: bool = False
     spectra: bool = True
     data: str | None = None
 
@@ -124,6 +126,8 @@ class Perturbed:
             raise StudyError(f"{self.kind}: `data` takes the place of images that are made: of {', '.join(MADE)}.")
         if self.kind in MADE and (self.norm != "linf" or self.step_size is not None):
             raise StudyError(f"{self.kind}: images are made within l2, with steps of 0.1; leave out `norm` and `step_size`.")
+        if self.relative_step and (self.kind != "pgd" or self.step_size is not None):
+            raise StudyError(f"{self.kind}: `relative_step` sets the length of a step of pgd. Leave it out, or else `step_size`.")
 
     @property
     def n_steps(self) -> int:
@@ -144,6 +148,7 @@ class Perturbed:
             f"count {self.count}": self.count is not None,
             "all images": self.count is None and not self.spectra,
             f"steps {self.n_steps}": self.n_steps != self._usual_steps,
+            "relative steps": self.relative_step,
             f"step_size {self.step_size}": self.step_size not in (None, usual_step),
             str(self.data): self.data is not None,
         }
