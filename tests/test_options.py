@@ -250,7 +250,7 @@ def test_files_that_the_system_refuses(capsys, monkeypatch):
         (
             "attack",
             "perturbation: [1, 2]",
-            "--perturbation: expected a text or a list of texts; got [1, 2]. See: eigencode attack --help",
+            "--perturbation: expected a list of texts or a text; got [1, 2]. See: eigencode attack --help",
         ),
         ("measure", "layers: null", "--layers must be a text; got None."),
         ("measure", "3", "--config: expected options, such as seed: 1; got 3. See: eigencode measure --help"),
