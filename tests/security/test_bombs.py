@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import subprocess
 import sys
 import time
 import zipfile
@@ -16,11 +17,12 @@ import yaml
 from PIL import Image
 
 from eigencode import cli, load_spectra
+from eigencode._readers.parquet import declared_bytes
 from eigencode._readers.yaml import load_yaml
 from eigencode.datasets import load, load_recording
 from eigencode.errors import DataError, StudyError
 from eigencode.studies import from_yaml
-from reader_fuzzing import _peak, _resident
+from reader_fuzzing import KINDS, _peak, _resident
 
 _TRAP = r"has \d+ bytes and declares that it holds \d+, which looks like a trap. If it is yours, save it without compression."
 _BLOCK, _BLOCKS = bytes(2**20), 300
@@ -243,6 +245,37 @@ def test_a_number_of_seeds_of_5000_digits(tmp_path):
     (tmp_path / "s.yaml").write_text(f"name: s\ntitle: s\nblocks:\n- seeds: 0x{'f' * 5000}\n")
     with pytest.raises(StudyError, match=r"seeds: expected a list; got 0xf{98}…$"):
         from_yaml(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"row_group_size": 7}, {"compression": "gzip"}, {"use_dictionary": False}, {"version": "1.0"}]
+)
+def test_what_parquet_declares_is_what_pyarrow_reads_of_it(tmp_path, options):
+    table = pa.table({"a": ["x", "yy", None] * 20, "b": [1.0] * 60, "c": [[1, 2]] * 60, "d": [True] * 60})
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    about = pq.read_metadata(tmp_path / "a.parquet")
+    columns = [
+        about.row_group(number).column(place) for number in range(about.num_row_groups) for place in range(about.num_columns)
+    ]
+    with open(tmp_path / "a.parquet", "rb") as file:
+        file.seek(3)
+        assert declared_bytes(file) == sum(max(8 * each.num_values, each.total_uncompressed_size) for each in columns)
+        assert file.tell() == 3
+
+
+def test_parquet_whose_footer_ends_pyarrow_is_refused(tmp_path):
+    good = KINDS["spectra in Parquet"][1]()
+    length = int.from_bytes(good[-8:-4], "little")
+    code = "import sys\nfrom eigencode import load_spectra\nfor path in sys.argv[1:]:\n    try: load_spectra(path)\n    except ValueError as error: print(error)"
+    paths = []
+    for number in range(length):  # one bit of every byte of the footer
+        body = bytearray(good)
+        body[len(good) - 8 - length + number] ^= 1 << number % 8
+        paths.append(tmp_path / f"{number}.parquet")
+        paths[-1].write_bytes(body)
+    done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert len(done.stdout.splitlines()) > len(paths) / 4
 
 
 def test_one_long_name_in_parquet_counts(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from eigencode._arguments import check_fields, checked
 from eigencode._files import replacing
 from eigencode._readers.arrays import read_npz
 from eigencode._readers.files import check_content, check_declared, open_regular
+from eigencode._readers.parquet import declared_bytes
 from eigencode.errors import DataError, FileError, SpectrumError
 from eigencode.spectra.dimension import participation_ratio
 from eigencode.spectra.eigenvalues import (
@@ -380,9 +381,7 @@ def _load_npz(path: Path) -> dict[str, Eigenspectrum]:
 def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
     with open_regular(path) as file:
         check_content(file, path)
-        about = pq.read_metadata(file)
-        check_declared(_bytes_of(about), file, path)
-        file.seek(0)
+        check_declared(declared_bytes(file), file, path)
         table = pq.read_table(file, columns=_COLUMNS, read_dictionary=["layer"])
     metadata = _parse((table.schema.metadata or {})[b"eigencode"])
     frame = table.to_pandas()
@@ -392,13 +391,6 @@ def _load_parquet(path: Path) -> dict[str, Eigenspectrum]:
         halves = [row for row in rows["half_samples"] if row is not None]
         spectra[name] = _checked(rows["eigenvalue"].to_numpy(copy=True), np.stack(halves, axis=1) if halves else None, fields)
     return spectra
-
-
-def _bytes_of(about: Any) -> int:
-    """Bytes in memory: of each value eight, however few repeated ones take in the file, or all that is decompressed."""
-    groups = [about.row_group(number) for number in range(about.num_row_groups)]
-    values = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
-    return max(8 * int(values + about.num_rows), sum(int(group.total_byte_size) for group in groups))
 
 
 def _checked(eigenvalues: np.ndarray, half_samples: np.ndarray | None, fields: Mapping[str, Any]) -> Eigenspectrum:
