@@ -42,6 +42,13 @@ _STRENGTHS = "--strengths must be numbers such as 0,2/255,4/255, or first:last:s
         ("study plan a\0b", "name must be without NUL characters; got 'a\\x00b'."),
         ("measure --out=\udcff", "options must be text in UTF-8; got other bytes. Write them anew."),
         ("measure --count=\udcff", "options must be text in UTF-8; got other bytes. Write them anew."),
+        ("measure --layer=x", "unrecognized arguments: --layer=x. Did you mean --layers? See: eigencode measure --help"),
+        (
+            "train --penalty.strenght 1",
+            "unrecognized arguments: --penalty.strenght 1. Did you mean --penalty.strength? See: eigencode train --help",
+        ),
+        ("measure --xyzzyq=3", "unrecognized arguments: --xyzzyq=3. See: eigencode measure --help"),
+        ("measure --model=gerum_cnn --memory_limit=1MB", "`memory_limit` must be at least 1MiB; got '1MB'. Raise it."),
         ("measure --count=abc", "--count: expected a whole number or null; got abc. See: eigencode measure --help"),
         (
             f"measure --count={'9' * 5000}",
@@ -158,7 +165,7 @@ def test_every_boolean_is_a_bare_switch(capsys, command):
 
 def test_clip_is_a_switch_of_attack_and_a_number_of_train():
     assert "clip" in switches_of(cli.AttackConfig)
-    assert {"mixed_precision", "jacobian.squared"} == switches_of(cli.TrainConfig) - {"json", "overwrite"}
+    assert {"mixed_precision", "jacobian.squared", "robustness.relative_step"} == switches_of(cli.TrainConfig) - {"json", "overwrite"}
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 import os
+import re
 import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
@@ -50,6 +52,9 @@ class _Parser(Parser):
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
         place, what = in_words(message)
+        if unknown := re.match(r"unrecognized arguments: (--[\w.]+)", what):
+            close = difflib.get_close_matches(unknown[1], parser._option_string_actions, n=1)
+            what += f". Did you mean {close[0]}?" if close else ""
         what = what if what.endswith("?") else f"{what.rstrip('.')}."
         positionals = {name for config, _ in _COMMANDS.values() for name in getattr(config, "positionals", ())}
         option = place if place in positionals or not place else f"--{place}"

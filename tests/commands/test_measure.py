@@ -143,7 +143,7 @@ def test_weights(capsys, tmp_path):
 )  # fmt: skip
 def test_a_users_mistake_gets_one_sentence(capsys, words, text):
     status, _, err = run(capsys, "measure", *words)
-    assert status == (2 if "garum" in words or not words else 1)
+    assert status == (2 if {"garum", "lots"} & set(words) or not words else 1)
     assert err.splitlines()[-1] == f"eigencode: {text}"
     assert "Traceback" not in err
 

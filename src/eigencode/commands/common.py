@@ -16,7 +16,8 @@ from eigencode._arguments import shown
 from eigencode._grammar import MOST_NUMBERS, names_in, numbers_in
 from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
-from eigencode.errors import ModelError, SpectrumError, UsageError
+from eigencode.errors import EigencodeError, ModelError, SpectrumError, UsageError
+from eigencode.measurement import parse_bytes
 from eigencode.reports import claimed
 from eigencode.spectra.window import Ranks, Window
 
@@ -87,8 +88,16 @@ def network_title(config: NetworkAndImages) -> str:
 
 
 def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
-    """Arguments that ``measure`` and ``perturbed_spectra`` share."""
+    """Arguments that ``measure`` and ``perturbed_spectra`` share.
+
+    Raises:
+        UsageError: layers or a limit that are written otherwise than they can be read.
+    """
     names = ("units", "tokens", "batch_size", "memory_limit", "half_samples", "seed")
+    try:
+        parse_bytes(config.memory_limit)
+    except EigencodeError as error:
+        raise UsageError(str(error)) from None
     return {"layers": parse_names(config.layers, "layers"), **{name: getattr(config, name) for name in names}}
 
 
