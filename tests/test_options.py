@@ -165,7 +165,10 @@ def test_every_boolean_is_a_bare_switch(capsys, command):
 
 def test_clip_is_a_switch_of_attack_and_a_number_of_train():
     assert "clip" in switches_of(cli.AttackConfig)
-    assert {"mixed_precision", "jacobian.squared", "robustness.relative_step"} == switches_of(cli.TrainConfig) - {"json", "overwrite"}
+    assert {"mixed_precision", "jacobian.squared", "robustness.relative_step"} == switches_of(cli.TrainConfig) - {
+        "json",
+        "overwrite",
+    }
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,11 @@ def test_from_uint8_divides_by_255():
             "any normalisation; the model applies its own.",
         ),
         (GOOD * float("nan"), None, "x: images must lie in [0, 1]; got values from nan to nan. Replace the NaN values."),
-        (GOOD.double(), None, "x: images must be float32; got float64. Convert with .float()."),
+        (
+            GOOD.double(),
+            None,
+            "x: images must be float32; got float64. Convert them: .float() of a tensor, .astype('float32') of an array.",
+        ),
         (GOOD[0], None, "x: images must have shape (n, channels, height, width); got (1, 4, 4). Reshape them."),
         (GOOD[:0], None, "x: there are no images."),
         (GOOD, torch.zeros(5), "x: labels must be one class for each of 6 images; got shape (5,)."),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.io import savemat
 
 from eigencode.datasets import data_root, load
 from eigencode.errors import DataError
@@ -231,3 +232,18 @@ def test_images_without_pixels(shape, tmp_path):
     save_file({"inputs": torch.zeros(shape)}, tmp_path / "i.safetensors")
     with pytest.raises(DataError, match=r"images must have pixels; got shape"):
         load(f"tensors:{tmp_path / 'i.safetensors'}")
+
+
+def test_labels_of_a_mat_file_are_a_row_or_a_column(tmp_path):
+    images = np.random.default_rng(0).random((6, 1, 8, 8))
+    for number, labels in enumerate((np.arange(6), np.arange(6)[:, None], np.arange(6.0)[None])):
+        savemat(tmp_path / f"{number}.mat", {"images": images.astype("float32"), "labels": labels})
+        assert load(f"tensors:{tmp_path / f'{number}.mat'}").labels.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_single_tensor_is_told_from_damage(tmp_path):
+    torch.save(torch.rand(6, 1, 8, 8), tmp_path / "bare.pt")
+    with pytest.raises(DataError) as caught:
+        load(f"tensors:{tmp_path / 'bare.pt'}")
+    wanted = "holds a single tensor, not a dict of tensors. Save them by their names: inputs, and labels."
+    assert str(caught.value) == f"tensors: {tmp_path / 'bare.pt'} {wanted}"

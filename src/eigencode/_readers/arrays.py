@@ -181,7 +181,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _tensors_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     content = checkpoint.content
     if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}, not a dict of tensors")
+        held = "a single tensor" if checkpoint.is_tensor(content) else f"a {type(content).__name__}"
+        raise FileError(f"{checkpoint.path} holds {held}, not a dict of tensors. Save them by their names: inputs, and labels.")
     return {str(key): checkpoint.tensor(value, name=str(key)) for key, value in content.items() if checkpoint.is_tensor(value)}
 
 

@@ -104,8 +104,7 @@ def _train(
         for number, group in enumerate(groups):
             stage = f"networks {len(group)}" + (f", group {number + 1} of {len(groups)}" if len(groups) > 1 else "")
             state = states / f"group-{number:03d}.safetensors" if states else None
-            if state and state.exists():
-                tell(f"Going on from {state}.")
+            begun = _Begun(partial(_show, report, stage), state if state and state.exists() else None)
             trained.add(
                 train_group(
                     network_for,
@@ -114,15 +113,32 @@ def _train(
                     cells=group,
                     held_out=held_out,
                     checkpoint=state,
-                    discard=partial(_say_replaced, state) if overwrite else None,
-                    progress=partial(_show, report, stage),
+                    discard=partial(begun.replaced, state) if overwrite else None,
+                    progress=begun,
                 )
             )
+            begun.say()  # of a state in which nothing was left to do
     return trained
 
 
-def _say_replaced(state: Path | None) -> None:
-    tell(f"--overwrite: {state} is damaged or of another run, and is replaced.")
+class _Begun:
+    """Progress of a group that first says from which state it goes on: when it does, since the state may be refused."""
+
+    def __init__(self, show: Callable[..., None], state: Path | None) -> None:
+        self._show, self._state = show, state
+
+    def __call__(self, *step: Any) -> None:
+        self.say()
+        self._show(*step)
+
+    def say(self) -> None:
+        if self._state:
+            tell(f"Going on from {self._state}.")
+        self._state = None
+
+    def replaced(self, state: Path | None) -> None:
+        tell(f"--overwrite: {state} is damaged or of another run, and is replaced.")
+        self._state = None
 
 
 def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[str, float]) -> None:

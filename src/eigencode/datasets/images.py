@@ -50,7 +50,8 @@ class ImageSet:
             )
         if inputs.dtype != torch.float32:
             raise DataError(
-                f"{self.name}: images must be float32; got {str(inputs.dtype).removeprefix('torch.')}. Convert with .float()."
+                f"{self.name}: images must be float32; got {str(inputs.dtype).removeprefix('torch.')}. Convert them: .float() of "
+                "a tensor, .astype('float32') of an array."
             )
         if len(inputs) == 0:
             raise DataError(f"{self.name}: there are no images.")

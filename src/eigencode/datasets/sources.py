@@ -234,6 +234,8 @@ def _tensors(path: Path) -> ImageSet:
     if inputs is None:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
     labels = next((arrays[key] for key in ("labels", "targets", "y") if key in arrays), None)
+    if labels is not None and path.suffix == ".mat" and labels.ndim == 2 and 1 in labels.shape:
+        labels = labels.flatten()  # MATLAB has no lists of numbers but rows and columns
     return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")
 
 
