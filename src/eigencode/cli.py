@@ -193,8 +193,9 @@ def _normalised(words: Sequence[str]) -> list[str]:
             word = f"--{flag}{equals}{fraction_in(value) if flag in numbers else value}"
             if flag in switches and not equals and following not in ("true", "false"):
                 word += "=true"
-        elif flag in numbers:
-            word = str(fraction_in(word))
+        else:
+            word = str(fraction_in(word)) if flag in numbers else word
+            flag = ""  # which has its value
         normalised.append(word)
     return normalised
 

@@ -27,8 +27,8 @@ class NetworkAndImages:
         image_size: For image folders: side of the centre square, after resizing the shorter side to it.
         classes: Number of classes, for networks that are built with it.
         out: Folder for results. Default: write nothing.
-        overwrite: Replace results that are in the folder already. Training that was left unfinished there goes on all the same; a
-            state of another configuration is replaced.
+        overwrite: Replace results that are in the folder already, and remove those of another command, trained networks too.
+            Training that was left unfinished there goes on all the same; a state of another configuration is replaced.
         json: Print the record as JSON on stdout in place of the table.
         batch_size: Images taken at once.
         device: cpu, cuda, cuda:1. Default: cuda where there is one.

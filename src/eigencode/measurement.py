@@ -110,7 +110,8 @@ def summary_row(
             row["alpha_drift"] = interval.drift
     except SpectrumError as error:
         note = str(error)
-    return row | metrics_of(spectrum) | {"note": note}
+    metrics, lacking = metrics_of(spectrum)
+    return row | metrics | {"note": " ".join(filter(None, (note, lacking)))}
 
 
 def parse_bytes(size: int | str) -> int:

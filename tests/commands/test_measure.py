@@ -174,3 +174,15 @@ def test_interrupt_leaves_nothing(tmp_path):
     assert process.returncode in (130, -signal.SIGINT)  # the latter where it came while Python ran exec: a shell shows 130 too
     assert (out, err.splitlines()[-1]) == ("", "eigencode: interrupted; nothing was written.")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_repeats_that_share_no_signal_keep_their_other_numbers(capsys, tmp_path, json_too):
+    draws = np.random.default_rng(0).normal(size=(40, 300))
+    np.save(tmp_path / "r.npy", np.stack([draws, -draws]))
+    words = ["--recording", tmp_path / "r.npy", "--ranks", "2-10", "--out", tmp_path / "out", *json_too]
+    status, out, err = run(capsys, "measure", *words)
+    assert (status, "Traceback" in err) == (1, False)  # there is no exponent
+    assert "no share of the variance can be told, since the eigenvalues sum to -" in err
+    assert (tmp_path / "out" / "record.json").exists()
+    assert "–" in out or json.loads(out)

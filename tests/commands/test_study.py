@@ -118,6 +118,20 @@ def test_results_are_filtered_grouped_and_exported(capsys, store, tmp_path):
     assert pd.read_parquet(tmp_path / "all.parquet")["epoch"].nunique() == 2
 
 
+def test_an_export_replaces_exports_alone(capsys, store, tmp_path):
+    for name in ("r.csv", "r.parquet"):
+        for _ in range(2):
+            status, _, err = run(capsys, *smoke(store, "results", "jiang2020", "--export", tmp_path / name))
+            assert status == 0, err
+    others = {"notes.csv": b"my notes\n1,2\n", "notes.parquet": b"PAR1", "binary.csv": b"\xff\0"}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+        status, _, err = run(capsys, *smoke(store, "results", "jiang2020", "--export", tmp_path / name))
+        wanted = f"eigencode: --export: {tmp_path / name} is there already, and no export of results. Name another file, or remove it.\n"
+        assert (status, err) == (2, wanted)
+        assert (tmp_path / name).read_bytes() == content
+
+
 def test_kept_spectra_are_fitted_over_other_ranks(capsys, store, tmp_path):
     chosen = ["--where", "quantity=alpha perturbation=unperturbed layer=layers.0", "--json"]
     found = {}

@@ -209,3 +209,36 @@ def test_overwrite_goes_on_from_a_state_of_its_own(capsys, tmp_path, monkeypatch
 
 def _stopped(*_arguments, **_options):
     raise KeyboardInterrupt
+
+
+def test_what_another_command_removes_is_told(capsys, tmp_path):
+    assert run(capsys, *TRAIN, "--out", tmp_path)[0] == 0
+    assert (tmp_path / "members").is_dir()
+    words = [
+        "measure",
+        "--model",
+        "gerum_shallow_mlp",
+        "--count",
+        "30",
+        "--ranks",
+        "2-10",
+        "--half_samples",
+        "0",
+        "--overwrite",
+        "--out",
+    ]
+    status, _, err = run(capsys, *words, tmp_path)
+    assert status == 0
+    assert f"--overwrite: members, history.csv in {tmp_path} were of another run, and are removed.\n" in err
+    assert not (tmp_path / "members").exists()
+    status, _, err = run(capsys, *words, tmp_path)
+    assert (status, "removed" in err) == (0, False)
+
+
+def test_a_state_of_another_configuration_tells_of_overwrite(capsys, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.commands.train.robust_table", _stopped)
+        run(capsys, *TRAIN, "--out", tmp_path)
+    status, _, err = run(capsys, *TRAIN, "--learning_rate", "0.5", "--out", tmp_path)
+    assert (status, err.count("Going on from")) == (1, 0)
+    assert err.endswith("Use the same configuration, another folder, or remove it to start again. --overwrite replaces it.\n")

@@ -45,7 +45,8 @@ def test_errors(tmp_path):
     with pytest.raises(DataError) as caught:
         load_recording(tmp_path / "five.npy")
     assert str(caught.value) == (
-        "five.npy: 'array' must have shape (neurons, stimuli) or (2, neurons, stimuli); got (5, 3, 4). Transpose it."
+        "five.npy: 'array' must have shape (neurons, stimuli) or (2, neurons, stimuli); got (5, 3, 4). Average over the repeats, or keep "
+        "two of them."
     )
     (tmp_path / "bad.mat").write_bytes(b"not matlab at all, but long enough to be read as a header" * 4)
     with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Write it again."):
@@ -54,3 +55,39 @@ def test_errors(tmp_path):
         load_recording(tmp_path / "table.csv")
     with pytest.raises(DataError, match="none.mat does not exist. Check the path."):
         load_recording(tmp_path / "none.mat")
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (
+            np.where(ONE == ONE[1, 2], np.nan, ONE),
+            "responses must be finite; got 1 NaN or infinite values, the first of neuron 1 at stimulus 2,",
+        ),
+        (
+            np.where(TWO == TWO[1, 0, 2], np.inf, TWO),
+            "the first of neuron 0 at stimulus 2, counted from 0. Leave these neurons or stimuli out.",
+        ),
+        (np.repeat(ONE[:, :1], 5, axis=1), "every neuron responds to all stimuli alike. Record stimuli that differ."),
+        (np.arange(5.0), "got array (5,). Save one such array, outside of structs and cells."),
+        (np.zeros((3, 4, 5)), "got (3, 4, 5). Average over the repeats, or keep two of them."),
+        (np.zeros((4, 5, 2)), "got (4, 5, 2). Transpose it."),
+    ],
+)
+def test_what_a_recording_is_told(tmp_path, array, text):
+    np.save(tmp_path / "r.npy", array)
+    with pytest.raises(DataError) as caught:
+        load_recording(tmp_path / "r.npy")
+    assert text in str(caught.value)
+
+
+def test_complex_responses(tmp_path):
+    np.save(tmp_path / "r.npy", ONE * 1j)
+    with pytest.raises(DataError, match="it holds no real numbers"):
+        load_recording(tmp_path / "r.npy")
+
+
+def test_arrays_within_structs_are_told_of(tmp_path):
+    savemat(tmp_path / "r.mat", {"session": {"resp": ONE}})
+    with pytest.raises(DataError, match=r"got no array of numbers. Save one such array, outside of structs and cells\."):
+        load_recording(tmp_path / "r.mat")

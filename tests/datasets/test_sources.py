@@ -247,3 +247,14 @@ def test_a_single_tensor_is_told_from_damage(tmp_path):
         load(f"tensors:{tmp_path / 'bare.pt'}")
     wanted = "holds a single tensor, not a dict of tensors. Save them by their names: inputs, and labels."
     assert str(caught.value) == f"tensors: {tmp_path / 'bare.pt'} {wanted}"
+
+
+@pytest.mark.parametrize("name", ["labels", "targets", "y"])
+def test_labels_that_are_texts_are_refused(tmp_path, name):
+    np.savez(
+        tmp_path / "a.npz",
+        inputs=np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32),
+        **{name: np.array(["cat"] * 4)},
+    )
+    with pytest.raises(DataError, match=f"{name} must be whole numbers; got no numbers. Number the classes from 0."):
+        load(f"tensors:{tmp_path / 'a.npz'}")

@@ -119,3 +119,13 @@ def test_weights_by_name_without_network(monkeypatch):
 def test_normalisation_errors():
     with pytest.raises(ModelError, match="`mean` and `std` must have one length, `std` positive"):
         models.normalize_inputs(nn.Identity(), (0.5,), (0.0,))
+
+
+def test_a_factory_that_needs_classes_says_so(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make(image_shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    with pytest.raises(ModelError) as caught:
+        models.load(f"file:{tmp_path / 'net.py'}:make", image_shape=(1, 8, 8))
+    assert str(caught.value).endswith("needs `classes`, which nobody told. Give --classes, or the argument a default.")
+    assert models.load(f"file:{tmp_path / 'net.py'}:make", image_shape=(1, 8, 8), classes=3)[1].out_features == 3

@@ -10,6 +10,7 @@ import sys
 import warnings
 import zipfile
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -353,3 +354,9 @@ def test_a_header_that_begins_like_a_web_page_is_none(tmp_path):
     save_file({"w": torch.ones(3)}, path, metadata={"note": "x" * (15_000 + 15_392 - length)})
     assert path.read_bytes()[:2] == b" <"
     assert read_state_dict(path)["w"].tolist() == [1, 1, 1]
+
+
+def test_an_npz_file_is_no_checkpoint(tmp_path):
+    np.savez(tmp_path / "a.npz", inputs=np.zeros(3), labels=np.zeros(3))
+    with pytest.raises(ModelError, match=r"a\.npz is an \.npz file of arrays, not weights\. Save the state dict of the model\."):
+        read_state_dict(tmp_path / "a.npz")

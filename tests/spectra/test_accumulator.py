@@ -273,7 +273,9 @@ for name, (n, f, shares, dtype, arguments) in CASES.items():
     same.append(found.half_samples is None or found.half_samples.shape == wanted.half_samples.shape)
     sys.stdout.write(f"{rank} {name}: {same} {error:.1e}\\n")  # at once: print would write the end of the line by itself
 try:
-    SpectrumAccumulator(seed=rank).reduce()
+    other = SpectrumAccumulator(seed=rank)
+    other.update(torch.rand(30, 5))
+    other.reduce()
 except SpectrumError as error:
     sys.stdout.write(f"{rank} {error}\\n")
 dist.destroy_process_group()

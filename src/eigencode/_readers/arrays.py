@@ -76,6 +76,22 @@ def read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         return _arrays_in(path, file)
 
 
+def names_in_npz(path: Path) -> list[str]:
+    """Names of all arrays in an .npz file, of whatever kind.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Names.
+
+    Raises:
+        FileError: no such file, or another format.
+    """
+    with _opened(path) as file:
+        return [name.removesuffix(".npy") for name in Archive(file, path).names]
+
+
 def _arrays_in(path: Path, file: BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
     archive = Archive(file, path)
     found = {}
@@ -94,7 +110,7 @@ def _npz(path: Path, file: BinaryIO) -> dict[str, Tensor]:
 def _npy(_path: Path, file: BinaryIO) -> dict[str, Tensor]:
     array = _npy_array(file, size_of(file))
     if array is None or array.dtype.kind not in _NUMERIC:
-        raise ValueError("it holds no numbers")
+        raise ValueError("it holds no real numbers")
     return {"array": _as_tensor(array)}
 
 

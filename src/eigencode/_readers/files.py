@@ -42,6 +42,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     try:
         _check_kind(path, os.stat(path).st_mode)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise FileError(f"{path} does not exist. Check the path.") from None
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError

@@ -14,11 +14,12 @@ from torch import nn
 from eigencode import datasets, models
 from eigencode._arguments import shown
 from eigencode._grammar import MOST_NUMBERS, names_in, numbers_in
+from eigencode.commands.progress import tell
 from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError, ModelError, SpectrumError, UsageError
 from eigencode.measurement import parse_bytes
-from eigencode.reports import claimed
+from eigencode.reports import claimed, contents_of
 from eigencode.spectra.window import Ranks, Window
 
 
@@ -78,7 +79,10 @@ def results_folder(config: NetworkAndImages) -> Iterator[Path | None]:
         return
     folder = Path(config.out)
     with claimed(folder, overwrite=config.overwrite, configuration=asdict(config)):
+        earlier = contents_of(folder)
         yield folder
+        if gone := [name for name in earlier if name not in contents_of(folder)]:
+            tell(f"--overwrite: {', '.join(gone)} in {folder} were of another run, and are removed.")
 
 
 def network_title(config: NetworkAndImages) -> str:

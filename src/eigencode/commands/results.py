@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from eigencode._files import replacing, stamp
 from eigencode._grammar import number_in
@@ -25,6 +29,8 @@ from eigencode.studies.tables import varied_columns
 
 _SHOWN = 40
 
+_LONGEST_LINE = 2**16
+
 _VALUES = 12
 
 _PAIRED = ("seed", "layer", "perturbation", "strength", "quantity")
@@ -34,6 +40,8 @@ def run(config: ResultsConfig) -> None:
     """Filters, groups, prints and exports."""
     if config.export and Path(config.export).suffix not in (".csv", ".parquet"):
         raise UsageError(f"--export must be a .csv or .parquet file; got {config.export}.")
+    if config.export:
+        _refuse_others(Path(config.export))
     study, store = chosen_study(config), Store(config.store, make=False)
     ranks = parse_ranks(config.ranks) if config.ranks else None
     evidence = Evidence(store, study.cells())
@@ -206,6 +214,25 @@ def grouped(rows: pd.DataFrame, group: str, *, intervals: bool = False) -> pd.Da
 def _order(column: pd.Series) -> pd.Series:
     """Numbers by size; words, such as layers, as they first come."""
     return column if pd.api.types.is_numeric_dtype(column) else pd.Series(pd.factorize(column)[0], index=column.index)
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuses to replace a file that no export has written, which would be lost.
+
+    Raises:
+        UsageError: it has no column "quantity", as all exports have.
+    """
+    if not os.path.exists(path):
+        return
+    names: list[str] = []
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        if os.path.isfile(path) and path.suffix == ".parquet":
+            names = pq.read_schema(path).names
+        elif os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                names = file.readline(_LONGEST_LINE).strip().split(",")
+    if "quantity" not in names:
+        raise UsageError(f"--export: {path} is there already, and no export of results. Name another file, or remove it.")
 
 
 def _export(table: pd.DataFrame, path: Path) -> None:

@@ -52,6 +52,8 @@ def run(config: TrainConfig) -> None:
         states = folder / STATES if folder else None
         try:
             _run(config, cells, settings, attacks, epsilons, folder=folder, states=states)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if config.overwrite else f"{error} --overwrite replaces it.") from None
         except KeyboardInterrupt as interruption:
             if states and not str(interruption) and any(states.glob("*.safetensors")):
                 raise KeyboardInterrupt(f"the last state is kept in {states}: give the command again to go on.") from None

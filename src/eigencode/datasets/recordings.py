@@ -28,6 +28,13 @@ class Recording:
     name: str
 
 
+_REMEDY = {
+    True: "Transpose it.",
+    False: "Average over the repeats, or keep two of them.",
+}
+"""Of a wrong shape, by whether an axis could be that of one or two repeats."""
+
+
 @checked(DataError)
 def load_recording(path: str | Path, *, variable: str | None = None) -> Recording:
     """A recording of shape (neurons, stimuli), or (repeats, neurons, stimuli) with two repeats.
@@ -54,8 +61,8 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
         if len(candidates) != 1:
             raise DataError(
                 f"{path.name}: a recording must hold one array (neurons, stimuli) or (2, neurons, stimuli); got "
-                f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in candidates.items()) or 'none'}. Name one with "
-                "--recording_variable."
+                f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in (candidates or arrays).items()) or 'no array of numbers'}. "
+                + ("Name one with --recording_variable." if candidates else "Save one such array, outside of structs and cells.")
             )
         variable = next(iter(candidates))
     if variable not in arrays:
@@ -66,6 +73,14 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
     if array.ndim != 3 or array.shape[0] not in (1, 2):
         raise DataError(
             f"{path.name}: {variable!r} must have shape (neurons, stimuli) or (2, neurons, stimuli); got "
-            f"{tuple(arrays[variable].shape)}. Transpose it."
+            f"{tuple(arrays[variable].shape)}. {_REMEDY[2 in array.shape or 1 in array.shape]}"
         )
+    if bad := int((~array.isfinite()).sum()):
+        _, neuron, stimulus = (~array.isfinite()).nonzero()[0].tolist()
+        raise DataError(
+            f"{path.name}: responses must be finite; got {bad} NaN or infinite values, the first of neuron {neuron} at stimulus "
+            f"{stimulus}, counted from 0. Leave these neurons or stimuli out."
+        )
+    if array.shape[2] > 1 and bool((array == array[..., :1]).all()):
+        raise DataError(f"{path.name}: every neuron responds to all stimuli alike. Record stimuli that differ.")
     return Recording(array.transpose(1, 2), path.name)

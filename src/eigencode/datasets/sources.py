@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode._files import why
-from eigencode._readers.arrays import read_arrays
+from eigencode._readers.arrays import names_in_npz, read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.files import open_regular
 from eigencode._torchvision import import_torchvision
@@ -225,6 +225,9 @@ def _picture(path: str) -> Any:
     raise FileError(f"{path} has more than {_MOST_PIXELS} pixels. Make it smaller.")
 
 
+_LABELS = ("labels", "targets", "y")
+
+
 def _tensors(path: Path) -> ImageSet:
     try:
         arrays = read_arrays(path)
@@ -233,7 +236,9 @@ def _tensors(path: Path) -> ImageSet:
     inputs = next((arrays[key] for key in ("inputs", "images", "x") if key in arrays), None)
     if inputs is None:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
-    labels = next((arrays[key] for key in ("labels", "targets", "y") if key in arrays), None)
+    labels = next((arrays[key] for key in _LABELS if key in arrays), None)
+    if labels is None and path.suffix == ".npz" and (unread := [name for name in names_in_npz(path) if name in _LABELS]):
+        raise DataError(f"tensors: {path}: {unread[0]} must be whole numbers; got no numbers. Number the classes from 0.")
     if labels is not None and path.suffix == ".mat" and labels.ndim == 2 and 1 in labels.shape:
         labels = labels.flatten()  # MATLAB has no lists of numbers but rows and columns
     return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")

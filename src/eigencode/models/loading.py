@@ -234,6 +234,10 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
             f"load: {factory} in {place} takes no `classes`; got {classes}. Leave it out, or let the factory take it."
         )
     options = {k: v for k, v in _given(image_shape=image_shape, classes=classes).items() if k in takes}
+    if classes is None and takes.get("classes") is inspect.Parameter.empty:
+        raise ModelError(
+            f"load: {factory} in {place} needs `classes`, which nobody told. Give --classes, or the argument a default."
+        )
     try:
         model = make(**options)
     except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
@@ -243,11 +247,12 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     return model
 
 
-def _arguments(make: Callable[..., Any]) -> frozenset[str]:
+def _arguments(make: Callable[..., Any]) -> dict[str, Any]:
+    """Name -> default."""
     try:
-        return frozenset(inspect.signature(make).parameters)
+        return {name: parameter.default for name, parameter in inspect.signature(make).parameters.items()}
     except (ValueError, TypeError):  # code that is not Python's own
-        return frozenset()
+        return {}
 
 
 def _import_file(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 from eigencode.reports.drawing import drawn
 from eigencode.reports.figures import plot_along_layers, plot_spectra, plot_spectrum
-from eigencode.reports.folder import claimed, record_of, write_folder
+from eigencode.reports.folder import claimed, contents_of, record_of, write_folder
 from eigencode.reports.page import render_markdown, render_page, write_report
 from eigencode.reports.perturbed_figures import (
     plot_accuracy_against_alpha,
@@ -15,6 +15,7 @@ from eigencode.reports.training_figures import plot_learning, plot_outcome
 
 __all__ = [
     "claimed",
+    "contents_of",
     "drawn",
     "plot_accuracy_against_alpha",
     "plot_along_layers",

@@ -160,6 +160,8 @@ def _depth_scale(count: int):  # type: ignore[no-untyped-def]
 
 def plain_log_axis(ax: Axes) -> None:
     """Logarithmic vertical axis with plain numbers."""
+    if not any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in ax.lines):
+        return  # nothing that a logarithm could show
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
     ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))

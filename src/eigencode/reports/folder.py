@@ -59,6 +59,11 @@ _HOW_NOT_WHAT = ("overwrite", "json")
 """Options that play no part in what results are."""
 
 
+def contents_of(folder: Path) -> list[str]:
+    """Names of the results that a folder holds."""
+    return [name for name in CONTENTS if os.path.lexists(folder / name)]
+
+
 def record_of(folder: Path) -> dict[str, Any] | None:
     """The record of the results that a folder holds; None if it holds none."""
     for place in (folder / RECORD, folder / _WHOLE / RECORD):

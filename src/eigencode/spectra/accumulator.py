@@ -198,10 +198,10 @@ class SpectrumAccumulator:
         bare = copy.copy(self)
         bare._rows, bare._groups, bare._block = [], [], None
         outlines = _processes.from_each((bare, len(self._rows), [group.count for group in self._groups], outline))
+        for part, *_ in outlines:  # first: a process that stops later would leave the others waiting
+            self._check_arguments(part)
         alike = {(part._n_positions, part._n_units, part._width, n_rows, len(counts)) for part, n_rows, counts, _ in outlines}
         if len(alike) == 1 and self._groups and not self._rows:
-            for part, *_ in outlines:
-                self._check_arguments(part)
             self._groups = [_summed(group) for group in self._groups]
             self.n_images, self._scale = sum(part.n_images for part, *_ in outlines), outlines[0][0]._scale
             return

@@ -361,6 +361,10 @@ def load_spectra(path: str | Path) -> dict[str, Eigenspectrum]:
         DataError: no such file, or it was not written by eigencode.
     """
     path = Path(path)
+    if path.suffix not in (".npz", ".parquet"):
+        raise DataError(
+            f"load: spectra are kept in .npz and .parquet files; got {path.name}. Name the file that save_spectra wrote."
+        )
     try:
         return _load_parquet(path) if path.suffix == ".parquet" else _load_npz(path)
     except FileError as error:

@@ -113,11 +113,10 @@ def share_of_first(eigenvalues: Float[Tensor, " k"], k: int, *, name: str) -> fl
         SpectrumError: k is no whole number of at least 1, or the sum is not positive.
     """
     total = float(eigenvalues.sum())
-    if not 1 <= k < float("inf") or k != int(k) or total <= 0:
-        raise SpectrumError(
-            f"{name}: variance_explained needs a whole number `k` >= 1 and a code that varies; got k = {k} and total variance "
-            f"{total:.3g}."
-        )
+    if not 1 <= k < float("inf") or k != int(k):
+        raise SpectrumError(f"{name}: variance_explained needs a whole number `k` of at least 1; got {k}.")
+    if total <= 0:
+        raise SpectrumError(f"{name}: no share of the variance can be told, since the eigenvalues sum to {total:.3g}.")
     return float(eigenvalues[: int(k)].sum()) / total
 
 

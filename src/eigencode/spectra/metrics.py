@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from eigencode.errors import SpectrumError
 from eigencode.spectra.cross_validated import CrossValidatedSpectrum
 from eigencode.spectra.eigenspectrum import Eigenspectrum
 
@@ -35,6 +37,21 @@ METRICS = (
 """In the order of the columns."""
 
 
-def metrics_of(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> dict[str, float]:
-    """Name -> number, for all of ``METRICS``."""
-    return {metric.name: metric.of(spectrum) for metric in METRICS}
+def metrics_of(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> tuple[dict[str, float], str]:
+    """All of ``METRICS``.
+
+    Args:
+        spectrum: What was measured.
+
+    Returns:
+        Name -> number, NaN where the spectrum has none; and why numbers are missing, else "".
+    """
+    numbers: dict[str, float] = {}
+    reasons: list[str] = []
+    for metric in METRICS:
+        try:
+            numbers[metric.name] = metric.of(spectrum)
+        except SpectrumError as error:
+            numbers[metric.name] = math.nan
+            reasons.append(str(error))
+    return numbers, " ".join(reasons)

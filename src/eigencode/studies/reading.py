@@ -162,7 +162,7 @@ def _subset(images: ImageSet, count: int) -> ImageSet:
 
 def _numbers(spectrum: Eigenspectrum, ranks: Any) -> dict[str, float]:
     """Exponent, its fit, and dimension; an exponent that cannot be fitted is left out."""
-    found = metrics_of(spectrum)
+    found, _ = metrics_of(spectrum)
     try:
         fit = spectrum.fit(ranks)
     except EigencodeError:
