@@ -144,6 +144,8 @@ def _dimensions(evidence: Evidence) -> Figure | None:
         for strength, colour in zip((0.0, 0.5, 3.0), colours(3), strict=True):
             where = {"perturbation": kind if strength else "unperturbed", "strength": strength, "width": WIDTH}
             alpha, dimension = _of_layers(evidence.select("alpha", **where), evidence.select("dimension", **where))
+            if alpha.empty:
+                continue
             panel.errorbar(
                 alpha["mean"],
                 dimension["mean"],
