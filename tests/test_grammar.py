@@ -89,7 +89,7 @@ def test_settings_hold_names_as_they_are_read():
     assert SpectralSettings(layers="tanh1, output").layers == Reading(layers=" tanh1 ,output").layers == "tanh1,output"
     assert SpectralSettings(layers=" ").layers == ""
     for make, error in ((SpectralSettings, TrainingError), (Reading, StudyError)):
-        with pytest.raises(error, match="`layers`: a name is missing beside a comma; got 'a,,b'"):
+        with pytest.raises(error, match="`layers`: a name is missing next to a comma; got 'a,,b'"):
             make(layers="a,,b")
     with pytest.raises(StudyError, match="`layers` names none"):
         Reading(layers="")

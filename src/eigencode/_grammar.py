@@ -26,7 +26,7 @@ def names_in(text: str) -> list[str]:
         return []
     names = [name.strip() for name in text.split(",")]
     if "" in names:
-        raise ValueError("a name is missing beside a comma")
+        raise ValueError("a name is missing next to a comma")
     return list(dict.fromkeys(names))
 
 

@@ -183,6 +183,6 @@ def test_repeats_that_share_no_signal_keep_their_other_numbers(capsys, tmp_path,
     words = ["--recording", tmp_path / "r.npy", "--ranks", "2-10", "--out", tmp_path / "out", *json_too]
     status, out, err = run(capsys, "measure", *words)
     assert (status, "Traceback" in err) == (1, False)  # there is no exponent
-    assert "no share of the variance can be told, since the eigenvalues sum to -" in err
+    assert "the share of the variance is undefined, since the eigenvalues sum to -" in err
     assert (tmp_path / "out" / "record.json").exists()
     assert "–" in out or json.loads(out)

@@ -127,7 +127,7 @@ def test_an_export_replaces_exports_alone(capsys, store, tmp_path):
     for name, content in others.items():
         (tmp_path / name).write_bytes(content)
         status, _, err = run(capsys, *smoke(store, "results", "jiang2020", "--export", tmp_path / name))
-        wanted = f"eigencode: --export: {tmp_path / name} is there already, and no export of results. Name another file, or remove it.\n"
+        wanted = f"eigencode: --export: {tmp_path / name} already exists and is not an export of results. Name another file, or remove it.\n"
         assert (status, err) == (2, wanted)
         assert (tmp_path / name).read_bytes() == content
 

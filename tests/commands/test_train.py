@@ -229,10 +229,10 @@ def test_what_another_command_removes_is_told(capsys, tmp_path):
     ]
     status, _, err = run(capsys, *words, tmp_path)
     assert status == 0
-    assert f"--overwrite: members, history.csv in {tmp_path} were of another run, and are removed.\n" in err
+    assert f"--overwrite removed members, history.csv, which another run had left in {tmp_path}.\n" in err
     assert not (tmp_path / "members").exists()
     status, _, err = run(capsys, *words, tmp_path)
-    assert (status, "removed" in err) == (0, False)
+    assert (status, "--overwrite removed" in err) == (0, False)
 
 
 def test_a_state_of_another_configuration_tells_of_overwrite(capsys, tmp_path, monkeypatch):

@@ -66,9 +66,12 @@ def test_errors(tmp_path):
         ),
         (
             np.where(TWO == TWO[1, 0, 2], np.inf, TWO),
-            "the first of neuron 0 at stimulus 2, counted from 0. Leave these neurons or stimuli out.",
+            "the first of neuron 0 at stimulus 2, counted from 0. Remove these neurons or stimuli.",
         ),
-        (np.repeat(ONE[:, :1], 5, axis=1), "every neuron responds to all stimuli alike. Record stimuli that differ."),
+        (
+            np.repeat(ONE[:, :1], 5, axis=1),
+            "every neuron gives the same response to all stimuli, so there is no variance to measure.",
+        ),
         (np.arange(5.0), "got array (5,). Save one such array, outside of structs and cells."),
         (np.zeros((3, 4, 5)), "got (3, 4, 5). Average over the repeats, or keep two of them."),
         (np.zeros((4, 5, 2)), "got (4, 5, 2). Transpose it."),

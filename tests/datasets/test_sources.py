@@ -256,5 +256,5 @@ def test_labels_that_are_texts_are_refused(tmp_path, name):
         inputs=np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32),
         **{name: np.array(["cat"] * 4)},
     )
-    with pytest.raises(DataError, match=f"{name} must be whole numbers; got no numbers. Number the classes from 0."):
+    with pytest.raises(DataError, match=f"{name} must be whole numbers; got something else. Number the classes from 0."):
         load(f"tensors:{tmp_path / 'a.npz'}")

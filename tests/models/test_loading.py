@@ -127,5 +127,5 @@ def test_a_factory_that_needs_classes_says_so(tmp_path):
     )
     with pytest.raises(ModelError) as caught:
         models.load(f"file:{tmp_path / 'net.py'}:make", image_shape=(1, 8, 8))
-    assert str(caught.value).endswith("needs `classes`, which nobody told. Give --classes, or the argument a default.")
+    assert str(caught.value).endswith("needs `classes`, which was not given. Pass --classes, or give the argument a default.")
     assert models.load(f"file:{tmp_path / 'net.py'}:make", image_shape=(1, 8, 8), classes=3)[1].out_features == 3

@@ -114,7 +114,7 @@ def test_nothing_varies():
     assert str(caught.value) == (
         "dead: `ranks` (1, 10) goes beyond the numerical rank 0; no window of 3 ranks is possible. Pass more images or another layer."
     )
-    with pytest.raises(SpectrumError, match=r"dead: no share of the variance can be told, since the eigenvalues sum to 0"):
+    with pytest.raises(SpectrumError, match=r"dead: the share of the variance is undefined, since the eigenvalues sum to 0"):
         dead.variance_explained(3)
 
 

@@ -149,7 +149,7 @@ def spectrum_of(values, **options):
         ),
         (
             lambda: CrossValidatedSpectrum(-LAW, -LAW[None], 1.0, 9, 60).variance_explained(3),
-            "recording: variance_explained needs a whole number `k` >= 1 and a code that varies; got k = 3 and total variance -4.68.",
+            "recording: the share of the variance is undefined, since the eigenvalues sum to -4.68.",
         ),
         (
             lambda: CrossValidatedSpectrum(0 * LAW, 0 * LAW[None], 0.0, 9, 60).signal_fraction,

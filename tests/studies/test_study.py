@@ -125,7 +125,7 @@ def test_fields_are_overridden_in_every_block():
         ("reading.perturbations.fgsm.relative_step=true", "fgsm: `relative_step` sets the length of a step of pgd."),
         ("grid.training=3", "blocks[0].grid.training: expected fields and their values; got 3. Name each field."),
         ("grid.training.batch_size=null", "grid.training.batch_size: expected a value; got null. Leave it out for the default."),
-        ("grid.network.model.x=1", "grid.network.model.x: A study has no field 'x' here. What is here has no fields."),
+        ("grid.network.model.x=1", "grid.network.model.x: A study has no field 'x' here. That value has no fields."),
         ("grid.network.options.width=3,x", "each value a whole number or a finite number; got {'width': 'x'}."),
         ("training.epochs=[1", "--set takes field=value"),
         ("training.epochs.x=3", "there is no field 'x' within a value"),

@@ -82,7 +82,7 @@ def results_folder(config: NetworkAndImages) -> Iterator[Path | None]:
         earlier = contents_of(folder)
         yield folder
         if gone := [name for name in earlier if name not in contents_of(folder)]:
-            tell(f"--overwrite: {', '.join(gone)} in {folder} were of another run, and are removed.")
+            tell(f"--overwrite removed {', '.join(gone)}, which another run had left in {folder}.")
 
 
 def network_title(config: NetworkAndImages) -> str:

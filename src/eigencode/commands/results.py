@@ -232,7 +232,7 @@ def _refuse_others(path: Path) -> None:
             with open(path, encoding="utf-8") as file:
                 names = file.readline(_LONGEST_LINE).strip().split(",")
     if "quantity" not in names:
-        raise UsageError(f"--export: {path} is there already, and no export of results. Name another file, or remove it.")
+        raise UsageError(f"--export: {path} already exists and is not an export of results. Name another file, or remove it.")
 
 
 def _export(table: pd.DataFrame, path: Path) -> None:

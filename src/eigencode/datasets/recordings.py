@@ -79,8 +79,8 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
         _, neuron, stimulus = (~array.isfinite()).nonzero()[0].tolist()
         raise DataError(
             f"{path.name}: responses must be finite; got {bad} NaN or infinite values, the first of neuron {neuron} at stimulus "
-            f"{stimulus}, counted from 0. Leave these neurons or stimuli out."
+            f"{stimulus}, counted from 0. Remove these neurons or stimuli."
         )
     if array.shape[2] > 1 and bool((array == array[..., :1]).all()):
-        raise DataError(f"{path.name}: every neuron responds to all stimuli alike. Record stimuli that differ.")
+        raise DataError(f"{path.name}: every neuron gives the same response to all stimuli, so there is no variance to measure.")
     return Recording(array.transpose(1, 2), path.name)

@@ -238,7 +238,7 @@ def _tensors(path: Path) -> ImageSet:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
     labels = next((arrays[key] for key in _LABELS if key in arrays), None)
     if labels is None and path.suffix == ".npz" and (unread := [name for name in names_in_npz(path) if name in _LABELS]):
-        raise DataError(f"tensors: {path}: {unread[0]} must be whole numbers; got no numbers. Number the classes from 0.")
+        raise DataError(f"tensors: {path}: {unread[0]} must be whole numbers; got something else. Number the classes from 0.")
     if labels is not None and path.suffix == ".mat" and labels.ndim == 2 and 1 in labels.shape:
         labels = labels.flatten()  # MATLAB has no lists of numbers but rows and columns
     return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")

@@ -236,7 +236,7 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     options = {k: v for k, v in _given(image_shape=image_shape, classes=classes).items() if k in takes}
     if classes is None and takes.get("classes") is inspect.Parameter.empty:
         raise ModelError(
-            f"load: {factory} in {place} needs `classes`, which nobody told. Give --classes, or the argument a default."
+            f"load: {factory} in {place} needs `classes`, which was not given. Pass --classes, or give the argument a default."
         )
     try:
         model = make(**options)

@@ -116,7 +116,7 @@ def share_of_first(eigenvalues: Float[Tensor, " k"], k: int, *, name: str) -> fl
     if not 1 <= k < float("inf") or k != int(k):
         raise SpectrumError(f"{name}: variance_explained needs a whole number `k` of at least 1; got {k}.")
     if total <= 0:
-        raise SpectrumError(f"{name}: no share of the variance can be told, since the eigenvalues sum to {total:.3g}.")
+        raise SpectrumError(f"{name}: the share of the variance is undefined, since the eigenvalues sum to {total:.3g}.")
     return float(eigenvalues[: int(k)].sum()) / total
 
 

@@ -127,7 +127,10 @@ class Perturbed:
         if self.kind in MADE and (self.norm != "linf" or self.step_size is not None):
             raise StudyError(f"{self.kind}: images are made within l2, with steps of 0.1; leave out `norm` and `step_size`.")
         if self.relative_step and (self.kind != "pgd" or self.step_size is not None):
-            raise StudyError(f"{self.kind}: `relative_step` sets the length of a step of pgd. Leave it out, or else `step_size`.")
+            raise StudyError(
+                f"{self.kind}: `relative_step` sets the length of a step of pgd. Set it for pgd alone, "
+                "and not together with `step_size`."
+            )
 
     @property
     def n_steps(self) -> int:
@@ -456,6 +459,6 @@ def with_field(plan: Any, name: str, value: Any) -> Any:
         return {**plan, first: value}
     if first not in getattr(plan, "__dataclass_fields__", {}):
         known = ", ".join(getattr(plan, "__dataclass_fields__", {}))
-        there = f"There are {known}." if known else "What is here has no fields."
+        there = f"There are {known}." if known else "That value has no fields."
         raise StudyError(f"A study has no field {name!r} here. {there}")
     return replace(plan, **{first: with_field(getattr(plan, first), rest, value) if rest else value})
