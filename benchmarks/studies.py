@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.timing import write
 from eigencode.studies import Block, Images, Local, Network, Plan, RayEngine, Reading, Store, Study, load, run_study, to_yaml
-from eigencode.studies.running import run_group
-from eigencode.studies.study import with_field
+from eigencode.studies.cell import with_field
+from eigencode.studies.execution.group import run_group
 from eigencode.training import Cell, Settings, SpectralSettings
 
 NETWORKS, SCRIPTS, GROUPS, REPEATS, WRITTEN, MANY = 20, 3, 40, 3, 100, 1000

@@ -8,9 +8,9 @@ import torch
 
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
-from eigencode.studies.reading import ROW, SpectrumRecord
-from eigencode.studies.running import CellRecord
-from eigencode.studies.study import MADE, with_field
+from eigencode.studies.cell import MADE, with_field
+from eigencode.studies.execution.group import CellRecord
+from eigencode.studies.execution.readout import ROW, SpectrumRecord
 
 
 def evidence(records, folder):

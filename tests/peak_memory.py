@@ -90,6 +90,6 @@ if __name__ == "__main__":
     import torch
     from torch import nn
 
-    from eigencode.measurement import measure, parse_bytes
+    from eigencode.measurement.measuring import measure, parse_bytes
 
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

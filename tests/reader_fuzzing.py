@@ -124,9 +124,12 @@ def _read_spectra(path):
 
 
 def _read_store(path):
-    from eigencode.studies import Evidence, Store, listing, load, overridden, shrunk
+    from eigencode.papers import listing
+    from eigencode.studies import Evidence, Store, load, overridden, shrunk
 
-    listing.PAPERS = ("demo",)  # to count the cells of all papers takes a second, and reads nothing of the file
+    listing.PAPERS = {
+        "demo": listing.PAPERS["demo"]
+    }  # to count the cells of all papers takes a second, and reads nothing of the file
     store, study = Store(path), overridden(shrunk(load("demo")), "seeds=1 training.epochs=1 images.train_count=100")
     listing.listed(store)
     Evidence(store, study.cells())

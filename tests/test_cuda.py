@@ -8,8 +8,8 @@ import torch
 import eigencode as ec
 from eigencode._arithmetic import full_float32
 from eigencode.attacks import FGSM, PGD, robustness_curve
+from eigencode.measurement.perturbed import perturbed_spectra
 from eigencode.penalties import SpectralPenalty
-from eigencode.perturbed import perturbed_spectra
 from eigencode.training import Cell, Settings, SpectralSettings, robust_accuracies, train
 from eigencode.training.networks import bytes_kept
 from eigencode.training.settings import AdversarialSettings, JacobianSettings

@@ -18,8 +18,8 @@ from eigencode import cli
 from eigencode.attacks import FLAGS
 from eigencode.studies import Store, from_yaml
 from eigencode.studies import load as load_study
-from eigencode.studies.files import overridden
-from eigencode.studies.judging import claims_of
+from eigencode.studies.results.judging import claims_of
+from eigencode.studies.yaml import overridden
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

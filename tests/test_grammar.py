@@ -9,10 +9,10 @@ from eigencode._grammar import MOST_NUMBERS, names_in, number_in, numbers_in
 from eigencode._readers.yaml import dump_yaml, load_yaml
 from eigencode.datasets import load
 from eigencode.errors import ActivationError, EigencodeError, StudyError, TrainingError
+from eigencode.papers.registry import load as shipped
 from eigencode.studies import Reading, Store, overridden, run_study
-from eigencode.studies.engines import Local
-from eigencode.studies.papers import load as shipped
-from eigencode.studies.study import shrunk
+from eigencode.studies.definition import shrunk
+from eigencode.studies.execution.engines import Local
 from eigencode.training import SpectralSettings
 
 

@@ -1,5 +1,6 @@
-"""What is in one place only."""
+"""What is in one place only, which rooms may import which, and how long files and functions may be."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,49 @@ PACKAGE = Path(eigencode.__file__).parent
 )
 def test_one_of_each(text, home):
     assert [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if text in path.read_text()] == [home]
+
+
+ROOMS = (
+    "provenance",
+    "spectra",
+    "datasets",
+    "models",
+    "activations",
+    "perturbations",
+    "penalties",
+    "attacks",
+    "measurement",
+    "training",
+    "studies",
+    "reports",
+    "papers",
+    "commands",
+    "cli",
+)
+"""A room imports those above it, and what all may import: errors, and modules whose names begin with an underscore."""
+
+LAZY = {("studies/__init__.py", "papers")}
+"""``ec.studies.load`` is loaded when it is first used."""
+
+
+def imports_of(path):
+    """First names below the package of everything that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "eigencode":
+            rest = node.module.split(".")[1:]
+            yield from [rest[0]] if rest else [alias.name for alias in node.names]
+
+
+def place(room):
+    """Rank of a room; 0 of what all may import."""
+    return 0 if room == "errors" or room.startswith("_") else ROOMS.index(room) + 1
+
+
+def test_no_room_imports_one_below_it():
+    climbing = set()
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE)
+        room = name.parts[0].removesuffix(".py")
+        if room not in ("__init__", "__main__"):
+            climbing |= {(str(name), imported) for imported in imports_of(path) if place(imported) > place(room)}
+    assert climbing == LAZY

@@ -63,7 +63,7 @@ class Levels:
             '        "gaussian": lambda: partial',
             '        "levels": lambda: Levels,\n        "gaussian": lambda: partial',
         ),
-        "studies/study.py": ('Kind = Literal["gaussian",', 'Kind = Literal["levels", "gaussian",'),
+        "studies/cell.py": ('Kind = Literal["gaussian",', 'Kind = Literal["levels", "gaussian",'),
     },
     "A fit window.": {
         "spectra/window.py": ('    "jiang": Window(', '    "early": Window(2, 9, source="this test"),\n    "jiang": Window('),
@@ -98,8 +98,8 @@ import json, sys
 import numpy
 from eigencode import cli
 from eigencode.studies import Store, overridden, run_study
-from eigencode.studies.engines import Local
-from eigencode.studies.papers import load
+from eigencode.studies.execution.engines import Local
+from eigencode.papers.registry import load
 
 draws = numpy.random.default_rng(0)
 signal = draws.normal(size=(40, 60)) * numpy.arange(1, 41)[:, None] ** -0.5

@@ -6,8 +6,7 @@ Names are loaded when they are first used, so that ``eigencode --help`` does not
 from typing import TYPE_CHECKING
 
 from eigencode._lazy import loader
-
-__version__ = "0.1.0"
+from eigencode._version import __version__
 
 if TYPE_CHECKING:
     from eigencode import attacks, datasets, models, penalties, perturbations, reports, spectra, studies, training
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
     from eigencode.errors import EigencodeError
-    from eigencode.measurement import Measurement, collect, measure
-    from eigencode.perturbed import PerturbedSpectra, perturbed_spectra
+    from eigencode.measurement.measuring import Measurement, collect, measure
+    from eigencode.measurement.perturbed import PerturbedSpectra, perturbed_spectra
     from eigencode.spectra import (
         WINDOWS,
         Eigenspectrum,
@@ -30,24 +29,24 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
-    "Eigenspectrum": "spectra",
-    "EigencodeError": "errors",
-    "ImageSet": "datasets",
-    "Measurement": "measurement",
-    "PerturbedSpectra": "perturbed",
-    "SpectrumAccumulator": "spectra",
-    "WINDOWS": "spectra",
-    "Window": "spectra",
-    "collect": "measurement",
-    "cvpca": "spectra",
-    "fit_power_law": "spectra",
-    "keep_freed_memory": "_allocator",
-    "load_spectra": "spectra",
-    "measure": "measurement",
-    "perturbed_spectra": "perturbed",
-    "save_spectra": "spectra",
-    "stimulus_curve": "spectra",
-    "trace": "activations",
+    "Eigenspectrum": "eigencode.spectra",
+    "EigencodeError": "eigencode.errors",
+    "ImageSet": "eigencode.datasets",
+    "Measurement": "eigencode.measurement",
+    "PerturbedSpectra": "eigencode.measurement",
+    "SpectrumAccumulator": "eigencode.spectra",
+    "WINDOWS": "eigencode.spectra",
+    "Window": "eigencode.spectra",
+    "collect": "eigencode.measurement",
+    "cvpca": "eigencode.spectra",
+    "fit_power_law": "eigencode.spectra",
+    "keep_freed_memory": "eigencode._allocator",
+    "load_spectra": "eigencode.spectra",
+    "measure": "eigencode.measurement",
+    "perturbed_spectra": "eigencode.measurement",
+    "save_spectra": "eigencode.spectra",
+    "stimulus_curve": "eigencode.spectra",
+    "trace": "eigencode.activations",
 }
 _ROOMS = ("attacks", "datasets", "models", "penalties", "perturbations", "reports", "spectra", "studies", "training")
 
@@ -60,6 +59,7 @@ __all__ = [
     "PerturbedSpectra",
     "SpectrumAccumulator",
     "Window",
+    "__version__",
     "attacks",
     "collect",
     "cvpca",
@@ -85,4 +85,4 @@ __getattr__ = loader(__name__, _HOME, _ROOMS)
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

@@ -10,7 +10,7 @@ def loader(package: str, homes: Mapping[str, str], rooms: Sequence[str] = ()) ->
 
     Args:
         package: Name of the package.
-        homes: Public name -> module of the package where it is defined.
+        homes: Public name -> module where it is defined.
         rooms: Modules that are public themselves.
     """
 
@@ -18,7 +18,7 @@ def loader(package: str, homes: Mapping[str, str], rooms: Sequence[str] = ()) ->
         if name in rooms:
             return importlib.import_module(f"{package}.{name}")
         if name in homes:
-            return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+            return getattr(importlib.import_module(homes[name]), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return load

@@ -21,12 +21,12 @@ from jsonargparse import ActionConfigFile
 from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._grammar import fraction_in
-from eigencode._options import check_options, numbers_of, switches_of
 from eigencode._parsing import Parser, misread
 from eigencode._readers.yaml import has_tag, read_yaml
 from eigencode._text import printable
 from eigencode._wording import in_words
-from eigencode.configuration import (
+from eigencode.commands.checking import check_options, numbers_of, switches_of
+from eigencode.commands.options import (
     AttackConfig,
     ConstructConfig,
     DoctorConfig,

@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +15,14 @@ from typing import Any
 
 import torch
 
-import eigencode
+from eigencode._version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas")
 
 
 def versions() -> dict[str, str]:
     """Versions of eigencode, Python and the packages that compute."""
-    found = {"eigencode": eigencode.__version__, "python": platform.python_version()}
+    found = {"eigencode": __version__, "python": platform.python_version()}
     return found | {name: _version(name) for name in PACKAGES}
 
 
@@ -62,15 +64,25 @@ def computed_with() -> dict[str, Any]:
     return {"code_revision": code_revision(), "versions": versions(), "hardware": hardware()}
 
 
+def circumstances(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys created, configuration, versions and hardware of a record."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "configuration": dict(configuration),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
 @cache
 def code_revision() -> str:
     """The git commit of eigencode's own source with "+" if it was changed since, or its version where it was installed."""
     folder = Path(__file__).parent
     if not (folder.parents[1] / ".git").exists():
-        return eigencode.__version__
+        return __version__
     ask = partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
     try:
         commit, changed = ask(["git", "rev-parse", "--short=12", "HEAD"]), ask(["git", "status", "--porcelain", "."])
     except (OSError, subprocess.CalledProcessError):
-        return eigencode.__version__
+        return __version__
     return str(commit.stdout).strip() + ("+" if changed.stdout.strip() else "")

@@ -14,8 +14,8 @@ from command_line import run
 from eigencode.commands.results import compared, filtered, grouped
 from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load
-from eigencode.studies.reading import ROW
-from eigencode.studies.running import CellRecord
+from eigencode.studies.execution.group import CellRecord
+from eigencode.studies.execution.readout import ROW
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from command_line import run
+from eigencode.commands.options import StudyConfig
 from eigencode.commands.study import chosen_study, device_of, engine_of, run_chosen
-from eigencode.configuration import StudyConfig
 from eigencode.errors import UsageError
 from eigencode.studies import Store, load, to_yaml
 
@@ -27,7 +27,7 @@ def test_another_try_that_fails_is_an_error(capsys, tmp_path, monkeypatch):
     def ended(*_arguments, **_options):
         raise MemoryError("none left")
 
-    monkeypatch.setattr("eigencode.studies.engines.run_group", ended)
+    monkeypatch.setattr("eigencode.studies.execution.engines.run_group", ended)
     assert run(capsys, *words)[0] == 0
     status, _, err = run(capsys, *words, "--again")
     assert status == 1
@@ -62,7 +62,7 @@ def test_what_is_set_is_so_in_the_smallest_size():
 
 
 def test_an_interrupted_try_says_that_all_is_run_once_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("eigencode.studies.engines.run_group", _interrupted)
+    monkeypatch.setattr("eigencode.studies.execution.engines.run_group", _interrupted)
     store = Store(tmp_path / "store.sqlite")
     for again, told in ((False, "give the command again to go on"), (True, "--again runs all of them once more")):
         config = StudyConfig(name="demo", smoke=True, again=again, store=store.address)

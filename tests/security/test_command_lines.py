@@ -8,7 +8,7 @@ import yaml
 
 from command_line import run
 from eigencode import cli
-from eigencode._options import options_of
+from eigencode.commands.checking import options_of
 
 SEED = 20
 SHORT, LONG = 6, 60

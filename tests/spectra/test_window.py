@@ -13,7 +13,7 @@ from eigencode.penalties import SpectralPenalty
 from eigencode.spectra import WINDOWS, Eigenspectrum, Window, population_exponent
 from eigencode.spectra.window import as_configured
 from eigencode.studies import Evidence, Local, Store, load, overridden, run_study, shrunk
-from eigencode.studies.study import RESULT_VERSION, _hash, _told, with_field
+from eigencode.studies.cell import RESULT_VERSION, _hash, _told, with_field
 from eigencode.training import Cell, Settings, SpectralSettings, train
 
 SIDE = 23

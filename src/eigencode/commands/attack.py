@@ -24,13 +24,12 @@ from eigencode.commands.common import (
     results_folder,
     usable_device,
 )
+from eigencode.commands.options import AttackConfig
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.configuration import AttackConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, SpectrumError, UsageError
+from eigencode.measurement.perturbed import UNPERTURBED, Condition, PerturbedSpectra, perturbed_spectra
 from eigencode.perturbations import PrincipalComponents
-from eigencode.perturbed import UNPERTURBED, Condition, PerturbedSpectra, perturbed_spectra
-from eigencode.records import perturbation_record
 from eigencode.reports import (
     plot_accuracy_against_alpha,
     plot_examples,
@@ -39,6 +38,7 @@ from eigencode.reports import (
     print_table,
     write_report,
 )
+from eigencode.reports.records import perturbation_record
 from eigencode.spectra.window import Window
 
 COMPONENTS_FILE = "components.safetensors"

@@ -14,11 +14,11 @@ from torch import nn
 from eigencode import datasets, models
 from eigencode._arguments import shown
 from eigencode._grammar import MOST_NUMBERS, names_in, numbers_in
+from eigencode.commands.options import NetworkAndImages, SpectraOfLayers
 from eigencode.commands.progress import tell
-from eigencode.configuration import NetworkAndImages, SpectraOfLayers
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError, ModelError, SpectrumError, UsageError
-from eigencode.measurement import parse_bytes
+from eigencode.measurement.measuring import parse_bytes
 from eigencode.reports import claimed, contents_of
 from eigencode.spectra.window import Ranks, Window
 

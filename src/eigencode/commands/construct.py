@@ -9,11 +9,11 @@ from typing import Any
 
 from eigencode.attacks import ConstructedSet, Construction, construct
 from eigencode.commands.common import load_images, load_model, results_folder, usable_device
+from eigencode.commands.options import ConstructConfig
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.configuration import ConstructConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, UsageError
-from eigencode.records import circumstances
+from eigencode.provenance import circumstances
 from eigencode.reports import drawn, plot_examples, render_page, write_folder
 
 _PREVIEW = 10

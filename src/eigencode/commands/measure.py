@@ -20,13 +20,13 @@ from eigencode.commands.common import (
     results_folder,
     usable_device,
 )
+from eigencode.commands.options import MeasureConfig
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.configuration import MeasureConfig
 from eigencode.datasets import load_recording
 from eigencode.errors import SpectrumError, UsageError
-from eigencode.measurement import Measurement, measure, summary_row
-from eigencode.records import measurement_record
+from eigencode.measurement.measuring import Measurement, measure, summary_row
 from eigencode.reports import print_table, write_report
+from eigencode.reports.records import measurement_record
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
 from eigencode.spectra.window import Window
 

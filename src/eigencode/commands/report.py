@@ -11,18 +11,18 @@ import pandas as pd
 
 from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_ranks
+from eigencode.commands.options import ReportConfig
 from eigencode.commands.progress import tell
 from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
-from eigencode.configuration import ReportConfig
 from eigencode.errors import DataError, UsageError
 from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.drawing import Drawing
 from eigencode.reports.study_figures import draw
+from eigencode.reports.study_tables import cells_table, perturbed_tables, results_table
 from eigencode.spectra.window import Window
 from eigencode.studies import Evidence, Store, Study, to_yaml
-from eigencode.studies.judging import cells_identity, claims_of, figures_of, mixture, part, study_record
-from eigencode.studies.scheduling import outdated
-from eigencode.studies.tables import cells_table, perturbed_tables, results_table
+from eigencode.studies.execution.scheduling import outdated
+from eigencode.studies.results.judging import cells_identity, claims_of, figures_of, mixture, part, study_record
 
 
 def run(config: ReportConfig) -> None:
@@ -92,11 +92,11 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
 def _drawings(study: Study, evidence: Evidence) -> tuple[dict[str, Drawing], list[str]]:
     """Figures, and why others cannot be drawn of these cells."""
     figures, undrawn = {}, []
-    for name in figures_of(study):
-        own = part(study, evidence, name.partition(".")[2])
-        mixed = mixture(study, own)
-        if (figure := None if mixed else draw(name, own)) is not None:
-            figures[name] = figure
+    for figure in figures_of(study) or (None,):
+        own = part(study, evidence, figure) if figure else evidence
+        mixed, name = mixture(study, own), f"{study.paper.name}.{figure}" if study.paper else "spectra"
+        if (made := None if mixed else draw(study, figure, own)) is not None:
+            figures[name] = made
         else:
             undrawn.append(f"{name} needs {mixed or 'what these cells lack'}")
     return drawn(figures), undrawn

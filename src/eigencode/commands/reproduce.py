@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from eigencode.commands import report
+from eigencode.commands.options import ReproduceConfig
 from eigencode.commands.study import chosen_study, engine_of, keeping, run_chosen, say
-from eigencode.configuration import ReproduceConfig
 from eigencode.studies import Store
 
 

@@ -17,15 +17,15 @@ from eigencode._files import replacing, stamp
 from eigencode._grammar import number_in
 from eigencode._text import for_spreadsheet
 from eigencode.commands.common import parse_names, parse_ranks
+from eigencode.commands.options import ResultsConfig
 from eigencode.commands.progress import tell
 from eigencode.commands.study import chosen_study, refuse_none, say_failed
-from eigencode.configuration import ResultsConfig
 from eigencode.errors import DiskError, UsageError
 from eigencode.reports import print_rows
+from eigencode.reports.study_tables import varied_columns
 from eigencode.studies import Evidence, Store, Study
-from eigencode.studies.claims import half_width
-from eigencode.studies.files import split_words
-from eigencode.studies.tables import varied_columns
+from eigencode.studies.results.statistics import half_width
+from eigencode.studies.yaml import split_words
 
 _SHOWN = 40
 

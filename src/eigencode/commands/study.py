@@ -15,11 +15,12 @@ from typing import Any
 import pandas as pd
 
 from eigencode.commands.common import usable_device
+from eigencode.commands.options import StudyChoice, StudyConfig, StudyRun
 from eigencode.commands.progress import duration, progress_bar, tell
-from eigencode.configuration import StudyChoice, StudyConfig, StudyRun
 from eigencode.datasets import data_root
 from eigencode.errors import StudyError, UsageError
 from eigencode.models.loading import own_code
+from eigencode.papers.listing import kind_of, listed
 from eigencode.provenance import in_use
 from eigencode.reports import print_rows
 from eigencode.studies import (
@@ -35,14 +36,13 @@ from eigencode.studies import (
     run_study,
     shrunk,
 )
-from eigencode.studies.engines import Engine
-from eigencode.studies.estimating import estimated
-from eigencode.studies.evidence import flat
-from eigencode.studies.files import to_yaml
-from eigencode.studies.listing import kind_of, listed
-from eigencode.studies.papers import SCALES, as_they_come
-from eigencode.studies.scheduling import Group, Summary, outdated
-from eigencode.studies.store import without_password
+from eigencode.studies.definition import SCALES
+from eigencode.studies.execution.engines import Engine
+from eigencode.studies.execution.estimating import estimated
+from eigencode.studies.execution.scheduling import Group, Summary, outdated
+from eigencode.studies.results.store import without_password
+from eigencode.studies.results.table import flat
+from eigencode.studies.yaml import to_yaml
 
 
 def run(config: StudyConfig) -> None:
@@ -226,9 +226,9 @@ def refuse_none(evidence: Evidence, config: StudyChoice, study: Study, store: St
 
 def _at_other_scales(study: Study, store: Store) -> str:
     """In words, what the store has of a paper's study at its scales."""
-    if not as_they_come(study):
+    if not study.paper:
         return ""
-    shipped = {f"--scale {scale}": load(study.name, scale) for scale in sorted(SCALES)}  # cpu, the default, first
+    shipped = {f"--scale {scale}": study.paper.study(study.figure, scale) for scale in sorted(SCALES)}  # cpu, the default, first
     shipped["--smoke"] = shrunk(shipped["--scale cpu"])
     there, found = set(store.finished()), dict[frozenset[str], str]()
     for words, other in shipped.items():

@@ -27,13 +27,13 @@ from eigencode.commands.common import (
     results_folder,
     usable_device,
 )
+from eigencode.commands.options import Numbers, TrainConfig
 from eigencode.commands.progress import ProgressBar, progress_bar, tell
-from eigencode.configuration import Numbers, TrainConfig
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
 from eigencode.penalties.forms import DEFAULT_WINDOW
-from eigencode.records import training_record
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
+from eigencode.reports.records import training_record
 from eigencode.spectra.window import Window
 from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group

@@ -1,7 +1,7 @@
 """Figures, tables and pages of what was measured."""
 
 from eigencode.reports.drawing import drawn
-from eigencode.reports.figures import plot_along_layers, plot_spectra, plot_spectrum
+from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.folder import claimed, contents_of, record_of, write_folder
 from eigencode.reports.page import render_markdown, render_page, write_report
 from eigencode.reports.perturbed_figures import (
@@ -12,6 +12,7 @@ from eigencode.reports.perturbed_figures import (
 )
 from eigencode.reports.tables import print_rows, print_table, rounded
 from eigencode.reports.training_figures import plot_learning, plot_outcome
+from eigencode.spectra.plotting import plot_spectrum
 
 __all__ = [
     "claimed",

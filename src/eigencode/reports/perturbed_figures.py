@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eigencode._text import for_figure
-from eigencode.reports.figures import layer_colours, new_figure, plain_log_axis, plot_spectrum
+from eigencode.reports.figures import layer_colours, plain_log_axis
 from eigencode.spectra import Eigenspectrum
+from eigencode.spectra.plotting import new_figure, plot_spectrum
 from eigencode.spectra.window import Ranks, Window
 
 _PANELS = 12

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
-from eigencode.reports.figures import new_figure
+from eigencode.spectra.plotting import new_figure
 
 _LEGEND_ENTRIES = 12
 """With more settings the legend would hide the curves."""

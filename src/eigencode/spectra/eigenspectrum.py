@@ -253,7 +253,7 @@ class Eigenspectrum:
 
     def plot(self, ax: Axes | None = None, *, ranks: Ranks | None = None) -> Axes:
         """Draws the spectrum on log-log axes, with the fitted line if ranks are given (see ``reports.plot_spectrum``)."""
-        from eigencode.reports import plot_spectrum
+        from eigencode.spectra.plotting import plot_spectrum
 
         return plot_spectrum(self, ax=ax, ranks=ranks)
 

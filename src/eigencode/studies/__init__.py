@@ -8,37 +8,38 @@ from typing import TYPE_CHECKING
 from eigencode._lazy import loader
 
 if TYPE_CHECKING:
-    from eigencode.studies.claims import Claim, Finding
-    from eigencode.studies.engines import Local, RayEngine
-    from eigencode.studies.evidence import Evidence
-    from eigencode.studies.files import from_yaml, overridden, to_yaml
-    from eigencode.studies.papers import load, paper
-    from eigencode.studies.scheduling import plan_groups, run_study
-    from eigencode.studies.store import Store
-    from eigencode.studies.study import Block, Images, Network, Perturbed, Plan, Reading, Study, shrunk
+    from eigencode.papers.registry import from_yaml, load, paper
+    from eigencode.studies.cell import Images, Network, Perturbed, Plan, Reading
+    from eigencode.studies.definition import Block, Study, shrunk
+    from eigencode.studies.execution.engines import Local, RayEngine
+    from eigencode.studies.execution.scheduling import plan_groups, run_study
+    from eigencode.studies.results.claim import Claim, Finding
+    from eigencode.studies.results.store import Store
+    from eigencode.studies.results.table import Evidence
+    from eigencode.studies.yaml import overridden, to_yaml
 
 _HOME = {
-    "Block": "study",
-    "Claim": "claims",
-    "Evidence": "evidence",
-    "Finding": "claims",
-    "Images": "study",
-    "Local": "engines",
-    "Network": "study",
-    "Perturbed": "study",
-    "Plan": "study",
-    "RayEngine": "engines",
-    "Reading": "study",
-    "Store": "store",
-    "Study": "study",
-    "from_yaml": "files",
-    "load": "papers",
-    "overridden": "files",
-    "paper": "papers",
-    "plan_groups": "scheduling",
-    "run_study": "scheduling",
-    "shrunk": "study",
-    "to_yaml": "files",
+    "Block": "eigencode.studies.definition",
+    "Claim": "eigencode.studies.results.claim",
+    "Evidence": "eigencode.studies.results.table",
+    "Finding": "eigencode.studies.results.claim",
+    "Images": "eigencode.studies.cell",
+    "Local": "eigencode.studies.execution.engines",
+    "Network": "eigencode.studies.cell",
+    "Perturbed": "eigencode.studies.cell",
+    "Plan": "eigencode.studies.cell",
+    "RayEngine": "eigencode.studies.execution.engines",
+    "Reading": "eigencode.studies.cell",
+    "Store": "eigencode.studies.results.store",
+    "Study": "eigencode.studies.definition",
+    "from_yaml": "eigencode.papers.registry",
+    "load": "eigencode.papers.registry",
+    "overridden": "eigencode.studies.yaml",
+    "paper": "eigencode.papers.registry",
+    "plan_groups": "eigencode.studies.execution.scheduling",
+    "run_study": "eigencode.studies.execution.scheduling",
+    "shrunk": "eigencode.studies.definition",
+    "to_yaml": "eigencode.studies.yaml",
 }
 
 __all__ = [

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from eigencode.training.settings import AdversarialSettings, Cell, JacobianSettings, Settings, SpectralSettings
 
 _HOME = {
-    "AdversarialSettings": "settings",
-    "Cell": "settings",
-    "JacobianSettings": "settings",
-    "Settings": "settings",
-    "SpectralSettings": "settings",
-    "Training": "loop",
-    "robust_accuracies": "evaluation",
-    "train": "loop",
+    "AdversarialSettings": "eigencode.training.settings",
+    "Cell": "eigencode.training.settings",
+    "JacobianSettings": "eigencode.training.settings",
+    "Settings": "eigencode.training.settings",
+    "SpectralSettings": "eigencode.training.settings",
+    "Training": "eigencode.training.loop",
+    "robust_accuracies": "eigencode.training.evaluation",
+    "train": "eigencode.training.loop",
 }
 
 __all__ = [

@@ -1,0 +1,195 @@
+"""Options of the command line, as they were told: which are switches, what none may be, and which nothing would read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from eigencode._arguments import check, shown
+from eigencode._grammar import numbers_in
+from eigencode.commands.options import (
+    AttackConfig,
+    ConstructConfig,
+    MeasureConfig,
+    NetworkAndImages,
+    SpectraOfLayers,
+    StudyChoice,
+    StudyConfig,
+    StudyRun,
+    TrainConfig,
+)
+from eigencode.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command.
+
+    Attributes:
+        name: Dotted name.
+        hint: What it may be.
+        default: Its default.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+
+    def value(self, config: Any) -> Any:
+        """What a configuration says."""
+        for step in self.name.split("."):
+            config = getattr(config, step)
+        return config
+
+
+def options_of(kind: Any, prefix: str = "") -> Iterator[Option]:
+    """All options of a configuration class, those of its parts among them."""
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        if is_dataclass(hints[item.name]):
+            yield from options_of(hints[item.name], f"{prefix}{item.name}.")
+        else:
+            default = item.default if item.default_factory is MISSING else item.default_factory()
+            yield Option(f"{prefix}{item.name}", hints[item.name], default)
+
+
+def switches_of(kind: Any) -> set[str]:
+    """Options that are true when they are named alone."""
+    return {option.name for option in options_of(kind) if option.hint is bool}
+
+
+def numbers_of(kind: Any) -> set[str]:
+    """Options that are one number."""
+    return {option.name for option in options_of(kind) if option.hint in (float, float | None)}
+
+
+def check_options(config: Any) -> None:
+    """Refuses options that no command can follow, and those that nothing would read.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    positionals = getattr(config, "positionals", ())
+    for option in options_of(type(config)):
+        value = option.value(config)
+        written = option.name if option.name in positionals else f"--{option.name}"
+        check("", option.name.rpartition(".")[2], value, option.hint, UsageError, written=written)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                _check_text(text, written, may_be_empty=option.default == "" or "." in option.name)
+    for rule in _RULES:
+        if isinstance(config, rule.kind) and not rule.read(config):
+            for option in options_of(type(config)):
+                if option.name in rule.names and str(option.value(config)) != str(option.default):
+                    written = option.name if option.name in positionals else f"--{option.name}"
+                    raise UsageError(f"{written} would do nothing here: it is read {rule.when}. Leave it out.")
+
+
+def _check_text(text: str, written: str, *, may_be_empty: bool) -> None:
+    if not text and not may_be_empty:
+        raise UsageError(f"{written} is empty. Give it a value, or leave it out.")
+    if "\0" in text:
+        raise UsageError(f"{written} must be without NUL characters; got {shown(text)}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{written} must be text in UTF-8; got {shown(text)}.") from None
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """When options are read. Where data sets and stores are (data_root, store) may always be told."""
+
+    kind: type
+    names: tuple[str, ...]
+    when: str
+    read: Callable[[Any], bool]
+
+
+def _perturbed_by(*names: str) -> Callable[[AttackConfig], bool]:
+    def read(config: AttackConfig) -> bool:
+        told = config.perturbation if isinstance(config.perturbation, list) else config.perturbation.split(",")
+        return any(each.strip().partition(":")[0] in names for each in told)
+
+    return read
+
+
+def _above_zero(given: Any) -> bool:
+    """Whether one of some numbers is not zero, however they are written; what is no number is refused elsewhere."""
+    try:
+        return any(numbers_in(given))
+    except ValueError:
+        return True
+
+
+def _attacks_with(config: TrainConfig, name: str) -> bool:
+    return name in [each.strip() for each in config.robustness.attacks.split(",")]
+
+
+_OF_NETWORKS = ("weights", "data", "split", "count", "image_size", "classes", "layers", "units", "tokens", "memory_limit")
+
+_RULES = (
+    _Rule(MeasureConfig, (*_OF_NETWORKS, "batch_size", "device"), "with a network (--model)", lambda c: c.model is not None),
+    _Rule(MeasureConfig, ("recording_variable",), "with --recording", lambda c: c.recording is not None),
+    _Rule(
+        NetworkAndImages, ("image_size",), "of folders of images (--data image_folder:PATH)", lambda c: c.data.startswith("image")
+    ),
+    _Rule(NetworkAndImages, ("split",), "of data sets that have a training and a test part", lambda c: ":" not in c.data),
+    _Rule(NetworkAndImages, ("overwrite",), "with --out", lambda c: c.out is not None),
+    _Rule(SpectraOfLayers, ("tokens",), "with --units all", lambda c: c.units == "all"),
+    _Rule(AttackConfig, ("clip",), "by gaussian and pure_noise", _perturbed_by("gaussian", "pure_noise")),
+    _Rule(AttackConfig, ("components",), "by pca and zca", _perturbed_by("pca", "zca")),
+    _Rule(AttackConfig, ("norm", "mode", "probe"), "by fgsm, pgd and art:NAME", _perturbed_by("fgsm", "pgd", "art")),
+    _Rule(
+        AttackConfig,
+        ("steps", "step_size", "relative_step", "direction", "start", "restarts", "keep"),
+        "by pgd",
+        _perturbed_by("pgd"),
+    ),
+    _Rule(AttackConfig, ("loss_at",), "by layer_gaussian and layer_fgsm", _perturbed_by("layer_gaussian", "layer_fgsm")),
+    _Rule(ConstructConfig, ("layer",), "by robust and non_robust", lambda c: c.kind in ("robust", "non_robust")),
+    _Rule(TrainConfig, ("adam_epsilon",), "with --optimizer adam", lambda c: c.optimizer == "adam"),
+    _Rule(TrainConfig, ("schedule_epochs", "schedule_factor"), "with --schedule step", lambda c: c.schedule == "step"),
+    _Rule(TrainConfig, ("penalty.target",), "with a --penalty.strength above 0", lambda c: _above_zero(c.penalty.strength)),
+    _Rule(
+        TrainConfig, ("covariance.kind",), "with a --covariance.strength above 0", lambda c: _above_zero(c.covariance.strength)
+    ),
+    _Rule(
+        TrainConfig,
+        ("jacobian.kind", "jacobian.projections", "jacobian.squared"),
+        "with a --jacobian.strength above 0",
+        lambda c: _above_zero(c.jacobian.strength),
+    ),
+    _Rule(TrainConfig, ("jacobian.projections",), "with --jacobian.kind projected", lambda c: c.jacobian.kind == "projected"),
+    _Rule(
+        TrainConfig,
+        ("adversarial.norm", "adversarial.steps", "adversarial.step_size", "adversarial.start"),
+        "with an --adversarial.epsilon above 0",
+        lambda c: c.adversarial.epsilon > 0,
+    ),
+    _Rule(
+        TrainConfig,
+        ("robustness.epsilons", "robustness.norm", "robustness.count"),
+        "with --robustness.attacks",
+        lambda c: bool(c.robustness.attacks),
+    ),
+    _Rule(
+        TrainConfig,
+        ("robustness.steps", "robustness.step_size", "robustness.relative_step"),
+        "with --robustness.attacks pgd",
+        lambda c: _attacks_with(c, "pgd"),
+    ),
+    _Rule(StudyConfig, ("name",), "by show, plan, run and merge", lambda c: c.action != "list"),
+    _Rule(StudyConfig, ("scale", "smoke", "set"), "by show, plan and run", lambda c: c.action in ("show", "plan", "run")),
+    _Rule(StudyConfig, ("json",), "by list, plan, run and merge", lambda c: c.action != "show"),
+    _Rule(
+        StudyConfig,
+        ("again", "retry", "stack", "device", "engine", "address", "cpus", "gpus", "retries"),
+        "by plan and run",
+        lambda c: c.action in ("plan", "run"),
+    ),
+    _Rule(StudyRun, ("retries",), "with --engine ray", lambda c: c.engine == "ray"),
+    _Rule(StudyChoice, ("scale",), "of shipped studies", lambda c: not str(c.name).endswith((".yaml", ".yml"))),
+)
+"""An option that differs from its default and that nothing will read is refused."""

@@ -1,0 +1,330 @@
+"""Model + images + what is done to them -> accuracy and an Eigenspectrum per layer, for every strength."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from eigencode import _processes
+from eigencode._arguments import checked, shown
+from eigencode.activations import Tokens, Units, model_device, select_layers, trace, uncompiled
+from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
+from eigencode.attacks.gradient import check_batch
+from eigencode.attacks.layerwise import LayerAttack
+from eigencode.datasets.images import UNLABELLED, ImageSet
+from eigencode.errors import ActivationError, AttackError, SpectrumError
+from eigencode.measurement.measuring import Measurement, Perturbation, Progress, measure, summary_row
+from eigencode.spectra.window import Ranks
+
+Family = Callable[[float], Perturbation]
+
+UNPERTURBED = "unperturbed"
+
+_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What came out at one strength.
+
+    Attributes:
+        perturbation: Name of what was done; "unperturbed" for the images as they are.
+        strength: Its strength: a standard deviation, a budget epsilon, a number of components; 0 for "unperturbed".
+        spectra: Layer -> Eigenspectrum, with skipped layers.
+        accuracy: Layer -> accuracy read with that layer: the network's, or that of the layer's own classifier. NaN without
+            labels.
+        flags: Reliability flags raised by an attack.
+        examples: The first perturbed images, shape (at most 8, ...); None where images are not changed.
+    """
+
+    perturbation: str
+    strength: float
+    spectra: Measurement
+    accuracy: dict[str, float]
+    flags: tuple[str, ...] = ()
+    examples: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def label(self) -> str:
+        """Name and strength in a few characters."""
+        return self.perturbation if self.perturbation == UNPERTURBED else f"{self.perturbation} {self.strength:g}"
+
+
+@dataclass(frozen=True)
+class PerturbedSpectra:
+    """Conditions in order, the unperturbed images first.
+
+    Attributes:
+        conditions: One for each strength.
+        failed: Label of a strength -> why nothing could be measured.
+        curve: Accuracy against epsilon with its diagnostics, for an attack on the images.
+    """
+
+    conditions: tuple[Condition, ...]
+    failed: dict[str, str] = field(default_factory=dict)
+    curve: RobustnessCurve | None = None
+
+    @checked(AttackError)
+    def summary(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> pd.DataFrame:
+        """One row for each strength and layer.
+
+        Args:
+            ranks: Window of the fit.
+            level: Coverage of the intervals.
+
+        Returns:
+            Columns condition, perturbation, strength, accuracy, flags, then those of ``summary_row``.
+        """
+        return pd.DataFrame(
+            [
+                {
+                    "condition": condition.label,
+                    "perturbation": condition.perturbation,
+                    "strength": condition.strength,
+                    "accuracy": condition.accuracy.get(layer, math.nan),
+                    "flags": ", ".join(condition.flags),
+                    **summary_row(spectrum, ranks, level=level),
+                }
+                for condition in self.conditions
+                for layer, spectrum in condition.spectra.items()
+            ]
+        )
+
+
+@checked(AttackError)
+def perturbed_spectra(
+    model: nn.Module,
+    images: ImageSet,
+    perturbation: Family | Attack | LayerAttack,
+    *,
+    strengths: Sequence[float],
+    layers: str | Sequence[str] = "all",
+    units: Units = "all",
+    tokens: Tokens = "all",
+    mode: Mode = "independent",
+    probe: int = 100,
+    batch_size: int = 128,
+    memory_limit: int | str = "4GiB",
+    half_samples: int = 20,
+    seed: int = 0,
+    name: str | None = None,
+    baseline: Condition | None = None,
+    progress: Progress | None = None,
+) -> PerturbedSpectra:
+    """Accuracy, eigenspectrum, exponent and dimension of every layer under every strength of a perturbation.
+
+    Accuracy and all spectra of a strength are read from one pass of the images through the network; an attack on the images comes
+    before it. A layer-wise attack takes a pass for each strength and layer, and is read at the layer that it attacks.
+
+    Args:
+        model: Network; classified by the largest of its scores. It is left as found.
+        images: Images; attacks and accuracies need labels.
+        perturbation: A family (callable of the strength that returns a callable of inputs and indices, such as
+            ``GaussianNoise``), an attack on images (``PGD(...)``, ``FGSM(...)``, ``ArtAttack(...)``), or a ``LayerAttack``.
+        strengths: Strengths, in any order; zero of an attack or of ``GaussianNoise`` is the unperturbed condition.
+        layers: As in ``measure``. For a ``LayerAttack``, "all" means the layers with a classifier of their own if there are any.
+        units: As in ``measure``.
+        tokens: As in ``measure``.
+        mode: Of ``robustness_curve``, for attacks on images.
+        probe: Of ``robustness_curve``, for attacks on images.
+        batch_size: Images for each forward pass.
+        memory_limit: As in ``measure``.
+        half_samples: As in ``measure``.
+        seed: Seed of half-samples and sketches.
+        name: What the perturbation is called in the results. Default: its own name.
+        baseline: Unperturbed condition of an earlier call with the same model, images and settings; default: measured here.
+        progress: Called with what is being done, how much is done and how much there is.
+
+    Returns:
+        PerturbedSpectra.
+
+    Raises:
+        EigencodeError: no strengths, strengths out of range, missing labels, or anything ``measure`` raises.
+
+    Example:
+        >>> from eigencode.perturbations import GaussianNoise
+        >>> _ = torch.manual_seed(0)
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 30), nn.Tanh(), nn.Linear(30, 3))
+        >>> images = ImageSet(torch.rand(200, 1, 4, 4), torch.randint(3, (200,)))
+        >>> found = perturbed_spectra(network, images, GaussianNoise, strengths=[0.5, 1.0], layers="penultimate")
+        >>> [condition.label for condition in found.conditions]
+        ['unperturbed', 'GaussianNoise 0.5', 'GaussianNoise 1']
+    """
+    try:
+        ordered = sorted({float(strength) for strength in strengths})
+    except (TypeError, ValueError):
+        ordered = []
+    if not ordered or not all(map(math.isfinite, ordered)):
+        raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {shown(strengths)}.")
+    if len({f"{strength:g}" for strength in ordered}) < len(ordered):
+        raise AttackError("perturbed_spectra: `strengths` must differ within their first six digits. Leave some out.")
+    model = uncompiled(model)
+    images = images.cpu()
+    if isinstance(perturbation, type) and isinstance(perturbation, Attack):
+        raise AttackError(f"perturbed_spectra: pass an instance of the attack, {perturbation.__name__}(...), and not the class.")
+    name = name or str(getattr(perturbation, "name", getattr(perturbation, "__name__", type(perturbation).__name__)))
+    reader = _Reader(
+        model,
+        images,
+        name,
+        progress,
+        {
+            "layers": layers,
+            "units": units,
+            "tokens": tokens,
+            "batch_size": batch_size,
+            "memory_limit": memory_limit,
+            "half_samples": half_samples,
+            "seed": seed,
+        },
+    )
+    if isinstance(perturbation, LayerAttack):
+        return reader.layer_by_layer(perturbation, ordered)
+    if isinstance(perturbation, Attack):
+        return reader.under_attack(perturbation, ordered, baseline, mode=mode, probe=probe)
+    return reader.under_family(perturbation, ordered, baseline)
+
+
+class _Reader:
+    """One network and its images, measured again and again."""
+
+    def __init__(
+        self, model: nn.Module, images: ImageSet, name: str, progress: Progress | None, settings: dict[str, Any]
+    ) -> None:
+        self.model, self.images, self.name, self.progress, self.settings = model, images, name, progress, settings
+        self.failed: dict[str, str] = {}
+
+    def unperturbed(self) -> Condition:
+        condition = self._measured(UNPERTURBED, 0.0)
+        return replace(condition, examples=self.images.inputs[:_EXAMPLES].clone())
+
+    def under_family(self, family: Family, strengths: Sequence[float], baseline: Condition | None) -> PerturbedSpectra:
+        first = self.images.inputs[:_EXAMPLES]
+        perturbations = []
+        for strength in strengths:  # all are tried before anything is measured
+            perturbation = None
+            with suppress(TypeError):
+                perturbation = family(strength)
+            if not callable(perturbation):
+                raise AttackError(
+                    f"perturbed_spectra: `perturbation` must be an attack, or give a callable for each strength; got {family!r}. "
+                    "Pass for example GaussianNoise, not GaussianNoise(0.1)."
+                )
+            perturbations.append((strength, perturbation, perturbation(first, torch.arange(len(first)))))
+        conditions = [baseline or self.unperturbed()]
+        for strength, perturbation, examples in perturbations:
+            if examples is not first:
+                self._add(conditions, strength, perturbation=perturbation, examples=examples)
+        return PerturbedSpectra(tuple(conditions), self.failed)
+
+    def under_attack(
+        self, attack: Attack, strengths: Sequence[float], baseline: Condition | None, *, mode: Mode, probe: int
+    ) -> PerturbedSpectra:
+        for strength in (strengths[0], strengths[-1]):
+            check_batch(self.images.inputs, self.images.labels, strength, attack.norm, attack.bounds, name=attack.name)
+        conditions = [baseline or self.unperturbed()]
+
+        def observe(epsilon: float, adversarial: Tensor) -> None:
+            if epsilon > 0:
+                images = replace(self.images, inputs=adversarial)
+                self._add(conditions, epsilon, images=images, examples=adversarial[:_EXAMPLES].clone())
+
+        curve = robustness_curve(
+            self.model,
+            self.images,
+            attack,
+            epsilons=strengths,
+            mode=mode,
+            probe=probe,
+            batch_size=self.settings["batch_size"],
+            observe=observe,
+            progress=self.progress,
+        )
+        points = {point.epsilon: point for point in curve.points}
+        judged = tuple(
+            replace(condition, accuracy=dict.fromkeys(condition.spectra, point.accuracy), flags=point.flags)
+            if (point := points.get(condition.strength))
+            else condition
+            for condition in conditions
+        )
+        return PerturbedSpectra(judged, self.failed, curve)
+
+    def layer_by_layer(self, attack: LayerAttack, strengths: Sequence[float]) -> PerturbedSpectra:
+        if strengths[0] < 0:
+            raise AttackError(f"{attack.name}: strengths must not be negative; got {strengths[0]:g}.")
+        if (self.images.labels == UNLABELLED).any() and attack.direction == "fgsm":
+            raise AttackError(f"{attack.name}: an attack needs labels, and some are missing. Add them.")
+        readouts = attack.readouts_of(self.model)
+        wanted = self.settings["layers"]
+        wanted = list(readouts) if readouts and wanted in ("all", ["all"]) else wanted
+        traced = trace(self.model, self.images.inputs[:2].to(model_device(self.model)))
+        names = [layer.name for layer in select_layers(traced, wanted)]
+        ordered = sorted({0.0, *strengths})
+        spectra = {strength: Measurement() for strength in ordered}
+        accuracy: dict[float, dict[str, float]] = {strength: {} for strength in ordered}
+        for layer in names:
+            with attack.at(self.model, layer, self.images.labels) as site:
+                for strength in ordered:
+                    site.epsilon = strength
+                    label = f"{self.name} {strength:g}: {layer}"
+                    try:
+                        found = self._measured(label, strength, perturbation=site.prepare, layers=layer)
+                    except (ActivationError, SpectrumError) as error:
+                        spectra[strength].skipped[layer] = self.failed[label] = str(error)
+                        continue
+                    spectra[strength].update(found.spectra)
+                    hits = self._accuracy(site.predicted)
+                    accuracy[strength].update({layer: hits} if site.has_readout else found.accuracy)
+        if not any(spectra.values()):
+            raise ActivationError(f"{self.name}: no layer could be measured. {next(iter(self.failed.values()))}")
+        conditions = [
+            Condition(self.name if strength else UNPERTURBED, strength, spectra[strength], accuracy[strength])
+            for strength in ordered
+        ]
+        return PerturbedSpectra(tuple(conditions), self.failed)
+
+    def _add(self, conditions: list[Condition], strength: float, *, examples: Tensor, **options: Any) -> None:
+        """Adds a condition, or the reason why this strength leaves nothing to measure; the others are not lost."""
+        label = f"{self.name} {strength:g}"
+        try:
+            conditions.append(replace(self._measured(self.name, strength, **options), examples=examples))
+        except (ActivationError, SpectrumError) as error:
+            self.failed[label] = str(error)
+
+    def _measured(
+        self,
+        perturbation_name: str,
+        strength: float,
+        *,
+        images: ImageSet | None = None,
+        perturbation: Perturbation | None = None,
+        layers: str | None = None,
+    ) -> Condition:
+        source = images or self.images
+        predicted = torch.full_like(source.labels, UNLABELLED)
+
+        def on_output(outputs: Any, indices: Tensor) -> None:
+            if isinstance(outputs, Tensor) and outputs.ndim == 2:
+                predicted[indices] = outputs.argmax(dim=1).cpu()
+
+        def report(stage: str, done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f"{perturbation_name} {strength:g}: {stage}", done, total)
+
+        settings = self.settings | ({"layers": layers} if layers else {})
+        spectra = measure(self.model, source, perturbation=perturbation, on_output=on_output, progress=report, **settings)
+        return Condition(perturbation_name, strength, spectra, dict.fromkeys(spectra, self._accuracy(predicted)))
+
+    def _accuracy(self, predicted: Tensor) -> float:
+        predicted = _processes.largest(predicted)  # every process has predicted its share
+        labels = self.images.labels
+        if (labels == UNLABELLED).any() or (predicted == UNLABELLED).all():
+            return math.nan
+        return float((predicted == labels).double().mean())

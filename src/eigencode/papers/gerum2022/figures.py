@@ -1,0 +1,163 @@
+"""Figures of Gerum, Pirlot, Fyshe & Zylberberg 2022."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eigencode.reports.study_drawing import Draw, colours, legend, panels_of
+from eigencode.spectra.plotting import new_figure
+from eigencode.studies.results.table import Evidence, single
+
+_BETA_COLOURS = ("black", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
+
+_ALPHA = {"training": "exponent α of the last epoch's batches", "unperturbed": "exponent α on test images"}
+
+
+def _against_alpha(panel: Axes, rows: pd.DataFrame) -> None:
+    """Accuracies against exponents (column alpha): dots for networks, lines for means over seeds, a colour for each strength."""
+    rows = single(rows, "beta", "target", "seed")
+    for (beta, own), colour in zip(rows.groupby("beta"), itertools.cycle(_BETA_COLOURS), strict=False):
+        panel.plot(own["alpha"], own["value"], "o", ms=3, color=colour, alpha=0.35, lw=0)
+        mean = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
+        panel.plot(mean["alpha"], mean["value"], "o-", ms=4, lw=1, color=colour, label=f"β = {beta:g}")
+
+
+def accuracy_against_alpha(
+    model: str, epsilon: float, *, data: tuple[str, ...] = ("mnist", "digits"), form: str = "exponent"
+) -> Draw:
+    """Gerum Figs 2a-c and 3: accuracy, clean and attacked, against the exponent of the last epoch's batches."""
+
+    def make(evidence: Evidence) -> Figure | None:
+        where = {"model": model, "data": list(data), "form": form}
+        if evidence.select("alpha", perturbation=evidence.coded_on, **where).empty:
+            return None
+        strengths = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)["strength"]
+        conditions: list[dict[str, Any]] = [{"perturbation": "held_out"}]
+        titles = ["accuracy"]
+        if not strengths.empty:
+            nearest = min(strengths, key=lambda strength: abs(strength - epsilon))  # a study may have been given other strengths
+            conditions += [{"perturbation": kind, "strength": nearest} for kind in ("fgsm", "pgd")]
+            titles += [f"accuracy under {kind}, ε = {nearest:g}" for kind in ("FGSM", "PGD")]
+        figure, panels = panels_of(len(conditions))
+        for panel, condition, title in zip(panels, conditions, titles, strict=True):
+            rows = evidence.select("accuracy", **where, **condition)
+            _against_alpha(panel, evidence.with_alpha(rows, evidence.coded_on))
+            panel.set(xlabel=_ALPHA[evidence.coded_on], ylabel=title)
+        legend(panels[0], fontsize=7)
+        panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
+        return figure
+
+    return make
+
+
+_NETWORKS = {"deep MLP": "gerum_deep_mlp", "CNN": "gerum_cnn"}
+_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
+
+
+def _every_strength(evidence: Evidence, form: str = "exponent") -> Figure | None:
+    """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
+    drawn = []
+    for (network, model), (data, name), kind in itertools.product(_NETWORKS.items(), _DATA.items(), ("fgsm", "pgd")):
+        rows = evidence.select("accuracy", perturbation=kind, form=form, model=model, data=data)
+        if not rows.empty:
+            drawn.append((f"{network}, {name}: {kind.upper()}", evidence.with_alpha(rows, evidence.coded_on)))
+    if not drawn:
+        return None
+    strengths = [sorted(rows["strength"].unique()) for _, rows in drawn]
+    columns = min(5, max(len(each) for each in strengths))
+    figure = new_figure(2.4 * columns, 2.0 * len(drawn))
+    grid = figure.subplots(len(drawn), columns, squeeze=False)
+    for panels, (title, rows), own in zip(grid, drawn, strengths, strict=True):
+        chosen = [own[place] for place in np.unique(np.linspace(0, len(own) - 1, columns).round().astype(int))]
+        for panel, strength in zip(panels, chosen, strict=False):
+            shown = rows[rows["strength"] == strength]
+            _against_alpha(panel, shown)
+            if not shown["value"].any():
+                panel.set_yticks([0])
+            panel.set_title(f"ε = {strength:g}", fontsize=8)
+            panel.tick_params(labelsize=7)
+        for panel in panels[len(chosen) :]:
+            panel.remove()
+        panels[0].set_ylabel(f"{title}\naccuracy", fontsize=7)
+    for panel in grid[-1]:
+        panel.set_xlabel("exponent α", fontsize=7)
+    legend(grid[0][0], fontsize=6)
+    figure.suptitle(f"dots: networks, lines: means over seeds; {_ALPHA[evidence.coded_on]}", fontsize=8)
+    return figure
+
+
+def _learning(evidence: Evidence) -> Figure | None:
+    """Gerum Fig. 2d, e and f: exponents over training, and accuracy against strength."""
+    where = {"model": "gerum_shallow_mlp", "form": "exponent"}
+    rows = evidence.select("alpha", perturbation="training", epoch=None, **where)
+    if rows.empty:
+        return None
+    rows = single(rows, "beta", "target", "seed", "epoch")
+    betas = sorted(float(beta) for beta in rows["beta"].unique() if beta > 0)
+    figure, panels = panels_of(len(betas) + 1)
+    for panel, beta in zip(panels, betas, strict=False):
+        groups = list(rows[rows["beta"] == beta].groupby("target"))
+        for (target, own), colour in zip(groups, colours(len(groups)), strict=True):
+            mean = own.groupby("epoch")["value"].mean()
+            panel.plot(mean.index, mean, color=colour, lw=1.2, label=f"target {target:g}")
+        base = rows[rows["beta"] == 0].groupby("epoch")["value"].mean()
+        panel.plot(base.index, base, "--", color="black", lw=1, label="baseline")
+        panel.set(xlabel="epoch", ylabel="exponent α of training batches", title=f"β = {beta:g}")
+    attacked = single(evidence.select("accuracy", perturbation="pgd", **where), "beta", "target", "seed", "strength")
+    chosen = attacked[(attacked["beta"] == 0) | attacked["target"].isin([1.0, 3.0, 5.0])]
+    pairs = sorted({(float(row.beta), float(row.target)) for row in chosen.itertuples()})  # type: ignore[arg-type]
+    for weight, target in pairs:
+        own = chosen[(chosen["beta"] == weight) & (chosen["target"] == target)]
+        mean = own.groupby("strength")["value"].mean()
+        colour = _BETA_COLOURS[[0.0, *betas].index(weight)]
+        style = {1.0: ":", 3.0: "--"}.get(target, "-") if weight else "-"
+        panels[-1].plot(
+            mean.index, mean, style, color=colour, lw=1.1, label=f"β = {weight}, target {target}" if weight else "baseline"
+        )
+    panels[-1].set(xlabel="ε", ylabel="accuracy under PGD")
+    legend(panels[0], fontsize=6)
+    legend(panels[-1], fontsize=6)
+    return figure
+
+
+def spectra_of_targets(evidence: Evidence) -> Figure | None:
+    """Gerum Fig. 1e: spectra of networks regularised to several targets."""
+    spectra = evidence.spectra
+    spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "gerum_shallow_mlp")]
+    spectra = spectra[(spectra["form"] == "exponent") & (spectra["seed"] == spectra["seed"].min())]
+    if spectra.empty:
+        return None
+    spectra = single(spectra, "beta", "target")
+    chosen = spectra[(spectra["beta"] == spectra["beta"].max()) | (spectra["beta"] == 0)].sort_values(["beta", "target"])
+    figure, (panel,) = panels_of(1, height=4.2)
+    for (_, row), colour in zip(chosen.iterrows(), colours(len(chosen)), strict=True):
+        values = row["eigenvalues"][row["eigenvalues"] > row["floor"]] / row["eigenvalues"].sum()
+        label = f"target {row['target']:g}" if row["beta"] else "baseline"
+        panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
+    title = f"seed {spectra['seed'].iloc[0]}"
+    if evidence.fitted:
+        panel.axvspan(*evidence.fitted, color="grey", alpha=0.12, lw=0)
+        title += "; grey: ranks of the fit"
+    panel.set(xlabel="rank", ylabel="share of the variance", title=title)
+    legend(panel, fontsize=7)
+    return figure
+
+
+FIGURES: dict[str, Draw] = {
+    "fig1e": spectra_of_targets,
+    "fig2": accuracy_against_alpha("gerum_shallow_mlp", 0.05),
+    "fig2d": _learning,
+    "fig3a": accuracy_against_alpha("gerum_deep_mlp", 0.05),
+    "fig3d": accuracy_against_alpha("gerum_cnn", 0.1),
+    "fig3g": accuracy_against_alpha("gerum_cnn", 0.01, data=("cifar10", "digits")),
+    "figS1": _every_strength,
+    "line": accuracy_against_alpha("gerum_shallow_mlp", 0.05, form="line"),
+    "lineS1": partial(_every_strength, form="line"),
+}

@@ -1,0 +1,5 @@
+"""Jiang et al. 2020."""
+
+from eigencode.papers.jiang2020.study import PAPER
+
+__all__ = ["PAPER"]

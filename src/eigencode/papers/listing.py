@@ -1,0 +1,61 @@
+"""What studies there are, and what a store has of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from eigencode.papers.registry import PAPERS, load
+from eigencode.studies.definition import SCALES, Study, shrunk
+from eigencode.studies.results.store import Store
+
+
+def listed(store: Store | None) -> pd.DataFrame:
+    """Every shipped figure: study, what it shows, and its cells at each scale; with a store, how many of them are finished.
+
+    Cells of a store that are of no shipped study follow by network, data and epochs, under "own".
+
+    Args:
+        store: Store; None for the studies alone.
+
+    Returns:
+        Table with one row per figure or kind of network; an entry is the number of cells, or "finished of cells", or empty.
+
+    Raises:
+        StudyError: the store cannot be read, or has cells of another result version.
+    """
+    there = store.finished() if store else {}
+    shipped: set[str] = set()
+    rows = []
+    for name, paper in PAPERS.items():
+        for figure, title in paper.figures.items():
+            row = {"study": f"{name}.{figure}", "what": title}
+            for scale, study in _sizes(f"{name}.{figure}").items():
+                cells = {plan.identity for plan in study.cells()}
+                shipped |= cells
+                row[scale] = _counted(cells, there) if store else str(len(cells))
+            rows.append(row)
+    if store and (own := sorted(there.keys() - shipped)):
+        kept = store.cells(own)
+        for kind, ids in kept.groupby(kept["plan"].map(kind_of))["id"]:
+            rows.append({"study": "own", "what": str(kind), "own": _counted(set(ids), there)})
+    return pd.DataFrame(rows).fillna("")
+
+
+def kind_of(plan: dict[str, Any]) -> str:
+    """Network, data and epochs of a cell from its nested values, in words."""
+    trained = "not trained" if plan["network"]["weights"] else f"{plan['training']['epochs']} epochs"
+    return f"{plan['network']['model']} · {plan['images']['data']} · {trained}"
+
+
+def _sizes(name: str) -> dict[str, Study]:
+    return {"smoke": shrunk(load(name)), **{scale: load(name, scale) for scale in reversed(SCALES)}}
+
+
+def _counted(cells: set[str], there: dict[str, str | None]) -> str:
+    """Finished and failed cells in words, nothing if there are none."""
+    finished = sum(cell in there and there[cell] is None for cell in cells)
+    failed = sum(bool(there.get(cell)) for cell in cells)
+    told = f"{finished} of {len(cells)}" if finished or failed else ""
+    return f"{told}, {failed} failed" if failed else told

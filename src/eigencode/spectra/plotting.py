@@ -1,0 +1,90 @@
+"""The plain plot of a spectrum. Nothing is computed here but positions on paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from eigencode._text import for_figure
+from eigencode.spectra.window import Ranks
+
+if TYPE_CHECKING:
+    from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, PowerLawFit
+
+_POINTS = 300
+"""Points drawn for each spectrum, evenly spaced on the logarithmic axis."""
+
+
+def new_figure(width: float = 6.4, height: float = 4.4) -> Figure:
+    """Figure that needs no display and belongs to no global state, size in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _drawn(count: int) -> np.ndarray:
+    if count == 0:
+        return np.arange(0)
+    return np.unique(np.geomspace(1, count, min(count, _POINTS)).round().astype(int))
+
+
+def plot_spectrum(
+    spectrum: Eigenspectrum | CrossValidatedSpectrum,
+    *,
+    ax: Axes | None = None,
+    ranks: Ranks | None = None,
+    label: str | None = None,
+    colour: object = None,
+    style: str = "-",
+) -> Axes:
+    """Eigenvalues against rank on log-log axes.
+
+    Args:
+        spectrum: What to draw; eigenvalues at or below zero or the numerical floor are left out.
+        ax: Axes to draw on; default: a new figure.
+        ranks: Window whose fitted line is drawn; default: none.
+        label: Legend entry; default: the layer's name.
+        colour: Any matplotlib colour.
+        style: Line style.
+
+    Returns:
+        The axes.
+    """
+    if ax is None:
+        ax = new_figure().add_subplot()
+    rank = getattr(spectrum, "numerical_rank", len(spectrum.eigenvalues))
+    values = spectrum.eigenvalues[:rank].numpy()
+    shown = _drawn(len(values))
+    shown = shown[values[shown - 1] > 0]
+    (line,) = ax.loglog(
+        shown,
+        values[shown - 1],
+        style,
+        lw=1.3,
+        color=colour,
+        label=for_figure(label or spectrum.name),
+    )
+    if ranks is not None:
+        draw_fit(ax, spectrum.fit(ranks), colour=line.get_color())
+    ax.set_xlabel("rank n")
+    ax.set_ylabel("eigenvalue (squared activation units)")
+    return ax
+
+
+def draw_fit(ax: Axes, fit: PowerLawFit, *, colour: object = "black") -> None:
+    """The fitted line over its window, with its exponent."""
+    first, last = fit.ranks
+    ends = (fit.predict(first), fit.predict(last))
+    ax.loglog(fit.ranks, ends, "-", color=colour, lw=3.5, alpha=0.35, solid_capstyle="butt")
+    ax.annotate(
+        f"α = {fit.alpha:.2f}",
+        (last, ends[1]),
+        xytext=(4, 4),
+        textcoords="offset points",
+        fontsize=8,
+        color=colour,
+    )

@@ -1,0 +1,177 @@
+"""Groups of cells -> about how long they take here, and how much memory, before anything runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from eigencode import datasets, models
+from eigencode._grammar import names_in
+from eigencode.datasets import ImageSet
+from eigencode.errors import EigencodeError
+from eigencode.studies.cell import MADE, Images, Plan
+from eigencode.studies.execution.materials import MADE_FROM, source_of
+from eigencode.studies.execution.scheduling import Group
+from eigencode.training.grouping import bytes_of_step, jacobian_rows
+from eigencode.training.networks import bytes_kept
+
+_ATTACKED = 2
+"""Forward passes' worth of arithmetic of a step of an attack: the gradient is that of the input alone."""
+
+_DOUBLE = 3
+"""The same of a gradient that is differentiated again for the weights."""
+
+_SHARE_OF_PEAK = 0.4
+"""Of a matrix product's speed that trainings of small networks reached."""
+
+_PROCESS = 400 * 2**20
+"""Bytes that Python and PyTorch take alone."""
+
+_A_STEP, _A_PASS = 0.004, 0.05
+"""Seconds that a step and a pass over test images took at least, with a slow processor."""
+
+
+def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[Group]:
+    """Groups with a rough time on one CPU process of this machine, and memory: arithmetic over measured speed.
+
+    Nothing is downloaded: of images that are not there, neither is known.
+    """
+    speed = _SHARE_OF_PEAK * _products_per_second()
+    found = []
+    made: set[str] = set()
+    for group in groups:
+        plan = group.plans[0]
+        if group.stack is None:  # its network would have to be made, by code of its own
+            found.append(group)
+            continue
+        try:
+            costs = {each.identity: _cost(each, data_root) for each in group.plans}
+        except EigencodeError:
+            found.append(group)
+            continue
+        forward, passes = costs[plan.identity][0], sum(costs[each.identity][1] for each in group.missing)
+        seconds = 0.0
+        if group.missing:
+            passes += _making(plan, made, data_root)
+            seconds = _overhead(group, data_root)
+        memory = _held(plan, data_root) + max(cost[2] for cost in costs.values()) * min(group.stack, len(group.plans))
+        found.append(replace(group, seconds=seconds + forward * passes / speed, memory=memory))
+    return found
+
+
+def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
+    """Operations of a forward pass of one image, number of such passes, and bytes, for one cell."""
+    test = _images(plan.images, "test", data_root)
+    arithmetic = _arithmetic(plan, data_root)
+    passes = _training_passes(plan, data_root)
+    for perturbed in plan.reading.perturbations:
+        images = min(perturbed.count or (plan.reading.count if perturbed.spectra else len(test)), len(test))
+        steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
+        sites = len(names_in(plan.reading.layers)) if perturbed.kind.startswith("layer_") else 1
+        passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
+    batch, image = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size), test.inputs[:1].nbytes
+    penalised = bool(plan.member.jacobian)
+    memory = bytes_of_step(arithmetic.parameters, image, arithmetic.kept, batch, plan.training, jacobian=penalised)
+    return arithmetic.forward, passes, memory
+
+
+def _held(plan: Plan, data_root: str | None) -> int:
+    """Bytes of the process and of its images, however many networks there are."""
+    splits: tuple[Literal["train", "test"], ...] = ("test",) if plan.network.weights else ("train", "test")
+    return _PROCESS + sum(_images(plan.images, split, data_root).inputs.nbytes for split in splits)
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    """Operations for one image, of a forward pass and of one with the weights' gradient; bytes kept for it; number of weights."""
+
+    forward: float
+    step: float
+    parameters: int
+    kept: int
+
+
+def _arithmetic(plan: Plan, data_root: str | None) -> _Arithmetic:
+    """Of a network that is trained; of one that is not, a step is a forward pass."""
+    told = plan.network
+    return _counted(told.model, tuple(sorted(told.options.items())), told.weights is None, plan.images, data_root)
+
+
+@lru_cache(maxsize=32)
+def _counted(
+    model: str, options: tuple[tuple[str, int | float], ...], trained: bool, images: Images, data_root: str | None
+) -> _Arithmetic:
+    test = _images(images, "test", data_root)
+    network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
+    with torch.set_grad_enabled(trained), FlopCounterMode(display=False) as forward:
+        output = network(test.inputs[:1].clone())
+    with FlopCounterMode(display=False) as backward:
+        if trained:
+            output.sum().backward()
+    both = forward.get_total_flops() + backward.get_total_flops()
+    kept = bytes_kept(network, test.inputs[:1]) if trained else 0
+    return _Arithmetic(forward.get_total_flops(), both, sum(parameter.numel() for parameter in network.parameters()), kept)
+
+
+def _overhead(group: Group, data_root: str | None) -> float:
+    """Seconds that a group costs however small its networks are: for each step of a stack, and each pass over test images."""
+    plan = group.plans[0]
+    steps = 0
+    if not plan.network.weights:
+        steps = plan.training.epochs * math.ceil(len(_images(plan.images, "train", data_root)) / plan.training.batch_size)
+    read = 1 + sum(len(told.strengths) for told in plan.reading.perturbations)
+    return _A_STEP * steps + len(group.missing) * (_A_PASS * read + _A_PASS * plan.training.epochs)
+
+
+def _training_passes(plan: Plan, data_root: str | None) -> float:
+    """Forward passes that training costs, of single images; none where a network has its weights."""
+    if plan.network.weights:
+        return 0.0
+    training, test = (_images(plan.images, split, data_root) for split in ("train", "test"))
+    arithmetic = _arithmetic(plan, data_root)
+    told, each = plan.training, arithmetic.step / arithmetic.forward
+    if told.adversarial.epsilon:
+        each += _ATTACKED * told.adversarial.steps
+    if plan.member.jacobian:  # differentiated twice
+        each += _DOUBLE * (1 + jacobian_rows(told))
+    return told.epochs * (each * len(training) + len(test))
+
+
+def _making(plan: Plan, made: set[str], data_root: str | None) -> float:
+    """Forward passes that making images costs, and training the networks that make them; what ``made`` has is there."""
+    passes = 0.0
+    for told in plan.reading.perturbations:
+        if told.kind not in MADE or told.data:
+            continue
+        for strength in told.strengths:
+            source = source_of(plan, strength)
+            if source.identity not in made:
+                passes += _training_passes(source, data_root)
+            images = f"{source.identity} {told.kind} {told.count} {told.n_steps}"
+            if images not in made:
+                passes += _ATTACKED * told.n_steps * (told.count or MADE_FROM)
+            made |= {source.identity, images}
+    return passes
+
+
+@lru_cache(maxsize=4)
+def _images(told: Images, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
+    count = told.train_count if split == "train" else told.test_count
+    return datasets.load(told.data, split=split, count=count, root=data_root, image_size=told.size, download=False)
+
+
+def _products_per_second(order: int = 1000) -> float:
+    matrix = torch.randn(order, order)
+    best = math.inf
+    for _ in range(4):
+        started = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - started)
+    return 2 * order**3 / best

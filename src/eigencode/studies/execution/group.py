@@ -1,0 +1,190 @@
+"""A group of cells -> records: trains the networks as stacks, then reads what the plan asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eigencode._digests import short_digest
+from eigencode._grammar import names_in
+from eigencode.activations import select_layers, trace
+from eigencode.errors import ActivationError, DiskError, EigencodeError
+from eigencode.provenance import code_revision, computed_with
+from eigencode.studies.cell import RESULT_VERSION, Plan
+from eigencode.studies.execution.materials import Materials, Report, code_digest
+from eigencode.studies.execution.readout import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
+from eigencode.training import Cell
+from eigencode.training.grouping import Trained, group_size
+
+TRAINING, HELD_OUT = "training", "held_out"
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """What a finished cell leaves.
+
+    Attributes:
+        plan: The cell's configuration.
+        rows: Columns layer, perturbation, strength, epoch, quantity, value; "training" and "held_out" rows have their epoch,
+            those read after training the last one, 0 for a network that is not trained.
+        spectra: Spectra.
+        error: Why the cell failed; None if it did not.
+        seconds: Seconds of training and reading, shared equally by the networks of a stack; before a kill too, as far as the
+            state goes.
+        computed_with: Code revision, versions and hardware of the process that made it.
+    """
+
+    plan: Plan
+    rows: pd.DataFrame
+    spectra: list[SpectrumRecord] = field(default_factory=list)
+    error: str | None = None
+    seconds: float = 0.0
+    computed_with: dict[str, Any] = field(default_factory=computed_with)
+
+
+def run_group(
+    plans: Sequence[Plan],
+    *,
+    data_root: str | None = None,
+    device: str | None = None,
+    states: Path | None = None,
+    folder: Path | None = None,
+    report: Report | None = None,
+) -> list[CellRecord]:
+    """Trains and reads cells of one group.
+
+    Args:
+        plans: Cells that differ in ``member`` alone.
+        data_root: Folder of data sets.
+        device: Where to run. Default: CUDA where there is one.
+        states: Folder for images that were made, which groups share.
+        folder: Folder for the state of this group's unfinished training; if it was killed it goes on from there.
+        report: Called while it works.
+
+    Returns:
+        A record for each cell; one that failed has its error.
+
+    Raises:
+        EigencodeError: data or a network that cannot be loaded, or settings that no cell of the group can be trained with.
+    """
+    started, earlier = time.perf_counter(), 0.0
+    code_revision()  # as it is now: the source may change in the hours that follow
+    materials = Materials(plans[0], data_root=data_root, device=device, states=states, report=report)
+    cells = [plan.member for plan in plans]
+    try:  # what cannot be read is told before hours of training
+        _ = materials.released
+        traced = trace(materials.network(cells[0]), materials.test.inputs[:2].to(materials.device))
+        select_layers(traced, materials.plan.reading.layers)
+    except ActivationError as error:
+        return failed_group(plans, str(error))
+    if (most := max(materials.plan.reading.stimuli, default=0)) > len(materials.test):
+        return failed_group(plans, f"`reading.stimuli` asks for {most} test images; there are {len(materials.test)}")
+    if plans[0].network.weights:
+        trained = Trained({cell: materials.network(cell) for cell in cells})
+    else:
+        begun = time.perf_counter()
+        trained = materials.trained(cells, folder)
+        earlier = _seconds_before(trained, time.perf_counter() - begun)
+    tables = {cell: [_history(trained.histories[cell])] if cell in trained.histories else [] for cell in cells}
+    spectra: dict[Cell, list[SpectrumRecord]] = {}
+    errors = dict(trained.failed)
+    for number, (cell, network) in enumerate(trained.networks.items()):
+        materials.say("reading", number, len(trained.networks))
+        try:
+            rows, spectra[cell] = read(network, materials)
+        except DiskError:
+            raise
+        except EigencodeError as error:
+            errors[cell] = str(error)
+            continue
+        tables[cell].append(as_table(rows, _last_epoch(trained, cell)))
+    for cell, rows in attacked(trained.networks, materials).items():
+        if rows:
+            tables[cell].append(as_table(rows, _last_epoch(trained, cell)))
+    seconds = (time.perf_counter() - started + earlier) / len(plans)
+    return [
+        CellRecord(plan, _nothing(), error=errors[plan.member], seconds=seconds)
+        if plan.member in errors
+        else CellRecord(plan, pd.concat(tables[plan.member], ignore_index=True), spectra[plan.member], seconds=seconds)
+        for plan in plans
+    ]
+
+
+def _seconds_before(trained: Trained, here: float) -> float:
+    """Seconds of training before it was killed and went on, if it was; ``here``: of what was done since."""
+    all_epochs = sum(history.drop_duplicates("epoch")["seconds"].sum() for history in trained.histories.values())
+    return max(0.0, float(all_epochs) - here)
+
+
+def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
+    """Records of cells that all failed for one reason."""
+    return [CellRecord(plan, _nothing(), error=reason) for plan in plans]
+
+
+def without_exponent(record: CellRecord) -> list[str]:
+    """Layers whose spectrum of test images has too few ranks for the fit; if there is no spectrum at all, what was to be read."""
+    if record.error:
+        return []
+    fitted = record.rows[(record.rows["perturbation"] == UNPERTURBED) & (record.rows["quantity"] == "alpha")]
+    measured = [each.layer for each in record.spectra if each.perturbation == UNPERTURBED]
+    return [layer for layer in measured or names_in(record.plan.reading.layers) if layer not in set(fitted["layer"])]
+
+
+def stack_size(
+    plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None, download: bool = True
+) -> int:
+    """Networks of this plan that are trained as one stack; as many as are asked for, if any.
+
+    Raises:
+        TrainingError: fewer than 1 asked for.
+        NotDownloadedError: images are not there, and ``download`` is false.
+        EigencodeError: data or a network that is not there.
+    """
+    if plan.network.weights and (asked is None or asked > 0):
+        return asked or 1  # nothing is trained
+    materials = Materials(plan, data_root=data_root, device=device, download=download)
+    network = materials.network(plan.member)
+    penalised = bool(plan.member.jacobian)
+    return group_size(network, materials.training, plan.training, device=materials.device, asked=asked, jacobian=penalised)
+
+
+def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
+    """Folder for a group's unfinished training, the same whenever the same cells are grouped; it is of one result version.
+
+    Relative where ``states`` is: a cluster's workers may have another working directory.
+    """
+    if states is None:
+        return None
+    cells = short_digest(" ".join(plan.identity for plan in plans))
+    return states / f"{RESULT_VERSION}-{plans[0].group}-{cells}{code_digest(plans[0])}"
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame(columns=ROW)
+
+
+def _last_epoch(trained: Trained, cell: Cell) -> int:
+    """Of all layers together, where one is trained after the other; 0 for a network that was not trained."""
+    return int(trained.histories[cell]["epoch"].max()) if cell in trained.histories else 0
+
+
+def _history(history: pd.DataFrame) -> pd.DataFrame:
+    """Training history as tidy rows."""
+    names = {
+        "loss": (TRAINING, "loss"),
+        "accuracy": (TRAINING, "accuracy"),
+        "alpha": (TRAINING, "alpha"),
+        "skipped": (TRAINING, "skipped"),
+        "held_out_accuracy": (HELD_OUT, "accuracy"),
+        "held_out_alpha": (HELD_OUT, "alpha"),
+    }
+    tables = [
+        history[["layer", "epoch"]].assign(perturbation=condition, strength=0.0, quantity=quantity, value=history[name])
+        for name, (condition, quantity) in names.items()
+    ]
+    return pd.concat(tables, ignore_index=True)[list(ROW)].dropna(subset="value")

@@ -1,0 +1,188 @@
+"""What the networks of a group are made of and shown: images, initial weights, components, images that other networks make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from eigencode import datasets, models
+from eigencode._digests import digest_of, short_digest
+from eigencode.attacks import ConstructedSet, Construction, by_name, construct
+from eigencode.datasets import ImageSet
+from eigencode.errors import TrainingError
+from eigencode.perturbations import PrincipalComponents
+from eigencode.studies.cell import RESULT_VERSION, Perturbed, Plan, Reading
+from eigencode.training import Cell, JacobianSettings, SpectralSettings
+from eigencode.training.grouping import Trained, train_group
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done and how much there is."""
+
+SOURCE_SEED = 1000
+"""Seed of networks with whose features images are made; no shipped study reads a network of this seed."""
+
+MADE_FROM = 3000
+"""Images that are made where a plan does not say how many."""
+
+
+class Materials:
+    """Loads, trains and makes what a plan names, each thing once.
+
+    Args:
+        plan: A plan; of its ``member`` the learning rate alone plays a part, for networks that make images.
+        data_root: Folder of data sets.
+        device: Where to run. Default: CUDA where there is one.
+        states: Folder for the state of unfinished training, and for images that were made.
+        report: Called while something is trained or made.
+        download: Fetch images that are not there.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        data_root: str | None,
+        device: str | None,
+        states: Path | None = None,
+        report: Report | None = None,
+        download: bool = True,
+    ) -> None:
+        self.plan, self._data_root, self._states, self._report = plan, data_root, states, report
+        self._download = download
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._sources: dict[str, nn.Module] = {}
+
+    @cached_property
+    def training(self) -> ImageSet:
+        """Training images."""
+        return self._images("train", self.plan.images.train_count)
+
+    @cached_property
+    def test(self) -> ImageSet:
+        """Test images."""
+        return self._images("test", self.plan.images.test_count)
+
+    def _images(self, split: Any, count: int | None) -> ImageSet:
+        told = self.plan.images
+        return datasets.load(
+            told.data, split=split, count=count, root=self._data_root, image_size=told.size, download=self._download
+        )
+
+    def network(self, cell: Cell) -> nn.Module:
+        """A network with its weights, or with the initial ones that its seed decides."""
+        told = self.plan.network
+        options: dict[str, Any] = dict(told.options)
+        shape = self.test.shape
+        return models.load(told.model, weights=told.weights, image_shape=shape, seed=cell.seed, **options).to(self.device)
+
+    def trained(self, cells: list[Cell], folder: Path | None) -> Trained:
+        """Networks after the plan's training, which goes on from the folder if it was begun there."""
+        return train_group(
+            self.network,
+            self.training,
+            settings=self.plan.training,
+            cells=cells,
+            held_out=self.test,
+            checkpoint=folder / "group.safetensors" if folder else None,
+            discard=lambda: None,
+            progress=lambda done, total, _seen: self.say("training", done, total),
+        )
+
+    def perturbation(self, told: Perturbed) -> Any:
+        """A perturbation or attack."""
+        components = lambda: self._components  # noqa: E731 - fitted only if it is asked for
+        return by_name(
+            told.kind,
+            components=components,
+            norm=told.norm,
+            steps=told.n_steps,
+            step_size=told.step_size,
+            relative_step=told.relative_step,
+        )
+
+    @cached_property
+    def _components(self) -> PrincipalComponents:
+        return PrincipalComponents.fit(self.training)
+
+    def made(self, told: Perturbed, strength: float) -> ImageSet:
+        """Images that another network makes from training images (Ilyas et al. 2019), or a data set that was made so.
+
+        That network is the plan's, with another seed and without penalties, trained adversarially with ``strength`` as its l2
+        budget. What was made once is kept beside unfinished training.
+
+        Raises:
+            TrainingError: the other network cannot be trained.
+        """
+        if told.data:
+            found = self.released[told.data]
+            return found.subset(min(told.count or MADE_FROM, len(found)), seed=0)
+        source = source_of(self.plan, strength)
+        count = min(told.count or MADE_FROM, len(self.training))
+        construction = Construction(told.kind, steps=told.n_steps)  # type: ignore[arg-type]
+        if self._states is None:
+            return self._make(source, construction, count, None).images
+        folder = self._states.absolute() / "made" / f"{RESULT_VERSION}-{source.network_identity}{code_digest(source)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([self._digest, count, asdict(construction)], sort_keys=True)
+        path = folder / f"{told.kind}-{short_digest(text)}.safetensors"
+        with FileLock(folder / "lock"):  # several processes may need the same images
+            if not path.exists():
+                self._make(source, construction, count, folder).save(path)
+        return datasets.load(f"tensors:{path}")
+
+    @cached_property
+    def released(self) -> dict[str, ImageSet]:
+        """Data sets that the plan names in place of images that would be made.
+
+        Raises:
+            DataError: one is not there.
+        """
+        named = {told.data for told in self.plan.reading.perturbations if told.data}
+        return {name: datasets.load(name, root=self._data_root) for name in sorted(named)}
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the training images, so that images made from others are not taken for theirs."""
+        return digest_of({"inputs": self.training.inputs, "labels": self.training.labels})
+
+    def _make(self, source: Plan, construction: Construction, count: int, folder: Path | None) -> ConstructedSet:
+        name = source.network_identity
+        if name not in self._sources:
+            others = Materials(source, data_root=self._data_root, device=self.device, report=self._report)
+            trained = others.trained([source.member], folder)
+            if trained.failed:
+                reason = trained.failed[source.member]
+                raise TrainingError(f"{construction.kind}: the network that makes these images cannot be trained: {reason}")
+            self._sources[name] = trained.networks[source.member]
+        return construct(
+            self._sources[source.network_identity], self.training.subset(count, seed=0), construction, progress=self.say
+        )
+
+    def say(self, stage: str, done: int, total: int) -> None:
+        """Reports what is being done."""
+        if self._report:
+            self._report(stage, done, total)
+
+
+def code_digest(plan: Plan) -> str:
+    """A hash of the code that a user's own network is made by, since the plan names its file alone; empty for others."""
+    if not plan.network.model.startswith("file:"):
+        return ""
+    code = Path(plan.network.model.removeprefix("file:").rpartition(":")[0])
+    return f"-{short_digest(code.read_bytes())}" if code.is_file() else ""
+
+
+def source_of(plan: Plan, budget: float) -> Plan:
+    """The plan of a network that makes images: trained alone, as nothing but the budget of its attacks says."""
+    attacked = replace(plan.training.adversarial, epsilon=budget, norm="l2")
+    training = replace(plan.training, adversarial=attacked, spectral=SpectralSettings(layers=""), jacobian=JacobianSettings())
+    member = Cell(seed=SOURCE_SEED, learning_rate=plan.member.learning_rate)
+    return replace(plan, training=training, member=member, reading=Reading())

@@ -1,0 +1,1 @@
+"""What finished cells hold, and what is concluded from them."""

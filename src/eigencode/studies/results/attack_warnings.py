@@ -1,0 +1,65 @@
+"""Which accuracies under attack of a study's cells are not to be trusted, from what the store keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eigencode.attacks.reliability import FLAGS
+from eigencode.studies.cell import LINF_STEP, Perturbed, Plan
+from eigencode.studies.results.table import Evidence
+
+_MORE = 0.01
+"""Accuracy by which an attack must be weaker than FGSM before it is told: a few images are chance."""
+
+
+def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
+    """Flags of ``attacks.FLAGS`` that PGD raises: steps too short for the budget, and accuracy above FGSM's of the same budget.
+
+    The other flags need the attacked images, which are not kept: ``eigencode attack`` looks for them.
+
+    Args:
+        evidence: Results.
+        plans: Cells.
+
+    Returns:
+        For each strength and flag: attack, flag, networks (such as "2 of 8"), meaning, remedy.
+    """
+    finished, gaps = set(evidence.cells["cell"]), _gaps(evidence)
+    raised: dict[tuple[str, str], set[str]] = {}
+    attacked: dict[str, set[str]] = {}
+    for plan in (plan for plan in plans if plan.identity in finished):
+        fgsm = {
+            (told.norm, told.count, told.spectra, each)
+            for told in plan.reading.perturbations
+            for each in told.strengths
+            if told.kind == "fgsm"
+        }
+        for told in plan.reading.perturbations:
+            for strength in told.strengths if told.kind == "pgd" else ():
+                name = f"pgd {strength:g}"
+                attacked.setdefault(name, set()).add(plan.network_identity)
+                if _out_of_reach(told, strength):
+                    raised.setdefault((name, "budget_out_of_reach"), set()).add(plan.network_identity)
+                on_the_same = (told.norm, told.count, told.spectra, strength) in fgsm
+                if on_the_same and gaps.get((plan.identity, strength), 0.0) > _MORE:
+                    raised.setdefault((name, "weaker_than_fgsm"), set()).add(plan.network_identity)
+    return [
+        {"attack": name, "flag": flag, "networks": f"{len(networks)} of {len(attacked[name])}", **vars(FLAGS[flag])}
+        for (name, flag), networks in raised.items()
+    ]
+
+
+def _out_of_reach(told: Perturbed, strength: float) -> bool:
+    step = told.step_size if told.step_size is not None or told.norm == "l2" or told.relative_step else LINF_STEP
+    return step is not None and told.n_steps * step < strength * (1 - 1e-9)
+
+
+def _gaps(evidence: Evidence) -> dict[Any, float]:
+    """(Cell, strength) -> accuracy under PGD minus that under FGSM."""
+    rows = evidence.of_each_cell("accuracy")
+    rows = rows[rows["perturbation"].isin(["pgd", "fgsm"])]
+    table = rows.pivot_table(index=["cell", "strength"], columns="perturbation", values="value").dropna()
+    if not {"pgd", "fgsm"} <= set(table):
+        return {}
+    return dict((table["pgd"] - table["fgsm"]).items())

@@ -1,0 +1,242 @@
+"""Statistics of networks: intervals of means, correlations and paired differences, and what they say of a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eigencode.studies.results.table import NotTestedError
+
+Decision = bool | None
+"""What an interval says of a limit: yes, no, or None where it reaches over it."""
+
+LEVEL = 0.95
+
+_ROUNDING = 1e-9
+
+_FEWEST = 3
+"""Rank correlations whose spread says something of their mean."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean with a two-sided Student interval of level 0.95 over networks.
+
+    Attributes:
+        mean: Mean.
+        low: Lower end; NaN for a single value.
+        high: Upper end.
+        count: Values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def above(self, limit: float = 0.0) -> Decision:
+        """Whether the mean is above a limit; None where the interval reaches over it.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        low, high = self._ends()
+        return True if low > limit else False if high <= limit else None
+
+    def below(self, limit: float = 0.0) -> Decision:
+        """Whether the mean is below a limit; None where the interval reaches over it.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        low, high = self._ends()
+        return True if high < limit else False if low >= limit else None
+
+    def within(self, size: float) -> Decision:
+        """Whether the mean lies within ``size`` of 0; None where the interval reaches over that.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        return all_of(self.below(size), self.above(-size))
+
+    def _ends(self) -> tuple[float, float]:
+        if self.count < 2:
+            raise NotTestedError("two networks at least")
+        return self.low, self.high
+
+    def text(self, digits: int = 3, factor: float = 1.0) -> str:
+        """Mean and interval in a few characters."""
+        if np.isnan(self.low):
+            return f"{factor * self.mean:.{digits}f}"
+        return f"{factor * self.mean:.{digits}f} [{factor * self.low:.{digits}f}, {factor * self.high:.{digits}f}]"
+
+
+def spread(values: pd.Series | pd.DataFrame, digits: int = 3) -> str:
+    """Largest standard deviation, in words; where there is none, that there is one network of each kind."""
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    return f"standard deviation over networks at most {known.max():.{digits}f}" if known.size else "one network of each kind"
+
+
+def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
+    """Interval of a mean; for paired differences, give the differences."""
+    array = np.asarray(values, dtype=float)
+    array = array[~np.isnan(array)]
+    if len(array) == 0 or np.isinf(array).any():
+        raise NotTestedError("finite numbers of finished cells")
+    if len(array) == 1:
+        return Interval(float(array[0]), np.nan, np.nan, 1)
+    half = half_width(array.std(ddof=1), len(array))
+    return Interval(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array))
+
+
+def half_width(deviation: Any, count: Any) -> Any:
+    """Half of the Student interval of a mean, from the standard deviation and number of values; NaN for a single one."""
+    return stats.t.ppf((1 + LEVEL) / 2, count - 1) * deviation / np.sqrt(count)
+
+
+def rank_correlation(table: pd.DataFrame) -> Interval:
+    """Spearman correlation of each row with the order of its columns: mean and interval over rows.
+
+    It takes few values, so that two rows, or more that happen to agree on another value than 1 or -1, say nothing of its spread:
+    the interval is then all of -1 to 1.
+
+    Raises:
+        NotTestedError: a row without spread.
+    """
+    if (table.nunique(axis=1) < 2).any():
+        raise NotTestedError("numbers with some spread")
+    order = np.arange(table.shape[1])
+    found = interval([stats.spearmanr(order, row).statistic for row in table.to_numpy()])
+    if found.count < _FEWEST or (found.high - found.low < _ROUNDING < 1 - abs(found.mean)):
+        return replace(found, low=-1.0, high=1.0)
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+
+
+def correlation(first: pd.Series, second: pd.Series) -> Interval:
+    """Spearman correlation of two quantities over settings, with its interval by Fisher's transformation.
+
+    The standard error is that of Fieller, Hartley and Pearson (1957), sqrt(1.06 / (n - 3)).
+
+    Raises:
+        NotTestedError: fewer than five pairs, a missing value, or no spread.
+    """
+    count = len(first)
+    if count < 5 or first.isna().any() or second.isna().any() or first.nunique() < 3 or second.nunique() < 3:
+        raise NotTestedError("five settings at least that differ, with both numbers of each")
+    found = float(stats.spearmanr(first, second).statistic)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(1.06 / (count - 3))
+    centre = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12))
+    return Interval(found, float(np.tanh(centre - half)), float(np.tanh(centre + half)), count)
+
+
+def jackknife(measure: Callable[[list[Any]], float], networks: Sequence[Any]) -> Interval:
+    """A number made of several networks together, with its Student interval by leaving out each network in turn.
+
+    Args:
+        measure: Networks -> number.
+        networks: Networks, such as their seeds.
+
+    Returns:
+        The number from all of them, with its interval.
+
+    Raises:
+        NotTestedError: fewer than three networks.
+    """
+    every, count = list(networks), len(networks)
+    if count < 3:
+        raise NotTestedError("three networks at least")
+    found = measure(every)
+    others = np.array([measure([each for each in every if each != left]) for left in every])
+    if not np.isfinite([found, *others]).all():
+        raise NotTestedError("a number of every network")
+    half = half_width(np.sqrt(count - 1) * others.std() * np.sqrt(count), count)
+    return Interval(found, found - half, found + half, count)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Networks of several settings with the same seeds.
+
+    Attributes:
+        table: Seeds x settings; seeds that lack a setting are not there.
+    """
+
+    table: pd.DataFrame
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, settings: list[str], value: str) -> Paired:
+        """From rows with seed, the columns that name a setting, and the value; seeds that lack a setting are left out."""
+        return cls(rows.pivot_table(index="seed", columns=settings, values=value).dropna())
+
+    def difference(self, first: Any, second: Any) -> Interval:
+        """Mean over seeds of the first setting minus the second.
+
+        Args:
+            first: Setting, or a list of settings whose mean is taken.
+            second: Setting, or a list of others.
+
+        Returns:
+            Difference with its interval.
+
+        Raises:
+            NotTestedError: no seed has every setting.
+        """
+        sides = [self.table[each if isinstance(each, list) else [each]].mean(axis=1) for each in (first, second)]
+        return interval(sides[0] - sides[1])
+
+    def best(self, settings: Iterable[Any]) -> Any:
+        """That of some settings whose mean is largest.
+
+        Raises:
+            NotTestedError: there are none.
+        """
+        own = [setting for setting in settings if setting in self.table]
+        if not own or self.table.empty:
+            raise NotTestedError("networks of these settings with the same seeds")
+        return self.table[own].mean().idxmax()
+
+    def lead(self, settings: Iterable[Any]) -> Interval:
+        """How far the best of some settings is ahead of the best of all others; both are chosen by their means."""
+        inside = set(settings)
+        return self.difference(self.best(inside), self.best(set(self.table) - inside))
+
+
+def needed(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The table, if it has two rows at least.
+
+    Raises:
+        NotTestedError: it has not.
+    """
+    if len(table) < 2:
+        raise NotTestedError(f"{what}, 2 networks at least; there are {len(table)}")
+    return table
+
+
+def all_of(*decisions: Decision) -> Decision:
+    """Whether all is so: no where anything is not, None where that cannot be told."""
+    if any(decision is not None and not decision for decision in decisions):
+        return False
+    return None if any(decision is None for decision in decisions) else True
+
+
+def none_of(*decisions: Decision) -> Decision:
+    """Whether nothing is so; None where that cannot be told."""
+    return all_of(*(None if decision is None else not decision for decision in decisions))
+
+
+def any_of(*decisions: Decision) -> Decision:
+    """Whether anything is so; None where that cannot be told."""
+    nothing = none_of(*decisions)
+    return None if nothing is None else not nothing
+
+
+def listed(values: pd.Series, digits: int = 2, factor: float = 1.0) -> str:
+    """Numbers in a few characters."""
+    return ", ".join(f"{factor * value:.{digits}f}" for value in values)

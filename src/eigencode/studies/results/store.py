@@ -1,0 +1,517 @@
+"""Where finished cells are kept: SQLite by default, any database by URL. A cell is there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+from types import NoneType
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import unquote
+
+import alembic.command
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import ArgumentError as URLError
+from sqlalchemy.exc import IntegrityError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from eigencode._arguments import checked
+from eigencode.errors import StudyError
+from eigencode.studies.cell import RESULT_VERSION
+from eigencode.studies.execution.group import CellRecord
+from eigencode.studies.results.only_reading import OnlyReading
+
+_T = TypeVar("_T")
+
+_METADATA = sa.MetaData()
+_CELLS = sa.Table(
+    "cells",
+    _METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("result_version", sa.Integer),
+    sa.Column("plan", sa.JSON),
+    sa.Column("seed", sa.BigInteger),
+    sa.Column("error", sa.Text),
+    sa.Column("seconds", sa.Float),
+    sa.Column("finished", sa.String),
+    sa.Column("code_revision", sa.String),
+    sa.Column("versions", sa.JSON),
+    sa.Column("hardware", sa.JSON),
+)
+
+
+def _read_of_cells(name: str, *own: sa.Column[Any]) -> sa.Table:
+    """A table of what was read from cells: of which, at which layer, under what and how much of it."""
+    where = (sa.Column("cell", sa.String), sa.Column("layer", sa.String), sa.Column("perturbation", sa.String))
+    return sa.Table(name, _METADATA, *where, sa.Column("strength", sa.Float), *own)
+
+
+_RESULTS = _read_of_cells(
+    "results", sa.Column("epoch", sa.Integer), sa.Column("quantity", sa.String), sa.Column("value", sa.Float)
+)
+_SPECTRA = _read_of_cells(
+    "spectra",
+    sa.Column("n_samples", sa.Integer),
+    sa.Column("n_features", sa.Integer),
+    sa.Column("floor", sa.Float),
+    sa.Column("eigenvalues", sa.LargeBinary),
+)
+_OWNER = {_CELLS: _CELLS.c.id, _RESULTS: _RESULTS.c.cell, _SPECTRA: _SPECTRA.c.cell}
+"""Table -> its column with the cell that a row is of."""
+
+_KINDS: dict[type[Any], tuple[type[Any], ...]] = {
+    sa.String: (str, NoneType),
+    sa.Text: (str, NoneType),
+    sa.Integer: (int, NoneType),
+    sa.BigInteger: (int, NoneType),
+    sa.Float: (float, int, NoneType),
+    sa.LargeBinary: (bytes,),
+    sa.JSON: (dict, NoneType),
+}
+"""Type of a column -> what its values are in Python."""
+
+_Rows = dict[sa.Table, list[dict[str, Any]]]
+_BUSY_SECONDS = 60
+
+PATIENCE = 60.0
+"""Seconds in which a server that has gone away in the course of a run must be back."""
+
+_BETWEEN_TRIES = 1.0
+_MANY = 400
+"""Identities asked for at once: databases limit the number of parameters."""
+
+
+class Store:
+    """Finished cells, their tidy results and spectra.
+
+    Args:
+        address: Path of an SQLite file, or a database URL such as postgresql+psycopg://user@host/name.
+        make: Make the store if it is missing, and bring it to the present schema. Else it is only read, an older one too, and
+            no file is made or changed.
+
+    Raises:
+        StudyError: the database cannot be reached or is no store, or was written by a newer eigencode.
+    """
+
+    @checked(StudyError)
+    def __init__(self, address: str | Path, *, make: bool = True) -> None:
+        self.address = without_password(address)
+        if "\0" in self.address or not _is_text(self.address):
+            raise StudyError(f"the store {self.address!r} is no name that a file can have. Give a path in UTF-8.")
+        if not make and not self.is_there(address):
+            raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
+        if "://" not in self.address and os.path.isdir(address):
+            raise StudyError(
+                f"the store {self.address} is a folder. Name a file in it, such as {Path(address) / 'store.sqlite'}."
+            )
+        file = file_of(address)
+        may_write = file is None or not os.path.exists(file) or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+        self._only_reading = OnlyReading(file) if file and os.path.exists(file) and not (make and may_write) else None
+        try:
+            url, options = _url_of(address), dict[str, Any]()
+            if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+                raise StudyError(f"the store {self.address} would be gone with each connection. Name a file.")
+            if url.get_backend_name() == "sqlite":
+                options["connect_args"] = {"timeout": _BUSY_SECONDS}
+                if self._only_reading:
+                    options["creator"] = self._only_reading.connect
+                elif url.database:
+                    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
+        except (URLError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+            raise StudyError(
+                f"the store {self.address}: {_reason(error)}. Give a file, or the URL of a database whose driver is installed, "
+                "such as postgresql+psycopg://user@host/name."
+            ) from None
+        except OSError as error:
+            raise StudyError(f"the store {self.address} cannot be made ({error.strerror}). Name another file.") from None
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _begin_ourselves if self._only_reading else _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+        self._there: dict[str, set[str]] = {}
+        self._writing, self._patience = self._engine.execution_options(writing=True), 0.0
+        self._there = self._reached(self._migrate if make and may_write else self._columns, "Name another file or database.")
+        self._patience = PATIENCE
+
+    @staticmethod
+    def is_there(address: str | Path) -> bool:
+        """Whether a file is there; a database elsewhere is taken to be."""
+        file = file_of(address)
+        return file is None or os.path.exists(file)
+
+    def finished(self) -> dict[str, str | None]:
+        """Identity of every cell that is there -> why it failed, or None.
+
+        Raises:
+            StudyError: cells of another result version are there.
+        """
+        rows = self._asked(_CELLS, [self._select(_CELLS, "id", "error", "result_version")])
+        self._refuse_others(version for _, _, version in rows)
+        return {identity: error for identity, error, _ in rows}
+
+    def stamps(self) -> dict[str, str]:
+        """Identity of every cell that is there, failed ones too -> when it was stored."""
+        found = dict(self._asked(_CELLS, [self._select(_CELLS, "id", "finished")]))
+        for cell, finished in found.items():
+            with self._intact(f"cells.finished of {cell}"):
+                datetime.fromisoformat(finished)
+        return found
+
+    def _refuse_others(self, versions_there: Iterable[int]) -> None:
+        others = sorted(set(versions_there) - {RESULT_VERSION}, key=str)
+        if others:
+            raise StudyError(
+                f"the store {self.address} holds cells of result version {others[0]}; this eigencode makes version "
+                f"{RESULT_VERSION}, whose numbers differ. Use another store, or the eigencode that made it."
+            )
+
+    def save(self, records: Sequence[CellRecord], *, again: bool = False) -> None:
+        """Writes cells in one transaction; those that another writer has finished meanwhile are left as they are.
+
+        Args:
+            records: Cells.
+            again: Replace cells that are there.
+
+        Raises:
+            StudyError: they cannot be written; nothing has been.
+        """
+        about = {
+            "result_version": RESULT_VERSION,
+            "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
+        }
+        self._insert(_rows_of(records, about), again=again)
+
+    def merge(self, other: Store) -> int:
+        """Copies the cells of another store that are not here, as they are there; one that failed here gives way to a result.
+
+        Args:
+            other: Store, which stays as it is.
+
+        Returns:
+            Number of cells copied.
+
+        Raises:
+            StudyError: cells of another result version are in one of them, or they cannot be written. What was copied stays.
+        """
+        here, there = self.finished(), other.finished()
+        wanted = [cell for cell, error in there.items() if cell not in here or (here[cell] is not None and error is None)]
+        for at in range(0, len(wanted), _MANY):
+            some = wanted[at : at + _MANY]
+            self._insert(
+                {table: [dict(zip(_names(table), row, strict=True)) for row in other._rows(table, some)] for table in _OWNER}
+            )
+        return len(wanted)
+
+    def _insert(self, rows: _Rows, *, again: bool = False) -> None:
+        def insert() -> None:
+            for attempt in range(3):
+                try:
+                    with self._writing.begin() as connection:
+                        _write(connection, rows, again=again)
+                    return
+                except IntegrityError:  # another writer was faster, between the look and the write
+                    if attempt == 2:
+                        raise
+                    time.sleep(0.1)
+
+        self._reached(insert)
+
+    def cells(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
+        """Cells: id, seed, error, seconds, finished, code_revision, versions, hardware, and plan as nested values.
+
+        Raises:
+            StudyError: cells of another result version are in the store.
+        """
+        self._refuse_others(version for (version,) in self._asked(_CELLS, [self._select(_CELLS, "result_version").distinct()]))
+        found = self._read(_CELLS, identities)
+        with self._intact("table cells"):
+            for plan in found["plan"]:
+                _ = plan["network"]["model"], plan["network"]["weights"], plan["images"]["data"], plan["training"]["epochs"]
+        return found
+
+    def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
+        """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
+        return self._read(_RESULTS, identities)
+
+    def spectra(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
+        """Spectra: cell, layer, perturbation, strength, n_samples, n_features, floor, eigenvalues (arrays, largest first)."""
+        table = self._read(_SPECTRA, identities)
+        with self._intact("spectra.eigenvalues"):
+            table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
+        return table
+
+    def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
+        with self._intact(f"table {table.name}"):  # values that are no JSON
+            rows = self._rows(table, identities)
+        return pd.DataFrame(rows, columns=_names(table))
+
+    @contextmanager
+    def _intact(self, what: str) -> Iterator[None]:
+        """Whatever cannot be made of a value that was read: an SQLite file takes any kind in any column, and may be damaged."""
+        try:
+            yield
+        except StudyError:
+            raise
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            self._refuse_damaged(what)
+
+    def _refuse_damaged(self, what: str) -> NoReturn:
+        raise StudyError(f"the store {self.address} is damaged: {what} holds what eigencode did not write. Use a copy of it.")
+
+    def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[tuple[Any, ...]]:
+        queries = [self._select(table)]
+        if identities is not None:
+            column, wanted = _OWNER[table], list(identities)
+            queries = [queries[0].where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
+        return self._asked(table, queries)
+
+    def _select(self, table: sa.Table, *names: str) -> sa.Select[Any]:
+        """Columns of a table, by default all; those that an older store has not are null."""
+        there = self._there.get(table.name, ())
+        wanted = names or _names(table)
+        return sa.select(*(table.c[name] if name in there else sa.null().label(name) for name in wanted)).select_from(table)
+
+    def _asked(self, table: sa.Table, queries: Sequence[sa.Select[Any]]) -> list[tuple[Any, ...]]:
+        """What the database answers, all as of one moment."""
+        if table.name not in self._there:
+            return []
+
+        def ask() -> list[tuple[Any, ...]]:
+            with self._engine.begin() as connection:
+                return [tuple(row) for query in queries for row in connection.execute(query)]
+
+        rows = self._reached(partial(self._only_reading.read, ask) if self._only_reading else ask)
+        for number, described in enumerate(queries[0].column_descriptions):
+            column = table.c[described["name"]]
+            kinds = (*_KINDS[type(column.type)], *((NoneType,) if column.name not in self._there[table.name] else ()))
+            if not all(isinstance(row[number], kinds) for row in rows):
+                self._refuse_damaged(f"{table.name}.{column.name}")
+        return rows
+
+    def _columns(self) -> dict[str, set[str]]:
+        """Table -> its columns, of a store that is only read; none of one that nothing has been written to."""
+
+        def look() -> dict[str, set[str]]:
+            with self._engine.begin() as connection:
+                self._check_schema(connection)
+                inspector = sa.inspect(connection)
+                return {
+                    name: {each["name"] for each in inspector.get_columns(name)}
+                    for name in inspector.get_table_names()
+                    if name in _METADATA.tables
+                }
+
+        return self._only_reading.read(look) if self._only_reading else look()
+
+    def _migrate(self) -> dict[str, set[str]]:
+        """Brings the store to the present schema, and gives its tables with their columns."""
+        present = {table.name: set(_names(table)) for table in _OWNER}
+        with self._engine.begin() as connection:
+            if MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head():
+                return present
+        with self._writing.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7318401)")  # one process at a time
+            if self._check_schema(connection) != _scripts().get_current_head():
+                config = _config()
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, "head")
+        return present
+
+    def _check_schema(self, connection: sa.Connection) -> str | None:
+        """The schema that a database has; None if it has none.
+
+        Raises:
+            StudyError: that of a newer eigencode, or a database of something else.
+        """
+        scripts = _scripts()
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+            raise StudyError(
+                f"the store {self.address} has schema {found}, of a newer eigencode; this one knows "
+                f"{scripts.get_current_head()}. Update eigencode, or use another store."
+            )
+        there = sa.inspect(connection).get_table_names() if found is None else []
+        if "cells" in there or (there and self._engine.dialect.name == "sqlite"):
+            raise StudyError(f"the store {self.address} is a database of something else. Use another.")
+        return found
+
+    def _reached(self, what: Callable[[], _T], otherwise: str = "What was finished before is unharmed.") -> _T:
+        """What comes of asking the database, which is waited for if it has gone away."""
+        until, is_told = time.monotonic() + self._patience, False
+        while True:
+            try:
+                return what()
+            except UnicodeDecodeError:  # what SQLite says of a damaged file, with bytes of it
+                self._refuse_damaged("its schema")
+            except SQLAlchemyError as error:
+                if "no such table" in str(error) and self._there:
+                    raise StudyError(
+                        f"the store {self.address} has lost its tables: its file was removed or replaced meanwhile. Bring "
+                        "it back, or give the command again for a new one."
+                    ) from None
+                if not _is_away(error) or not self._patience:
+                    raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
+                if time.monotonic() > until:
+                    raise StudyError(
+                        f"the store {self.address} could not be reached for {self._patience:.0f} s: {_reason(error)}. "
+                        f"{otherwise} Give the command again when it is back."
+                    ) from None
+                if not is_told:
+                    print(
+                        f"Waiting up to {self._patience:.0f} s for the store {self.address}: {_reason(error)}.",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                is_told = True
+            time.sleep(_BETWEEN_TRIES)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    """Whether a server cannot be reached just now: it was stopped, is starting, or the connection to it broke."""
+    original = getattr(error, "orig", None)
+    if not isinstance(error, OperationalError | InterfaceError) or isinstance(original, sqlite3.Error):
+        return False
+    state = getattr(original, "sqlstate", None) or ""
+    return not state or state.startswith(("08", "57P"))
+
+
+def _names(table: sa.Table) -> list[str]:
+    return [str(column.name) for column in table.columns]
+
+
+def _rows_of(records: Sequence[CellRecord], about: dict[str, Any]) -> _Rows:
+    """Cells as rows of each table; `about` is what holds for all of them."""
+    rows: _Rows = {table: [] for table in _OWNER}
+    for record in records:
+        plan, identity = record.plan, record.plan.identity
+        cell = {"id": identity, "plan": asdict(plan), "seed": plan.member.seed, "error": record.error, "seconds": record.seconds}
+        rows[_CELLS].append(cell | record.computed_with | about)
+        rows[_RESULTS] += [
+            {"cell": identity, **{str(key): value for key, value in row.items()}} for row in record.rows.to_dict("records")
+        ]
+        rows[_SPECTRA] += [
+            {
+                "cell": identity,
+                "layer": each.layer,
+                "perturbation": each.perturbation,
+                "strength": each.strength,
+                "n_samples": each.spectrum.n_samples,
+                "n_features": each.spectrum.n_features,
+                "floor": each.spectrum.floor,
+                "eigenvalues": np.asarray(each.spectrum.eigenvalues, dtype="<f8").tobytes(),
+            }
+            for each in record.spectra
+        ]
+    return rows
+
+
+def _write(connection: sa.Connection, rows: _Rows, *, again: bool) -> None:
+    """Writes cells that are not there; those that are give way if they failed, or if asked."""
+    ids = [cell["id"] for cell in rows[_CELLS]]
+    found = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error).where(_CELLS.c.id.in_(ids))).all()
+    replaced = {row.id for row in found if again or row.error is not None}
+    kept = {row.id for row in found} - replaced
+    for table in reversed(_OWNER):
+        connection.execute(table.delete().where(_OWNER[table].in_(replaced)))
+    for table, column in _OWNER.items():
+        new = [row for row in rows[table] if row[column.name] not in kept]
+        if new:
+            connection.execute(table.insert(), new)
+
+
+def without_password(address: str | Path) -> str:
+    """The address of a store as it may be shown."""
+    text = str(address)
+    if "://" not in text:
+        return text
+    try:
+        url = sa.make_url(text)
+    except (URLError, ValueError):
+        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+    shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
+    return unquote(shown.render_as_string(hide_password=True))
+
+
+def _is_text(words: str) -> bool:
+    try:
+        return bool(words.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def file_of(address: str | Path) -> Path | None:
+    """The file of a store; None for a database elsewhere."""
+    if "://" not in str(address):
+        return Path(address)
+    try:
+        url = _url_of(address)
+    except (URLError, ValueError):
+        return None
+    path = url.database if url.get_backend_name() == "sqlite" else None
+    return None if not path or path == ":memory:" or path.startswith("file:") else Path(path)
+
+
+def _url_of(address: str | Path) -> sa.URL:
+    if "://" in str(address):
+        return sa.make_url(str(address))
+    return sa.URL.create("sqlite", database=str(Path(address).absolute()))
+
+
+def _begin_ourselves(connection: Any, _record: Any) -> None:
+    """Transactions that begin when we say so."""
+    connection.isolation_level = None
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """A log that readers need not wait for, and writes that survive a power cut."""
+    _begin_ourselves(connection, _record)
+    cursor = connection.cursor()
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:  # of a new file this does not wait by itself, as all else does
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
+                break
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Writers wait for each other at once; readers wait for nobody."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
+
+
+def _reason(error: Exception) -> str:
+    """The database's own words, in one line."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split()).rstrip(".?")[:300]
