@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from eigencode.perturbations.specification import MADE
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Evidence, Store, load
-from eigencode.studies.cell import MADE, with_field
+from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW, SpectrumRecord
 

@@ -6,7 +6,7 @@ from eigencode.studies import (
     Images,
     Local,
     Network,
-    Perturbed,
+    PerturbationSpec,
     Plan,
     Reading,
     Study,
@@ -25,9 +25,9 @@ PLAN = Plan(
         ranks="jiang",
         count=100,
         perturbations=(
-            Perturbed("gaussian", (0.2,)),
-            Perturbed("pgd", (0.05, 0.1), count=60, steps=3, spectra=False),
-            Perturbed("fgsm", (0.1,), count=60),
+            PerturbationSpec("gaussian", (0.2,)),
+            PerturbationSpec("pgd", (0.05, 0.1), count=60, steps=3, spectra=False),
+            PerturbationSpec("fgsm", (0.1,), count=60),
         ),
     ),
 )

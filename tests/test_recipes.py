@@ -51,19 +51,15 @@ class Levels:
     size: float
 
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
-        """Perturbed images."""
+        """PerturbationSpec images."""
         return (inputs / self.size).round() * self.size if self.size else inputs
 ''',
         ),
-        "attacks/named.py": (
-            "from eigencode.perturbations import",
-            "from eigencode.perturbations.levels import Levels\nfrom eigencode.perturbations import",
-            'NAMES = ("gaussian",',
-            'NAMES = ("levels", "gaussian",',
-            '        "gaussian": lambda: partial',
-            '        "levels": lambda: Levels,\n        "gaussian": lambda: partial',
+        "perturbations/specification.py": (
+            "_EVERY = (",
+            """_EVERY = (
+    PerturbationKind("levels", "eigencode.perturbations.levels:Levels", (), "size of a step, input units"),""",
         ),
-        "studies/cell.py": ('Kind = Literal["gaussian",', 'Kind = Literal["levels", "gaussian",'),
     },
     "A fit window.": {
         "spectra/window.py": ('    "jiang": Window(', '    "early": Window(2, 9, source="this test"),\n    "jiang": Window('),

@@ -6,6 +6,7 @@ from PIL import Image
 
 from eigencode._torchvision import import_torchvision
 from eigencode.papers.registry import PAPERS
+from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_figures import draw
 from eigencode.studies import (
     Evidence,
@@ -16,7 +17,6 @@ from eigencode.studies import (
     shrunk,
 )
 from eigencode.studies import load as load_study
-from eigencode.studies.cell import MADE
 from eigencode.studies.results.judging import claims_of, figures_of, part
 
 READ = {

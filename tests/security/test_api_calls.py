@@ -126,7 +126,7 @@ _CALLS = {
     "GaussianNoise": (ec.perturbations.GaussianNoise, lambda: {"sigma": 0.1, "clip": True, "bounds": (0.0, 1.0), "seed": 0}),
     "projection": (_COMPONENTS.projection, lambda: {"k": 3}),
     "whitening": (_COMPONENTS.whitening, lambda: {"epsilon": 0.1}),
-    "Perturbed": (ec.studies.Perturbed, lambda: {
+    "PerturbationSpec": (ec.studies.PerturbationSpec, lambda: {
         "kind": "pgd", "strengths": (0.1,), "count": 3, "norm": "linf", "steps": 2, "step_size": 0.1, "spectra": False,
     }),
     "Reading": (ec.studies.Reading, lambda: {"layers": "2", "ranks": (1, 8), "count": 10, "stimuli": (20,)}),

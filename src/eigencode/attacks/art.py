@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
-from eigencode.attacks.geometry import Ball, Norm
+from eigencode.attacks.geometry import Ball
 from eigencode.attacks.gradient import check_batch
 from eigencode.attacks.outputs import are_probabilities, check_labels, scores_of, undisturbed
 from eigencode.attacks.reliability import Attacked
 from eigencode.errors import AttackError
+from eigencode.perturbations.specification import Norm
 
 _STEP_SHARE = 3
 """Where an attack wants a step and none is given, it is epsilon over this, the ratio of the toolbox's own defaults."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -24,9 +24,7 @@ from eigencode.attacks.outputs import check_labels, input_gradient, predictions,
 from eigencode.attacks.reliability import FLAGS, gradient_flags
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, ReliabilityWarning
-
-Kind = Literal["robust", "non_robust", "random_target", "deterministic_target"]
-KINDS = ("robust", "non_robust", "random_target", "deterministic_target")
+from eigencode.perturbations.specification import KINDS, Made
 
 _CHECKED = 500
 """Images on which the source network's own robustness is measured."""
@@ -55,7 +53,7 @@ class Construction:
         AttackError: an argument is out of range.
     """
 
-    kind: Kind
+    kind: Made
     epsilon: float = 0.5
     steps: int | None = None
     step_size: float = 0.1
@@ -77,7 +75,7 @@ class Construction:
     @property
     def n_steps(self) -> int:
         """Steps taken."""
-        return self.steps or (1000 if self.matches_representations else 100)
+        return self.steps or KINDS[self.kind].steps
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from eigencode.perturbations.noise import standard_normal, uniform
-
-Norm = Literal["linf", "l2"]
+from eigencode.perturbations.specification import Norm
 
 _DIRECTION_STREAM, _RADIUS_STREAM = 2**32, 2**33
 """Streams of the random starts, apart from those of noise."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
-from eigencode.attacks.geometry import Ball, Norm, per_image, steepest
+from eigencode.attacks.geometry import Ball, per_image, steepest
 from eigencode.attacks.outputs import (
     Loss,
     are_probabilities,
@@ -24,33 +23,17 @@ from eigencode.attacks.outputs import (
 from eigencode.attacks.reliability import FLAGS, Attacked, gradient_flags
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError, ReliabilityWarning
-
-Direction = Literal["sign", "gradient"]
-Start = Literal["input", "random"]
-Keep = Literal["final", "best"]
-
-_GERUM_STEP = 0.01
-_MADRY_STEPS = 2.5
+from eigencode.perturbations.specification import Direction, GradientSteps, Keep, Norm, Start, conflict, step_length
 
 
-@dataclass(frozen=True)
-class PGD:
+@dataclass(frozen=True, kw_only=True)
+class PGD(GradientSteps):
     """Projected gradient descent (Madry et al. 2018; Gerum et al. 2022, Eq. (8)).
 
-    x <- x + step * direction, moved to the nearest point within epsilon of the original, then cut to the bounds.
+    x <- x + step * direction, moved to the nearest point within epsilon of the original, then cut to the bounds. Its steps are
+    those of ``GradientSteps`` (norm, steps, step_size, relative_step, direction, start, restarts, keep), given by name.
 
     Args:
-        norm: "linf" (papers) or "l2".
-        steps: Number of steps.
-        step_size: Length of a step in input units. Default: 0.01 for "linf" (Gerum et al.); 2.5 epsilon / steps for "l2" and for
-            ``relative_step`` (Madry et al.).
-        relative_step: Use 2.5 epsilon / steps for "linf" too.
-        direction: "sign", the steepest step of the norm (the gradient's sign for "linf", as in Gerum's code; the gradient over
-            its length for "l2"), or "gradient", the gradient itself, as Eq. (8) is printed.
-        start: "input", or "random" for a point drawn uniformly from the ball.
-        restarts: Independent random starts, the most harmful result of which is kept.
-        keep: "final" iterate (papers) or the "best": the most harmful of all iterates, misclassified before correct ones,
-            then by loss.
         targeted: Labels are targets, to be reached.
         stop_early: Leave an image as it is as soon as it is misclassified (or reaches its target); costs shrink with the
             images left.
@@ -62,14 +45,6 @@ class PGD:
         AttackError: an argument is out of range.
     """
 
-    norm: Norm = "linf"
-    steps: int = 40
-    step_size: float | None = None
-    relative_step: bool = False
-    direction: Direction = "sign"
-    start: Start = "input"
-    restarts: int = 1
-    keep: Keep = "final"
     targeted: bool = False
     stop_early: bool = False
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -80,23 +55,15 @@ class PGD:
 
     def __post_init__(self) -> None:
         check_fields(self, AttackError, owner=self.name)
-        if self.restarts > 1 and self.start != "random":
-            raise AttackError(
-                f'{self.name}: `restarts` of {self.restarts} need start="random"; from the input all would be equal.'
-            )
-        if self.step_size is not None and self.step_size <= 0:
-            raise AttackError(f"{self.name}: `step_size` must be above 0; got {self.step_size}.")
-        if self.step_size is not None and self.relative_step:
-            raise AttackError(f"{self.name}: `relative_step` sets the length of a step, and so does `step_size`. Leave one out.")
+        if wrong := conflict(self):
+            raise AttackError(f"{self.name}: {wrong}")
         if not self.bounds[0] < self.bounds[1]:
             raise AttackError(f"{self.name}: `bounds` must be (lowest, highest); got {self.bounds}.")
 
     @checked(AttackError)
     def step(self, epsilon: float) -> float:
         """Length of a step for a budget, in input units."""
-        if self.step_size is not None:
-            return self.step_size
-        return _GERUM_STEP if self.norm == "linf" and not self.relative_step else _MADRY_STEPS * epsilon / self.steps
+        return step_length(self.norm, epsilon, self.steps, self.step_size, relative=self.relative_step)
 
     @checked(AttackError)
     def __call__(
@@ -156,7 +123,7 @@ class PGD:
         return replace(self, steps=2 * self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FGSM(PGD):
     """Fast gradient sign method (Goodfellow et al. 2014; Gerum et al. 2022, Eq. (7)): one step of length epsilon.
 

@@ -16,8 +16,7 @@ from eigencode.activations import model_device, restore_training, tensors_in
 from eigencode.attacks.outputs import Loss, check_labels, input_gradient, sample_cross_entropy, scores_of, undisturbed
 from eigencode.errors import AttackError
 from eigencode.perturbations.noise import standard_normal
-
-LossAt = Literal["local", "network"]
+from eigencode.perturbations.specification import LossAt
 
 _CACHE = 2**30
 """Bytes of directions kept between strengths; beyond that they are computed again."""

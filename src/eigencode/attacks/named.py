@@ -4,51 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from eigencode._arguments import checked
-from eigencode.attacks.art import ArtAttack
-from eigencode.attacks.geometry import Norm
-from eigencode.attacks.gradient import FGSM, PGD, Direction, Keep, Start
-from eigencode.attacks.layerwise import LayerAttack, LossAt
 from eigencode.errors import AttackError
-from eigencode.perturbations import GaussianNoise, PrincipalComponents, PureNoise
-
-NAMES = ("gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm", "art:NAME")
+from eigencode.perturbations import PrincipalComponents
+from eigencode.perturbations.specification import KINDS, NAMES, TOOLBOX, GradientSteps, PerturbationOptions
 
 
 @checked(AttackError)
 def by_name(
     name: str,
+    options: GradientSteps | None = None,
     *,
-    components: Callable[[], PrincipalComponents],
-    clip: bool = False,
-    norm: Norm = "linf",
-    steps: int = 40,
-    step_size: float | None = None,
-    relative_step: bool = False,
-    direction: Direction = "sign",
-    start: Start = "input",
-    restarts: int = 1,
-    keep: Keep = "final",
-    loss_at: LossAt | None = None,
+    components: Callable[[], PrincipalComponents] | None = None,
     seed: int = 0,
 ) -> Any:
     """A perturbation or attack for ``perturbed_spectra``.
 
     Args:
-        name: One of ``NAMES``, "art:NAME" being an attack of the adversarial-robustness-toolbox.
+        name: One of ``specification.NAMES``, "art:NAME" being an attack of the adversarial-robustness-toolbox.
+        options: How it is done; of these it takes what it has. Default: ``PerturbationOptions()``.
         components: Called for the principal components that "pca" and "zca" need.
-        clip: Of ``GaussianNoise`` and ``PureNoise``.
-        norm: Of ``PGD``, ``FGSM`` and ``ArtAttack``.
-        steps: Of ``PGD``.
-        step_size: Of ``PGD``.
-        relative_step: Of ``PGD``.
-        direction: Of ``PGD``.
-        start: Of ``PGD``.
-        restarts: Of ``PGD``.
-        keep: Of ``PGD``.
-        loss_at: Of ``LayerAttack``.
         seed: Seed of all draws.
 
     Returns:
@@ -57,29 +35,18 @@ def by_name(
     Raises:
         AttackError: no such name, or an argument out of range.
     """
-    kind, _, rest = name.partition(":")
-    makers: dict[str, Callable[[], Any]] = {
-        "gaussian": lambda: partial(GaussianNoise, clip=clip, seed=seed),
-        "pure_noise": lambda: partial(PureNoise, clip=clip, seed=seed),
-        "pca": lambda: lambda k: components().projection(k),
-        "zca": lambda: lambda epsilon: components().whitening(epsilon),
-        "fgsm": lambda: FGSM(norm=norm, seed=seed),
-        "pgd": lambda: PGD(
-            norm=norm,
-            steps=steps,
-            step_size=step_size,
-            relative_step=relative_step,
-            direction=direction,
-            start=start,
-            restarts=restarts,
-            keep=keep,
-            seed=seed,
-        ),
-        "layer_gaussian": lambda: LayerAttack("gaussian", loss_at=loss_at, seed=seed),
-        "layer_fgsm": lambda: LayerAttack("fgsm", loss_at=loss_at, seed=seed),
-    }
-    if kind == "art" and rest:
-        return ArtAttack(rest, norm=norm, seed=seed)
-    if name not in makers:
+    own, _, rest = name.partition(":")
+    kind = TOOLBOX if own == "art" and rest else KINDS.get(name)
+    if kind is None or kind.maker is None:
         raise AttackError(f"`perturbation`: no perturbation is called {name!r}. Use one of {', '.join(NAMES)}.")
-    return makers[name]()
+    if "components" in kind.options and components is None:
+        raise AttackError(f"{name}: it needs principal components. Pass `components`, a function that returns them.")
+    usual = PerturbationOptions()
+    there = {"components": components, "seed": seed}
+    told = {each: there.get(each, getattr(options, each, getattr(usual, each, None))) for each in kind.options}
+    if told.get("steps", 1) is None:
+        told["steps"] = kind.steps
+    module, _, maker = kind.maker.partition(":")
+    make = getattr(import_module(module), maker)
+    given = {"attack": rest} if kind is TOOLBOX else kind.given
+    return make(**given, **told) if kind.attack or kind.at_layers else partial(make, **given, **told)

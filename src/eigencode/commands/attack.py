@@ -30,6 +30,7 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, SpectrumError, UsageError
 from eigencode.measurement.perturbed import UNPERTURBED, Condition, PerturbedSpectra, perturbed_spectra
 from eigencode.perturbations import PrincipalComponents
+from eigencode.perturbations.specification import kind_of
 from eigencode.reports import (
     plot_accuracy_against_alpha,
     plot_examples,
@@ -56,10 +57,8 @@ def run(config: AttackConfig) -> None:
             return PrincipalComponents.load(config.components)
         return PrincipalComponents.fit(load_images(config, split="train"))
 
-    options = ("clip", "norm", "steps", "step_size", "relative_step", "direction", "start", "restarts", "keep", "loss_at", "seed")
-    settings = {name: getattr(config, name) for name in options}
     try:
-        perturbations = {name: by_name(name, components=components, **settings) for name in names}
+        perturbations = {name: by_name(name, config, components=components, seed=config.seed) for name in names}
     except AttackError as error:
         raise UsageError(str(error)) from None
     with results_folder(config) as folder:
@@ -98,7 +97,7 @@ def _results(
 def _names(config: AttackConfig) -> list[str]:
     told = config.perturbation
     names = parse_names(told if isinstance(told, str) else ",".join(told), "perturbation")
-    at_layers = [name for name in names if name.startswith("layer_")]
+    at_layers = [name for name in names if (kind := kind_of(name)) and kind.at_layers]
     if at_layers and len(at_layers) < len(names):
         raise UsageError(
             f"attack: {at_layers[0]} is read at the layer that it attacks, other perturbations at the network's output. Run them "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, get_type_hints
 
 from eigencode._arguments import check, shown
@@ -20,6 +21,7 @@ from eigencode.commands.options import (
     TrainConfig,
 )
 from eigencode.errors import UsageError
+from eigencode.perturbations.specification import KINDS, TOOLBOX, GradientSteps, PerturbationKind, kind_of
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,25 @@ class _Rule:
     read: Callable[[Any], bool]
 
 
-def _perturbed_by(*names: str) -> Callable[[AttackConfig], bool]:
-    def read(config: AttackConfig) -> bool:
-        told = config.perturbation if isinstance(config.perturbation, list) else config.perturbation.split(",")
-        return any(each.strip().partition(":")[0] in names for each in told)
+def _kinds_of(config: AttackConfig) -> list[PerturbationKind | None]:
+    told = config.perturbation if isinstance(config.perturbation, list) else config.perturbation.split(",")
+    return [kind_of(each.strip()) for each in told]
 
-    return read
+
+def _rules_of_attacks() -> Iterator[_Rule]:
+    """Each option by the kinds that have it; how attacks are run, by those that are attacks on images."""
+    kinds = (*(kind for kind in KINDS.values() if kind.maker), TOOLBOX)
+    options = dict.fromkeys(name for kind in kinds for name in kind.options if name != "seed")
+    readers = {name: [kind for kind in kinds if name in kind.options] for name in options}
+    readers |= {name: [kind for kind in kinds if kind.attack] for name in ("mode", "probe")}
+    for name, own in readers.items():
+        *first, last = [kind.name for kind in own]
+        when = f"by {', '.join(first)}{' and ' * bool(first)}{last}"
+        yield _Rule(AttackConfig, (name,), when, partial(_any_of, own))
+
+
+def _any_of(kinds: Sequence[PerturbationKind], config: AttackConfig) -> bool:
+    return any(kind in kinds for kind in _kinds_of(config))
 
 
 def _above_zero(given: Any) -> bool:
@@ -138,16 +153,7 @@ _RULES = (
     _Rule(NetworkAndImages, ("split",), "of data sets that have a training and a test part", lambda c: ":" not in c.data),
     _Rule(NetworkAndImages, ("overwrite",), "with --out", lambda c: c.out is not None),
     _Rule(SpectraOfLayers, ("tokens",), "with --units all", lambda c: c.units == "all"),
-    _Rule(AttackConfig, ("clip",), "by gaussian and pure_noise", _perturbed_by("gaussian", "pure_noise")),
-    _Rule(AttackConfig, ("components",), "by pca and zca", _perturbed_by("pca", "zca")),
-    _Rule(AttackConfig, ("norm", "mode", "probe"), "by fgsm, pgd and art:NAME", _perturbed_by("fgsm", "pgd", "art")),
-    _Rule(
-        AttackConfig,
-        ("steps", "step_size", "relative_step", "direction", "start", "restarts", "keep"),
-        "by pgd",
-        _perturbed_by("pgd"),
-    ),
-    _Rule(AttackConfig, ("loss_at",), "by layer_gaussian and layer_fgsm", _perturbed_by("layer_gaussian", "layer_fgsm")),
+    *_rules_of_attacks(),
     _Rule(ConstructConfig, ("layer",), "by robust and non_robust", lambda c: c.kind in ("robust", "non_robust")),
     _Rule(TrainConfig, ("adam_epsilon",), "with --optimizer adam", lambda c: c.optimizer == "adam"),
     _Rule(TrainConfig, ("schedule_epochs", "schedule_factor"), "with --schedule step", lambda c: c.schedule == "step"),
@@ -176,7 +182,7 @@ _RULES = (
     ),
     _Rule(
         TrainConfig,
-        ("robustness.steps", "robustness.step_size", "robustness.relative_step"),
+        tuple(f"robustness.{item.name}" for item in fields(GradientSteps) if item.name != "norm"),
         "with --robustness.attacks pgd",
         lambda c: _attacks_with(c, "pgd"),
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from eigencode.perturbations.specification import GradientSteps, Made, PerturbationOptions
 from eigencode.training.settings import AdversarialSettings, JacobianSettings, SpectralSettings
 
 
@@ -89,7 +90,7 @@ class MeasureConfig(SpectraOfLayers):
 
 
 @dataclass(frozen=True)
-class AttackConfig(SpectraOfLayers):
+class AttackConfig(SpectraOfLayers, PerturbationOptions):
     """Perturb or attack images, and read accuracy, exponent and dimension of every layer at every strength.
 
     Args:
@@ -98,38 +99,18 @@ class AttackConfig(SpectraOfLayers):
         strengths: first:last:step (both ends included) or numbers separated by commas, such as 0,2/255,4/255. Standard
             deviation of noise, epsilon of an attack (input units; units of the layer's input for layer_...), number of
             components for pca, epsilon added to the variances for zca.
-        norm: Norm of an attack's budget.
-        steps: Steps of pgd.
-        step_size: Length of a step of pgd, input units. Default: 0.01 for linf (Gerum et al.), 2.5 epsilon / steps for l2.
-        relative_step: Steps of pgd of 2.5 epsilon / steps for linf, too.
-        direction: Step of pgd along the gradient's sign (gradient over its length for l2), or along the gradient itself.
-        start: Start of pgd at the input, or at random.
-        restarts: Random starts of pgd.
-        keep: Which iterate of pgd counts.
         mode: Every epsilon on its own (as in the papers), or nested: images once fooled are attacked no more.
         probe: Images on which an attack is checked against others for the reliability flags. 0 for none.
-        clip: Clip noisy images to [0, 1].
         components: File of principal components for pca and zca, written by an earlier run. Default: fitted on the
             training images of the data set and written to the folder.
-        loss_at: For layer_fgsm: loss of the layer's own classifier or of the network. Default: local where there is one.
     """
 
     layers: str = "all"
     perturbation: str | list[str] = "gaussian"
     strengths: str | float | list[float] = "0:0.5:0.05"
-    norm: Literal["linf", "l2"] = "linf"
-    steps: int = 40
-    step_size: float | None = None
-    relative_step: bool = False
-    direction: Literal["sign", "gradient"] = "sign"
-    start: Literal["input", "random"] = "input"
-    restarts: int = 1
-    keep: Literal["final", "best"] = "final"
     mode: Literal["independent", "nested"] = "independent"
     probe: int = 100
-    clip: bool = False
     components: str | None = None
-    loss_at: Literal["local", "network"] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +127,7 @@ class ConstructConfig(NetworkAndImages):
     """
 
     split: Literal["train", "test"] = "train"
-    kind: Literal["robust", "non_robust", "random_target", "deterministic_target"] = "non_robust"
+    kind: Made = "non_robust"
     epsilon: float = 0.5
     steps: int | None = None
     step_size: float = 0.1
@@ -195,25 +176,17 @@ class JacobianConfig(JacobianSettings):
 
 
 @dataclass(frozen=True)
-class RobustnessConfig:
+class RobustnessConfig(GradientSteps):
     """Attacks on the trained networks, on held-out images.
 
     Args:
         attacks: fgsm, pgd or both, separated by commas. Empty: none.
         epsilons: Budgets, input units, separated by commas.
-        norm: Norm of the budgets.
-        steps: Steps of pgd.
-        step_size: Length of a step of pgd. Default: 0.01 for linf (Gerum et al.), 2.5 epsilon / steps for l2.
-        relative_step: Steps of pgd of 2.5 epsilon / steps for linf, too.
         count: Held-out images attacked.
     """
 
     attacks: str = ""
     epsilons: Numbers = "0.05"
-    norm: Literal["linf", "l2"] = "linf"
-    steps: int = 40
-    step_size: float | None = None
-    relative_step: bool = False
     count: int = 1000
 
 

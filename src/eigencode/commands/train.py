@@ -16,7 +16,7 @@ from torch import nn
 
 from eigencode import models
 from eigencode._text import for_spreadsheet
-from eigencode.attacks import FGSM, PGD, Attack
+from eigencode.attacks import Attack, by_name
 from eigencode.attacks.gradient import check_batch
 from eigencode.commands.common import (
     load_images,
@@ -32,6 +32,7 @@ from eigencode.commands.progress import ProgressBar, progress_bar, tell
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
 from eigencode.penalties.forms import DEFAULT_WINDOW
+from eigencode.perturbations.specification import KINDS
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
 from eigencode.reports.records import training_record
 from eigencode.spectra.window import Window
@@ -229,15 +230,10 @@ def settings_of(config: TrainConfig) -> Settings:
 def _attacks(config: TrainConfig) -> dict[str, Attack]:
     chosen = config.robustness
     names = parse_names(chosen.attacks, "robustness.attacks") if chosen.attacks else []
-    wrong = [name for name in names if name not in ("fgsm", "pgd")]
-    if wrong:
+    if wrong := [name for name in names if name not in KINDS or not KINDS[name].attack]:
         raise UsageError(f"train: --robustness.attacks takes fgsm and pgd; got {wrong[0]!r}. eigencode attack has others.")
     try:
-        made: dict[str, Attack] = {
-            "fgsm": FGSM(norm=chosen.norm),
-            "pgd": PGD(norm=chosen.norm, steps=chosen.steps, step_size=chosen.step_size, relative_step=chosen.relative_step),
-        }
-        return {name: made[name] for name in names}
+        return {name: by_name(name, chosen) for name in names}
     except AttackError as error:
         raise UsageError(str(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -251,3 +252,13 @@ class Whitening:
         if self.matrix.device != inputs.device:
             return Whitening(self.components.to(inputs.device), self.epsilon)(inputs, indices)
         return (self.components.centred(inputs) @ self.matrix).to(inputs.dtype).view_as(inputs)
+
+
+def projection(k: float, *, components: Callable[[], PrincipalComponents]) -> Projection:
+    """Projection on the first k of components that are fitted when they are first needed."""
+    return components().projection(k)
+
+
+def whitening(epsilon: float, *, components: Callable[[], PrincipalComponents]) -> Whitening:
+    """Whitening by components that are fitted when they are first needed."""
+    return components().whitening(epsilon)

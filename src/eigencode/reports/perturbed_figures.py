@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eigencode._text import for_figure
+from eigencode.perturbations.specification import kind_of
 from eigencode.reports.figures import layer_colours, plain_log_axis
 from eigencode.spectra import Eigenspectrum
 from eigencode.spectra.plotting import new_figure, plot_spectrum
@@ -22,12 +23,6 @@ _PANELS = 12
 
 _ROWS = 8
 """Strengths shown in the grid of examples."""
-
-_COUNTS = ("pca", "projection")
-"""Perturbations whose strengths are numbers of components."""
-
-_APART = (*_COUNTS, "zca", "whitening", "pure_noise", "PureNoise")
-"""Perturbations that do not come from the unperturbed images as their strength grows from 0."""
 
 _OUTSIDE = 0.25
 """Images with a larger share of values outside [0, 1] are stretched to it for display."""
@@ -61,9 +56,10 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
     clean = summary[summary["perturbation"] == baseline]
     for column, name in enumerate(names):
         part = summary[summary["perturbation"] == name]
-        counts = name in _COUNTS
+        kind = kind_of(name)
+        counts = kind is not None and kind.counts
         top, middle, bottom = panels[:, column]
-        level = name in _APART
+        level = kind is not None and not kind.from_image
         rows = part if level else pd.concat([clean, part])
         common = rows.groupby("strength")["accuracy"].nunique().max() <= 1
         for number, layer in enumerate(layers):
@@ -110,7 +106,7 @@ def plot_accuracy_against_alpha(summary: pd.DataFrame, *, baseline: str) -> Figu
         for layer in layers:
             line = rows[rows["layer"] == layer].sort_values("strength")
             start = line[line["perturbation"] == baseline]
-            if name in _APART:
+            if (kind := kind_of(name)) and not kind.from_image:
                 line = line[line["perturbation"] == name]
             panel.plot(line["alpha"], line["accuracy"], "o-", color=colours[layer], ms=3, lw=0.8, label=for_figure(layer))
             panel.plot(start["alpha"], start["accuracy"], "o", color=colours[layer], ms=7, mfc="none")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eigencode.studies.cell import MADE
+from eigencode.perturbations.specification import MADE
 from eigencode.studies.results.settings_table import in_few_characters
 from eigencode.studies.results.table import Evidence
 

@@ -9,7 +9,8 @@ from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.papers.registry import from_yaml, load, paper
-    from eigencode.studies.cell import Images, Network, Perturbed, Plan, Reading
+    from eigencode.perturbations.specification import PerturbationSpec
+    from eigencode.studies.cell import Images, Network, Plan, Reading
     from eigencode.studies.definition import Block, Study, shrunk
     from eigencode.studies.execution.engines import Local, RayEngine
     from eigencode.studies.execution.scheduling import plan_groups, run_study
@@ -26,7 +27,7 @@ _HOME = {
     "Images": "eigencode.studies.cell",
     "Local": "eigencode.studies.execution.engines",
     "Network": "eigencode.studies.cell",
-    "Perturbed": "eigencode.studies.cell",
+    "PerturbationSpec": "eigencode.perturbations.specification",
     "Plan": "eigencode.studies.cell",
     "RayEngine": "eigencode.studies.execution.engines",
     "Reading": "eigencode.studies.cell",
@@ -50,7 +51,7 @@ __all__ = [
     "Images",
     "Local",
     "Network",
-    "Perturbed",
+    "PerturbationSpec",
     "Plan",
     "RayEngine",
     "Reading",

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from eigencode._arguments import check_fields
 from eigencode._digests import short_digest
 from eigencode._grammar import names_in
 from eigencode.errors import SpectrumError, StudyError
+from eigencode.perturbations.specification import MADE, MOST_STRENGTHS, PerturbationSpec
 from eigencode.spectra.window import Window, as_configured
 from eigencode.training.settings import Cell, Settings
 
 RESULT_VERSION = 2
 """Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
-
-MOST_STRENGTHS = 1000
-"""More are refused before they are listed."""
-
-Made = Literal["robust", "non_robust", "random_target", "deterministic_target"]
-MADE: tuple[Made, ...] = get_args(Made)
-"""Kinds of images that another network's features make (Ilyas et al. 2019)."""
-
-Kind = Literal["gaussian", "pure_noise", "pca", "zca", "fgsm", "pgd", "layer_gaussian", "layer_fgsm", Made]
 
 
 @dataclass(frozen=True)
@@ -73,89 +64,6 @@ class Images:
         check_fields(self, StudyError, owner="images")
 
 
-LINF_STEP = 0.01
-"""Length of a step of pgd within linf that is not told, input units."""
-
-
-@dataclass(frozen=True)
-class Perturbed:
-    """What is done to test images, or to the input of single layers, and what is read then.
-
-    Args:
-        kind: Name of the perturbation or attack, as in ``eigencode attack``; or of the images that take the place of the test
-            images, made from training images with the features of another network, as in ``eigencode construct``.
-        strengths: Its strengths; of images made by another network, the l2 budgets of that network's adversarial training.
-        count: Test images. Default: as many as the reading's.
-        norm: Norm of an attack's budget.
-        steps: Steps of pgd, or of making images. Default: 40; for images 1000, and 100 towards targets.
-        step_size: Length of a step of pgd, input units. Default: 0.01 for linf, 2.5 epsilon / steps for l2.
-        relative_step: Steps of pgd of 2.5 epsilon / steps for linf, too.
-        spectra: Read spectra too; else accuracy alone, of all networks of a stack together (fgsm and pgd).
-        data: Data set that is shown in place of images that would be made, as in ``datasets.load``.
-    """
-
-    kind: Kind
-    strengths: tuple[float, ...]
-    count: int | None = None
-    norm: Literal["linf", "l2"] = "linf"
-    steps: int | None = None
-    step_size: float | None = None
-    relative_step: bool = False
-    spectra: bool = True
-    data: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks what types cannot."""
-        check_fields(self, StudyError, owner=self.kind if isinstance(self.kind, str) else "perturbation")
-        if not self.strengths:
-            raise StudyError(f"{self.kind}: `strengths` must hold at least one strength.")
-        if len(self.strengths) > MOST_STRENGTHS:
-            raise StudyError(f"{self.kind}: `strengths` holds {len(self.strengths)} numbers; {MOST_STRENGTHS} at most.")
-        low, high = (1.0, math.inf) if self.kind == "pca" else (0.0, math.inf)
-        if self.kind in ("fgsm", "pgd") and self.norm == "linf":
-            high = 1.0
-        for strength in self.strengths:
-            if not low <= strength <= high:
-                range_ = f"in {low:g}..{high:g}, the range of pixels" if high < math.inf else f"at least {low:g}"
-                raise StudyError(f"{self.kind}: `strengths` must be {range_}; got {strength:g}.")
-        if not self.spectra and self.kind not in ("fgsm", "pgd"):
-            raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
-        if self.data and self.kind not in MADE:
-            raise StudyError(f"{self.kind}: `data` takes the place of images that are made: of {', '.join(MADE)}.")
-        if self.kind in MADE and (self.norm != "linf" or self.step_size is not None):
-            raise StudyError(f"{self.kind}: images are made within l2, with steps of 0.1; leave out `norm` and `step_size`.")
-        if self.relative_step and (self.kind != "pgd" or self.step_size is not None):
-            raise StudyError(
-                f"{self.kind}: `relative_step` sets the length of a step of pgd. Set it for pgd alone, "
-                "and not together with `step_size`."
-            )
-
-    @property
-    def n_steps(self) -> int:
-        """Steps of pgd, or of making images."""
-        return self.steps or self._usual_steps
-
-    @property
-    def _usual_steps(self) -> int:
-        made = {"robust": 1000, "non_robust": 1000, "random_target": 100, "deterministic_target": 100}
-        return made.get(self.kind, 40)
-
-    @property
-    def way(self) -> str:
-        """What is done whatever the kind and the strength, in words: what is not the default."""
-        usual_step = LINF_STEP if self.norm == "linf" else None
-        told = {
-            self.norm: self.norm != "linf",
-            f"count {self.count}": self.count is not None,
-            "all images": self.count is None and not self.spectra,
-            f"steps {self.n_steps}": self.n_steps != self._usual_steps,
-            "relative steps": self.relative_step,
-            f"step_size {self.step_size}": self.step_size not in (None, usual_step),
-            str(self.data): self.data is not None,
-        }
-        return ", ".join(words for words, said in told.items() if said) or "by default"
-
-
 @dataclass(frozen=True)
 class Reading:
     """What is measured after training.
@@ -171,7 +79,7 @@ class Reading:
     layers: str = "penultimate"
     ranks: str | tuple[int, int] = "gerum"
     count: int = 3000
-    perturbations: tuple[Perturbed, ...] = ()
+    perturbations: tuple[PerturbationSpec, ...] = ()
     stimuli: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

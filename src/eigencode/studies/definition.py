@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from eigencode.errors import StudyError
-from eigencode.studies.cell import MADE, Plan, with_field
+from eigencode.perturbations.specification import MADE
+from eigencode.studies.cell import Plan, with_field
 
 if TYPE_CHECKING:
     from eigencode.studies.results.claim import Claim, Published

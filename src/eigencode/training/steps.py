@@ -222,7 +222,8 @@ class GradientLearner:
         attack = PGD(
             norm=chosen.norm,
             steps=chosen.steps,
-            step_size=chosen.step_size if chosen.step_size is not None else 2.5 * chosen.epsilon / chosen.steps,
+            step_size=chosen.step_size,
+            relative_step=chosen.step_size is None,
         )
         starts = None
         if chosen.start == "random":  # drawn for each member by its own seed, then attacked together

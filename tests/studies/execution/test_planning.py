@@ -11,7 +11,7 @@ from eigencode.studies import (
     Block,
     Images,
     Network,
-    Perturbed,
+    PerturbationSpec,
     Plan,
     Reading,
     Store,
@@ -46,7 +46,7 @@ def test_a_smoke_run_has_few_images_for_its_ranks():
 
 
 def test_networks_that_need_other_images_made_are_not_trained_together():
-    made = replace(PLAN, reading=Reading(perturbations=(Perturbed("robust", (0.5,)),)))
+    made = replace(PLAN, reading=Reading(perturbations=(PerturbationSpec("robust", (0.5,)),)))
     for plan, alike in ((PLAN, True), (made, False)):
         assert (plan.group == with_field(plan, "member.learning_rate", 1e-4).group) is alike
         assert plan.group == with_field(plan, "member.seed", 5).group
@@ -65,7 +65,7 @@ def test_the_estimate_of_memory_counts_what_a_step_keeps():
 
 
 def test_the_estimate_counts_images_that_are_made_once(tmp_path):
-    made = replace(PLAN, reading=replace(PLAN.reading, perturbations=(Perturbed("robust", (0.5,)),)))
+    made = replace(PLAN, reading=replace(PLAN.reading, perturbations=(PerturbationSpec("robust", (0.5,)),)))
     plain, two = (Study("x", "", (Block(plan, {}, (0, 1)),)) for plan in (PLAN, made))
     seconds = [sum(group.seconds for group in estimated(plan_groups(study, None, stack=1))) for study in (plain, two)]
     (first, second) = estimated(plan_groups(two, None, stack=1))

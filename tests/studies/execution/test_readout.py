@@ -17,7 +17,7 @@ from eigencode.studies import (
     Evidence,
     Local,
     Network,
-    Perturbed,
+    PerturbationSpec,
     Reading,
     Store,
     Study,
@@ -98,7 +98,7 @@ def test_what_is_read_after_greedy_training_is_of_the_last_epoch(tmp_path):
 
 
 def test_images_are_made_once_and_the_same_without_a_place_to_keep_them(tmp_path):
-    told = (Perturbed("robust", (0.5,), count=40, steps=5), Perturbed("random_target", (0.0,), count=40, steps=5))
+    told = (PerturbationSpec("robust", (0.5,), count=40, steps=5), PerturbationSpec("random_target", (0.0,), count=40, steps=5))
     study = overridden(Study("made", "", (Block(PLAN, {}, (0, 1)),)), "network.model=schaeffer_cnn")
     (block,) = study.blocks
     study = replace(study, blocks=(replace(block, plan=replace(block.plan, reading=Reading("relu4", "jiang", 100, told))),))
@@ -146,7 +146,7 @@ def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
 
 
 def test_a_released_data_set_that_is_not_there_is_told_before_training(tmp_path):
-    told = (Perturbed("robust", (0.5,), data="ilyas:nowhere"),)
+    told = (PerturbationSpec("robust", (0.5,), data="ilyas:nowhere"),)
     plan = replace(PLAN, reading=replace(PLAN.reading, perturbations=told))
     seen = []
     summary = run_study(

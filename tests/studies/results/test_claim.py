@@ -11,8 +11,9 @@ from eigencode.errors import StudyError
 from eigencode.papers.gerum2022 import claims as gerum2022_claims
 from eigencode.papers.jiang2020 import claims as jiang2020_claims
 from eigencode.papers.schaeffer2020 import claims as schaeffer2020_claims
+from eigencode.perturbations.specification import MADE
 from eigencode.studies import Evidence, Store, load
-from eigencode.studies.cell import MADE, with_field
+from eigencode.studies.cell import with_field
 from eigencode.studies.execution.readout import ROW
 from eigencode.studies.results.claim import Claim, Published
 from eigencode.studies.results.judging import study_record

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from eigencode.errors import StudyError
+from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.reports.study_figures import spectra_of_networks
 from eigencode.reports.study_tables import perturbed_tables
 from eigencode.studies import Block, Evidence, Store, Study, load
 from eigencode.studies import paper as load_paper
-from eigencode.studies.cell import Perturbed, with_field
+from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW
 from eigencode.studies.results.attack_warnings import doubts
@@ -167,16 +168,16 @@ def test_what_is_said_of_attacks_in_two_ways_is_of_the_cell_that_made_them(tmp_p
 @pytest.mark.parametrize(
     ("told", "way"),
     [
-        (Perturbed("pgd", (0.1,)), "by default"),
-        (Perturbed("pgd", (0.2, 0.1), steps=40, step_size=0.01), "by default"),
-        (Perturbed("pgd", (0.1,), norm="l2", step_size=0.01), "l2, step_size 0.01"),
-        (Perturbed("pgd", (0.1,), spectra=False), "all images"),
-        (Perturbed("robust", (0.1,), steps=1000), "by default"),
-        (Perturbed("robust", (0.1,), steps=100, count=9), "count 9, steps 100"),
+        (PerturbationSpec("pgd", (0.1,)), "by default"),
+        (PerturbationSpec("pgd", (0.2, 0.1), steps=40, step_size=0.01), "by default"),
+        (PerturbationSpec("pgd", (0.1,), norm="l2", step_size=0.01), "l2, step_size 0.01"),
+        (PerturbationSpec("pgd", (0.1,), spectra=False), "all images"),
+        (PerturbationSpec("robust", (0.1,), steps=1000), "by default"),
+        (PerturbationSpec("robust", (0.1,), steps=100, count=9), "count 9, steps 100"),
     ],
 )
 def test_ways_of_perturbing_in_words(told, way):
-    assert told.way == way
+    assert told.variant == way
 
 
 def test_baselines_of_two_trainings_are_told_apart(tmp_path):

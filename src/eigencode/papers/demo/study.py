@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eigencode.studies.cell import Images, Network, Perturbed, Plan, Reading, with_field
+from eigencode.perturbations.specification import PerturbationSpec
+from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
 from eigencode.studies.definition import Block, Paper, later
 from eigencode.training.settings import Cell, Settings, SpectralSettings
 
@@ -43,9 +44,9 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     """Cells, the same for both figures and every scale."""
     del figure, scale
     attacks = (
-        Perturbed("fgsm", (0.05, EPSILON), spectra=False),
-        Perturbed("pgd", (0.05, EPSILON), spectra=False),
-        Perturbed("gaussian", (0.1, 0.3)),
+        PerturbationSpec("fgsm", (0.05, EPSILON), spectra=False),
+        PerturbationSpec("pgd", (0.05, EPSILON), spectra=False),
+        PerturbationSpec("gaussian", (0.1, 0.3)),
     )
     plan = Plan(
         network=Network("gerum_shallow_mlp"),

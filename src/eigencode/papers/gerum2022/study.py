@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eigencode.studies.cell import Images, Kind, Network, Perturbed, Plan, Reading, with_field
+from eigencode.perturbations.specification import PerturbationSpec
+from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
 from eigencode.studies.definition import Block, Paper, later
 from eigencode.training.settings import Cell, Settings, SpectralSettings
 
@@ -53,7 +54,7 @@ TARGETS = (0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 EPSILONS = {"gerum_shallow_mlp": 0.05, "gerum_deep_mlp": 0.05, "mnist": 0.1, "cifar10": 0.01}
 """Strengths at which the figures compare networks: of the MLPs, and of the CNN on each data set."""
 
-_ATTACKS: tuple[Kind, ...] = ("fgsm", "pgd")
+_ATTACKS = ("fgsm", "pgd")
 _EVERY_STRENGTH = tuple(round(number / 100, 2) for number in range(1, 20))
 _FEW_STRENGTHS = (0.01, 0.03, 0.05, 0.1, 0.15)
 
@@ -107,7 +108,7 @@ def _block(figure: str, scale: str, *, later: bool) -> Block:
         targets, seeds, plan = (1.0, 3.0), (0,), with_field(plan, "training.epochs", 10)
     if later:
         plan = with_field(with_field(plan, "training.spectral", _LATER), "reading.ranks", _LATER.ranks)
-    attacks = tuple(Perturbed(kind, strengths, count=count, spectra=False) for kind in _ATTACKS)
+    attacks = tuple(PerturbationSpec(kind, strengths, count=count, spectra=False) for kind in _ATTACKS)
     plan = with_field(plan, "reading.perturbations", attacks)
     betas = (0.0, 1.0, 10.0) if later else (0.0, 0.1, 1.0)
     return Block(plan, {"member.strength": betas, "member.target": targets}, seeds)

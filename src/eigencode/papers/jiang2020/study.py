@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eigencode.studies.cell import Images, Network, Perturbed, Plan, Reading, with_field
+from eigencode.perturbations.specification import PerturbationSpec
+from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
 from eigencode.studies.definition import Block, Paper, later
 from eigencode.training.settings import Cell, Settings, SpectralSettings
 
@@ -52,7 +53,7 @@ WIDTH = 200
 _LAYERS = ",".join(f"layers.{number}" for number in range(8))
 _STRENGTHS = tuple(number / 10 for number in range(1, 41))
 
-_PERTURBED = (Perturbed("layer_gaussian", _STRENGTHS), Perturbed("layer_fgsm", _STRENGTHS))
+_PERTURBED = (PerturbationSpec("layer_gaussian", _STRENGTHS), PerturbationSpec("layer_fgsm", _STRENGTHS))
 
 PLAN = Plan(
     network=Network("jiang_mlp", {"width": WIDTH, "depth": 8, "classifier_std": 0.3}),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eigencode.papers.schaeffer2020.study import LIBRARYS, NEED_FILES
-from eigencode.studies.cell import MADE
+from eigencode.perturbations.specification import MADE
 from eigencode.studies.results.claim import Claim, Finding, Published, finding
 from eigencode.studies.results.statistics import (
     Decision,

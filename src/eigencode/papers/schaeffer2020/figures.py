@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from eigencode.papers.schaeffer2020.claims import under_attack
 from eigencode.papers.schaeffer2020.study import LIBRARYS
+from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
-from eigencode.studies.cell import MADE
 from eigencode.studies.results.table import Evidence, single
 
 _TITLES = {

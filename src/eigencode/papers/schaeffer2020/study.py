@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from eigencode.studies.cell import Images, Network, Perturbed, Plan, Reading, with_field
+from eigencode.perturbations.specification import PerturbationSpec
+from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
 from eigencode.studies.definition import Block, Paper, later
 from eigencode.training.settings import Cell, JacobianSettings, Settings, SpectralSettings
 
@@ -78,19 +79,19 @@ SOURCES = {
 
 _NOISE = (0.05, 0.1, 0.2, 0.5)
 _COMPONENTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-_PGD = Perturbed("pgd", (2 / 255, 4 / 255, 8 / 255), count=3000, steps=20, step_size=1 / 255, spectra=False)
+_PGD = PerturbationSpec("pgd", (2 / 255, 4 / 255, 8 / 255), count=3000, steps=20, step_size=1 / 255, spectra=False)
 
 _BUDGETS = (0.0, 0.25, 0.5, 1.0)
 _ROBUST_BUDGET = 0.5
 
 
-def _made(steps: int) -> tuple[Perturbed, ...]:
+def _made(steps: int) -> tuple[PerturbationSpec, ...]:
     """The four data sets: made by a robust network, and by one that is not."""
     return (
-        Perturbed("robust", (_ROBUST_BUDGET,), count=3000, steps=steps),
-        Perturbed("non_robust", (0.0,), count=3000, steps=steps),
-        Perturbed("random_target", (0.0,), count=3000, steps=min(steps, 100)),
-        Perturbed("deterministic_target", (0.0,), count=3000, steps=min(steps, 100)),
+        PerturbationSpec("robust", (_ROBUST_BUDGET,), count=3000, steps=steps),
+        PerturbationSpec("non_robust", (0.0,), count=3000, steps=steps),
+        PerturbationSpec("random_target", (0.0,), count=3000, steps=min(steps, 100)),
+        PerturbationSpec("deterministic_target", (0.0,), count=3000, steps=min(steps, 100)),
     )
 
 
@@ -116,10 +117,10 @@ LIBRARYS = "cifar_resnet50"
 _RELEASED_WEIGHTS = ("cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt")
 
 _INPUTS = (
-    Perturbed("gaussian", _NOISE),
-    Perturbed("pure_noise", _NOISE),
-    Perturbed("pca", _COMPONENTS),
-    Perturbed("zca", (0.01,)),
+    PerturbationSpec("gaussian", _NOISE),
+    PerturbationSpec("pure_noise", _NOISE),
+    PerturbationSpec("pca", _COMPONENTS),
+    PerturbationSpec("zca", (0.01,)),
 )
 
 IMAGENET = Plan(

@@ -16,7 +16,8 @@ from eigencode import datasets, models
 from eigencode._grammar import names_in
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
-from eigencode.studies.cell import MADE, Images, Plan
+from eigencode.perturbations.specification import MADE
+from eigencode.studies.cell import Images, Plan
 from eigencode.studies.execution.materials import MADE_FROM, source_of
 from eigencode.studies.execution.scheduling import Group
 from eigencode.training.grouping import bytes_of_step, jacobian_rows
@@ -73,8 +74,8 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     passes = _training_passes(plan, data_root)
     for perturbed in plan.reading.perturbations:
         images = min(perturbed.count or (plan.reading.count if perturbed.spectra else len(test)), len(test))
-        steps = {"pgd": perturbed.n_steps, "fgsm": 1}.get(perturbed.kind, 0)
-        sites = len(names_in(plan.reading.layers)) if perturbed.kind.startswith("layer_") else 1
+        steps = perturbed.n_steps if perturbed.what.attack else 0
+        sites = len(names_in(plan.reading.layers)) if perturbed.what.at_layers else 1
         passes += len(perturbed.strengths) * images * sites * (1 + _ATTACKED * steps)
     batch, image = min(plan.training.batch_size, plan.images.train_count or plan.training.batch_size), test.inputs[:1].nbytes
     penalised = bool(plan.member.jacobian)

@@ -19,7 +19,8 @@ from eigencode.attacks import ConstructedSet, Construction, by_name, construct
 from eigencode.datasets import ImageSet
 from eigencode.errors import TrainingError
 from eigencode.perturbations import PrincipalComponents
-from eigencode.studies.cell import RESULT_VERSION, Perturbed, Plan, Reading
+from eigencode.perturbations.specification import PerturbationSpec
+from eigencode.studies.cell import RESULT_VERSION, Plan, Reading
 from eigencode.training import Cell, JacobianSettings, SpectralSettings
 from eigencode.training.grouping import Trained, train_group
 
@@ -96,23 +97,15 @@ class Materials:
             progress=lambda done, total, _seen: self.say("training", done, total),
         )
 
-    def perturbation(self, told: Perturbed) -> Any:
+    def perturbation(self, told: PerturbationSpec) -> Any:
         """A perturbation or attack."""
-        components = lambda: self._components  # noqa: E731 - fitted only if it is asked for
-        return by_name(
-            told.kind,
-            components=components,
-            norm=told.norm,
-            steps=told.n_steps,
-            step_size=told.step_size,
-            relative_step=told.relative_step,
-        )
+        return by_name(told.kind, told, components=lambda: self._components)
 
     @cached_property
     def _components(self) -> PrincipalComponents:
         return PrincipalComponents.fit(self.training)
 
-    def made(self, told: Perturbed, strength: float) -> ImageSet:
+    def made(self, told: PerturbationSpec, strength: float) -> ImageSet:
         """Images that another network makes from training images (Ilyas et al. 2019), or a data set that was made so.
 
         That network is the plan's, with another seed and without penalties, trained adversarially with ``strength`` as its l2

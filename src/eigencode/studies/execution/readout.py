@@ -14,9 +14,9 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import ConstantCodeError, EigencodeError
 from eigencode.measurement.measuring import collect, measure
 from eigencode.measurement.perturbed import perturbed_spectra
+from eigencode.perturbations.specification import MADE, PerturbationSpec
 from eigencode.spectra import Eigenspectrum, stimulus_curve
 from eigencode.spectra.metrics import metrics_of
-from eigencode.studies.cell import MADE, Perturbed
 from eigencode.studies.execution.materials import Materials
 from eigencode.training import robust_accuracies
 
@@ -76,7 +76,7 @@ def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[Spec
 
 
 def _perturbed(
-    network: nn.Module, materials: Materials, told: Perturbed, images: ImageSet, layers: str
+    network: nn.Module, materials: Materials, told: PerturbationSpec, images: ImageSet, layers: str
 ) -> tuple[list[Row], list[SpectrumRecord]]:
     perturbation = materials.perturbation(told)
     try:
@@ -96,7 +96,9 @@ def _perturbed(
     return rows, kept
 
 
-def _made(network: nn.Module, materials: Materials, told: Perturbed, layers: str) -> tuple[list[Row], list[SpectrumRecord]]:
+def _made(
+    network: nn.Module, materials: Materials, told: PerturbationSpec, layers: str
+) -> tuple[list[Row], list[SpectrumRecord]]:
     rows: list[Row] = []
     kept = []
     for strength in told.strengths:

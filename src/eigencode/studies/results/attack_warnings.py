@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from eigencode.attacks.reliability import FLAGS
-from eigencode.studies.cell import LINF_STEP, Perturbed, Plan
+from eigencode.perturbations.specification import PerturbationSpec, step_length
+from eigencode.studies.cell import Plan
 from eigencode.studies.results.table import Evidence
 
 _MORE = 0.01
@@ -50,9 +51,9 @@ def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
     ]
 
 
-def _out_of_reach(told: Perturbed, strength: float) -> bool:
-    step = told.step_size if told.step_size is not None or told.norm == "l2" or told.relative_step else LINF_STEP
-    return step is not None and told.n_steps * step < strength * (1 - 1e-9)
+def _out_of_reach(told: PerturbationSpec, strength: float) -> bool:
+    step = step_length(told.norm, strength, told.n_steps, told.step_size, relative=told.relative_step)
+    return told.start == "input" and told.n_steps * step < strength * (1 - 1e-9)
 
 
 def _gaps(evidence: Evidence) -> dict[Any, float]:

@@ -234,7 +234,7 @@ def _disputed(plans: Sequence[Plan]) -> dict[tuple[str, str, float], str]:
     ways: dict[tuple[str, float], dict[str, str]] = {}
     for plan in plans:
         for told in plan.reading.perturbations:
-            way = told.way
+            way = told.variant
             for strength in told.strengths:
                 ways.setdefault((told.kind, strength), {})[plan.identity] = way
     return {
