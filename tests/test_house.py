@@ -71,3 +71,24 @@ def test_no_room_imports_one_below_it():
         if room not in ("__init__", "__main__"):
             climbing |= {(str(name), imported) for imported in imports_of(path) if place(imported) > place(room)}
     assert climbing == LAZY
+
+
+LONGEST_FILE, LONGEST_FUNCTION = 400, 40
+
+
+def test_files_and_functions_fit_a_page():
+    """Lines of code after the docstring, without comments and empty lines."""
+    long = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        lines = text.splitlines()
+        if len(lines) > LONGEST_FILE:
+            long.append((path.name, len(lines)))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+                code = lines[body[0].lineno - 1 : node.end_lineno] if body else []
+                count = sum(bool(line.strip()) and not line.strip().startswith("#") for line in code)
+                if count > LONGEST_FUNCTION:
+                    long.append((path.name, node.name, count))
+    assert not long

@@ -93,6 +93,26 @@ class _Raw(io.FileIO):
 
 def patch(faults):
     """Puts the calls under the faults."""
+    _patch_paths(faults)
+    _patch_descriptors(faults)
+    _Raw.faults = _Sqlite.faults = faults
+    _patch_open(faults)
+
+    import pyarrow.parquet
+    import safetensors.torch
+
+    for module, name, place in ((safetensors.torch, "save_file", 1), (pyarrow.parquet, "write_table", 1)):
+        patch_writer(faults, module, name, place)
+
+    real_connect = sqlite3.connect
+    for module in (sqlite3, sqlite3.dbapi2):
+        module.connect = lambda database, *arguments, **options: real_connect(
+            database, *arguments, **{"factory": _Sqlite, **options}
+        )
+
+
+def _patch_paths(faults):
+    """Calls that take a path."""
 
     def counted(name, real, owned):
         def call(*arguments, **options):
@@ -109,6 +129,9 @@ def patch(faults):
             counted(name, getattr(os, name), lambda path, *_, dir_fd=None, **__: dir_fd is not None or faults.owns(path)),
         )
 
+
+def _patch_descriptors(faults):
+    """Files by their descriptors."""
     real_open, descriptors = os.open, {}
 
     def os_open(path, flags, *arguments, **options):
@@ -130,7 +153,9 @@ def patch(faults):
 
         setattr(os, name, of_descriptor)
 
-    _Raw.faults = _Sqlite.faults = faults
+
+def _patch_open(faults):
+    """Files that Python opens for writing."""
     plain_open = builtins.open
 
     def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
@@ -142,18 +167,6 @@ def patch(faults):
         return buffered if "b" in mode else io.TextIOWrapper(buffered, io.text_encoding(encoding), errors, newline)
 
     builtins.open = io.open = opened
-
-    import pyarrow.parquet
-    import safetensors.torch
-
-    for module, name, place in ((safetensors.torch, "save_file", 1), (pyarrow.parquet, "write_table", 1)):
-        patch_writer(faults, module, name, place)
-
-    real_connect = sqlite3.connect
-    for module in (sqlite3, sqlite3.dbapi2):
-        module.connect = lambda database, *arguments, **options: real_connect(
-            database, *arguments, **{"factory": _Sqlite, **options}
-        )
 
 
 def patch_writer(faults, module, name, place):

@@ -8,7 +8,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import eigencode as ec
 from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
-from eigencode.measurement.measuring import collect, measure, parse_bytes, summary_row
+from eigencode.measurement.measuring import collect, measure
+from eigencode.measurement.memory import parse_bytes
+from eigencode.measurement.summary import summary_row
 from oracles import spectra as oracle
 from processes import torchrun
 

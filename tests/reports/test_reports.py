@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eigencode.errors import DataError
-from eigencode.measurement.measuring import summary_row
+from eigencode.measurement.summary import summary_row
 from eigencode.reports import claimed, plot_along_layers, plot_spectra, print_table, write_report
 from eigencode.reports.records import measurement_record
 from eigencode.spectra import Eigenspectrum, cvpca, load_spectra

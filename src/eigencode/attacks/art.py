@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
 from eigencode.attacks.geometry import Ball
-from eigencode.attacks.gradient import check_batch
-from eigencode.attacks.outputs import are_probabilities, check_labels, scores_of, undisturbed
+from eigencode.attacks.outputs import are_probabilities, check_batch, check_labels, scores_of, undisturbed
 from eigencode.attacks.reliability import Attacked
 from eigencode.errors import AttackError
 from eigencode.perturbations.specification import Norm

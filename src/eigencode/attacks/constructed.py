@@ -19,8 +19,8 @@ from eigencode._files import replacing
 from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace, uncompiled
 from eigencode.attacks.curves import attack_images
 from eigencode.attacks.geometry import steepest
-from eigencode.attacks.gradient import PGD, check_batch
-from eigencode.attacks.outputs import check_labels, input_gradient, predictions, scores_of, undisturbed
+from eigencode.attacks.gradient import PGD
+from eigencode.attacks.outputs import check_batch, check_labels, input_gradient, predictions, scores_of, undisturbed
 from eigencode.attacks.reliability import FLAGS, gradient_flags
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, ReliabilityWarning

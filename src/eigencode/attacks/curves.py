@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from eigencode._arguments import check_fields, checked, shown
 from eigencode.activations import model_device
 from eigencode.attacks.geometry import Ball
-from eigencode.attacks.gradient import FGSM, PGD, check_batch, largest_budget
-from eigencode.attacks.outputs import check_labels, predictions, scores_of, undisturbed
+from eigencode.attacks.gradient import FGSM, PGD
+from eigencode.attacks.outputs import check_batch, check_labels, largest_budget, predictions, scores_of, undisturbed
 from eigencode.attacks.reliability import Attacked, above_chance, fewer, gradient_flags
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -12,7 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from eigencode._arithmetic import computing
 from eigencode.activations import model_device, restore_training
+from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError
+from eigencode.perturbations.specification import Norm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Scores (n, classes) and labels (n,) to one loss for each image (n,)."""
@@ -108,3 +111,50 @@ def predictions(model: nn.Module, inputs: Tensor, *, batch_size: int) -> Tensor:
     with torch.no_grad():
         found = [scores_of(model, batch.to(device)).argmax(dim=1).cpu() for batch in inputs.split(batch_size)]
     return torch.cat(found)
+
+
+def largest_budget(norm: Norm, bounds: tuple[float, float], size: int) -> float:
+    """Largest distance between two images inside the bounds."""
+    return (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else math.sqrt(size))
+
+
+def check_batch(inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm, bounds: tuple[float, float], *, name: str) -> None:
+    """Refuses what cannot be attacked.
+
+    Raises:
+        AttackError: images that are not floating point, not finite or outside the bounds; labels that are missing or of another
+            shape; a budget below zero or above the distance between two images.
+    """
+    low, high = bounds
+    if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
+        raise AttackError(f"{name}: images and labels must be tensors; got {type(inputs).__name__} and {type(labels).__name__}.")
+    if inputs.dtype not in (torch.float32, torch.float64):
+        raise AttackError(
+            f"{name}: images must be float32 or float64; got {str(inputs.dtype).removeprefix('torch.')}. Convert them."
+        )
+    largest = largest_budget(norm, bounds, inputs[:1].numel())
+    if not 0 <= epsilon <= largest * (1 + 1e-6):
+        raise AttackError(
+            f"{name}: `epsilon` must lie in 0..{largest:g}, the distance between two images in {norm} within bounds "
+            f"{low:g}..{high:g}; got {epsilon:g}. It is in input units: write 8/255, not 8."
+        )
+    if labels.shape != inputs.shape[:1] or labels.dtype != torch.int64:
+        raise AttackError(
+            f"{name}: `labels` must be int64 of shape ({len(inputs)},); got {str(labels.dtype).removeprefix('torch.')} of shape "
+            f"{tuple(labels.shape)}. Pass one class for each image."
+        )
+    if len(inputs) == 0:
+        return
+    if (labels == UNLABELLED).any():
+        raise AttackError(
+            f"{name}: an attack needs labels, and {int((labels == UNLABELLED).sum())} of them are missing. Add them."
+        )
+    smallest, greatest = (float(value) for value in inputs.aminmax())
+    if math.isnan(smallest) or math.isinf(smallest) or math.isinf(greatest):
+        bad = int((~inputs.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+        raise AttackError(f"{name}: images must be finite; image {bad} has NaN or infinite values. Replace them.")
+    if smallest < low or greatest > high:
+        raise AttackError(
+            f"{name}: images must lie within bounds {low:g}..{high:g}; got values from {smallest:.4g} to {greatest:.4g}. "
+            "Scale them, put their normalisation into the model (eigencode.models.normalize_inputs), or pass other bounds."
+        )

@@ -18,7 +18,7 @@ from eigencode.commands.options import NetworkAndImages, SpectraOfLayers
 from eigencode.commands.progress import tell
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError, ModelError, SpectrumError, UsageError
-from eigencode.measurement.measuring import parse_bytes
+from eigencode.measurement.memory import parse_bytes
 from eigencode.reports import claimed, contents_of
 from eigencode.spectra.window import Ranks, Window
 

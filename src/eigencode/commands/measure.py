@@ -24,7 +24,8 @@ from eigencode.commands.options import MeasureConfig
 from eigencode.commands.progress import progress_bar, tell
 from eigencode.datasets import load_recording
 from eigencode.errors import SpectrumError, UsageError
-from eigencode.measurement.measuring import Measurement, measure, summary_row
+from eigencode.measurement.measuring import Measurement, measure
+from eigencode.measurement.summary import summary_row
 from eigencode.reports import print_table, write_report
 from eigencode.reports.records import measurement_record
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca

@@ -40,7 +40,7 @@ from eigencode.studies.definition import SCALES
 from eigencode.studies.execution.engines import Engine
 from eigencode.studies.execution.estimating import estimated
 from eigencode.studies.execution.scheduling import Group, Summary, outdated
-from eigencode.studies.results.store import without_password
+from eigencode.studies.results.database import without_password
 from eigencode.studies.results.table import flat
 from eigencode.studies.yaml import to_yaml
 

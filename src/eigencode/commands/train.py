@@ -17,7 +17,7 @@ from torch import nn
 from eigencode import models
 from eigencode._text import for_spreadsheet
 from eigencode.attacks import Attack, by_name
-from eigencode.attacks.gradient import check_batch
+from eigencode.attacks.outputs import check_batch
 from eigencode.commands.common import (
     load_images,
     network_title,

@@ -16,11 +16,13 @@ from eigencode import _processes
 from eigencode._arguments import checked, shown
 from eigencode.activations import Tokens, Units, model_device, select_layers, trace, uncompiled
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
-from eigencode.attacks.gradient import check_batch
 from eigencode.attacks.layerwise import LayerAttack
+from eigencode.attacks.outputs import check_batch
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
-from eigencode.measurement.measuring import Measurement, Perturbation, Progress, measure, summary_row
+from eigencode.measurement.batches import Perturbation
+from eigencode.measurement.measuring import Measurement, Progress, measure
+from eigencode.measurement.summary import summary_row
 from eigencode.spectra.window import Ranks
 
 Family = Callable[[float], Perturbation]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -55,43 +57,44 @@ def plot_response(summary: pd.DataFrame, *, baseline: str) -> Figure:
     colours = layer_colours(layers)
     clean = summary[summary["perturbation"] == baseline]
     for column, name in enumerate(names):
-        part = summary[summary["perturbation"] == name]
-        kind = kind_of(name)
-        counts = kind is not None and kind.counts
-        top, middle, bottom = panels[:, column]
-        level = kind is not None and not kind.from_image
-        rows = part if level else pd.concat([clean, part])
-        common = rows.groupby("strength")["accuracy"].nunique().max() <= 1
-        for number, layer in enumerate(layers):
-            line = rows[rows["layer"] == layer].sort_values("strength")
-            if line.empty:
-                continue
-            style = {"color": colours[layer], "lw": 1.1, "ms": 3}
-            if not common or number == 0:
-                shown = style | ({"color": "black"} if common else {})
-                top.plot(line["strength"], line["accuracy"], "o-", **shown)
-            middle.plot(line["strength"], line["alpha"], "o-", label=for_figure(layer), **style)
-            middle.fill_between(line["strength"], line["alpha_low"], line["alpha_high"], color=colours[layer], alpha=0.15, lw=0)
-            bottom.plot(line["strength"], line["dimension"], "o-", **style)
-            if level:
-                for panel, quantity in ((top, "accuracy"), (middle, "alpha"), (bottom, "dimension")):
-                    values = clean[clean["layer"] == layer][quantity]
-                    if len(values) and (panel is not top or not common or number == 0):
-                        panel.axhline(
-                            values.iloc[0], color="black" if panel is top and common else colours[layer], lw=0.8, ls=":"
-                        )
-        top.set_title(for_figure(name), loc="left", fontsize=11)
-        top.set_ylim(-0.02, 1.02)
-        if counts:
-            bottom.set_xscale("log", base=2)
-            bottom.xaxis.set_major_formatter("{x:g}")
-        bottom.set_xlabel("components" if counts else "strength")
-        plain_log_axis(bottom)
+        _draw_response(list(panels[:, column]), name, summary[summary["perturbation"] == name], clean, colours)
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("exponent α")
     panels[2, 0].set_ylabel("dimension D")
     _legend(panels[1, -1], len(layers))
     return figure
+
+
+def _draw_response(
+    panels: Sequence[Axes], name: str, part: pd.DataFrame, clean: pd.DataFrame, colours: Mapping[str, np.ndarray]
+) -> None:
+    """One perturbation's column: accuracy, exponent and dimension against strength."""
+    kind = kind_of(name)
+    counts, level = kind is not None and kind.counts, kind is not None and not kind.from_image
+    top, middle, bottom = panels
+    rows = part if level else pd.concat([clean, part])
+    common = rows.groupby("strength")["accuracy"].nunique().max() <= 1
+    for number, (layer, colour) in enumerate(colours.items()):
+        line = rows[rows["layer"] == layer].sort_values("strength")
+        if line.empty:
+            continue
+        style: dict[str, Any] = {"color": colour, "lw": 1.1, "ms": 3}
+        if not common or number == 0:
+            top.plot(line["strength"], line["accuracy"], "o-", **style | ({"color": "black"} if common else {}))
+        middle.plot(line["strength"], line["alpha"], "o-", label=for_figure(layer), **style)
+        middle.fill_between(line["strength"], line["alpha_low"], line["alpha_high"], color=colour, alpha=0.15, lw=0)
+        bottom.plot(line["strength"], line["dimension"], "o-", **style)
+        for panel, quantity in ((top, "accuracy"), (middle, "alpha"), (bottom, "dimension")) if level else ():
+            values = clean[clean["layer"] == layer][quantity]
+            if len(values) and (panel is not top or not common or number == 0):
+                panel.axhline(values.iloc[0], color="black" if panel is top and common else colour, lw=0.8, ls=":")
+    top.set_title(for_figure(name), loc="left", fontsize=11)
+    top.set_ylim(-0.02, 1.02)
+    if counts:
+        bottom.set_xscale("log", base=2)
+        bottom.xaxis.set_major_formatter("{x:g}")
+    bottom.set_xlabel("components" if counts else "strength")
+    plain_log_axis(bottom)
 
 
 def plot_accuracy_against_alpha(summary: pd.DataFrame, *, baseline: str) -> Figure:

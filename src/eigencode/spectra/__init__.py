@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from eigencode.spectra.accumulator import SpectrumAccumulator
     from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
     from eigencode.spectra.dimension import participation_ratio, power_law_dimension, smoothness_bound
-    from eigencode.spectra.eigenspectrum import Eigenspectrum, load_spectra, save_spectra
+    from eigencode.spectra.eigenspectrum import Eigenspectrum
+    from eigencode.spectra.files import load_spectra, save_spectra
     from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
     from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
     from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
@@ -29,13 +30,13 @@ _HOME = {
     "cvpca": "eigencode.spectra.cross_validated",
     "expected_exponent": "eigencode.spectra.finite_sample",
     "fit_power_law": "eigencode.spectra.power_law",
-    "load_spectra": "eigencode.spectra.eigenspectrum",
+    "load_spectra": "eigencode.spectra.files",
     "participation_ratio": "eigencode.spectra.dimension",
     "population_eigenvalues": "eigencode.spectra.finite_sample",
     "population_exponent": "eigencode.spectra.finite_sample",
     "power_law_dimension": "eigencode.spectra.dimension",
     "power_law_line": "eigencode.spectra.power_law",
-    "save_spectra": "eigencode.spectra.eigenspectrum",
+    "save_spectra": "eigencode.spectra.files",
     "smoothness_bound": "eigencode.spectra.dimension",
     "stimulus_curve": "eigencode.spectra.uncertainty",
     "window_sensitivity": "eigencode.spectra.power_law",

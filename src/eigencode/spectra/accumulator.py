@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,13 +12,16 @@ from torch import Tensor
 from eigencode import _processes
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
+from eigencode.spectra.checks import check_finite, check_shape, check_units
 from eigencode.spectra.covariance import (
     Moments,
     add_moments,
     add_samples,
+    folded,
     gram_of_rows,
-    moments_of,
     sub_gram,
+    summed_over_processes,
+    variances_of,
 )
 from eigencode.spectra.eigenspectrum import Eigenspectrum
 from eigencode.spectra.eigenvalues import Numbers, as_numbers, descending_eigenvalues
@@ -117,14 +118,16 @@ class SpectrumAccumulator:
                 names the code, how many there are and the first sample with one).
         """
         batch = as_numbers(activations, caller=self.name, what="activations")
-        self._check_shape(batch)
+        n_positions, n_units = check_shape(batch, positions=self.positions, name=self.name)
+        if self.n_images:
+            check_units((n_positions, n_units), (self._n_positions, self._n_units), name=self.name)
         if not self.positions:
             batch = batch.flatten(1).unsqueeze(1)
         if self.n_images == 0:
             self._n_positions, self._n_units, self._dtype, self._device = *batch.shape[1:], batch.dtype, batch.device
         if len(batch) == 0:
             return
-        self._check_finite(batch)
+        check_finite(batch, name=self.name, first=self.n_images)
         if self.n_images == 0:
             self._scale = float(torch.linalg.vector_norm(batch[0], ord=math.inf))
         self._make_room(len(batch))
@@ -160,7 +163,7 @@ class SpectrumAccumulator:
         if self.n_images == 0:
             for name in ("_n_positions", "_n_units", "_dtype", "_scale", "_device"):
                 setattr(self, name, getattr(other, name))
-        other._check_units(self._n_positions, self._n_units)
+        check_units((self._n_positions, self._n_units), (other._n_positions, other._n_units), name=other.name)
         self._make_room(other.n_images)
         if other._sketch is not None:
             self._project()
@@ -170,7 +173,7 @@ class SpectrumAccumulator:
             count = min(len(self._groups), len(other._groups))  # fewer where samples became moments before
             self._groups = [
                 add_moments(mine, theirs.to(self._device))
-                for mine, theirs in zip(_folded(self._groups, count), _folded(other._groups, count), strict=True)
+                for mine, theirs in zip(folded(self._groups, count), folded(other._groups, count), strict=True)
             ]
             self.n_images += other.n_images - sum(len(batch) for batch in other._rows)
         for batch in other._rows:
@@ -202,7 +205,7 @@ class SpectrumAccumulator:
             self._check_arguments(part)
         alike = {(part._n_positions, part._n_units, part._width, n_rows, len(counts)) for part, n_rows, counts, _ in outlines}
         if len(alike) == 1 and self._groups and not self._rows:
-            self._groups = [_summed(group) for group in self._groups]
+            self._groups = [summed_over_processes(group) for group in self._groups]
             self.n_images, self._scale = sum(part.n_images for part, *_ in outlines), outlines[0][0]._scale
             return
         total = SpectrumAccumulator(**self._arguments(), name=self.name)
@@ -259,11 +262,11 @@ class SpectrumAccumulator:
     def _from_moments(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
         """Eigenvalues, and those of each half with its number of samples."""
         groups = [group for group in self._groups if group.count]
-        eigenvalues, _ = _variances(groups)
+        eigenvalues, _ = variances_of(groups)
         if len(groups) < MIN_GROUPS:
             return eigenvalues, []
         halves = draw_halves(len(groups), draws=self.half_samples, seed=self.seed)
-        return eigenvalues, [_variances([groups[i] for i in half]) for half in halves]
+        return eigenvalues, [variances_of([groups[i] for i in half]) for half in halves]
 
     def _from_gram(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
         """As ``_from_moments``, through the Gram matrix."""
@@ -394,58 +397,3 @@ class SpectrumAccumulator:
                 f"{self.name}: accumulators to merge must be made with the same arguments; got {self._arguments()} and "
                 f"{other._arguments()}. Make both alike."
             )
-
-    def _check_shape(self, batch: Tensor) -> None:
-        if batch.ndim != 3 if self.positions else batch.ndim < 2:
-            wanted = "(n_images, n_positions, n_units)" if self.positions else "(n_samples, ...)"
-            raise SpectrumError(f"{self.name}: activations must have shape {wanted}; got {tuple(batch.shape)}. Reshape them.")
-        if not batch.dtype.is_floating_point:
-            raise SpectrumError(
-                f"{self.name}: activations must be floating point; got {batch.dtype}. Convert them with .float()."
-            )
-        n_positions, n_units = (batch.shape[1], batch.shape[2]) if self.positions else (1, batch[0:1].flatten(1).shape[1])
-        if n_units == 0:
-            raise SpectrumError(f"{self.name}: activations must have at least 1 unit; got shape {tuple(batch.shape)}.")
-        if self.n_images:
-            self._check_units(n_positions, n_units)
-
-    def _check_units(self, n_positions: int, n_units: int) -> None:
-        if (n_positions, n_units) != (self._n_positions, self._n_units):
-            raise SpectrumError(
-                f"{self.name}: every batch must have {self._n_units} units at {self._n_positions} positions, as the first had; "
-                f"got {n_units} at {n_positions}. Use images of one size, and one accumulator per layer."
-            )
-
-    def _check_finite(self, batch: Tensor) -> None:
-        if torch.isfinite(batch.sum()):  # one pass; a sum that overflows is looked at more closely
-            return
-        bad = torch.stack([~torch.isfinite(image) for image in batch])
-        if not bad.any():
-            return
-        first = self.n_images + int(bad.flatten(1).any(dim=1).nonzero()[0])
-        raise SpectrumError(
-            f"{self.name}: activations must be finite; got {int(bad.sum())} NaN or infinite values in one batch, the first in "
-            f"sample {first}. Check the images and the network's weights."
-        )
-
-
-def _summed(moments: Moments) -> Moments:
-    """Moments of what all processes have (Chan, Golub & LeVeque 1983)."""
-    count = int(_processes.total(torch.tensor(moments.count, device=moments.mean.device)))
-    if count == 0:
-        return moments
-    mean = _processes.total(moments.mean * (moments.count / count))
-    difference = moments.mean - mean
-    moments.scatter.addr_(difference, difference, alpha=moments.count)
-    return Moments(count, mean, _processes.total(moments.scatter))
-
-
-def _folded(groups: list[Moments], count: int) -> list[Moments]:
-    """Groups of images joined into fewer."""
-    return [functools.reduce(add_moments, groups[number::count]) for number in range(count)]
-
-
-def _variances(groups: Sequence[Moments]) -> tuple[Tensor, int]:
-    """Eigenvalues of the covariance matrix of all groups together, and the number of samples."""
-    moments = moments_of(groups)
-    return descending_eigenvalues(moments.scatter) / (moments.count - 1), moments.count

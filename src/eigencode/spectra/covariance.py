@@ -9,6 +9,7 @@ Three states, each a pure value with functions beside it:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,9 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from eigencode import _processes
+from eigencode.spectra.eigenvalues import descending_eigenvalues
 
 _CHUNK_BYTES = 4 * 2**20
 """Float64 working copies are made in pieces of this size: they stay in cache, and no second copy of the data ever exists."""
@@ -171,3 +175,25 @@ def sub_gram(gram: Float[Tensor, "n n"], members: Int[Tensor, " m"]) -> Float[Te
     part = gram[members][:, members]
     centre, mean = part.mean(dim=0), part.mean()
     return part.sub_(centre[:, None]).sub_(centre[None, :]).add_(mean)
+
+
+def summed_over_processes(moments: Moments) -> Moments:
+    """Moments of what all processes have (Chan, Golub & LeVeque 1983)."""
+    count = int(_processes.total(torch.tensor(moments.count, device=moments.mean.device)))
+    if count == 0:
+        return moments
+    mean = _processes.total(moments.mean * (moments.count / count))
+    difference = moments.mean - mean
+    moments.scatter.addr_(difference, difference, alpha=moments.count)
+    return Moments(count, mean, _processes.total(moments.scatter))
+
+
+def folded(groups: list[Moments], count: int) -> list[Moments]:
+    """Groups of images joined into fewer."""
+    return [functools.reduce(add_moments, groups[number::count]) for number in range(count)]
+
+
+def variances_of(groups: Sequence[Moments]) -> tuple[Tensor, int]:
+    """Eigenvalues of the covariance matrix of all groups together, and the number of samples."""
+    moments = moments_of(groups)
+    return descending_eigenvalues(moments.scatter) / (moments.count - 1), moments.count

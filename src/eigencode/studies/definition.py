@@ -15,7 +15,7 @@ from eigencode.perturbations.specification import MADE
 from eigencode.studies.cell import Plan, with_field
 
 if TYPE_CHECKING:
-    from eigencode.studies.results.claim import Claim, Published
+    from eigencode.studies.results.claim import Claim, StatedNumber
 
 Scale = Literal["paper", "cpu", "quick"]
 
@@ -195,7 +195,7 @@ class Paper:
     blocks: Callable[[str, str], tuple[Block, ...]]
     left_out: Callable[[], set[str]] = set
     claims: Callable[[], Sequence[Claim]] = tuple
-    stated: Callable[[], Sequence[Published]] = tuple
+    stated: Callable[[], Sequence[StatedNumber]] = tuple
     drawings: Callable[[], Mapping[str, Callable[..., Any]]] = dict
 
     def study(self, figure: str | None, scale: str) -> Study:

@@ -11,8 +11,8 @@ from torch import nn
 from eigencode._arguments import checked
 from eigencode.activations import model_device
 from eigencode.attacks.curves import Attack
-from eigencode.attacks.gradient import PGD, check_batch
-from eigencode.attacks.outputs import check_labels, scores_of, undisturbed
+from eigencode.attacks.gradient import PGD
+from eigencode.attacks.outputs import check_batch, check_labels, scores_of, undisturbed
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import TrainingError
 from eigencode.training.networks import images_at_once, members_of

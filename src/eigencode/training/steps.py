@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from eigencode.activations import select_layers, trace
 from eigencode.attacks.geometry import Ball
-from eigencode.attacks.gradient import PGD, check_batch
+from eigencode.attacks.gradient import PGD
+from eigencode.attacks.outputs import check_batch
 from eigencode.errors import DivergenceError, TrainingError
 from eigencode.penalties import SpectralPenalty, covariance_members, half_square_or_norm, jacobian_squares, random_directions
 from eigencode.training.data import generator_for

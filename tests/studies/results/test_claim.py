@@ -9,13 +9,15 @@ import pytest
 
 from eigencode.errors import StudyError
 from eigencode.papers.gerum2022 import claims as gerum2022_claims
+from eigencode.papers.gerum2022 import stated as gerum2022_stated
 from eigencode.papers.jiang2020 import claims as jiang2020_claims
+from eigencode.papers.jiang2020 import stated as jiang2020_stated
 from eigencode.papers.schaeffer2020 import claims as schaeffer2020_claims
 from eigencode.perturbations.specification import MADE
 from eigencode.studies import Evidence, Store, load
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.readout import ROW
-from eigencode.studies.results.claim import Claim, Published
+from eigencode.studies.results.claim import Claim, StatedNumber
 from eigencode.studies.results.judging import study_record
 from eigencode.studies.results.statistics import (
     Paired,
@@ -77,7 +79,7 @@ def test_interval_is_students():
     [(0.93, 0.95, [0.96, 0.98], "+0.020"), (0.93, 0.95, [0.94], "+0.000"), (1.2, None, [1.0], "-0.200"), (1.2, None, [], "")],
 )
 def test_published_numbers_are_told_with_their_difference(low, high, values, difference):
-    told = Published("accuracy", "fig2", low, high, lambda _: pd.Series(values, dtype=float)).compared(
+    told = StatedNumber("accuracy", "fig2", low, high, lambda _: pd.Series(values, dtype=float)).compared(
         SimpleNamespace(ranks=None)
     )
     assert told["difference"] == difference
@@ -225,7 +227,7 @@ def test_an_error_of_a_check_is_no_verdict(defect, tmp_path):
     found = evidence(nets(), tmp_path)
     for kind, judge in (
         ("claim X", Claim("X", "fig", "", fail).judged),
-        ("fig: share", Published("share", "fig", 1, None, fail).compared),
+        ("fig: share", StatedNumber("share", "fig", 1, None, fail).compared),
     ):
         with pytest.raises(type(defect)) as caught:
             judge(found)
@@ -407,7 +409,7 @@ def test_decisions_of_three_values():
 
 def test_seeds_that_lack_a_setting_have_no_best(tmp_path):
     found = evidence([record for record in deep("fig3a") if told_by(record.plan.member) != (2, 1.0, 2.0)], tmp_path)
-    numbers = [each.compared(found)["here"] for each in gerum2022_claims.PUBLISHED if each.quantity.startswith("α of the best")]
+    numbers = [each.compared(found)["here"] for each in gerum2022_stated.STATED if each.quantity.startswith("α of the best")]
     assert sum("2.000 [2.000, 2.000], n = 2" in number for number in numbers) == 2  # of the most robust
     assert sum("n = 3" in number for number in numbers) == 1  # of weak ones, which are all there
 
@@ -419,7 +421,7 @@ def test_two_strengths_make_no_slope(tmp_path):
     ]
     found = evidence(records, tmp_path)
     strengths = set(found.select("alpha", perturbation="layer_gaussian")["strength"])
-    slopes = [each.compared(found)["here"] for each in jiang2020_claims.PUBLISHED if each.quantity.startswith("slope")]
+    slopes = [each.compared(found)["here"] for each in jiang2020_stated.STATED if each.quantity.startswith("slope")]
     assert len(strengths) < 3
     assert slopes == ["not measured"] * 3
 

@@ -8,7 +8,7 @@ import torch
 from eigencode.errors import StudyError
 from eigencode.spectra import Window, fit_power_law
 from eigencode.studies import Evidence
-from eigencode.studies.results.claim import Claim, Finding, Published
+from eigencode.studies.results.claim import Claim, Finding, StatedNumber
 from eigencode.studies.results.refitting import refitted
 from small_study import STUDY
 
@@ -99,6 +99,6 @@ def test_a_claim_is_judged_over_the_ranks_it_may_be(finished):
         for evidence in (found, found.over((2, 7)))
     ]
     assert verdicts == ["holds", "holds", "holds", "not tested", "holds", "holds"]
-    stated = Published("α", "fig", 1.0, None, lambda evidence: evidence.select("alpha")["value"], exponents=True)
+    stated = StatedNumber("α", "fig", 1.0, None, lambda evidence: evidence.select("alpha")["value"], exponents=True)
     assert stated.compared(found)["here"] != "of other ranks"
     assert stated.compared(found.over((2, 7)))["here"] == "of other ranks"

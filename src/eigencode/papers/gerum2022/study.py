@@ -123,6 +123,6 @@ PAPER = Paper(
     kinds=KINDS,
     blocks=blocks,
     claims=later("eigencode.papers.gerum2022.claims", "CLAIMS"),
-    stated=later("eigencode.papers.gerum2022.claims", "PUBLISHED"),
+    stated=later("eigencode.papers.gerum2022.stated", "STATED"),
     drawings=later("eigencode.papers.gerum2022.figures", "FIGURES"),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy import stats
 
 from eigencode.papers.jiang2020.study import WIDTH, number_of
 from eigencode.spectra.dimension import power_law_dimension
-from eigencode.studies.results.claim import Claim, Finding, Published, finding
+from eigencode.studies.results.claim import Claim, Finding, finding
 from eigencode.studies.results.statistics import (
     Decision,
     Interval,
@@ -33,7 +32,7 @@ DEEP = 3
 _MARGIN = 0.02
 """Largest change of accuracy that is called a small margin."""
 
-_FEWEST = 3
+FEWEST_STRENGTHS = 3
 """Strengths that make a line."""
 
 _ROUGHLY = 0.25
@@ -60,7 +59,7 @@ _ENOUGH = 2000
 _LINEAR = 0.99
 """R² from which accuracy is linear in the exponent."""
 
-_PAPERS_SLOPES = {1: 0.56, 2: 0.86, 3: 1.04}
+STATED_SLOPES = {1: 0.56, 2: 0.86, 3: 1.04}
 
 
 def deep_layers(table: pd.DataFrame) -> list[Any]:
@@ -68,18 +67,18 @@ def deep_layers(table: pd.DataFrame) -> list[Any]:
     return [layer for layer in list[Any](table) if layer >= DEEP]
 
 
-def _table(evidence: Evidence, quantity: str, **where: Any) -> pd.DataFrame:
+def by_layer(evidence: Evidence, quantity: str, **where: Any) -> pd.DataFrame:
     """Networks of width 200 x layers."""
     table = evidence.table(quantity, columns="layer", width=WIDTH, **where)
     return needed(table.rename(columns=number_of).sort_index(axis=1), f"networks of width {WIDTH}")
 
 
 def _accuracies(evidence: Evidence) -> pd.DataFrame:
-    return _table(evidence, "accuracy", perturbation="held_out")
+    return by_layer(evidence, "accuracy", perturbation="held_out")
 
 
 def _alphas(evidence: Evidence) -> pd.DataFrame:
-    return _table(evidence, "alpha", perturbation="unperturbed")
+    return by_layer(evidence, "alpha", perturbation="unperturbed")
 
 
 def _j1(evidence: Evidence) -> Finding:
@@ -107,7 +106,7 @@ def _j1(evidence: Evidence) -> Finding:
 
 
 def _j2(evidence: Evidence) -> Finding:
-    share = _table(evidence, "variance_first_ten", perturbation="unperturbed")
+    share = by_layer(evidence, "variance_first_ten", perturbation="unperturbed")
     deep = {layer: interval(share[layer]) for layer in deep_layers(share)}
     drops = _drops(evidence)
     below = {layer: interval(drops[layer]) for layer in deep_layers(drops)}
@@ -223,7 +222,7 @@ def _j5(evidence: Evidence) -> Finding:
     return finding(found, test, up.above(), ahead.above(), down.above(), down.below(_MARGIN))
 
 
-def _each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
+def each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
     """(Seeds, strengths) x layers of the networks that were perturbed; strength 0 is these networks unperturbed."""
     perturbed = evidence.select("accuracy", perturbation=kind, width=WIDTH)
     if perturbed["seed"].nunique() < 2:
@@ -254,7 +253,7 @@ def _j6(evidence: Evidence) -> Finding:
 
 def _largest_rise(evidence: Evidence, quantity: str) -> tuple[Any, Interval]:
     """Layer and size of the largest rise of the mean curve from one strength of noise to the next."""
-    curves = _each_curve(evidence, "layer_gaussian", quantity)
+    curves = each_curve(evidence, "layer_gaussian", quantity)
     mean_rises = curves.groupby("strength").mean().sort_index().diff().iloc[1:]
     if mean_rises.isna().all(axis=None):
         raise NotTestedError(f"{quantity} of perturbed networks at two strengths at least")
@@ -264,14 +263,14 @@ def _largest_rise(evidence: Evidence, quantity: str) -> tuple[Any, Interval]:
 
 
 def _j7(evidence: Evidence) -> Finding:
-    curves = [_each_curve(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha")]
+    curves = [each_curve(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha")]
     seeds = sorted(set(curves[0].index.get_level_values("seed")))
     mean_alpha = curves[1].groupby("strength").mean()
     parts: list[str] = []
     determined: dict[int, Interval] = {}
     for layer in list[Any](curves[0]):
         below = mean_alpha.index[(setting(mean_alpha, layer) < 1) & (mean_alpha.index > 0)]
-        if len(below) < _FEWEST:
+        if len(below) < FEWEST_STRENGTHS:
             continue
         accuracy, alpha = (setting(curve, layer).unstack("seed").reindex(below) for curve in curves)
 
@@ -280,7 +279,7 @@ def _j7(evidence: Evidence) -> Finding:
 
         slope = jackknife(lambda some, fit=fit: fit(some).slope, seeds)  # type: ignore[misc]
         determined[layer] = jackknife(lambda some, fit=fit: fit(some).rvalue ** 2, seeds)  # type: ignore[misc]
-        paper = f" (paper {_PAPERS_SLOPES[layer]})" if layer in _PAPERS_SLOPES else ""
+        paper = f" (paper {STATED_SLOPES[layer]})" if layer in STATED_SLOPES else ""
         parts.append(f"layer {layer}: slope {slope.text(2)}{paper}, R² {determined[layer].text(4)}, {len(below)} strengths")
     if not {1, 2, 3} <= set(determined):
         raise NotTestedError("strengths at which the mean α of layers 1, 2 and 3 is below 1, three for each")
@@ -314,7 +313,7 @@ def _j8(evidence: Evidence) -> Finding:
 
 def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Decision], str]:
     """Whether each layer's curve has a peak where its mean is highest at weak ε; and the largest gain over ε = 0, in words."""
-    curves = _each_curve(evidence, kind, quantity)
+    curves = each_curve(evidence, kind, quantity)
     mean = curves.groupby("strength").mean()
     weak = mean[(mean.index > 0) & (mean.index <= _WEAK)]
     peaks: dict[Any, Decision] = {}
@@ -334,7 +333,7 @@ def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Deci
 def _j9(evidence: Evidence) -> Finding:
     parts, deviations = [], []
     for kind, size in (("layer_gaussian", 35), ("layer_fgsm", 30)):
-        first, second = (_each_curve(evidence, kind, name) for name in ("alpha", "dimension"))
+        first, second = (each_curve(evidence, kind, name) for name in ("alpha", "dimension"))
         curves = list(first.align(second, join="inner"))
         if not set(_SHOWN) <= set(curves[0].index.get_level_values("strength")):
             raise NotTestedError("networks perturbed with ε of 0.5 and 3")
@@ -397,36 +396,4 @@ CLAIMS = (
     Claim("J8", "fig7", "Under FGSM α and accuracy show a peak at weak ε, unlike under Gaussian noise.", _j8),
     Claim("J9", "fig8", "Measured D agrees roughly with D(α), N = 35 (Gaussian) and N = 30 (FGSM).", _j9, window="own"),
     Claim("J10", "stimuli", "Fluctuations of α from the choice of stimuli are negligible for k ≥ 2000.", _j10, window="own"),
-)
-
-
-def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
-    """Slope of accuracy against exponent under Gaussian noise, where the networks' mean exponent is below 1; of each network."""
-
-    def measure(evidence: Evidence) -> pd.Series:
-        accuracy, alpha = (
-            setting(_each_curve(evidence, "layer_gaussian", name), layer).unstack("seed") for name in ("accuracy", "alpha")
-        )
-        accuracy, alpha = accuracy.align(alpha, join="inner")
-        below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
-        if below.sum() < _FEWEST:
-            raise NotTestedError(f"{_FEWEST} strengths at which the mean α is below 1")
-        return pd.Series({seed: stats.linregress(alpha[seed][below], accuracy[seed][below]).slope for seed in alpha})
-
-    return measure
-
-
-def _share(evidence: Evidence) -> pd.Series:
-    share = _table(evidence, "variance_first_ten", perturbation="unperturbed")
-    return share[deep_layers(share)].mean(axis=1)
-
-
-PUBLISHED = (
-    Published(f"share of the variance in ten components, layers {DEEP} and deeper", "fig3", 0.95, 1.0, _share),
-    *(
-        Published(
-            f"slope of accuracy against α under Gaussian noise, layer {layer}", "fig6", slope, None, _slope(layer), exponents=True
-        )
-        for layer, slope in _PAPERS_SLOPES.items()
-    ),
 )

@@ -103,6 +103,6 @@ PAPER = Paper(
     kinds=KINDS,
     blocks=blocks,
     claims=later("eigencode.papers.jiang2020.claims", "CLAIMS"),
-    stated=later("eigencode.papers.jiang2020.claims", "PUBLISHED"),
+    stated=later("eigencode.papers.jiang2020.stated", "STATED"),
     drawings=later("eigencode.papers.jiang2020.figures", "FIGURES"),
 )

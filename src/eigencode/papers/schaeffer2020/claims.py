@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from eigencode.papers.schaeffer2020.study import LIBRARYS, NEED_FILES
 from eigencode.perturbations.specification import MADE
-from eigencode.studies.results.claim import Claim, Finding, Published, finding
+from eigencode.studies.results.claim import Claim, Finding, finding
 from eigencode.studies.results.statistics import (
     Decision,
     Interval,
@@ -31,7 +30,7 @@ _WEAK_RELATION = 0.5
 
 _RELATED = {True: "no relation", False: "a relation", None: "undecided"}
 
-_PAPERS = {"unperturbed 0": 1.03, "pca 8": 1.21, "pca 4": 1.20, "pca 1": 1.20, "zca 0.01": 1.51}
+STATED_EXPONENTS = {"unperturbed 0": 1.03, "pca 8": 1.21, "pca 4": 1.20, "pca 1": 1.20, "zca 0.01": 1.51}
 """Exponents that the paper gives; of mouse V1 1.04, 1.49, 1.65, 3.51 and 1.06."""
 
 
@@ -42,12 +41,12 @@ _NEAR_FOUR = (3.0, 5.0)
 
 _IMAGENET_NETWORKS = 11
 
-_PLAIN = {"model": "schaeffer_cnn", "covariance": 0.0, "jacobian": 0.0, "adversarial": 0.0}
+PLAIN = {"model": "schaeffer_cnn", "covariance": 0.0, "jacobian": 0.0, "adversarial": 0.0}
 
 
-def _alphas(evidence: Evidence) -> pd.DataFrame:
+def alphas(evidence: Evidence) -> pd.DataFrame:
     """Exponents of the networks without penalties: seeds x conditions."""
-    rows = evidence.select("alpha", **_PLAIN)
+    rows = evidence.select("alpha", **PLAIN)
     rows = rows[rows["perturbation"].isin(["unperturbed", "gaussian", "pure_noise", "pca", "zca"])]
     rows = rows.assign(condition=[f"{row.perturbation} {row.strength:g}" for row in rows.itertuples()])
     return table_of(rows, columns="condition")
@@ -101,7 +100,7 @@ def _s2(evidence: Evidence) -> Finding:
 
 def _on_cifar(evidence: Evidence) -> tuple[pd.Series, dict[float, Interval], dict[float, Interval]] | None:
     """Exponents unperturbed; by standard deviation, their change under noise, and pure noise minus noisy images."""
-    table = _alphas(evidence)
+    table = alphas(evidence)
     noises = [str(name) for name in table if str(name).startswith("gaussian ")]
     if not noises or "unperturbed 0" not in table:
         return None
@@ -127,12 +126,12 @@ def _on_imagenet(evidence: Evidence) -> tuple[pd.Series, pd.Series] | None:
 
 
 def _s3(evidence: Evidence) -> Finding:
-    table = needed(_alphas(evidence), "networks without penalties")
-    missing = [name for name in _PAPERS if name not in table]
+    table = needed(alphas(evidence), "networks without penalties")
+    missing = [name for name in STATED_EXPONENTS if name not in table]
     if missing:
         raise NotTestedError(f"networks read under {', '.join(missing)}")
-    found = ", ".join(f"{name} {interval(table[name]).text(2)} (paper {paper})" for name, paper in _PAPERS.items())
-    decisions = [interval(table[name] - paper).within(_SIMILAR) for name, paper in _PAPERS.items()]
+    found = ", ".join(f"{name} {interval(table[name]).text(2)} (paper {paper})" for name, paper in STATED_EXPONENTS.items())
+    decisions = [interval(table[name] - paper).within(_SIMILAR) for name, paper in STATED_EXPONENTS.items()]
     return finding(found, f"every exponent within {_SIMILAR:g} of the paper's", *decisions)
 
 
@@ -166,9 +165,9 @@ def _sets(evidence: Evidence, **where: Any) -> pd.DataFrame:
 
 
 def _s4(evidence: Evidence) -> Finding:
-    table, window = _sets(evidence, **_PLAIN), _window(evidence)
+    table, window = _sets(evidence, **PLAIN), _window(evidence)
     spectra = evidence.spectra
-    plain = evidence.select("alpha", perturbation=list(MADE), **_PLAIN)["network"]
+    plain = evidence.select("alpha", perturbation=list(MADE), **PLAIN)["network"]
     spectra = spectra[spectra["perturbation"].isin(MADE) & spectra["network"].isin(plain)]
     apart = []
     for _, own in spectra.groupby("network"):
@@ -187,7 +186,7 @@ def _s4(evidence: Evidence) -> Finding:
 
 def _s5(evidence: Evidence) -> Finding:
     released = bool((evidence.cells["model"] == LIBRARYS).any())
-    where: dict[str, Any] = {"model": LIBRARYS if released else _PLAIN["model"], "covariance": 0.0, "jacobian": 0.0}
+    where: dict[str, Any] = {"model": LIBRARYS if released else PLAIN["model"], "covariance": 0.0, "jacobian": 0.0}
     table = _sets(evidence, **where)
     if table.index.get_level_values("trained").nunique() < 2:
         raise NotTestedError("networks trained adversarially, read on all four data sets")
@@ -366,33 +365,4 @@ CLAIMS = (
         window="none",
     ),
     Claim("S8", "fig8", "Adversarial accuracy does not follow α.", _s8),
-)
-
-
-def _exponent(condition: str) -> Callable[[Evidence], pd.Series]:
-    return lambda evidence: setting(_alphas(evidence), condition)
-
-
-def _accuracy(evidence: Evidence) -> pd.Series:
-    rows = evidence.select("accuracy", perturbation="training", **_PLAIN)
-    if rows.empty:
-        raise NotTestedError("networks without penalties")
-    return rows.groupby("seed")["value"].mean()  # one network may be there twice, with penalties of another kind and no weight
-
-
-_INPUTS = {"unperturbed 0": "test images", "zca 0.01": "whitened images"}
-
-PUBLISHED = (
-    *(
-        Published(
-            f"α on {_INPUTS.get(name, name.replace('pca', 'principal components:'))}",
-            "fig4",
-            value,
-            None,
-            _exponent(name),
-            exponents=True,
-        )
-        for name, value in _PAPERS.items()
-    ),
-    Published("accuracy without penalties (of which images is not said; here, of training)", "fig7", 0.92, None, _accuracy),
 )

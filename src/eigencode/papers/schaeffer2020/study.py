@@ -190,6 +190,6 @@ PAPER = Paper(
     blocks=blocks,
     left_out=left_out,
     claims=later("eigencode.papers.schaeffer2020.claims", "CLAIMS"),
-    stated=later("eigencode.papers.schaeffer2020.claims", "PUBLISHED"),
+    stated=later("eigencode.papers.schaeffer2020.stated", "STATED"),
     drawings=later("eigencode.papers.schaeffer2020.figures", "FIGURES"),
 )

@@ -107,12 +107,13 @@ def run_group(
         if rows:
             tables[cell].append(as_table(rows, _last_epoch(trained, cell)))
     seconds = (time.perf_counter() - started + earlier) / len(plans)
-    return [
-        CellRecord(plan, _nothing(), error=errors[plan.member], seconds=seconds)
-        if plan.member in errors
-        else CellRecord(plan, pd.concat(tables[plan.member], ignore_index=True), spectra[plan.member], seconds=seconds)
-        for plan in plans
-    ]
+
+    def record_of(plan: Plan) -> CellRecord:
+        if error := errors.get(plan.member):
+            return CellRecord(plan, _nothing(), error=error, seconds=seconds)
+        return CellRecord(plan, pd.concat(tables[plan.member], ignore_index=True), spectra[plan.member], seconds=seconds)
+
+    return [record_of(plan) for plan in plans]
 
 
 def _seconds_before(trained: Trained, here: float) -> float:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,14 +257,19 @@ def run_study(
                 report("waiting for another process", 0, 1)
             time.sleep(_PATIENCE)
     tell()
+    _add_up(summary, identities, store, again=again)
+    summary.outdated = outdated(study.cells(), store.stamps())
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def _add_up(summary: Summary, identities: Sequence[str], store: Store, *, again: bool) -> None:
+    """Counts the cells that are in the store, whoever has run them."""
     there = store.finished()
     summary.failed = {identity: error for identity in identities if (error := there.get(identity))}
     summary.finished = sum(identity in there and there[identity] is None for identity in identities)
     if not again and summary.finished == summary.cells:
         summary.unstarted = {}  # another process has finished them
-    summary.outdated = outdated(study.cells(), store.stamps())
-    summary.seconds = time.perf_counter() - started
-    return summary
 
 
 def _taken(outcome: Done, summary: Summary, store: Store, results: set[str], *, again: bool) -> int:

@@ -80,7 +80,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Published:
+class StatedNumber:
     """A number that a paper states, beside which the same quantity is measured.
 
     Attributes:

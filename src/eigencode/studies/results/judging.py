@@ -11,7 +11,7 @@ from eigencode.provenance import circumstances
 from eigencode.spectra.window import Window
 from eigencode.studies.definition import Study
 from eigencode.studies.results.attack_warnings import doubts
-from eigencode.studies.results.claim import Claim, Finding, Published
+from eigencode.studies.results.claim import Claim, Finding, StatedNumber
 from eigencode.studies.results.settings_table import settings_of
 from eigencode.studies.results.table import Evidence
 
@@ -22,7 +22,7 @@ def claims_of(study: Study) -> tuple[Claim, ...]:
     return tuple(claim for claim in claims if not study.figure or study.figure in (claim.figure, *claim.also))
 
 
-def stated_numbers_of(study: Study) -> tuple[Published, ...]:
+def stated_numbers_of(study: Study) -> tuple[StatedNumber, ...]:
     """Numbers stated by the paper that a study is of, or for its one figure."""
     stated = study.paper.stated() if study.paper else ()
     return tuple(each for each in stated if not study.figure or each.figure == study.figure)
@@ -108,7 +108,7 @@ def _judged(claim: Claim, study: Study, evidence: Evidence) -> Finding:
     return Finding("not tested", f"needs {mixed}", "") if mixed else claim.judged(own)
 
 
-def _compared(published: Published, study: Study, evidence: Evidence) -> dict[str, str]:
+def _compared(published: StatedNumber, study: Study, evidence: Evidence) -> dict[str, str]:
     own = part(study, evidence, published.figure)
     return published.not_measured if mixture(study, own) else published.compared(own)
 

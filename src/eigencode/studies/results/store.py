@@ -3,87 +3,47 @@
 from __future__ import annotations
 
 import os
-import re
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import unquote
 
 import alembic.command
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import ArgumentError as URLError
-from sqlalchemy.exc import IntegrityError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from eigencode._arguments import checked
 from eigencode.errors import StudyError
 from eigencode.studies.cell import RESULT_VERSION
 from eigencode.studies.execution.group import CellRecord
+from eigencode.studies.results.database import (
+    BUSY_SECONDS,
+    begin_ourselves,
+    begin_sqlite,
+    file_of,
+    is_away,
+    is_text,
+    migrations,
+    migrations_config,
+    prepare_sqlite,
+    reason_of,
+    url_of,
+    without_password,
+)
 from eigencode.studies.results.only_reading import OnlyReading
+from eigencode.studies.results.schema import CELLS, KINDS, METADATA, OWNER, RESULTS, SPECTRA, Rows, names_of, rows_of, write
 
 _T = TypeVar("_T")
 
-_METADATA = sa.MetaData()
-_CELLS = sa.Table(
-    "cells",
-    _METADATA,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("result_version", sa.Integer),
-    sa.Column("plan", sa.JSON),
-    sa.Column("seed", sa.BigInteger),
-    sa.Column("error", sa.Text),
-    sa.Column("seconds", sa.Float),
-    sa.Column("finished", sa.String),
-    sa.Column("code_revision", sa.String),
-    sa.Column("versions", sa.JSON),
-    sa.Column("hardware", sa.JSON),
-)
-
-
-def _read_of_cells(name: str, *own: sa.Column[Any]) -> sa.Table:
-    """A table of what was read from cells: of which, at which layer, under what and how much of it."""
-    where = (sa.Column("cell", sa.String), sa.Column("layer", sa.String), sa.Column("perturbation", sa.String))
-    return sa.Table(name, _METADATA, *where, sa.Column("strength", sa.Float), *own)
-
-
-_RESULTS = _read_of_cells(
-    "results", sa.Column("epoch", sa.Integer), sa.Column("quantity", sa.String), sa.Column("value", sa.Float)
-)
-_SPECTRA = _read_of_cells(
-    "spectra",
-    sa.Column("n_samples", sa.Integer),
-    sa.Column("n_features", sa.Integer),
-    sa.Column("floor", sa.Float),
-    sa.Column("eigenvalues", sa.LargeBinary),
-)
-_OWNER = {_CELLS: _CELLS.c.id, _RESULTS: _RESULTS.c.cell, _SPECTRA: _SPECTRA.c.cell}
-"""Table -> its column with the cell that a row is of."""
-
-_KINDS: dict[type[Any], tuple[type[Any], ...]] = {
-    sa.String: (str, NoneType),
-    sa.Text: (str, NoneType),
-    sa.Integer: (int, NoneType),
-    sa.BigInteger: (int, NoneType),
-    sa.Float: (float, int, NoneType),
-    sa.LargeBinary: (bytes,),
-    sa.JSON: (dict, NoneType),
-}
-"""Type of a column -> what its values are in Python."""
-
-_Rows = dict[sa.Table, list[dict[str, Any]]]
-_BUSY_SECONDS = 60
 
 PATIENCE = 60.0
 """Seconds in which a server that has gone away in the course of a run must be back."""
@@ -108,7 +68,7 @@ class Store:
     @checked(StudyError)
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
         self.address = without_password(address)
-        if "\0" in self.address or not _is_text(self.address):
+        if "\0" in self.address or not is_text(self.address):
             raise StudyError(f"the store {self.address!r} is no name that a file can have. Give a path in UTF-8.")
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
@@ -120,11 +80,11 @@ class Store:
         may_write = file is None or not os.path.exists(file) or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
         self._only_reading = OnlyReading(file) if file and os.path.exists(file) and not (make and may_write) else None
         try:
-            url, options = _url_of(address), dict[str, Any]()
+            url, options = url_of(address), dict[str, Any]()
             if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
                 raise StudyError(f"the store {self.address} would be gone with each connection. Name a file.")
             if url.get_backend_name() == "sqlite":
-                options["connect_args"] = {"timeout": _BUSY_SECONDS}
+                options["connect_args"] = {"timeout": BUSY_SECONDS}
                 if self._only_reading:
                     options["creator"] = self._only_reading.connect
                 elif url.database:
@@ -132,14 +92,14 @@ class Store:
             self._engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
         except (URLError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
             raise StudyError(
-                f"the store {self.address}: {_reason(error)}. Give a file, or the URL of a database whose driver is installed, "
+                f"the store {self.address}: {reason_of(error)}. Give a file, or the URL of a database whose driver is installed, "
                 "such as postgresql+psycopg://user@host/name."
             ) from None
         except OSError as error:
             raise StudyError(f"the store {self.address} cannot be made ({error.strerror}). Name another file.") from None
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _begin_ourselves if self._only_reading else _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", _begin_sqlite)
+            sa.event.listen(self._engine, "connect", begin_ourselves if self._only_reading else prepare_sqlite)
+            sa.event.listen(self._engine, "begin", begin_sqlite)
         self._there: dict[str, set[str]] = {}
         self._writing, self._patience = self._engine.execution_options(writing=True), 0.0
         self._there = self._reached(self._migrate if make and may_write else self._columns, "Name another file or database.")
@@ -157,13 +117,13 @@ class Store:
         Raises:
             StudyError: cells of another result version are there.
         """
-        rows = self._asked(_CELLS, [self._select(_CELLS, "id", "error", "result_version")])
+        rows = self._asked(CELLS, [self._select(CELLS, "id", "error", "result_version")])
         self._refuse_others(version for _, _, version in rows)
         return {identity: error for identity, error, _ in rows}
 
     def stamps(self) -> dict[str, str]:
         """Identity of every cell that is there, failed ones too -> when it was stored."""
-        found = dict(self._asked(_CELLS, [self._select(_CELLS, "id", "finished")]))
+        found = dict(self._asked(CELLS, [self._select(CELLS, "id", "finished")]))
         for cell, finished in found.items():
             with self._intact(f"cells.finished of {cell}"):
                 datetime.fromisoformat(finished)
@@ -191,7 +151,7 @@ class Store:
             "result_version": RESULT_VERSION,
             "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
         }
-        self._insert(_rows_of(records, about), again=again)
+        self._insert(rows_of(records, about), again=again)
 
     def merge(self, other: Store) -> int:
         """Copies the cells of another store that are not here, as they are there; one that failed here gives way to a result.
@@ -210,16 +170,16 @@ class Store:
         for at in range(0, len(wanted), _MANY):
             some = wanted[at : at + _MANY]
             self._insert(
-                {table: [dict(zip(_names(table), row, strict=True)) for row in other._rows(table, some)] for table in _OWNER}
+                {table: [dict(zip(names_of(table), row, strict=True)) for row in other._rows(table, some)] for table in OWNER}
             )
         return len(wanted)
 
-    def _insert(self, rows: _Rows, *, again: bool = False) -> None:
+    def _insert(self, rows: Rows, *, again: bool = False) -> None:
         def insert() -> None:
             for attempt in range(3):
                 try:
                     with self._writing.begin() as connection:
-                        _write(connection, rows, again=again)
+                        write(connection, rows, again=again)
                     return
                 except IntegrityError:  # another writer was faster, between the look and the write
                     if attempt == 2:
@@ -234,8 +194,8 @@ class Store:
         Raises:
             StudyError: cells of another result version are in the store.
         """
-        self._refuse_others(version for (version,) in self._asked(_CELLS, [self._select(_CELLS, "result_version").distinct()]))
-        found = self._read(_CELLS, identities)
+        self._refuse_others(version for (version,) in self._asked(CELLS, [self._select(CELLS, "result_version").distinct()]))
+        found = self._read(CELLS, identities)
         with self._intact("table cells"):
             for plan in found["plan"]:
                 _ = plan["network"]["model"], plan["network"]["weights"], plan["images"]["data"], plan["training"]["epochs"]
@@ -243,11 +203,11 @@ class Store:
 
     def results(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Tidy results: cell, layer, perturbation, strength, epoch, quantity, value."""
-        return self._read(_RESULTS, identities)
+        return self._read(RESULTS, identities)
 
     def spectra(self, identities: Sequence[str] | None = None) -> pd.DataFrame:
         """Spectra: cell, layer, perturbation, strength, n_samples, n_features, floor, eigenvalues (arrays, largest first)."""
-        table = self._read(_SPECTRA, identities)
+        table = self._read(SPECTRA, identities)
         with self._intact("spectra.eigenvalues"):
             table["eigenvalues"] = table["eigenvalues"].map(partial(np.frombuffer, dtype="<f8"))
         return table
@@ -255,7 +215,7 @@ class Store:
     def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
         with self._intact(f"table {table.name}"):  # values that are no JSON
             rows = self._rows(table, identities)
-        return pd.DataFrame(rows, columns=_names(table))
+        return pd.DataFrame(rows, columns=names_of(table))
 
     @contextmanager
     def _intact(self, what: str) -> Iterator[None]:
@@ -273,14 +233,14 @@ class Store:
     def _rows(self, table: sa.Table, identities: Sequence[str] | None) -> list[tuple[Any, ...]]:
         queries = [self._select(table)]
         if identities is not None:
-            column, wanted = _OWNER[table], list(identities)
+            column, wanted = OWNER[table], list(identities)
             queries = [queries[0].where(column.in_(wanted[at : at + _MANY])) for at in range(0, max(1, len(wanted)), _MANY)]
         return self._asked(table, queries)
 
     def _select(self, table: sa.Table, *names: str) -> sa.Select[Any]:
         """Columns of a table, by default all; those that an older store has not are null."""
         there = self._there.get(table.name, ())
-        wanted = names or _names(table)
+        wanted = names or names_of(table)
         return sa.select(*(table.c[name] if name in there else sa.null().label(name) for name in wanted)).select_from(table)
 
     def _asked(self, table: sa.Table, queries: Sequence[sa.Select[Any]]) -> list[tuple[Any, ...]]:
@@ -295,7 +255,7 @@ class Store:
         rows = self._reached(partial(self._only_reading.read, ask) if self._only_reading else ask)
         for number, described in enumerate(queries[0].column_descriptions):
             column = table.c[described["name"]]
-            kinds = (*_KINDS[type(column.type)], *((NoneType,) if column.name not in self._there[table.name] else ()))
+            kinds = (*KINDS[type(column.type)], *((NoneType,) if column.name not in self._there[table.name] else ()))
             if not all(isinstance(row[number], kinds) for row in rows):
                 self._refuse_damaged(f"{table.name}.{column.name}")
         return rows
@@ -310,22 +270,22 @@ class Store:
                 return {
                     name: {each["name"] for each in inspector.get_columns(name)}
                     for name in inspector.get_table_names()
-                    if name in _METADATA.tables
+                    if name in METADATA.tables
                 }
 
         return self._only_reading.read(look) if self._only_reading else look()
 
     def _migrate(self) -> dict[str, set[str]]:
         """Brings the store to the present schema, and gives its tables with their columns."""
-        present = {table.name: set(_names(table)) for table in _OWNER}
+        present = {table.name: set(names_of(table)) for table in OWNER}
         with self._engine.begin() as connection:
-            if MigrationContext.configure(connection).get_current_revision() == _scripts().get_current_head():
+            if MigrationContext.configure(connection).get_current_revision() == migrations().get_current_head():
                 return present
         with self._writing.begin() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7318401)")  # one process at a time
-            if self._check_schema(connection) != _scripts().get_current_head():
-                config = _config()
+            if self._check_schema(connection) != migrations().get_current_head():
+                config = migrations_config()
                 config.attributes["connection"] = connection
                 alembic.command.upgrade(config, "head")
         return present
@@ -336,7 +296,7 @@ class Store:
         Raises:
             StudyError: that of a newer eigencode, or a database of something else.
         """
-        scripts = _scripts()
+        scripts = migrations()
         found = MigrationContext.configure(connection).get_current_revision()
         if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
             raise StudyError(
@@ -362,156 +322,18 @@ class Store:
                         f"the store {self.address} has lost its tables: its file was removed or replaced meanwhile. Bring "
                         "it back, or give the command again for a new one."
                     ) from None
-                if not _is_away(error) or not self._patience:
-                    raise StudyError(f"the store {self.address}: {_reason(error)}. {otherwise}") from None
+                if not is_away(error) or not self._patience:
+                    raise StudyError(f"the store {self.address}: {reason_of(error)}. {otherwise}") from None
                 if time.monotonic() > until:
                     raise StudyError(
-                        f"the store {self.address} could not be reached for {self._patience:.0f} s: {_reason(error)}. "
+                        f"the store {self.address} could not be reached for {self._patience:.0f} s: {reason_of(error)}. "
                         f"{otherwise} Give the command again when it is back."
                     ) from None
                 if not is_told:
                     print(
-                        f"Waiting up to {self._patience:.0f} s for the store {self.address}: {_reason(error)}.",
+                        f"Waiting up to {self._patience:.0f} s for the store {self.address}: {reason_of(error)}.",
                         file=sys.stderr,
                         flush=True,
                     )
                 is_told = True
             time.sleep(_BETWEEN_TRIES)
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    return config
-
-
-@cache
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
-
-
-def _is_away(error: SQLAlchemyError) -> bool:
-    """Whether a server cannot be reached just now: it was stopped, is starting, or the connection to it broke."""
-    original = getattr(error, "orig", None)
-    if not isinstance(error, OperationalError | InterfaceError) or isinstance(original, sqlite3.Error):
-        return False
-    state = getattr(original, "sqlstate", None) or ""
-    return not state or state.startswith(("08", "57P"))
-
-
-def _names(table: sa.Table) -> list[str]:
-    return [str(column.name) for column in table.columns]
-
-
-def _rows_of(records: Sequence[CellRecord], about: dict[str, Any]) -> _Rows:
-    """Cells as rows of each table; `about` is what holds for all of them."""
-    rows: _Rows = {table: [] for table in _OWNER}
-    for record in records:
-        plan, identity = record.plan, record.plan.identity
-        cell = {"id": identity, "plan": asdict(plan), "seed": plan.member.seed, "error": record.error, "seconds": record.seconds}
-        rows[_CELLS].append(cell | record.computed_with | about)
-        rows[_RESULTS] += [
-            {"cell": identity, **{str(key): value for key, value in row.items()}} for row in record.rows.to_dict("records")
-        ]
-        rows[_SPECTRA] += [
-            {
-                "cell": identity,
-                "layer": each.layer,
-                "perturbation": each.perturbation,
-                "strength": each.strength,
-                "n_samples": each.spectrum.n_samples,
-                "n_features": each.spectrum.n_features,
-                "floor": each.spectrum.floor,
-                "eigenvalues": np.asarray(each.spectrum.eigenvalues, dtype="<f8").tobytes(),
-            }
-            for each in record.spectra
-        ]
-    return rows
-
-
-def _write(connection: sa.Connection, rows: _Rows, *, again: bool) -> None:
-    """Writes cells that are not there; those that are give way if they failed, or if asked."""
-    ids = [cell["id"] for cell in rows[_CELLS]]
-    found = connection.execute(sa.select(_CELLS.c.id, _CELLS.c.error).where(_CELLS.c.id.in_(ids))).all()
-    replaced = {row.id for row in found if again or row.error is not None}
-    kept = {row.id for row in found} - replaced
-    for table in reversed(_OWNER):
-        connection.execute(table.delete().where(_OWNER[table].in_(replaced)))
-    for table, column in _OWNER.items():
-        new = [row for row in rows[table] if row[column.name] not in kept]
-        if new:
-            connection.execute(table.insert(), new)
-
-
-def without_password(address: str | Path) -> str:
-    """The address of a store as it may be shown."""
-    text = str(address)
-    if "://" not in text:
-        return text
-    try:
-        url = sa.make_url(text)
-    except (URLError, ValueError):
-        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
-    shown = url.update_query_dict({"password": "***"}) if "password" in url.query else url
-    return unquote(shown.render_as_string(hide_password=True))
-
-
-def _is_text(words: str) -> bool:
-    try:
-        return bool(words.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def file_of(address: str | Path) -> Path | None:
-    """The file of a store; None for a database elsewhere."""
-    if "://" not in str(address):
-        return Path(address)
-    try:
-        url = _url_of(address)
-    except (URLError, ValueError):
-        return None
-    path = url.database if url.get_backend_name() == "sqlite" else None
-    return None if not path or path == ":memory:" or path.startswith("file:") else Path(path)
-
-
-def _url_of(address: str | Path) -> sa.URL:
-    if "://" in str(address):
-        return sa.make_url(str(address))
-    return sa.URL.create("sqlite", database=str(Path(address).absolute()))
-
-
-def _begin_ourselves(connection: Any, _record: Any) -> None:
-    """Transactions that begin when we say so."""
-    connection.isolation_level = None
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """A log that readers need not wait for, and writes that survive a power cut."""
-    _begin_ourselves(connection, _record)
-    cursor = connection.cursor()
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    until = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:  # of a new file this does not wait by itself, as all else does
-            cursor.execute("PRAGMA journal_mode=WAL")
-            break
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
-                break
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.02)
-    cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    """Writers wait for each other at once; readers wait for nobody."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
-
-
-def _reason(error: Exception) -> str:
-    """The database's own words, in one line."""
-    original = getattr(error, "orig", None) or error
-    return " ".join(str(original).split()).rstrip(".?")[:300]

@@ -1,0 +1,51 @@
+"""The numbers one cites of a spectrum."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from eigencode.errors import SpectrumError
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, Window
+from eigencode.spectra.metrics import metrics_of
+from eigencode.spectra.window import Ranks
+
+
+def summary_row(
+    spectrum: Eigenspectrum | CrossValidatedSpectrum, ranks: Ranks = "gerum", *, level: float = 0.95
+) -> dict[str, Any]:
+    """The numbers one cites of a spectrum.
+
+    Args:
+        spectrum: What was measured.
+        ranks: Window of the fit.
+        level: Coverage of the interval.
+
+    Returns:
+        layer, units, samples, rank, method, error_bound; first_rank, last_rank, weights, alpha, stderr, r2 of the
+        plain fit; alpha_population, alpha_low, alpha_high, alpha_drift of the interval; those of ``METRICS``: dimension,
+        variance_first_ten (of the total), total_variance; and a note that says why a number is missing, else "".
+    """
+    row: dict[str, Any] = {
+        "layer": spectrum.name,
+        "units": spectrum.n_features,
+        "samples": spectrum.n_samples,
+        "rank": spectrum.numerical_rank,
+        "method": spectrum.method if isinstance(spectrum, Eigenspectrum) else "cross-validated",
+        "error_bound": spectrum.error_bound if isinstance(spectrum, Eigenspectrum) else 0.0,
+    }
+    numbers = dict.fromkeys(("alpha", "stderr", "r2", "alpha_population", "alpha_low", "alpha_high", "alpha_drift"), math.nan)
+    window = Window.of(ranks)
+    row |= {"first_rank": window.first, "last_rank": window.last, "weights": window.weights, **numbers}
+    note = ""
+    try:
+        fit = spectrum.fit(window)
+        row |= {"alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2}
+        if isinstance(spectrum, Eigenspectrum) and spectrum.half_samples is not None:
+            interval = spectrum.alpha_interval(window, level=level)
+            row |= {"alpha_population": interval.alpha, "alpha_low": interval.low, "alpha_high": interval.high}
+            row["alpha_drift"] = interval.drift
+    except SpectrumError as error:
+        note = str(error)
+    metrics, lacking = metrics_of(spectrum)
+    return row | metrics | {"note": " ".join(filter(None, (note, lacking)))}

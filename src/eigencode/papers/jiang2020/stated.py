@@ -1,0 +1,44 @@
+"""The numbers that Jiang et al. 2020 state, each beside what is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+from scipy import stats
+
+from eigencode.papers.jiang2020.claims import DEEP, FEWEST_STRENGTHS, STATED_SLOPES, by_layer, deep_layers, each_curve
+from eigencode.studies.results.claim import StatedNumber
+from eigencode.studies.results.table import Evidence, NotTestedError, setting
+
+
+def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
+    """Slope of accuracy against exponent under Gaussian noise, where the networks' mean exponent is below 1; of each network."""
+
+    def measure(evidence: Evidence) -> pd.Series:
+        accuracy, alpha = (
+            setting(each_curve(evidence, "layer_gaussian", name), layer).unstack("seed") for name in ("accuracy", "alpha")
+        )
+        accuracy, alpha = accuracy.align(alpha, join="inner")
+        below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
+        if below.sum() < FEWEST_STRENGTHS:
+            raise NotTestedError(f"{FEWEST_STRENGTHS} strengths at which the mean α is below 1")
+        return pd.Series({seed: stats.linregress(alpha[seed][below], accuracy[seed][below]).slope for seed in alpha})
+
+    return measure
+
+
+def _share(evidence: Evidence) -> pd.Series:
+    share = by_layer(evidence, "variance_first_ten", perturbation="unperturbed")
+    return share[deep_layers(share)].mean(axis=1)
+
+
+STATED = (
+    StatedNumber(f"share of the variance in ten components, layers {DEEP} and deeper", "fig3", 0.95, 1.0, _share),
+    *(
+        StatedNumber(
+            f"slope of accuracy against α under Gaussian noise, layer {layer}", "fig6", slope, None, _slope(layer), exponents=True
+        )
+        for layer, slope in STATED_SLOPES.items()
+    ),
+)
