@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.timing import write
 from eigencode import datasets, models
-from eigencode._arithmetic import computing
-from eigencode.training import Cell, Settings, SpectralSettings
+from eigencode._arithmetic import exact_arithmetic
+from eigencode.training import MemberSettings, Settings, SpectralSettings
 from eigencode.training.data import Batches
 from eigencode.training.steps import Batch, learner_for
 
@@ -26,7 +26,7 @@ FIRST, STEPS = 5, 15
 
 def seconds_of_a_step(name, batch, ranks, members, batches):
     cells = [
-        Cell(seed=number % 2, learning_rate=1e-4, strength=STRENGTHS[number % 2], target=TARGETS[number % 5])
+        MemberSettings(seed=number % 2, learning_rate=1e-4, strength=STRENGTHS[number % 2], target=TARGETS[number % 5])
         for number in range(members)
     ]
     networks = [models.load(name, image_shape=(1, 28, 28), seed=cell.seed).cuda() for cell in cells]
@@ -53,7 +53,7 @@ def main():
     device, results = torch.device("cuda"), {}
     batches = Batches(datasets.load("mnist", split="train"), device)
     for name, batch, ranks, counts in CASES:
-        with computing(device):
+        with exact_arithmetic(device):
             each = {members: 1e3 * seconds_of_a_step(name, batch, ranks, members, batches) / members for members in counts}
         results[f"{name}, batch {batch}, ranks {ranks[0]}-{ranks[1]}: milliseconds of a network's step by networks"] = each
         results[f"{name}: times faster by networks"] = {members: each[1] / own for members, own in each.items()}

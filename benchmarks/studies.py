@@ -18,21 +18,34 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import write
-from eigencode.studies import Block, Images, Local, Network, Plan, RayEngine, Reading, Store, Study, load, run_study, to_yaml
+from eigencode.studies import (
+    Block,
+    CellConfig,
+    ImagesSpec,
+    Local,
+    NetworkSpec,
+    RayEngine,
+    Readout,
+    Store,
+    Study,
+    load,
+    run_study,
+    to_yaml,
+)
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import run_group
-from eigencode.training import Cell, Settings, SpectralSettings
+from eigencode.training import MemberSettings, Settings, SpectralSettings
 
 NETWORKS, SCRIPTS, GROUPS, REPEATS, WRITTEN, MANY = 20, 3, 40, 3, 100, 1000
 
-PLAN = Plan(
-    network=Network("jiang_mlp"),
-    images=Images("digits"),
+PLAN = CellConfig(
+    network=NetworkSpec("jiang_mlp"),
+    images=ImagesSpec("digits"),
     training=Settings(
         epochs=20, batch_size=100, rule="local", optimizer="sgd", spectral=SpectralSettings(ranks="jiang"), measure_every=20
     ),
-    member=Cell(learning_rate=0.05),
-    reading=Reading(layers=",".join(f"layers.{number}" for number in range(8)), ranks="jiang", count=500),
+    member=MemberSettings(learning_rate=0.05),
+    reading=Readout(layers=",".join(f"layers.{number}" for number in range(8)), ranks="jiang", count=500),
 )
 
 SCRIPT = """
@@ -87,7 +100,7 @@ def added_by(engine, folder):
 def report_of_many(folder):
     """Seconds of ``eigencode report`` for Jiang's Fig. 5 from many cells, and rows of each."""
     (block, *_others) = load("jiang2020.fig5", "paper").blocks
-    plan = with_field(replace(block.plan, images=Images("digits")), "reading.perturbations", ())
+    plan = with_field(replace(block.plan, images=ImagesSpec("digits")), "reading.perturbations", ())
     (record,) = run_group([plan])
     study, store = seeds_of(plan, MANY, "jiang2020.fig5"), Store(folder / "many.sqlite")
     random = np.random.default_rng(0)

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter):
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "real data" in str(report.longrepr)]
-    terminalreporter.write_line(f"{len(skipped)} tests skipped for want of real MNIST or CIFAR-10")
+    terminalreporter.write_line(f"{len(skipped)} tests skipped without real MNIST or CIFAR-10")
 
 
 @pytest.fixture

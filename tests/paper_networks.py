@@ -8,7 +8,7 @@ import torch
 
 from eigencode.perturbations.specification import MADE
 from eigencode.spectra import Eigenspectrum, power_law_dimension
-from eigencode.studies import Evidence, Store, load
+from eigencode.studies import Store, StudyResults, load
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW, SpectrumRecord
@@ -17,7 +17,7 @@ from eigencode.studies.execution.readout import ROW, SpectrumRecord
 def evidence(records, folder):
     store = Store(folder / "store.sqlite")
     store.save(records)
-    return Evidence(store, [record.plan for record in records])
+    return StudyResults(store, [record.plan for record in records])
 
 
 ACCURACIES = [0.978, 0.981, 0.980, 0.980, 0.979, 0.979, 0.979, 0.978]

@@ -90,18 +90,18 @@ def _training():
 
 def _trained(path, images, settings):
     from eigencode import models
-    from eigencode.training import Cell, train
+    from eigencode.training import MemberSettings, train
 
     networks = [models.load("gerum_shallow_mlp", image_shape=images.shape)]
-    train(networks, images, settings=settings, cells=[Cell()], checkpoint=path)
+    train(networks, images, settings=settings, cells=[MemberSettings()], checkpoint=path)
 
 
 def _store():
-    from eigencode.studies import Local, Store, load, overridden, run_study, shrunk
+    from eigencode.studies import Local, Store, load, overridden, run_study, smoke_version
 
     def write(path):
         store = Store(path)
-        run_study(overridden(shrunk(load("demo")), "seeds=1 training.epochs=1 images.train_count=100"), store, Local())
+        run_study(overridden(smoke_version(load("demo")), "seeds=1 training.epochs=1 images.train_count=100"), store, Local())
         import sqlite3
 
         with sqlite3.connect(path) as connection:
@@ -111,9 +111,9 @@ def _store():
 
 
 def _study():
-    from eigencode.studies import load, shrunk, to_yaml
+    from eigencode.studies import load, smoke_version, to_yaml
 
-    return to_yaml(shrunk(load("gerum2022.fig2"))).encode()
+    return to_yaml(smoke_version(load("gerum2022.fig2"))).encode()
 
 
 def _read_spectra(path):
@@ -125,14 +125,14 @@ def _read_spectra(path):
 
 def _read_store(path):
     from eigencode.papers import listing
-    from eigencode.studies import Evidence, Store, load, overridden, shrunk
+    from eigencode.studies import Store, StudyResults, load, overridden, smoke_version
 
     listing.PAPERS = {
         "demo": listing.PAPERS["demo"]
     }  # to count the cells of all papers takes a second, and reads nothing of the file
-    store, study = Store(path), overridden(shrunk(load("demo")), "seeds=1 training.epochs=1 images.train_count=100")
+    store, study = Store(path), overridden(smoke_version(load("demo")), "seeds=1 training.epochs=1 images.train_count=100")
     listing.listed(store)
-    Evidence(store, study.cells())
+    StudyResults(store, study.cells())
     store.stamps(), store.spectra()
 
 

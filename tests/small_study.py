@@ -2,26 +2,26 @@
 
 from eigencode.studies import (
     Block,
-    Evidence,
-    Images,
+    CellConfig,
+    ImagesSpec,
     Local,
-    Network,
+    NetworkSpec,
     PerturbationSpec,
-    Plan,
-    Reading,
+    Readout,
     Study,
+    StudyResults,
 )
-from eigencode.training import Cell, Settings, SpectralSettings
+from eigencode.training import MemberSettings, Settings, SpectralSettings
 
 JIANG = SpectralSettings(ranks="jiang")
 
 
-PLAN = Plan(
-    network=Network("gerum_cnn"),
-    images=Images(train_count=300, test_count=120),
+PLAN = CellConfig(
+    network=NetworkSpec("gerum_cnn"),
+    images=ImagesSpec(train_count=300, test_count=120),
     training=Settings(epochs=2, batch_size=100, spectral=JIANG),
-    member=Cell(learning_rate=1e-3),
-    reading=Reading(
+    member=MemberSettings(learning_rate=1e-3),
+    reading=Readout(
         ranks="jiang",
         count=100,
         perturbations=(
@@ -53,4 +53,4 @@ class Counting(Local):
 
 def table(store, study=STUDY):
     columns = ["cell", "layer", "perturbation", "strength", "epoch", "quantity"]
-    return Evidence(store, study.cells()).rows.sort_values(columns).set_index(columns)["value"]
+    return StudyResults(store, study.cells()).rows.sort_values(columns).set_index(columns)["value"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from eigencode.activations import as_code, reading, select_layers, trace
+from eigencode.activations import as_code, capture_codes, select_layers, trace
 from eigencode.errors import ActivationError
 
 
@@ -49,7 +49,9 @@ def read(model, inputs, layers, **options):
     traced = trace(model, inputs[:2])
     codes = {}
     chosen = select_layers(traced, layers)
-    with reading(model, chosen, lambda name, code: codes.__setitem__(name, code.clone()), several=traced.several, **options):
+    with capture_codes(
+        model, chosen, lambda name, code: codes.__setitem__(name, code.clone()), several=traced.several, **options
+    ):
         model(inputs)
     return codes
 
@@ -179,7 +181,7 @@ class TestReading:
         traced = trace(model, inputs)
         with (
             pytest.raises(ZeroDivisionError),
-            reading(model, select_layers(traced, "all"), lambda *_: 1 / 0, several=traced.several),
+            capture_codes(model, select_layers(traced, "all"), lambda *_: 1 / 0, several=traced.several),
         ):
             model(inputs)
         assert all(module.training for module in model.modules())
@@ -202,7 +204,7 @@ class TestReading:
         traced = trace(model, inputs)
         seen = []
         layers = select_layers(traced, "relu#2")
-        with reading(model, layers, lambda name, code: seen.append((name, code.shape[2])), several=traced.several):
+        with capture_codes(model, layers, lambda name, code: seen.append((name, code.shape[2])), several=traced.several):
             for _ in range(3):
                 model(inputs)
         assert seen == [("relu#2", 4)] * 3

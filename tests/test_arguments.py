@@ -24,7 +24,7 @@ _RESULTS = {
 }  # fmt: skip
 """Classes that eigencode makes itself: their numbers are what came out, NaN among them. Their choices are checked all the same."""
 
-_ELSEWHERE = {"ec.reports", "Store", "Evidence", "Local"}
+_ELSEWHERE = {"ec.reports", "Store", "StudyResults", "Local"}
 """What takes results, not options."""
 
 
@@ -145,7 +145,7 @@ def test_numbers_and_switches(called, parameter, hint):
 
 def test_seeds_and_counts():
     for value in (-1, 2**63):
-        assert "`seed` must be at " in _refusal_of(lambda value=value: ec.training.Cell(seed=value))
+        assert "`seed` must be at " in _refusal_of(lambda value=value: ec.training.MemberSettings(seed=value))
     assert _refusal_of(lambda: ec.training.Settings(epochs=0)) == "`epochs` must be at least 1; got 0."
     assert _refusal_of(lambda: ec.attacks.PGD(restarts=10**90, start="random")) == (
         "pgd: `restarts` must be at most 9223372036854775807; got a number of more than 80 digits."

@@ -142,5 +142,5 @@ def test_a_network_that_ends_the_program(tmp_path, capsys):
         "import sys\nfrom torch import nn\n\nclass Quits(nn.Module):\n    def forward(self, images):\n        sys.exit()\n\n\nmake = Quits\n"
     )
     assert cli.main(["measure", "--model", f"file:{tmp_path}/net.py:make", "--count", "60", "--out", str(tmp_path / "o")]) == 1
-    assert capsys.readouterr().err.endswith("the network's code ended the program (exit status None). Mend its forward.\n")
+    assert capsys.readouterr().err.endswith("the network's code ended the program (exit status None). Fix its forward method.\n")
     assert not (tmp_path / "o").exists()

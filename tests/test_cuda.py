@@ -10,7 +10,7 @@ from eigencode._arithmetic import full_float32
 from eigencode.attacks import FGSM, PGD, robustness_curve
 from eigencode.measurement.perturbed import perturbed_spectra
 from eigencode.penalties import SpectralPenalty
-from eigencode.training import Cell, Settings, SpectralSettings, robust_accuracies, train
+from eigencode.training import MemberSettings, Settings, SpectralSettings, robust_accuracies, train
 from eigencode.training.networks import bytes_kept
 from eigencode.training.settings import AdversarialSettings, JacobianSettings
 
@@ -161,7 +161,7 @@ def test_training(name, told, tmp_path):
     histories = {}
     for device, count in (("cpu", 2), ("cuda", 2), ("cuda", 1)):
         networks = [ec.models.load(name, image_shape=training.shape, seed=seed).to(device) for seed in range(count)]
-        cells = [Cell(seed=seed, **options) for seed in range(count)]
+        cells = [MemberSettings(seed=seed, **options) for seed in range(count)]
         path = tmp_path / f"{device}{count}.safetensors"
         run = train(networks, training, settings=settings, cells=cells, held_out=test, checkpoint=path)
         assert next(run.models[0].parameters()).device.type == device
@@ -182,6 +182,8 @@ def test_local_errors(rule):
     for device in DEVICES:
         networks = [ec.models.load("jiang_mlp", image_shape=training.shape, seed=seed).to(device) for seed in (0, 1)]
         settings = Settings(epochs=1, batch_size=100, rule=rule, optimizer="sgd")
-        histories.append(train(networks, training, settings=settings, cells=[Cell(seed=seed) for seed in (0, 1)]).history)
+        histories.append(
+            train(networks, training, settings=settings, cells=[MemberSettings(seed=seed) for seed in (0, 1)]).history
+        )
     for column, tolerance in (("loss", 0.02), ("accuracy", 0.02)):
         assert list(histories[0][column]) == pytest.approx(list(histories[1][column]), abs=tolerance)

@@ -10,8 +10,8 @@ from eigencode._readers.yaml import dump_yaml, load_yaml
 from eigencode.datasets import load
 from eigencode.errors import ActivationError, EigencodeError, StudyError, TrainingError
 from eigencode.papers.registry import load as shipped
-from eigencode.studies import Reading, Store, overridden, run_study
-from eigencode.studies.definition import shrunk
+from eigencode.studies import Readout, Store, overridden, run_study
+from eigencode.studies.definition import smoke_version
 from eigencode.studies.execution.engines import Local
 from eigencode.training import SpectralSettings
 
@@ -76,7 +76,7 @@ def test_layers_are_written_alike_in_python(written):
 
 
 def test_layers_are_written_alike_in_studies(tmp_path):
-    study = shrunk(shipped("demo"))
+    study = smoke_version(shipped("demo"))
     words = "reading.layers='tanh1, output' training.epochs=1 seeds=1 grid.member.target=1 grid.member.strength=0"
     spaced, plain = overridden(study, words), overridden(study, words.replace(", ", ","))
     assert [plan.identity for plan in spaced.cells()] == [plan.identity for plan in plain.cells()]
@@ -86,13 +86,13 @@ def test_layers_are_written_alike_in_studies(tmp_path):
 
 
 def test_settings_hold_names_as_they_are_read():
-    assert SpectralSettings(layers="tanh1, output").layers == Reading(layers=" tanh1 ,output").layers == "tanh1,output"
+    assert SpectralSettings(layers="tanh1, output").layers == Readout(layers=" tanh1 ,output").layers == "tanh1,output"
     assert SpectralSettings(layers=" ").layers == ""
-    for make, error in ((SpectralSettings, TrainingError), (Reading, StudyError)):
+    for make, error in ((SpectralSettings, TrainingError), (Readout, StudyError)):
         with pytest.raises(error, match="`layers`: a name is missing next to a comma; got 'a,,b'"):
             make(layers="a,,b")
     with pytest.raises(StudyError, match="`layers` names none"):
-        Reading(layers="")
+        Readout(layers="")
     images = load("digits", split="test", count=20)
     network = models.load("gerum_shallow_mlp", image_shape=images.shape)
     with pytest.raises(ActivationError, match="a name is missing"):

@@ -244,7 +244,7 @@ def test_files_that_the_system_refuses(capsys, monkeypatch):
     status, _, err = run(capsys, "measure", "--model", "gerum_cnn")
     assert (status, err) == (
         1,
-        "eigencode: /data/MNIST cannot be used (Permission denied). Name another file or folder, or mend this one.\n",
+        "eigencode: /data/MNIST cannot be used (Permission denied). Name another file or folder, or fix this one.\n",
     )
 
 

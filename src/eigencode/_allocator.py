@@ -1,4 +1,4 @@
-"""What becomes of memory that was freed: the one place that speaks to the C library's allocator."""
+"""What happens to memory that was freed: the one place that speaks to the C library's allocator."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 
 
 @contextmanager
-def computing(device: torch.device) -> Iterator[None]:
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Inside, float32 is float32; on leaving, the random state of the CPU and of the device is as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []), full_float32():
         yield

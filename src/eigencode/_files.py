@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a process is killed and whatever becomes of the disk."""
+"""Files that are there whole or not at all, whenever a process is killed and whatever happens to the disk."""
 
 from __future__ import annotations
 

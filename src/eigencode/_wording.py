@@ -29,7 +29,7 @@ _KINDS = {
 """Types as jsonargparse writes them -> in words."""
 
 
-def in_words(error: str) -> tuple[str, str]:
+def plain_message(error: str) -> tuple[str, str]:
     """The field that is wrong, empty if it is not told; and what was expected and what was given."""
     text = re.sub(r"Problem with given class_path '[^']*':", "", " ".join(error.split()))
     place = ".".join(re.findall(r'Parser key "([^"]+)":', text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import checked
-from eigencode._arithmetic import computing
+from eigencode._arithmetic import exact_arithmetic
 from eigencode._grammar import names_in
 from eigencode.errors import ActivationError
 
@@ -54,20 +54,39 @@ def model_device(model: nn.Module) -> torch.device:
 
 
 @contextmanager
-def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) -> Iterator[None]:
-    """Calls ``observe(module name, call number, inputs, output)`` for every module call, in evaluation mode without gradients.
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, float32 computed in full.
 
-    Inside, float32 is computed in full. On leaving, also by an exception, hooks are gone, each module's training flag is as
-    before, and the random state of the CPU and of the model's device is untouched.
+    On leaving, also by an exception, each module's training flag is as before, and the random state of the CPU and of the
+    model's device is untouched.
 
     Args:
         model: Network.
-        observe: Called inside the forward hook, before any later in-place operation can change the output.
 
     Yields:
         Nothing; run the model inside the block.
     """
     training = {module: module.training for module in model.modules()}
+    with exact_arithmetic(model_device(model)), torch.no_grad():
+        try:
+            model.eval()
+            yield
+        finally:
+            restore_training(training)
+
+
+@contextmanager
+def hooked(model: nn.Module, names: Collection[str], observe: Callable[[str, int, Any, Any], None]) -> Iterator[None]:
+    """Calls ``observe(module name, call number, inputs, output)`` for every call of some modules while the model runs.
+
+    Args:
+        model: Network.
+        names: Names of modules.
+        observe: Called inside the forward hook, before any later in-place operation can change the output.
+
+    Yields:
+        Nothing; run the model inside the block. On leaving, hooks are gone.
+    """
     calls: Counter[str] = Counter()
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -78,14 +97,37 @@ def observed(model: nn.Module, observe: Callable[[str, int, Any, Any], None]) ->
         return hook
 
     with ExitStack() as stack:
-        stack.enter_context(computing(model_device(model)))
-        stack.enter_context(torch.no_grad())
         for name, module in model.named_modules():
-            if name and not _is_parametrization(name):
+            if name in names:
                 stack.callback(module.register_forward_hook(hook_for(name)).remove)
         stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
-        stack.callback(restore_training, training)
-        model.eval()
+        yield
+
+
+@contextmanager
+def captured(
+    model: nn.Module, layers: Collection[str], consume: Callable[[str, Tensor], None], *, several: frozenset[str]
+) -> Iterator[None]:
+    """Hands the outputs of layers to ``consume`` while the model runs, as autograd sees them.
+
+    Args:
+        model: Network.
+        layers: Names of layers, such as ``conv``, ``relu#2``, ``attention[0]``.
+        consume: Called with a layer's name and its output, which a later module may change in place.
+        several: Modules called more than once, from the trace.
+
+    Yields:
+        Nothing; run the model inside the block.
+    """
+
+    def observe(name: str, call: int, _inputs: Any, output: Any) -> None:
+        found = list(tensors_in(output))
+        for place, tensor in found:
+            key = layer_name(name, call, place if len(found) > 1 else "", several=several)
+            if key in layers:
+                consume(key, tensor)
+
+    with hooked(model, _modules_of(layers), observe):
         yield
 
 
@@ -136,6 +178,11 @@ def layer_name(module: str, call: int, place: str, *, several: frozenset[str]) -
     return module + (f"#{call}" if module in several else "") + place
 
 
+def _modules_of(layers: Collection[str]) -> set[str]:
+    """What the modules that return these tensors may be called, whose own names may hold the same signs."""
+    return {layer[:end] for layer in layers for end in (len(layer), *(at for at, sign in enumerate(layer) if sign in "#["))}
+
+
 @checked(ActivationError)
 def trace(model: nn.Module, inputs: Tensor) -> Trace:
     """Runs the model once and lists what can be measured.
@@ -158,7 +205,8 @@ def trace(model: nn.Module, inputs: Tensor) -> Trace:
         events.append((name, call, source, found if len(found) > 1 else [("", tensor) for _, tensor in found]))
 
     try:
-        with observed(model, observe):
+        names = {name for name, _ in model.named_modules() if name and not _is_parametrization(name)}
+        with measuring(model), hooked(model, names, observe):
             model(inputs.clone())  # it may work in place, and they are the caller's
     except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(
@@ -300,7 +348,7 @@ def unreadable(layer: Layer, batch_size: int) -> str | None:
 
 
 @contextmanager
-def reading(
+def capture_codes(
     model: nn.Module,
     layers: Sequence[Layer],
     consume: Callable[[str, Tensor], None],
@@ -322,17 +370,9 @@ def reading(
     Yields:
         Nothing; run the model inside the block.
     """
-    wanted = {layer.name for layer in layers}
-    modules = {layer.module for layer in layers}
 
-    def observe(name: str, call: int, _inputs: Any, output: Any) -> None:
-        if name not in modules:
-            return
-        found = list(tensors_in(output))
-        for place, tensor in found:
-            key = layer_name(name, call, place if len(found) > 1 else "", several=several)
-            if key in wanted:
-                consume(key, as_code(tensor, units=units, tokens=tokens))
+    def read(name: str, output: Tensor) -> None:
+        consume(name, as_code(output, units=units, tokens=tokens))
 
-    with observed(model, observe):
+    with measuring(model), captured(model, {layer.name for layer in layers}, read, several=several):
         yield

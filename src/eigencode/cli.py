@@ -24,7 +24,7 @@ from eigencode._grammar import fraction_in
 from eigencode._parsing import Parser, misread
 from eigencode._readers.yaml import has_tag, read_yaml
 from eigencode._text import printable
-from eigencode._wording import in_words
+from eigencode._wording import plain_message
 from eigencode.commands.checking import check_options, numbers_of, switches_of
 from eigencode.commands.options import (
     AttackConfig,
@@ -51,7 +51,7 @@ class _Parser(Parser):
         """Prints what was wrong and where help is, and leaves with status 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
-        place, what = in_words(message)
+        place, what = plain_message(message)
         if unknown := re.match(r"unrecognized arguments: (--[\w.]+)", what):
             close = difflib.get_close_matches(unknown[1], parser._option_string_actions, n=1)
             what += f". Did you mean {close[0]}?" if close else ""
@@ -122,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"eigencode: interrupted; {printable(interruption) or 'nothing was written.'}", file=sys.stderr)
         return _signals.exit_status()
     except SystemExit as ended:  # of a network's own code
-        print(f"eigencode: the network's code ended the program (exit status {ended.code}). Mend its forward.", file=sys.stderr)
+        print(
+            f"eigencode: the network's code ended the program (exit status {ended.code}). Fix its forward method.",
+            file=sys.stderr,
+        )
         return EXIT_FAILURE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -146,7 +149,7 @@ def _parsed(words: Sequence[str]) -> Any:
     """Options that are right by themselves.
 
     Raises:
-        UsageError: they are no text, or a file of options is none.
+        UsageError: they are not text, or a file of options cannot be read.
         EigencodeError: settings that refuse themselves.
     """
     try:
@@ -169,7 +172,7 @@ def _of_file(error: OSError) -> str:
         return f"the system refused ({reason})."
     name = str(error.filename)
     shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
-    return f"{shown} cannot be used ({reason}). Name another file or folder, or mend this one."
+    return f"{shown} cannot be used ({reason}). Name another file or folder, or fix this one."
 
 
 def _explained(config: Any) -> dict[str, str]:
@@ -213,7 +216,7 @@ def _file_first(words: list[str]) -> list[str]:
 
 
 def _check_files(words: Sequence[str]) -> None:
-    """Refuses what is no YAML of ordinary size for --config, before anything reads it.
+    """Refuses what is not YAML of ordinary size for --config, before anything reads it.
 
     Raises:
         UsageError: no such file, a binary one, or one whose values have no end.
@@ -229,7 +232,7 @@ def _check_files(words: Sequence[str]) -> None:
             raise UsageError(f"--config: {error}") from None
         except yaml.YAMLError as error:
             reason = " ".join(str(getattr(error, "problem", None) or error).split())
-            raise UsageError(f"--config: {path} is no YAML file ({reason}). Write options as `name: value`.") from None
+            raise UsageError(f"--config: {path} is not a YAML file ({reason}). Write options as `name: value`.") from None
 
 
 def _check_values(words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What eigencode raises when the caller can mend something: one sentence that says what, the value, and the remedy."""
+"""What eigencode raises when the caller can fix something: one sentence that says what, the value, and the remedy."""
 
 
 class EigencodeError(ValueError):

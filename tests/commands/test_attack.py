@@ -144,7 +144,7 @@ def test_yaml_takes_numbers_and_lists(capsys, tmp_path):
     conditions = [row["condition"] for row in json.loads(out)["layers"]]
     assert conditions == ["unperturbed", "gaussian 0.1", "gaussian 0.2", "fgsm 0.1", "fgsm 0.2"]
     (tmp_path / "binary.yaml").write_bytes(bytes([0xFF, 0xFE, 0x80]))
-    message = f"eigencode: --config: {tmp_path}/binary.yaml is no text file in UTF-8. Check that it is the right file.\n"
+    message = f"eigencode: --config: {tmp_path}/binary.yaml is not a text file in UTF-8. Check that it is the right file.\n"
     assert run(capsys, "attack", "--config", tmp_path / "binary.yaml")[::2] == (2, message)
 
 

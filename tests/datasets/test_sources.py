@@ -85,7 +85,7 @@ def test_image_folder_errors(folder, tmp_path):
     with pytest.raises(DataError, match=r"images must have one size; got \(12, 10\) and \(12, 12\) .* Pass --image_size."):
         load(f"image_folder:{folder}")
     (folder / "cat" / "0.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"cat/0.png is no readable image .* Remove it."):
+    with pytest.raises(DataError, match=r"cat/0.png is not a readable image .* Remove it."):
         load(f"image_folder:{folder}", image_size=8)
     with pytest.raises(DataError, match="nowhere is not a folder. Check the path."):
         load(f"image_folder:{tmp_path}/nowhere")

@@ -185,7 +185,7 @@ def test_damaged_files(tmp_path, source):
     for body in (b"hello world", pickle.dumps([1, 2, 3]), b"\x80\x04\x95"):
         path.write_bytes(body)
         with pytest.raises(
-            ModelError, match=r"weights.pt (is no PyTorch|is a pickle that torch.save did not write|is truncated)"
+            ModelError, match=r"weights.pt (is not a PyTorch|is a pickle that torch.save did not write|is truncated)"
         ):
             read_state_dict(path)
     with pytest.raises(ModelError, match="none.pt does not exist. Check the path."):

@@ -66,7 +66,7 @@ def test_own_network_from_a_file(tmp_path, generator):
     model = models.load(f"file:{path}:make", image_shape=(1, 8, 8))
     assert model(torch.rand(2, 1, 8, 8, generator=generator)).shape == (2, 4)
     for factory, text in [
-        ("fail", f"load: fail in {path} failed (RuntimeError: no). Mend the factory."),
+        ("fail", f"load: fail in {path} failed (RuntimeError: no). Fix the factory."),
         ("other", f"load: other in {path} must return a torch.nn.Module; got int."),
         ("number", f"load: {path} has no callable 'number'. Check the name."),
         ("1x", f"load: file:{path}:1x names no factory. Write file:PATH.py:FACTORY."),
@@ -75,7 +75,7 @@ def test_own_network_from_a_file(tmp_path, generator):
             models.load(f"file:{path}:{factory}")
         assert str(caught.value) == text
     path.write_text("import nothing_like_this")
-    with pytest.raises(ModelError, match="could not be run .* Mend the file."):
+    with pytest.raises(ModelError, match="could not be run .* Fix the file."):
         models.load(f"file:{path}:make")
     with pytest.raises(ModelError, match="gone.py does not exist. Check the path."):
         models.load(f"file:{tmp_path}/gone.py:make")

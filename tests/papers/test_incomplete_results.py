@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from eigencode.reports.study_figures import draw
-from eigencode.studies import Evidence, Store, load
+from eigencode.studies import Store, StudyResults, load
 from eigencode.studies.results.judging import claims_of, figures_of, stated_numbers_of
 from paper_networks import deep, evidence, grid, mlps, nets, resnet
 
@@ -20,7 +20,7 @@ def kept(name):
     """Evidence of the cells that are kept beside a page."""
     store = Store(KEPT / f"{name}.sqlite", make=False)
     finished = store.finished()
-    return Evidence(store, [plan for plan in load(name).cells() if plan.identity in finished])
+    return StudyResults(store, [plan for plan in load(name).cells() if plan.identity in finished])
 
 
 SOURCES = {

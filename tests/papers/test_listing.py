@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 
 from eigencode.papers.listing import listed
-from eigencode.studies import Store, load, shrunk
+from eigencode.studies import Store, load, smoke_version
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW
@@ -17,13 +17,13 @@ def test_without_a_store_each_scale_has_its_number_of_cells():
     table = listed(None).set_index("study")
     for scale in ("quick", "cpu", "paper"):
         assert int(table.loc["jiang2020.fig5", scale]) == len(load("jiang2020.fig5", scale).cells())
-    assert int(table.loc["gerum2022.fig2", "smoke"]) == len(shrunk(load("gerum2022.fig2")).cells())
+    assert int(table.loc["gerum2022.fig2", "smoke"]) == len(smoke_version(load("gerum2022.fig2")).cells())
     assert "own" not in table
 
 
 def test_cells_of_a_store_are_counted_by_study_and_scale_and_the_rest_by_network(tmp_path):
     store = Store(tmp_path / "store.sqlite")
-    small, large = shrunk(load("jiang2020.fig6")).cells(), load("jiang2020.fig6").cells()
+    small, large = smoke_version(load("jiang2020.fig6")).cells(), load("jiang2020.fig6").cells()
     mine = [with_field(large[0], "training.epochs", epochs) for epochs in (3, 5, 7)]
     read = replace(mine[0], network=replace(mine[0].network, weights="mine.pt"))
     store.save([record(plan) for plan in [*small, *large[:3], mine[0], read]])

@@ -9,12 +9,12 @@ from eigencode.papers.registry import PAPERS
 from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_figures import draw
 from eigencode.studies import (
-    Evidence,
     Local,
     Store,
+    StudyResults,
     overridden,
     run_study,
-    shrunk,
+    smoke_version,
 )
 from eigencode.studies import load as load_study
 from eigencode.studies.results.judging import claims_of, figures_of, part
@@ -29,10 +29,10 @@ READ = {
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
-    study, store = shrunk(load_study(name)), Store(tmp_path / "store.sqlite")
+    study, store = smoke_version(load_study(name)), Store(tmp_path / "store.sqlite")
     summary = run_study(study, store, Local(), states=tmp_path / "states")
     assert (summary.failed, summary.unstarted, summary.finished) == ({}, {}, len(study.cells()))
-    found = Evidence(store, study.cells())
+    found = StudyResults(store, study.cells())
     assert set(found.rows["perturbation"]) == {"training", "held_out", "unperturbed"} | READ[name]
     needing_files = {"fig2", "fig3_imagenet", "released"} if name == "schaeffer2020" else set()
     for figure in figures_of(study):
@@ -68,11 +68,11 @@ def test_imagenet_networks_on_a_folder_of_images(figure, networks, claim, lacks,
 
     monkeypatch.setattr(models.WeightsEnum, "get_state_dict", random_weights)
     monkeypatch.chdir(tmp_path)
-    study = overridden(shrunk(load_study(f"schaeffer2020.{figure}")), "images.size=64")
+    study = overridden(smoke_version(load_study(f"schaeffer2020.{figure}")), "images.size=64")
     store = Store("store.sqlite")
     summary = run_study(study, store, Local())
     assert (summary.failed, summary.unstarted, summary.finished) == ({}, {}, networks)
-    found = Evidence(store, study.cells())
+    found = StudyResults(store, study.cells())
     conditions = {"gaussian", "pure_noise"} if figure == "fig3_imagenet" else set()
     assert set(found.rows["perturbation"]) == {"unperturbed"} | conditions
     assert draw(study, study.figure, found) is not None

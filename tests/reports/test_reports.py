@@ -116,7 +116,7 @@ def test_earlier_results_are_not_replaced_unasked(tmp_path, conditions, summary,
     assert _refused(folder, overwrite=False) == told
     file = folder / "mine.txt"
     assert _refused(file, overwrite=True) == f"--out: {file} is a file. Name a folder."
-    told = f"--out: {file / 'sub'} cannot be written, since {file} is no folder that you may write to."
+    told = f"--out: {file / 'sub'} cannot be written, since {file} is not a folder that you may write to."
     assert _refused(file / "sub", overwrite=True) == told
 
 

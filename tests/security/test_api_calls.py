@@ -79,12 +79,12 @@ _CALLS = {
         "clip": 1.0, "mixed_precision": False, "spectral": ec.training.SpectralSettings(), "jacobian": ec.training.JacobianSettings(),
         "adversarial": ec.training.AdversarialSettings(), "covariance_kind": "batch", "measure_every": 1, "held_out_count": 10,
     }),
-    "Cell": (ec.training.Cell, lambda: {
+    "MemberSettings": (ec.training.MemberSettings, lambda: {
         "seed": 0, "learning_rate": 0.1, "target": 1.0, "strength": {"2": 0.1}, "covariance": 0.0, "jacobian": 0.0,
     }),
     "train": (ec.training.train, lambda: {
         "models": _network(), "images": _IMAGES, "settings": ec.training.Settings(epochs=1, spectral=ec.training.SpectralSettings(ranks=(1, 8))),
-        "cells": ec.training.Cell(), "held_out": _IMAGES,
+        "cells": ec.training.MemberSettings(), "held_out": _IMAGES,
     }),
     "robust_accuracies": (ec.training.robust_accuracies, lambda: {
         "models": [_network()], "images": _IMAGES, "attack": ec.attacks.FGSM(), "epsilons": [0.1], "batch_size": 20,
@@ -129,9 +129,9 @@ _CALLS = {
     "PerturbationSpec": (ec.studies.PerturbationSpec, lambda: {
         "kind": "pgd", "strengths": (0.1,), "count": 3, "norm": "linf", "steps": 2, "step_size": 0.1, "spectra": False,
     }),
-    "Reading": (ec.studies.Reading, lambda: {"layers": "2", "ranks": (1, 8), "count": 10, "stimuli": (20,)}),
-    "Network": (ec.studies.Network, lambda: {"model": "gerum_cnn", "options": {}, "weights": None}),
-    "Images": (ec.studies.Images, lambda: {"data": "digits", "train_count": 10, "test_count": 10, "size": None}),
+    "Readout": (ec.studies.Readout, lambda: {"layers": "2", "ranks": (1, 8), "count": 10, "stimuli": (20,)}),
+    "NetworkSpec": (ec.studies.NetworkSpec, lambda: {"model": "gerum_cnn", "options": {}, "weights": None}),
+    "ImagesSpec": (ec.studies.ImagesSpec, lambda: {"data": "digits", "train_count": 10, "test_count": 10, "size": None}),
     "studies.load": (ec.studies.load, lambda: {"name": "demo", "scale": "quick"}),
     "overridden": (ec.studies.overridden, lambda: {"study": ec.studies.load("demo"), "words": "training.epochs=3"}),
 }  # fmt: skip

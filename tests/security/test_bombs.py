@@ -118,7 +118,7 @@ def test_pictures_that_start_programs(tmp_path):
     """PostScript is drawn by a program of its own, whatever the file is called."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    with pytest.raises(DataError, match="0.png is no readable image"):
+    with pytest.raises(DataError, match="0.png is not a readable image"):
         load(f"image_folder:{tmp_path}")
 
 
@@ -145,7 +145,7 @@ def test_yaml(tmp_path, text, problem, capsys):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     started = time.perf_counter()
-    with pytest.raises(StudyError, match=problem or "is no YAML file"):
+    with pytest.raises(StudyError, match=problem or "is not a YAML file"):
         from_yaml(path)
     assert cli.main(["measure", f"--config={path}"]) == 2
     assert capsys.readouterr().err.startswith("eigencode: ")
@@ -217,7 +217,7 @@ _ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         (["train", "--model", "gerum_cnn", "--penalty=bomb.yaml"], "--penalty stands for several options."),
         (["measure", "--conf", "bomb.yaml"], "--conf"),
         (["measure", "--config", "nested.yaml"], "--config: nested.yaml names another file of options. Write its options into this one."),
-        (["measure", "--config", "tagged.yaml"], "--config: tagged.yaml is no YAML file (the tag tag:yaml.org,2002:int is not read; write the value alone)."),
+        (["measure", "--config", "tagged.yaml"], "--config: tagged.yaml is not a YAML file (the tag tag:yaml.org,2002:int is not read; write the value alone)."),
         (["train", "--model", "gerum_cnn", "--penalty.strength", '!!int ""'], '!!int "" has a YAML tag, which options do not take. Write the value alone.'),
         (["measure", "--model", "gerum_cnn", "--mod", "x"], "--mod"),
         (["measure", "--model", "gerum_cnn", "--memory_limit", "9" * 400], "`memory_limit` must be a number of bytes"),

@@ -4,7 +4,7 @@ import pytest
 
 from eigencode import cli, models
 from eigencode.errors import ModelError
-from eigencode.studies import load, overridden, shrunk, to_yaml
+from eigencode.studies import load, overridden, smoke_version, to_yaml
 
 CODE = """
 import pathlib
@@ -25,7 +25,7 @@ def marker(tmp_path):
 def test_reading_a_study_runs_none(tmp_path, marker, kind, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     name, where = ("file", str(tmp_path / "net.py")) if kind == "file" else ("module", "net")
-    study = overridden(shrunk(load("demo")), f"network.model={name}:{where}:make")
+    study = overridden(smoke_version(load("demo")), f"network.model={name}:{where}:make")
     (tmp_path / "study.yaml").write_text(to_yaml(study))
     store = tmp_path / "store.sqlite"
     for action in (["list"], ["show", str(tmp_path / "study.yaml")], ["plan", str(tmp_path / "study.yaml")]):
@@ -46,10 +46,10 @@ def test_making_a_network_runs_it(tmp_path, marker):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import sys\ndef make(): sys.exit(3)", r"make in .*net.py failed \(SystemExit: 3\). Mend the factory."),
-        ("raise SystemExit", r"net.py could not be run \(SystemExit: \). Mend the file."),
+        ("import sys\ndef make(): sys.exit(3)", r"make in .*net.py failed \(SystemExit: 3\). Fix the factory."),
+        ("raise SystemExit", r"net.py could not be run \(SystemExit: \). Fix the file."),
         ("make = 3", "has no callable 'make'. Check the name."),
-        ("make = type", r"make in .*net.py failed \(TypeError: .*\). Mend the factory."),
+        ("make = type", r"make in .*net.py failed \(TypeError: .*\). Fix the factory."),
         ("def make(): return 3", "make in .*net.py must return a torch.nn.Module; got int."),
     ],
 )

@@ -118,7 +118,7 @@ def in_pt(pickled, path):
 def test_pickles_without_measure(tmp_path, pickled, reason):
     path = tmp_path / "weights.pt"
     in_pt(pickled, path)
-    with pytest.raises(ModelError, match=reason or "holds no tensors|is no PyTorch checkpoint"):
+    with pytest.raises(ModelError, match=reason or "holds no tensors|is not a PyTorch checkpoint"):
         read_state_dict(path)
 
 
@@ -155,7 +155,7 @@ def test_damage_is_found(tmp_path):
     at = whole.find(struct.pack("<2f", 500.0, 501.0))
     whole[at] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(ModelError, match="is no PyTorch checkpoint, or is damaged .*CRC"):
+    with pytest.raises(ModelError, match="is not a PyTorch checkpoint, or is damaged .*CRC"):
         read_state_dict(path)
 
 

@@ -12,9 +12,9 @@ from eigencode.errors import SpectrumError
 from eigencode.penalties import SpectralPenalty
 from eigencode.spectra import WINDOWS, Eigenspectrum, Window, population_exponent
 from eigencode.spectra.window import as_configured
-from eigencode.studies import Evidence, Local, Store, load, overridden, run_study, shrunk
+from eigencode.studies import Local, Store, StudyResults, load, overridden, run_study, smoke_version
 from eigencode.studies.cell import RESULT_VERSION, _hash, _told, with_field
-from eigencode.training import Cell, Settings, SpectralSettings, train
+from eigencode.training import MemberSettings, Settings, SpectralSettings, train
 
 SIDE = 23
 UNITS, IMAGES = SIDE**2, 700
@@ -113,7 +113,7 @@ def test_every_window_means_the_same_to_all_who_fit(ranks, bent):
 
     network = nn.Sequential(nn.Flatten(), nn.Linear(UNITS, UNITS), nn.Tanh(), nn.Linear(UNITS, 2))
     settings = Settings(epochs=1, batch_size=350, spectral=SpectralSettings(layers="2", ranks=ranks), held_out_count=IMAGES)
-    run = train(network, bent, settings=settings, cells=Cell(learning_rate=1e-6), held_out=bent)
+    run = train(network, bent, settings=settings, cells=MemberSettings(learning_rate=1e-6), held_out=bent)
     measured = ec.measure(run.models[0], bent, layers="2", half_samples=0)
     row = measured.summary(ranks).iloc[0]
     assert (row["first_rank"], row["last_rank"], row["weights"]) == (*window.ranks, window.weights)
@@ -123,10 +123,10 @@ def test_every_window_means_the_same_to_all_who_fit(ranks, bent):
 @pytest.mark.parametrize("ranks", ["jiang", "2-20", "2-20, weights inverse_rank"])
 def test_studies_read_what_measure_reads(ranks, tmp_path):
     words = f"seeds=1 training.epochs=1 grid.member.strength=0 reading.perturbations=[] 'reading.ranks={ranks}'"
-    study = overridden(shrunk(load("demo")), words)
+    study = overridden(smoke_version(load("demo")), words)
     store = Store(tmp_path / "s.sqlite")
     assert not run_study(study, store, Local()).failed
-    found = Evidence(store, study.cells())
+    found = StudyResults(store, study.cells())
     kept = next(row for row in store.spectra().to_dict("records") if row["perturbation"] == "unperturbed")
     alpha = found.select("alpha", perturbation="unperturbed", layer=kept["layer"])["value"].item()
     assert alpha == pytest.approx(ec.fit_power_law(kept["eigenvalues"].copy(), ranks=ranks).alpha, rel=1e-6)

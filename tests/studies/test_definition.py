@@ -10,27 +10,29 @@ from eigencode.errors import EigencodeError, StudyError
 from eigencode.papers.registry import PAPERS, paper
 from eigencode.studies import (
     Block,
-    Images,
-    Network,
+    CellConfig,
+    ImagesSpec,
+    NetworkSpec,
     PerturbationSpec,
-    Plan,
-    Reading,
+    Readout,
     Study,
     from_yaml,
     load,
     overridden,
-    shrunk,
+    smoke_version,
     to_yaml,
 )
 from eigencode.studies.cell import RESULT_VERSION, groups_of, with_field
 from eigencode.studies.definition import SCALES
 from eigencode.studies.results.settings_table import settings_of
-from eigencode.training import Cell, Settings
+from eigencode.training import MemberSettings, Settings
 
 
 def study(**options):
     grid = {"member.target": (1.0, 2.0), "member.strength": (0.0, 0.1)}
-    plan = Plan(images=Images(train_count=100), reading=Reading(perturbations=(PerturbationSpec("fgsm", (0.1,), spectra=False),)))
+    plan = CellConfig(
+        images=ImagesSpec(train_count=100), reading=Readout(perturbations=(PerturbationSpec("fgsm", (0.1,), spectra=False),))
+    )
     return Study("mine", "A study", (Block(plan, grid, (0, 1)),), **options)
 
 
@@ -48,8 +50,8 @@ def test_cells_are_the_grid_and_the_baseline_once():
 
 
 def test_identity_is_the_configuration():
-    plan = Plan()
-    assert plan.identity == Plan(member=Cell(target=1)).identity
+    plan = CellConfig()
+    assert plan.identity == CellConfig(member=MemberSettings(target=1)).identity
     changes = {"network.model": "gerum_cnn", "network.options": {"width": 3}, "images.data": "mnist", "training.epochs": 3}
     changes |= {"member.seed": 1, "member.strength": 0.5, "reading.count": 10, "training.spectral.ranks": "jiang"}
     identities = {with_field(plan, name, value).identity for name, value in changes.items()}
@@ -60,15 +62,15 @@ def test_identity_is_the_configuration():
 
 def test_defaults_are_those_of_the_result_version():
     """Identities leave defaults out: raise the result version when a default changes, then this hash."""
-    defaults = json.dumps([asdict(Plan()), asdict(PerturbationSpec("pgd", (0.1,)))], sort_keys=True)
+    defaults = json.dumps([asdict(CellConfig()), asdict(PerturbationSpec("pgd", (0.1,)))], sort_keys=True)
     assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (2, "6f146870f1f145fd")
 
 
 def test_cells_of_another_result_version_have_other_identities(monkeypatch):
-    here = Plan().identity
-    assert Plan().identity == here
+    here = CellConfig().identity
+    assert CellConfig().identity == here
     monkeypatch.setattr("eigencode.studies.cell.RESULT_VERSION", RESULT_VERSION + 1)
-    assert Plan().identity != here
+    assert CellConfig().identity != here
 
 
 def test_a_field_of_one_perturbation_is_overridden():
@@ -127,8 +129,8 @@ def test_fields_are_overridden_in_every_block():
         ("training.epochs.x=3", "there is no field 'x' within a value"),
         ("'training.epochs=3", "no closing quotation"),
         ("'member.target={a: 1}'", "A study has one target and one strength for all penalised layers"),
-        ("seeds=[4,1,4]", "seeds: 4 is there twice, and would be one network."),
-        ("grid.member.target=1,2,1", "member.target: 1 is there twice"),
+        ("seeds=[4,1,4]", "seeds: 4 is duplicated."),
+        ("grid.member.target=1,2,1", "member.target: 1 is duplicated"),
         ("member.strength=-1", "`strength` is the weight of a penalty and must be at least 0; got -1.0."),
     ],
 )
@@ -144,7 +146,7 @@ def test_wrong_files_are_refused(tmp_path):
         from_yaml(path)
     for text, message in (
         ("name: mine\nblocks: [", "mine.yaml, line [23]: .* Compare with: eigencode study show demo"),
-        ("\0", "is no YAML file"),
+        ("\0", "is not a YAML file"),
         ("3", "holds no study"),
         (to_yaml(study()).replace("epochs: ", "epochs: 3\n      epochs: "), r"mine.yaml, line \d+: epochs is there twice"),
         (re.sub(r"epochs: \d+", "epochs: null", to_yaml(study())), r"blocks.plan.training.epochs: expected a value; got null"),
@@ -170,7 +172,7 @@ def test_wrong_files_are_refused(tmp_path):
 
 def test_what_a_plan_refuses():
     with pytest.raises(StudyError, match="Images cannot be made for a network with `weights`"):
-        Plan(network=Network(weights="x.pt"), reading=Reading(perturbations=(PerturbationSpec("robust", (0.5,)),)))
+        CellConfig(network=NetworkSpec(weights="x.pt"), reading=Readout(perturbations=(PerturbationSpec("robust", (0.5,)),)))
     with pytest.raises(StudyError, match="`data` takes the place of images that are made"):
         PerturbationSpec("pgd", (0.1,), data="digits")
     with pytest.raises(StudyError, match="leave out `norm` and `step_size`"):
@@ -180,7 +182,7 @@ def test_what_a_plan_refuses():
 def test_a_grid_without_cells():
     for wrong in ({"grid": {"member.target": ()}}, {"seeds": ()}):
         with pytest.raises(StudyError, match="has no value: the grid has no cells"):
-            Block(Plan(), **wrong)
+            Block(CellConfig(), **wrong)
     with pytest.raises(StudyError, match="mine has no cells. Give it at least one block"):
         replace(study(), blocks=()).cells()
 
@@ -202,7 +204,7 @@ def test_strengths_that_nothing_has(kind, strength, message):
 def test_one_strength_of_a_kind_read_in_two_ways():
     twice = (PerturbationSpec("pgd", (0.05, 0.1)), PerturbationSpec("pgd", (0.1,), steps=3))
     with pytest.raises(StudyError, match="reading: pgd is there twice with strength 0.1, and its results would be one"):
-        Reading(perturbations=twice)
+        Readout(perturbations=twice)
 
 
 def test_what_was_changed_of_a_papers_study(tmp_path):
@@ -240,9 +242,9 @@ def test_shipped_studies_say_where_every_setting_is_from(name, scale):
         shipped = load(f"{name}.{figure}", scale)
         assert shipped.scale == scale
         cells = shipped.cells()
-        defaults = Plan()
+        defaults = CellConfig()
         for cell in cells[:: max(1, len(cells) // 5)]:
-            for section in fields(Plan):
+            for section in fields(CellConfig):
                 for item in fields(getattr(cell, section.name)):
                     own = f"{section.name}.{item.name}"
                     told = getattr(getattr(cell, section.name), item.name)
@@ -260,17 +262,17 @@ def test_no_such_study():
 
 
 def test_shrunk_keeps_the_shape_of_a_study():
-    small = shrunk(load("jiang2020", "paper"))
+    small = smoke_version(load("jiang2020", "paper"))
     assert small.scale == "smoke"
     assert {cell.images.data for cell in small.cells()} == {"digits"}
     assert len(small.cells()) < 20
     assert Settings().epochs > max(cell.training.epochs for cell in small.cells())
-    own = Study("x", "x", (Block(Plan(network=Network("gerum_cnn")), {}, (3,)),))
-    assert shrunk(own).cells()[0].network.model == "gerum_cnn"
+    own = Study("x", "x", (Block(CellConfig(network=NetworkSpec("gerum_cnn")), {}, (3,)),))
+    assert smoke_version(own).cells()[0].network.model == "gerum_cnn"
 
 
 def test_a_number_of_seeds_in_a_file(tmp_path):
-    text = to_yaml(replace(study(), blocks=(Block(Plan(), {}, (0, 1, 2)),)))
+    text = to_yaml(replace(study(), blocks=(Block(CellConfig(), {}, (0, 1, 2)),)))
     (tmp_path / "mine.yaml").write_text(text.replace("seeds:\n  - 0\n  - 1\n  - 2\n", "seeds: 3\n"))
     assert "seeds: 3" in (tmp_path / "mine.yaml").read_text()
     assert from_yaml(tmp_path / "mine.yaml").blocks[0].seeds == (0, 1, 2)

@@ -19,8 +19,8 @@ from eigencode.errors import DiskError, TrainingError
 from eigencode.models.papers import JiangNetwork
 from eigencode.training import (
     AdversarialSettings,
-    Cell,
     JacobianSettings,
+    MemberSettings,
     Settings,
     SpectralSettings,
     robust_accuracies,
@@ -102,7 +102,7 @@ _AS_WELL = ("line", "nassar", "covariance", "projected", "l2")
 def test_a_member_equals_the_same_cell_alone(name, kind, training_digits):
     settings, options = KINDS[kind]
     images = double(training_digits)  # 5 steps an epoch: 50 in all
-    cells = [Cell(seed=number, learning_rate=1e-3 * (number + 1), **options) for number in range(3)]
+    cells = [MemberSettings(seed=number, learning_rate=1e-3 * (number + 1), **options) for number in range(3)]
     together = train(networks(name, 3), images, settings=settings, cells=cells)
     pair = train([networks(name, 3)[2], networks(name, 3)[0]], images, settings=settings, cells=[cells[2], cells[0]])
     alone = train(networks(name, 1)[0], images, settings=settings, cells=cells[0])
@@ -127,7 +127,7 @@ class Jittered(Dataset):
 
 def test_random_transforms_are_those_of_the_member(training_digits):
     settings = Settings(epochs=2, batch_size=100, spectral=JIANG)
-    cells = [Cell(seed=number, learning_rate=1e-3) for number in range(2)]
+    cells = [MemberSettings(seed=number, learning_rate=1e-3) for number in range(2)]
     together = train(networks("dense", 2), Jittered(training_digits), settings=settings, cells=cells)
     alone = train(networks("dense", 2)[1], Jittered(training_digits), settings=settings, cells=cells[1])
     assert largest_difference(together.models[1], alone.models[0]) < TOGETHER
@@ -139,14 +139,14 @@ def test_members_with_local_errors_equal_the_same_cell_alone(training_digits):
         return JiangNetwork((1, 8, 8), width=20, depth=3).double()
 
     settings = Settings(epochs=10, batch_size=100, rule="local", optimizer="sgd", schedule="step", spectral=JIANG)
-    cells = [Cell(seed=number, learning_rate=0.05) for number in range(3)]
+    cells = [MemberSettings(seed=number, learning_rate=0.05) for number in range(3)]
     together = train([made(0), made(1), made(2)], double(training_digits), settings=settings, cells=cells)
     alone = train(made(1), double(training_digits), settings=settings, cells=cells[1])
     assert largest_difference(together.models[1], alone.models[0]) < TOGETHER
 
 
 def test_a_network_of_another_memory_layout_learns_the_same(training_digits):
-    cell, settings = Cell(learning_rate=1e-2), Settings(epochs=1, batch_size=100, spectral=JIANG)
+    cell, settings = MemberSettings(learning_rate=1e-2), Settings(epochs=1, batch_size=100, spectral=JIANG)
     plain, other = small("convolutional", 0), small("convolutional", 0).to(memory_format=torch.channels_last)
     train(plain, training_digits, settings=settings, cells=cell)
     train(other, training_digits, settings=settings, cells=cell)
@@ -157,7 +157,7 @@ def test_a_single_network_is_trained_in_place(training_digits):
     network = JiangNetwork((1, 8, 8), width=20, depth=3)
     before = network.layers[0][0].weight.detach().clone()
     settings = Settings(epochs=1, batch_size=100, rule="local", optimizer="sgd", spectral=JIANG)
-    assert train(network, training_digits, settings=settings, cells=Cell(learning_rate=0.05)).models[0] is network
+    assert train(network, training_digits, settings=settings, cells=MemberSettings(learning_rate=0.05)).models[0] is network
     assert not torch.equal(network.layers[0][0].weight, before)
 
 
@@ -166,7 +166,7 @@ def test_greedy_trains_one_layer_after_the_other(training_digits, test_digits):
     network = JiangNetwork((1, 8, 8), width=20, depth=3)
     first = [layer[0].weight.detach().clone() for layer in network.layers]
     settings = Settings(epochs=4, batch_size=50, rule="greedy", optimizer="sgd", spectral=JIANG)
-    run = train(network, training_digits, settings=settings, cells=Cell(learning_rate=0.05), held_out=test_digits)
+    run = train(network, training_digits, settings=settings, cells=MemberSettings(learning_rate=0.05), held_out=test_digits)
     assert run.history["epoch"].max() == 12
     losses = run.history.pivot(index="epoch", columns="layer", values="held_out_accuracy")
     assert losses["layers.0"].loc[4:].nunique() == 1  # settled once its turn is over
@@ -176,7 +176,7 @@ def test_greedy_trains_one_layer_after_the_other(training_digits, test_digits):
 
 def test_the_penalty_moves_the_exponent_and_history_tells(training_digits, test_digits):
     settings = Settings(epochs=8, batch_size=100, spectral=JIANG)
-    cells = [Cell(learning_rate=5e-3), Cell(learning_rate=5e-3, target=1.0, strength=1.0)]
+    cells = [MemberSettings(learning_rate=5e-3), MemberSettings(learning_rate=5e-3, target=1.0, strength=1.0)]
     run = train(
         networks("dense", 1) * 2,
         double(training_digits),
@@ -199,7 +199,7 @@ def test_the_penalty_moves_the_exponent_and_history_tells(training_digits, test_
 def test_targets_and_strengths_of_single_layers(training_digits):
     network = models.load("gerum_deep_mlp", image_shape=(1, 8, 8))
     settings = Settings(epochs=6, batch_size=250, spectral=SpectralSettings(layers="tanh1,tanh3", ranks="jiang"))
-    cell = Cell(learning_rate=1e-3, target={"tanh1": 0.5, "tanh3": 2.5}, strength={"tanh1": 1.0, "tanh3": 1.0})
+    cell = MemberSettings(learning_rate=1e-3, target={"tanh1": 0.5, "tanh3": 2.5}, strength={"tanh1": 1.0, "tanh3": 1.0})
     run = train(network, training_digits, settings=settings, cells=cell)
     last = run.history[run.history["epoch"] == 6].set_index("layer")["alpha"]
     assert last["tanh3"] > last["tanh1"] + 0.5
@@ -208,7 +208,7 @@ def test_targets_and_strengths_of_single_layers(training_digits):
 def test_a_users_own_module_with_dropout_and_a_schedule_learns(training_digits, test_digits):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 50), nn.ReLU(inplace=True), nn.Dropout(0.1), nn.Linear(50, 10))
     settings = Settings(epochs=15, batch_size=50, schedule="step", schedule_epochs=5, spectral=JIANG, mixed_precision=True)
-    run = train(network, training_digits, settings=settings, cells=Cell(learning_rate=5e-3), held_out=test_digits)
+    run = train(network, training_digits, settings=settings, cells=MemberSettings(learning_rate=5e-3), held_out=test_digits)
     assert run.models[0] is network
     assert run.history["held_out_accuracy"].iloc[-1] > 0.85
 
@@ -221,7 +221,7 @@ def test_layers_may_be_left_out(training_digits):
 
 
 def test_adversarial_training_helps_against_its_attack(training_digits, test_digits):
-    cells = [Cell(learning_rate=3e-3)]
+    cells = [MemberSettings(learning_rate=3e-3)]
     plain, hardened = (
         train(
             models.load("gerum_shallow_mlp", image_shape=(1, 8, 8)),
@@ -263,7 +263,9 @@ def test_images_that_are_wrong_from_the_start_are_not_attacked(trained_pair, tes
 def trained_pair(training_digits):
     made = [models.load("gerum_shallow_mlp", image_shape=(1, 8, 8), seed=seed) for seed in (0, 1)]
     settings = Settings(epochs=5, batch_size=50, spectral=JIANG)
-    return train(made, training_digits, settings=settings, cells=[Cell(seed=seed, learning_rate=1e-3) for seed in (0, 1)]).models
+    return train(
+        made, training_digits, settings=settings, cells=[MemberSettings(seed=seed, learning_rate=1e-3) for seed in (0, 1)]
+    ).models
 
 
 class TestCheckpoints:
@@ -281,7 +283,7 @@ class TestCheckpoints:
                 raise StopError
 
         settings = Settings(epochs=epochs, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)), **options)
-        cells = [Cell(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
+        cells = [MemberSettings(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
         made = [small("dense", seed) for seed in (0, 1)]
         try:
             return train(made, images, settings=settings, cells=cells, checkpoint=path, progress=watch)
@@ -324,7 +326,7 @@ class TestCheckpoints:
         monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
         settings = Settings(epochs=10, batch_size=100, spectral=JIANG)
         path = tmp_path / "state.safetensors"
-        train(small("dense", 0), training_digits, settings=settings, cells=Cell(), checkpoint=path, progress=step)
+        train(small("dense", 0), training_digits, settings=settings, cells=MemberSettings(), checkpoint=path, progress=step)
         assert saved == epochs
 
     def test_dropout_goes_on_where_it_was(self, training_digits, tmp_path):
@@ -337,7 +339,9 @@ class TestCheckpoints:
                     raise KeyboardInterrupt
 
             settings = Settings(epochs=3, batch_size=100, spectral=JIANG)
-            return train(network, training_digits, settings=settings, cells=Cell(seed=5), checkpoint=path, progress=watch)
+            return train(
+                network, training_digits, settings=settings, cells=MemberSettings(seed=5), checkpoint=path, progress=watch
+            )
 
         whole = once(None, None)
         with pytest.raises(KeyboardInterrupt):
@@ -360,14 +364,14 @@ class TestCheckpoints:
         with pytest.raises(TrainingError, match="belongs to another run: its images differ"):
             self.run(datasets.load("digits", split="train", count=500, seed=1), path, epochs=4)
         settings = Settings(epochs=4, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)))
-        cells = [Cell(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
+        cells = [MemberSettings(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
         with pytest.raises(TrainingError, match="belongs to another run: its networks differ"):
             train([small("dense", 7), small("dense", 8)], training_digits, settings=settings, cells=cells, checkpoint=path)
 
     def test_a_damaged_checkpoint_is_refused(self, training_digits, tmp_path):
         path = tmp_path / "state.safetensors"
         path.write_bytes(b"no tensors")
-        with pytest.raises(TrainingError, match=r"state\.safetensors is no checkpoint of a training run \(.*\)\. Remove it"):
+        with pytest.raises(TrainingError, match=r"state\.safetensors is not a checkpoint of a training run \(.*\)\. Remove it"):
             self.run(training_digits, path, epochs=4)
 
     def test_the_last_good_checkpoint_survives_a_full_disk(self, training_digits, tmp_path, monkeypatch):
@@ -438,7 +442,7 @@ class TestRefusals:
                 models.load("schaeffer_cnn", image_shape=(1, 8, 8)),
                 training_digits,
                 settings=settings,
-                cells=Cell(learning_rate=1e18),
+                cells=MemberSettings(learning_rate=1e18),
             )
         assert str(caught.value).startswith("Training diverged: the cross entropy is not finite at step ")
         assert str(caught.value).endswith(". Lower the learning rate or the penalty's strength, or clip gradients.")
@@ -448,7 +452,7 @@ class TestRefusals:
         with pytest.raises(
             TrainingError, match=r"the local loss at layers\.\d of member 0 is not finite at step \d+ \(epoch \d\)"
         ):
-            train(JiangNetwork((1, 8, 8)), training_digits, settings=settings, cells=Cell(learning_rate=1e20))
+            train(JiangNetwork((1, 8, 8)), training_digits, settings=settings, cells=MemberSettings(learning_rate=1e20))
 
     @pytest.mark.parametrize(
         ("build", "message"),
@@ -456,10 +460,13 @@ class TestRefusals:
             (lambda: Settings(epochs=0), "`epochs` must be at least 1; got 0."),
             (lambda: Settings(clip=0.0), "`clip` must be positive; got 0.0."),
             (lambda: Settings(momentum=-1.0), "`momentum` must be at least 0; got -1.0."),
-            (lambda: Settings(momentum=0.9), '`momentum` is of optimizer "sgd"; got 0.9 with "adam". Leave one of them out.'),
+            (
+                lambda: Settings(momentum=0.9),
+                '`momentum` belongs to optimizer "sgd"; got 0.9 with "adam". Leave one of them out.',
+            ),
             (lambda: Settings(adversarial=AdversarialSettings(-1.0)), "adversarial: `epsilon` must be at least 0; got -1.0."),
-            (lambda: Cell(strength=-0.1), "`strength` is the weight of a penalty and must be at least 0; got -0.1."),
-            (lambda: Cell(learning_rate=0.0), "`learning_rate` must be positive; got 0.0."),
+            (lambda: MemberSettings(strength=-0.1), "`strength` is the weight of a penalty and must be at least 0; got -0.1."),
+            (lambda: MemberSettings(learning_rate=0.0), "`learning_rate` must be positive; got 0.0."),
             (
                 lambda: Settings(rule="local"),
                 "`rule` 'local' takes plain stochastic gradient descent; got optimizer \"adam\", momentum 0, weight decay 0. "
@@ -477,29 +484,29 @@ class TestRefusals:
         [
             (
                 Settings(spectral=SpectralSettings(layers="flatten", ranks="jiang")),
-                Cell(strength=1.0),
+                MemberSettings(strength=1.0),
                 "No parameter that is trained changes layer 'flatten': its penalty has nothing to act on.",
             ),
             (
                 Settings(spectral=SpectralSettings(layers="tanh1", degenerate="raise"), batch_size=120),
-                Cell(strength=1.0),
+                MemberSettings(strength=1.0),
                 "Training stopped at step 5 (epoch 1): SpectralPenalty: ranks 6-50 need 51 images in a batch and 50 units; got 20 "
                 "images and 2000 units. Lower the last rank, or enlarge the batch.",
             ),
             (
                 Settings(spectral=SpectralSettings(layers="tanh1", degenerate="raise"), batch_size=40),
-                Cell(strength=1.0),
+                MemberSettings(strength=1.0),
                 "A batch of 40 images has no eigenvalue at rank 50: the penalty's ranks 6-50 need batches of 51. Enlarge the batch "
                 "or lower the last rank.",
             ),
             (
                 Settings(spectral=SpectralSettings(layers="")),
-                Cell(covariance=1.0),
+                MemberSettings(covariance=1.0),
                 "Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.",
             ),
             (
                 Settings(rule="local", optimizer="sgd"),
-                Cell(),
+                MemberSettings(),
                 "Local errors need networks whose layers have classifiers of their own; got Sequential. Use jiang_mlp, or "
                 "eigencode.models.papers.JiangNetwork.",
             ),
@@ -513,7 +520,7 @@ class TestRefusals:
 
     def test_a_last_batch_too_small_is_skipped_and_counted(self, training_digits):
         network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))
-        run = train(network, training_digits, settings=Settings(epochs=2, batch_size=120), cells=Cell(strength=1.0))
+        run = train(network, training_digits, settings=Settings(epochs=2, batch_size=120), cells=MemberSettings(strength=1.0))
         assert run.history["skipped"].tolist() == [1, 1]
 
     def test_a_layer_narrower_than_the_ranks(self, training_digits):
@@ -521,7 +528,7 @@ class TestRefusals:
         run = train(network, training_digits, settings=Settings(epochs=1))
         assert math.isnan(run.history["alpha"].iloc[0])
         with pytest.raises(TrainingError) as caught:
-            train(network, training_digits, settings=Settings(epochs=1), cells=Cell(strength=1.0))
+            train(network, training_digits, settings=Settings(epochs=1), cells=MemberSettings(strength=1.0))
         assert str(caught.value) == (
             "Layer '2' has 20 units, and so no eigenvalue at rank 50. Lower the last rank or choose a wider layer."
         )
@@ -529,12 +536,12 @@ class TestRefusals:
     def test_others(self, training_digits):
         network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))
         with pytest.raises(TrainingError, match=r"^There are 2 cells for 1 networks\. Pass one for each\.$"):
-            train(network, training_digits, cells=[Cell(), Cell()])
+            train(network, training_digits, cells=[MemberSettings(), MemberSettings()])
         unlabelled = datasets.ImageSet.unlabelled(training_digits.inputs)
         with pytest.raises(TrainingError, match="training needs labels, and some are missing"):
             train(network, unlabelled)
         with pytest.raises(TrainingError, match=r"`target` names no value for layer 'tanh1'; it has hidden1\. Add it\.$"):
-            train(network, training_digits, cells=Cell(target={"hidden1": 1.0}))
+            train(network, training_digits, cells=MemberSettings(target={"hidden1": 1.0}))
         with pytest.raises(TrainingError, match="penalties, adversarial training, clipping and mixed precision need"):
             train(
                 JiangNetwork((1, 8, 8)),
@@ -548,4 +555,4 @@ def test_labels_of_a_dataset_that_are_no_classes(label):
     images = [(torch.rand(1, 4, 4), label)] * 6
     with pytest.raises(TrainingError) as caught:
         train(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), images, settings=Settings(epochs=1))
-    assert str(caught.value) == f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Mend them."
+    assert str(caught.value) == f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Fix them."

@@ -285,7 +285,7 @@ def read_checkpoint(path: Path, use: Callable[[Checkpoint], Any]) -> Any:
         except MemoryError:
             raise FileError(f"{path} does not fit in memory ({size} bytes).") from None
         except Exception as error:  # damaged files fail in any way; the file is at fault in all of them
-            raise FileError(f"{path} is no PyTorch checkpoint, or is damaged ({_reason(error)}). Download it again.") from None
+            raise FileError(f"{path} is not a PyTorch checkpoint, or is damaged ({_reason(error)}). Download it again.") from None
 
 
 def _fill(stream: Any, data: np.ndarray[Any, Any]) -> None:

@@ -89,7 +89,7 @@ def read_text(path: Path, *, most: int) -> str:
         The text.
 
     Raises:
-        FileError: it cannot be opened, has more bytes, or is no text.
+        FileError: it cannot be opened, has more bytes, or is not text.
     """
     with open_regular(path) as file:
         content = file.read(most + 1)
@@ -98,7 +98,7 @@ def read_text(path: Path, *, most: int) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise FileError(f"{path} is no text file in UTF-8. Check that it is the right file.") from None
+        raise FileError(f"{path} is not a text file in UTF-8. Check that it is the right file.") from None
 
 
 def allowed_bytes(file_size: int) -> int:

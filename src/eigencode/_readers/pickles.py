@@ -184,7 +184,7 @@ class _Machine:
         target = self._stack[-1]
         items = target.items if isinstance(target, Made) else target
         if type(items) is not dict:
-            raise TypeError("items of what is no mapping")
+            raise TypeError("items of what is not a mapping")
         items.update((_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True))
 
     def _set_item(self, _argument: Any) -> None:
@@ -199,7 +199,7 @@ class _Machine:
         elif type(given) is list:
             given.extend(values)
         else:
-            raise TypeError("values of what is no list")
+            raise TypeError("values of what is not a list")
 
     def _append_one(self, _argument: Any) -> None:
         value = self._stack.pop()
@@ -216,7 +216,7 @@ class _Machine:
 
     def _name(self, module: Any, name: Any) -> Named:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not text")
         named = Named(module, name)
         if self._on_name:
             self._on_name(named)

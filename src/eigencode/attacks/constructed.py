@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eigencode._arguments import check_fields, checked
 from eigencode._digests import digest_of
 from eigencode._files import replacing
-from eigencode.activations import layer_name, model_device, select_layers, tensors_in, trace, uncompiled
+from eigencode.activations import captured, model_device, select_layers, trace, uncompiled
 from eigencode.attacks.curves import attack_images
 from eigencode.attacks.geometry import steepest
 from eigencode.attacks.gradient import PGD
@@ -270,25 +270,17 @@ class _Builder:
             raise AttackError(
                 f"construct: `layer` must name one layer; {self.construction.layer!r} matches {len(found)} ({names})."
             )
-        wanted, codes, calls = found[0], {}, [0]
-
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            calls[0] += 1
-            tensors = list(tensors_in(output))
-            for place, tensor in tensors:
-                key = layer_name(wanted.module, calls[0], place if len(tensors) > 1 else "", several=traced.several)
-                codes[key] = tensor.clone()
+        wanted, codes = found[0].name, dict[str, Tensor]()
 
         def code_of(inputs: Tensor) -> Tensor:
-            calls[0] = 0
             self.model(inputs)
-            return codes[wanted.name].flatten(1)
+            return codes[wanted].flatten(1)
 
-        handle = self.model.get_submodule(wanted.module).register_forward_hook(hook)
-        try:
+        def keep(name: str, output: Tensor) -> None:
+            codes[name] = output.clone()
+
+        with captured(self.model, [wanted], keep, several=traced.several):
             yield code_of
-        finally:
-            handle.remove()
 
     def _advance(self, count: int) -> None:
         self._done += count

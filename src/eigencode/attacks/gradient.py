@@ -98,7 +98,7 @@ class PGD(GradientSteps):
         indices = torch.arange(len(inputs)) if indices is None else indices
         inputs = inputs.detach()
         ball = Ball(inputs, epsilon, self.norm, self.bounds)
-        climb = _Climb(self, model, epsilon)
+        climb = Ascent(self, model, epsilon)
         chosen: tuple[Tensor, _Harm] | None = None
         images = inputs
         with undisturbed(model):
@@ -110,7 +110,7 @@ class PGD(GradientSteps):
                     start = ball.random_start(indices, seed=self.seed, restart=restart)
                 else:
                     start = inputs.clone()
-                images = climb.race(start, labels, ball) if self.stop_early else climb.run(start, labels, ball)
+                images = climb.run_until_fooled(start, labels, ball) if self.stop_early else climb.run(start, labels, ball)
                 if self.restarts > 1:
                     chosen = _more_harmful(chosen, (images, climb.harm(images, labels)))
                     images = chosen[0]
@@ -165,7 +165,7 @@ def _more_harmful(first: tuple[Tensor, _Harm] | None, second: tuple[Tensor, _Har
     return torch.where(per_image(better, images_a), images_b, images_a), harm
 
 
-class _Climb:
+class Ascent:
     """Steps of one attack on one network, with what its first gradients looked like."""
 
     def __init__(self, attack: PGD, model: nn.Module, epsilon: float) -> None:
@@ -186,7 +186,7 @@ class _Climb:
             images, _ = _more_harmful(best, (images, self.harm(images, labels)))
         return images
 
-    def race(self, images: Tensor, labels: Tensor, ball: Ball) -> Tensor:
+    def run_until_fooled(self, images: Tensor, labels: Tensor, ball: Ball) -> Tensor:
         """As ``run``, but an image that the attack succeeds on is left as it is; costs shrink with the images left."""
         finished = images.clone()
         left = torch.arange(len(images), device=images.device)

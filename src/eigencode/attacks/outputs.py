@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from eigencode._arithmetic import computing
+from eigencode._arithmetic import exact_arithmetic
 from eigencode.activations import model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError
@@ -37,7 +37,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     with ExitStack() as stack:
         if not _INSIDE.get():  # inside another block draws go on, so that no draw is seen twice
-            stack.enter_context(computing(model_device(model)))
+            stack.enter_context(exact_arithmetic(model_device(model)))
             stack.callback(_INSIDE.reset, _INSIDE.set(True))
         stack.enter_context(torch.inference_mode(False))
         stack.callback(restore_training, modes)
@@ -66,7 +66,7 @@ def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """The network's scores, shape (n, classes).
 
     Raises:
-        AttackError: the output is no matrix of floating-point scores, one row for each image.
+        AttackError: the output is not a matrix of floating-point scores, one row for each image.
     """
     scores = model(inputs)
     if not isinstance(scores, Tensor):

@@ -131,7 +131,7 @@ def _any_of(kinds: Sequence[PerturbationKind], config: AttackConfig) -> bool:
 
 
 def _above_zero(given: Any) -> bool:
-    """Whether one of some numbers is not zero, however they are written; what is no number is refused elsewhere."""
+    """Whether one of some numbers is not zero, however they are written; what is not a number is refused elsewhere."""
     try:
         return any(numbers_in(given))
     except ValueError:

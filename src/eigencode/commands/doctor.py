@@ -1,4 +1,4 @@
-"""``eigencode doctor``: what there is on this machine, and the command that mends what is missing."""
+"""``eigencode doctor``: what there is on this machine, and the command that fixes what is missing."""
 
 from __future__ import annotations
 

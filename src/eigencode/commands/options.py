@@ -375,7 +375,7 @@ class ResultsConfig(StudyReading):
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """Say which versions, devices and data there are, and what is missing with the command that mends it.
+    """Say which versions, devices and data there are, and what is missing with the command that fixes it.
 
     Args:
         data_root: Folder of data sets in torchvision's layout. Default: EIGENCODE_DATA, else the user's cache.

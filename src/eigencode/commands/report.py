@@ -20,9 +20,9 @@ from eigencode.reports.drawing import Drawing
 from eigencode.reports.study_figures import draw
 from eigencode.reports.study_tables import cells_table, perturbed_tables, results_table
 from eigencode.spectra.window import Window
-from eigencode.studies import Evidence, Store, Study, to_yaml
+from eigencode.studies import Store, Study, StudyResults, to_yaml
 from eigencode.studies.execution.scheduling import outdated
-from eigencode.studies.results.judging import cells_identity, claims_of, figures_of, mixture, part, study_record
+from eigencode.studies.results.judging import cells_identity, claims_of, confounders, figures_of, part, study_record
 
 
 def run(config: ReportConfig) -> None:
@@ -52,7 +52,7 @@ def write(config: ReportConfig, study: Study, store: Store, *, about_cells: bool
 
 
 def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> None:
-    evidence = Evidence(store, study.cells())
+    evidence = StudyResults(store, study.cells())
     refuse_none(evidence, config, study, store)
     if ranks := _ranks(config):
         evidence = evidence.over(ranks)
@@ -84,17 +84,17 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
         print_rows(results, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
     for each in undrawn:
         tell(f"Not drawn: {each}.")
-    for row in record["doubts"]:
+    for row in record["attack_warnings"]:
         tell(f"{row['attack']}, {row['networks']} networks: {row['meaning']} {row['remedy']}")
     tell(f"Report: {written}")
 
 
-def _drawings(study: Study, evidence: Evidence) -> tuple[dict[str, Drawing], list[str]]:
+def _drawings(study: Study, evidence: StudyResults) -> tuple[dict[str, Drawing], list[str]]:
     """Figures, and why others cannot be drawn of these cells."""
     figures, undrawn = {}, []
     for figure in figures_of(study) or (None,):
         own = part(study, evidence, figure) if figure else evidence
-        mixed, name = mixture(study, own), f"{study.paper.name}.{figure}" if study.paper else "spectra"
+        mixed, name = confounders(study, own), f"{study.paper.name}.{figure}" if study.paper else "spectra"
         if (made := None if mixed else draw(study, figure, own)) is not None:
             figures[name] = made
         else:

@@ -23,7 +23,7 @@ from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.errors import DiskError, UsageError
 from eigencode.reports import print_rows
 from eigencode.reports.study_tables import varied_columns
-from eigencode.studies import Evidence, Store, Study
+from eigencode.studies import Store, Study, StudyResults
 from eigencode.studies.results.statistics import half_width
 from eigencode.studies.yaml import split_words
 
@@ -44,7 +44,7 @@ def run(config: ResultsConfig) -> None:
         _refuse_others(Path(config.export))
     study, store = chosen_study(config), Store(config.store, make=False)
     ranks = parse_ranks(config.ranks) if config.ranks else None
-    evidence = Evidence(store, study.cells())
+    evidence = StudyResults(store, study.cells())
     refuse_none(evidence, config, study, store)
     say_failed(study, store)
     rows = evidence.over(ranks).rows if ranks else evidence.rows
@@ -72,7 +72,7 @@ def run(config: ResultsConfig) -> None:
         _export(table, Path(config.export))
 
 
-def _print(config: ResultsConfig, study: Study, evidence: Evidence, table: pd.DataFrame) -> None:
+def _print(config: ResultsConfig, study: Study, evidence: StudyResults, table: pd.DataFrame) -> None:
     follow = {name for name in table if "." in str(name)} - set(varied_columns(evidence.cells))
     hidden: set[Any] = {"cell", "network", *follow} - set(_names(config.group))
     table = table.drop(columns=[name for name in table if name in hidden])

@@ -24,17 +24,17 @@ from eigencode.papers.listing import kind_of, listed
 from eigencode.provenance import in_use
 from eigencode.reports import print_rows
 from eigencode.studies import (
-    Evidence,
     Local,
     RayEngine,
     Store,
     Study,
+    StudyResults,
     from_yaml,
     load,
     overridden,
     plan_groups,
     run_study,
-    shrunk,
+    smoke_version,
 )
 from eigencode.studies.definition import SCALES
 from eigencode.studies.execution.engines import Engine
@@ -99,7 +99,7 @@ def chosen_study(config: StudyChoice) -> Study:
         if config.set:
             study = overridden(study, config.set)
         if config.smoke:
-            study = shrunk(study)
+            study = smoke_version(study)
             if config.set:  # what is said is so in any size
                 study = replace(overridden(study, config.set), scale=study.scale)
     except StudyError as error:
@@ -167,9 +167,9 @@ def engine_of(config: StudyRun) -> Engine:
     if config.engine == "ray":
         return RayEngine(config.address, cpus=config.cpus, gpus=config.gpus, retries=config.retries)
     if config.address:
-        raise UsageError(f"--address {config.address} is of a Ray cluster. Pass --engine ray too.")
+        raise UsageError(f"--address {config.address} is the address of a Ray cluster. Pass --engine ray too.")
     if config.gpus or config.cpus != 1:
-        raise UsageError("--cpus and --gpus are what each group gets of a Ray cluster. Pass --engine ray too, or leave them out.")
+        raise UsageError("--cpus and --gpus apply only to --engine ray. Pass it too, or leave them out.")
     return Local()
 
 
@@ -203,7 +203,7 @@ def say(summary: Summary, store: Store) -> None:
         raise StudyError(f"{count} of {summary.cells} cells were not run again, for the reasons above.")
 
 
-def refuse_none(evidence: Evidence, config: StudyChoice, study: Study, store: Store) -> None:
+def refuse_none(evidence: StudyResults, config: StudyChoice, study: Study, store: Store) -> None:
     """Refuses to read a study of which nothing is there.
 
     Raises:
@@ -229,7 +229,7 @@ def _at_other_scales(study: Study, store: Store) -> str:
     if not study.paper:
         return ""
     shipped = {f"--scale {scale}": study.paper.study(study.figure, scale) for scale in sorted(SCALES)}  # cpu, the default, first
-    shipped["--smoke"] = shrunk(shipped["--scale cpu"])
+    shipped["--smoke"] = smoke_version(shipped["--scale cpu"])
     there, found = set(store.finished()), dict[frozenset[str], str]()
     for words, other in shipped.items():
         cells = frozenset(plan.identity for plan in other.cells())

@@ -36,7 +36,7 @@ from eigencode.perturbations.specification import KINDS
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
 from eigencode.reports.records import training_record
 from eigencode.spectra.window import Window
-from eigencode.training import Cell, JacobianSettings, Settings, SpectralSettings, robust_accuracies
+from eigencode.training import JacobianSettings, MemberSettings, Settings, SpectralSettings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states, save_member, saved_members
 
@@ -63,7 +63,7 @@ def run(config: TrainConfig) -> None:
 
 def _run(
     config: TrainConfig,
-    cells: Sequence[Cell],
+    cells: Sequence[MemberSettings],
     settings: Settings,
     attacks: Mapping[str, Attack],
     epsilons: Sequence[float],
@@ -79,7 +79,7 @@ def _run(
             check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
     device = usable_device(config.device)
 
-    def network_for(cell: Cell) -> nn.Module:
+    def network_for(cell: MemberSettings) -> nn.Module:
         assert config.model is not None
         shape = images.shape
         model = models.load(config.model, weights=config.weights, image_shape=shape, classes=config.classes, seed=cell.seed)
@@ -93,8 +93,8 @@ def _run(
 
 
 def _train(
-    groups: Sequence[Sequence[Cell]],
-    network_for: Callable[[Cell], nn.Module],
+    groups: Sequence[Sequence[MemberSettings]],
+    network_for: Callable[[MemberSettings], nn.Module],
     images: ImageSet,
     held_out: ImageSet,
     settings: Settings,
@@ -151,7 +151,7 @@ def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[
 
 def _group_size(
     config: TrainConfig,
-    cells: Sequence[Cell],
+    cells: Sequence[MemberSettings],
     network: nn.Module,
     images: ImageSet,
     settings: Settings,
@@ -171,11 +171,11 @@ def _group_size(
     return group_size(network, images, settings, device=device, asked=asked, jacobian=penalised)
 
 
-def cells_of(config: TrainConfig) -> list[Cell]:
+def cells_of(config: TrainConfig) -> list[MemberSettings]:
     """The grid: targets x strengths x penalties x seeds; at strength 0 the target plays no part, and one of them is trained.
 
     Raises:
-        UsageError: something that is no number, or no network or too many.
+        UsageError: something that is not a number, or no network or too many.
     """
     targets = _each_once(config.penalty.target, "penalty.target")
     strengths = _each_once(config.penalty.strength, "penalty.strength")
@@ -192,7 +192,7 @@ def cells_of(config: TrainConfig) -> list[Cell]:
         if strength == 0:
             target = targets[0]
         try:
-            cell = Cell(seed, config.learning_rate, target, strength, covariance, jacobian)
+            cell = MemberSettings(seed, config.learning_rate, target, strength, covariance, jacobian)
         except TrainingError as error:
             raise UsageError(f"train: {error}") from None
         if cell not in cells:
@@ -239,15 +239,15 @@ def _attacks(config: TrainConfig) -> dict[str, Attack]:
 
 
 def robust_table(
-    networks: Mapping[Cell, nn.Module],
+    networks: Mapping[MemberSettings, nn.Module],
     images: ImageSet,
     attacks: Mapping[str, Attack],
     epsilons: Sequence[float],
     *,
     size: int,
-) -> dict[Cell, dict[str, float]]:
+) -> dict[MemberSettings, dict[str, float]]:
     """Accuracy of each network under each attack, with keys such as "fgsm 0.05"; ``size`` networks are attacked as one stack."""
-    found: dict[Cell, dict[str, float]] = {cell: {} for cell in networks}
+    found: dict[MemberSettings, dict[str, float]] = {cell: {} for cell in networks}
     cells = list(networks)
     for start in range(0, len(cells), size):
         group = cells[start : start + size]
@@ -260,9 +260,9 @@ def robust_table(
 
 def _finish(
     config: TrainConfig,
-    cells: Sequence[Cell],
+    cells: Sequence[MemberSettings],
     trained: Trained,
-    attacked: Mapping[Cell, Mapping[str, float]],
+    attacked: Mapping[MemberSettings, Mapping[str, float]],
     *,
     images: ImageSet,
     folder: Path | None,
@@ -308,7 +308,7 @@ def _finish(
         tell(f"Report: {written}")
 
 
-def _warn_of_skipped(trained: Trained, names: Mapping[Cell, str]) -> None:
+def _warn_of_skipped(trained: Trained, names: Mapping[MemberSettings, str]) -> None:
     for cell, history in trained.histories.items():
         skipped = int(history["skipped"].sum())
         if skipped and cell.strength:
@@ -318,7 +318,7 @@ def _warn_of_skipped(trained: Trained, names: Mapping[Cell, str]) -> None:
             )
 
 
-def member_names(cells: Sequence[Cell]) -> list[str]:
+def member_names(cells: Sequence[MemberSettings]) -> list[str]:
     """A name for each network: its seed, and what differs between networks; no target where it plays no part."""
     varied = [
         field for field in ("target", "strength", "covariance", "jacobian") if len({getattr(cell, field) for cell in cells}) > 1
@@ -330,7 +330,7 @@ def member_names(cells: Sequence[Cell]) -> list[str]:
     return names
 
 
-def _outcome(cell: Cell, name: str, history: pd.DataFrame, attacked: Mapping[str, float]) -> list[dict[str, Any]]:
+def _outcome(cell: MemberSettings, name: str, history: pd.DataFrame, attacked: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row for each measured layer of a network at its last epoch; attacks are on the whole network, and in the last row."""
     last = history[history["epoch"] == history["epoch"].max()]
     return [

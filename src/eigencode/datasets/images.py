@@ -36,7 +36,7 @@ class ImageSet:
         """Checks shapes, types and range.
 
         Raises:
-            DataError: one of them is off; the message says how to mend it.
+            DataError: one of them is off; the message says how to fix it.
         """
         check_fields(self, DataError)
         inputs, labels = self.inputs, self.labels
@@ -137,7 +137,7 @@ def whole_labels(labels: Tensor, count: int, *, name: str) -> Tensor:
         The labels, int64.
 
     Raises:
-        DataError: another shape, or values that are no classes.
+        DataError: another shape, or values that are not classes.
     """
     kind = str(labels.dtype).removeprefix("torch.")
     if labels.ndim == 2 and len(labels) == count and labels.shape[1] > 1:

@@ -121,7 +121,7 @@ def _from_torchvision(name: str, split: Split, root: Path, *, download: bool) ->
     except (OSError, ValueError) as error:  # the latter of a name that no folder can have
         raise _unreadable(name, root, error) from None
     if irregular:
-        raise DataError(f"{name}: {irregular} is no regular file. Remove it.")
+        raise DataError(f"{name}: {irregular} is not a regular file. Remove it.")
     try:
         dataset = make(root, train=split == "train", download=False)
     except RuntimeError:
@@ -217,7 +217,7 @@ def _picture(path: str) -> Any:
             pass
         except Exception as error:  # damaged pictures fail in any way
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise FileError(f"{path} is no readable image ({reason}). Remove it.") from None
+            raise FileError(f"{path} is not a readable image ({reason}). Remove it.") from None
     if deep:
         raise FileError(
             f"{path} has more than 8 bits a channel (mode {picture.mode}). Save it with 8, or as tensors:PATH in [0, 1]."

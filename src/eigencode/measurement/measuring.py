@@ -17,8 +17,8 @@ from eigencode._arguments import checked
 from eigencode.activations import (
     Tokens,
     Units,
+    capture_codes,
     model_device,
-    reading,
     select_layers,
     trace,
     uncompiled,
@@ -166,7 +166,7 @@ def collect(
         Tensor on the CPU, shape (n_images, n_units), or (n_images, n_positions, n_units) for units="channels".
 
     Raises:
-        ActivationError: no such layer, several that match, or an output that is no code of the images.
+        ActivationError: no such layer, several that match, or an output that is not a code of the images.
     """
     model = uncompiled(model)
     batches = Batches(images, batch_size, model_device(model), split=False)
@@ -186,7 +186,7 @@ def collect(
     def consume(_name: str, code: Tensor) -> None:
         rows.append(code.to("cpu", copy=True))
 
-    with reading(model, found, consume, several=traced.several, units=units, tokens=tokens):
+    with capture_codes(model, found, consume, several=traced.several, units=units, tokens=tokens):
         for inputs in batches:
             model(inputs)
     codes = torch.cat(rows)
@@ -238,7 +238,7 @@ class _Reader:
         layers = [plan.layer for plan in planned.plans]
         with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
             for inputs, indices in batches.numbered():
-                with reading(self.model, layers, consume, several=several, units=self.units, tokens=self.tokens):
+                with capture_codes(self.model, layers, consume, several=several, units=self.units, tokens=self.tokens):
                     outputs = self.model(inputs)  # alone: a perturbation, made before, may have run the model too
                 if on_output:
                     on_output(outputs, indices)

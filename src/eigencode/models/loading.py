@@ -241,7 +241,7 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     try:
         model = make(**options)
     except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
-        raise ModelError(f"load: {factory} in {place} failed ({type(error).__name__}: {error}). Mend the factory.") from error
+        raise ModelError(f"load: {factory} in {place} failed ({type(error).__name__}: {error}). Fix the factory.") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"load: {factory} in {place} must return a torch.nn.Module; got {type(model).__name__}.")
     return model
@@ -267,13 +267,13 @@ def _imported(path: Path, _changed: int) -> Any:
     name = f"eigencode_user_{path.stem}"
     description = importlib.util.spec_from_file_location(name, path)
     if description is None or description.loader is None:
-        raise ModelError(f"load: {path} is no Python file. Name a .py file.")
+        raise ModelError(f"load: {path} is not a Python file. Name a .py file.")
     module = importlib.util.module_from_spec(description)
     sys.modules[name] = module
     try:
         description.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
-        raise ModelError(f"load: {path} could not be run ({type(error).__name__}: {error}). Mend the file.") from error
+        raise ModelError(f"load: {path} could not be run ({type(error).__name__}: {error}). Fix the file.") from error
     return module
 
 
@@ -283,4 +283,4 @@ def _import_module(name: str) -> Any:
     except ImportError as error:
         raise ModelError(f"load: {name} could not be imported ({error}). Install it, or run from its folder.") from None
     except (Exception, SystemExit) as error:
-        raise ModelError(f"load: {name} could not be run ({type(error).__name__}: {error}). Mend the module.") from error
+        raise ModelError(f"load: {name} could not be run ({type(error).__name__}: {error}). Fix the module.") from error

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode.papers.registry import PAPERS, load
-from eigencode.studies.definition import SCALES, Study, shrunk
+from eigencode.studies.definition import SCALES, Study, smoke_version
 from eigencode.studies.results.store import Store
 
 
@@ -50,7 +50,7 @@ def kind_of(plan: dict[str, Any]) -> str:
 
 
 def _sizes(name: str) -> dict[str, Study]:
-    return {"smoke": shrunk(load(name)), **{scale: load(name, scale) for scale in reversed(SCALES)}}
+    return {"smoke": smoke_version(load(name)), **{scale: load(name, scale) for scale in reversed(SCALES)}}
 
 
 def _counted(cells: set[str], there: dict[str, str | None]) -> str:

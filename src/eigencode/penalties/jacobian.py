@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eigencode._arguments import checked
-from eigencode._arithmetic import computing
+from eigencode._arithmetic import exact_arithmetic
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError
@@ -181,7 +181,7 @@ def compare_jacobians(
     generator = torch.Generator().manual_seed(seed)
     norms: dict[str, list[Tensor]] = {kind: [] for kind in JACOBIAN_KINDS}
     device = model_device(model)
-    with computing(device):
+    with exact_arithmetic(device):
         for batch in images.inputs.split(batch_size):
             for kind in JACOBIAN_KINDS:
                 source = batch.to(device).requires_grad_(True)

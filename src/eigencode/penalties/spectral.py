@@ -81,7 +81,7 @@ class SpectralPenalty:
 
     Raises:
         PenaltyError: a target below zero, or an unknown form, solver or way with degenerate codes.
-        SpectrumError: ranks that are no window.
+        SpectrumError: ranks that are not a window.
 
     Source: Gerum et al. 2022, Eqs. (4)-(6); Nassar et al. 2020.
 

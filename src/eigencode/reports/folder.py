@@ -53,7 +53,7 @@ _LONGEST_RECORD = 2**30
 _LOCK, _PARTIAL, _WHOLE, _EARLIER = ".lock", ".partial", ".whole", ".earlier"
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-"""Reasons that room on the disk would not mend."""
+"""Reasons that room on the disk would not fix."""
 
 _HOW_NOT_WHAT = ("overwrite", "json")
 """Options that play no part in what results are."""
@@ -280,7 +280,7 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
             blocked = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
             if getattr(error, "errno", None) in _FORBIDDEN:
                 raise DataError(
-                    f"--out: {folder} cannot be written, since {blocked} is no folder that you may write to."
+                    f"--out: {folder} cannot be written, since {blocked} is not a folder that you may write to."
                 ) from None
             raise DataError(f"--out: {folder} cannot be written ({why(error)}). Make room, or name another folder.") from None
         yield

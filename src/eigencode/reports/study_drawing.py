@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
 from eigencode.spectra.plotting import new_figure
-from eigencode.studies.results.table import Evidence
+from eigencode.studies.results.table import StudyResults
 
-Draw = Callable[[Evidence], Figure | None]
+Draw = Callable[[StudyResults], Figure | None]
 
 
 def colours(count: int) -> Any:

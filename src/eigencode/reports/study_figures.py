@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 
 from eigencode.reports.study_drawing import colours, finish, panels_of, spectrum
 from eigencode.studies.definition import Study
-from eigencode.studies.results.table import Evidence, NotTestedError
+from eigencode.studies.results.table import NotTestedError, StudyResults
 
 _MOST_SPECTRA = 12
 
 _TOLD = ("model", "width", "data", "form", "epochs", "trained", "beta", "target", "covariance", "jacobian", "jacobian_kind")
 
 
-def draw(study: Study, figure: str | None, results: Evidence) -> Figure | None:
+def draw(study: Study, figure: str | None, results: StudyResults) -> Figure | None:
     """A figure of a study: of its paper, or the spectra of its networks; None where results for it are missing.
 
     Args:
@@ -38,7 +38,7 @@ def draw(study: Study, figure: str | None, results: Evidence) -> Figure | None:
         raise
 
 
-def spectra_of_networks(evidence: Evidence) -> Figure | None:
+def spectra_of_networks(evidence: StudyResults) -> Figure | None:
     """Spectra of the last layer read from the first networks of any study, of one seed."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["seed"] == spectra["seed"].min())]

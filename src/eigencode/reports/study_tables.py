@@ -10,7 +10,7 @@ import pandas as pd
 
 from eigencode.perturbations.specification import MADE
 from eigencode.studies.results.settings_table import in_few_characters
-from eigencode.studies.results.table import Evidence
+from eigencode.studies.results.table import StudyResults
 
 _STRENGTHS = 10
 """Strengths of a perturbation that are told in a table of results."""
@@ -18,7 +18,7 @@ _STRENGTHS = 10
 _WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 
 
-def cells_table(evidence: Evidence) -> pd.DataFrame:
+def cells_table(evidence: StudyResults) -> pd.DataFrame:
     """One row for each kind of cell: what it varies, how many seeds, and how long they took."""
     cells, varied = evidence.cells, varied_columns(evidence.cells, ("model", "data", "epochs"))
     if cells.empty:
@@ -29,14 +29,14 @@ def cells_table(evidence: Evidence) -> pd.DataFrame:
     return table.rename(columns={"seconds": "seconds each"}).map(_shown)
 
 
-def results_table(evidence: Evidence) -> pd.DataFrame:
+def results_table(evidence: StudyResults) -> pd.DataFrame:
     """One row for each kind of cell and layer: accuracy, exponent and dimension on test images, mean ± standard deviation."""
     told = {"accuracy": ("held_out", "accuracy"), "α": ("unperturbed", "alpha"), "dimension": ("unperturbed", "dimension")}
     rows = {column: evidence.select(quantity, perturbation=condition) for column, (condition, quantity) in told.items()}
     return _by_kind(evidence, rows)
 
 
-def perturbed_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
+def perturbed_tables(evidence: StudyResults) -> dict[str, pd.DataFrame]:
     """Accuracy and exponent under each perturbation, like ``results_table``; of more than ten strengths ten."""
     found = {}
     for title, quantity in (("Accuracy", "accuracy"), ("Exponent α", "alpha")):
@@ -64,7 +64,7 @@ def _few(rows: pd.DataFrame) -> list[float]:
     return [strengths[place] for place in places]
 
 
-def _by_kind(evidence: Evidence, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _by_kind(evidence: StudyResults, columns: dict[str, pd.DataFrame]) -> pd.DataFrame:
     varied = varied_columns(evidence.cells)
     parts = []
     for column, rows in columns.items():

@@ -28,7 +28,7 @@ class CrossValidatedSpectrum:
 
     Attributes:
         eigenvalues: Mean over shuffles, shape (k,), squared response units. Unbiased, so that values near zero may be
-            negative and need not fall monotonically.
+            negative and may rise from one rank to the next.
         shuffles: One spectrum for each shuffle, shape (s, k).
         total_variance: Mean variance of single repeats, signal and noise together, squared response units.
         n_samples: Stimuli.

@@ -160,7 +160,7 @@ class Eigenspectrum:
             Between 0 and 1.
 
         Raises:
-            SpectrumError: k is no whole number of at least 1, or nothing varies.
+            SpectrumError: k is not a whole number of at least 1, or nothing varies.
         """
         return share_of_first(self.eigenvalues, k, name=self.name)
 

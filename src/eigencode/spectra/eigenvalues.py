@@ -110,7 +110,7 @@ def share_of_first(eigenvalues: Float[Tensor, " k"], k: int, *, name: str) -> fl
         Dimensionless.
 
     Raises:
-        SpectrumError: k is no whole number of at least 1, or the sum is not positive.
+        SpectrumError: k is not a whole number of at least 1, or the sum is not positive.
     """
     total = float(eigenvalues.sum())
     if not 1 <= k < float("inf") or k != int(k):

@@ -144,7 +144,7 @@ def _checked(eigenvalues: np.ndarray, half_samples: np.ndarray | None, fields: M
     if not all(type(count) is int and count > 0 for count in counts):
         raise ValueError(f"counts of {counts}")
     if eigenvalues.dtype != np.float64 or not len(eigenvalues):
-        raise ValueError("eigenvalues that are no numbers of 64 bits")
+        raise ValueError("eigenvalues that are not 64-bit numbers")
     if not isinstance(getattr(torch, spectrum.dtype), torch.dtype):
         raise ValueError(f"a type of {spectrum.dtype}")
     return spectrum

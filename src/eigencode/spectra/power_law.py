@@ -16,7 +16,7 @@ from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
 from eigencode.spectra.window import MIN_RANKS, Ranks, Weights, Window
 
 _SIGNED = "cross-validated"
-"""The method whose estimates of variances are unbiased, and so may be negative and need not fall."""
+"""The method whose estimates of variances are unbiased, and so may be negative or rise."""
 
 
 @dataclass(frozen=True)

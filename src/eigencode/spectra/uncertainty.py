@@ -140,7 +140,7 @@ def stimulus_curve(
         sqrt(1 - count / n_images), as of a delete-d jackknife; NaN where the count is n_images.
 
     Raises:
-        SpectrumError: activations that are masked, not floating point or not finite; no counts, one that is no whole number,
+        SpectrumError: activations that are masked, not floating point or not finite; no counts, one that is not a whole number,
             exceeds the images there are, or is too small for the window; fewer than 2 repeats.
 
     Source: Jiang et al. 2020, section III.B (k >= 2000 images suffice); standard errors: Shao and Wu, A general theory for

@@ -10,27 +10,27 @@ from eigencode._lazy import loader
 if TYPE_CHECKING:
     from eigencode.papers.registry import from_yaml, load, paper
     from eigencode.perturbations.specification import PerturbationSpec
-    from eigencode.studies.cell import Images, Network, Plan, Reading
-    from eigencode.studies.definition import Block, Study, shrunk
+    from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout
+    from eigencode.studies.definition import Block, Study, smoke_version
     from eigencode.studies.execution.engines import Local, RayEngine
     from eigencode.studies.execution.scheduling import plan_groups, run_study
     from eigencode.studies.results.claim import Claim, Finding
     from eigencode.studies.results.store import Store
-    from eigencode.studies.results.table import Evidence
+    from eigencode.studies.results.table import StudyResults
     from eigencode.studies.yaml import overridden, to_yaml
 
 _HOME = {
     "Block": "eigencode.studies.definition",
     "Claim": "eigencode.studies.results.claim",
-    "Evidence": "eigencode.studies.results.table",
+    "StudyResults": "eigencode.studies.results.table",
     "Finding": "eigencode.studies.results.claim",
-    "Images": "eigencode.studies.cell",
+    "ImagesSpec": "eigencode.studies.cell",
     "Local": "eigencode.studies.execution.engines",
-    "Network": "eigencode.studies.cell",
+    "NetworkSpec": "eigencode.studies.cell",
     "PerturbationSpec": "eigencode.perturbations.specification",
-    "Plan": "eigencode.studies.cell",
+    "CellConfig": "eigencode.studies.cell",
     "RayEngine": "eigencode.studies.execution.engines",
-    "Reading": "eigencode.studies.cell",
+    "Readout": "eigencode.studies.cell",
     "Store": "eigencode.studies.results.store",
     "Study": "eigencode.studies.definition",
     "from_yaml": "eigencode.papers.registry",
@@ -39,31 +39,31 @@ _HOME = {
     "paper": "eigencode.papers.registry",
     "plan_groups": "eigencode.studies.execution.scheduling",
     "run_study": "eigencode.studies.execution.scheduling",
-    "shrunk": "eigencode.studies.definition",
+    "smoke_version": "eigencode.studies.definition",
     "to_yaml": "eigencode.studies.yaml",
 }
 
 __all__ = [
     "Block",
+    "CellConfig",
     "Claim",
-    "Evidence",
     "Finding",
-    "Images",
+    "ImagesSpec",
     "Local",
-    "Network",
+    "NetworkSpec",
     "PerturbationSpec",
-    "Plan",
     "RayEngine",
-    "Reading",
+    "Readout",
     "Store",
     "Study",
+    "StudyResults",
     "from_yaml",
     "load",
     "overridden",
     "paper",
     "plan_groups",
     "run_study",
-    "shrunk",
+    "smoke_version",
     "to_yaml",
 ]
 

@@ -17,14 +17,14 @@ from eigencode._grammar import names_in
 from eigencode.errors import SpectrumError, StudyError
 from eigencode.perturbations.specification import MADE, MOST_STRENGTHS, PerturbationSpec
 from eigencode.spectra.window import Window, as_configured
-from eigencode.training.settings import Cell, Settings
+from eigencode.training.settings import MemberSettings, Settings
 
 RESULT_VERSION = 2
 """Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSpec:
     """A network.
 
     Args:
@@ -44,7 +44,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImagesSpec:
     """Images of a data set.
 
     Args:
@@ -65,7 +65,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Readout:
     """What is measured after training.
 
     Args:
@@ -105,7 +105,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellConfig:
     """One network from its initial weights to the last number read from it: with its seed, a cell.
 
     Args:
@@ -116,11 +116,11 @@ class Plan:
         reading: What is measured.
     """
 
-    network: Network = field(default_factory=Network)
-    images: Images = field(default_factory=Images)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    images: ImagesSpec = field(default_factory=ImagesSpec)
     training: Settings = field(default_factory=Settings)
-    member: Cell = field(default_factory=Cell)
-    reading: Reading = field(default_factory=Reading)
+    member: MemberSettings = field(default_factory=MemberSettings)
+    reading: Readout = field(default_factory=Readout)
 
     def __post_init__(self) -> None:
         """Refuses what studies do not know."""
@@ -208,9 +208,9 @@ def default_of(item: Field[Any]) -> Any:
     return item.default if item.default_factory is MISSING else item.default_factory()
 
 
-def groups_of(plans: Sequence[Plan]) -> list[list[Plan]]:
+def groups_of(plans: Sequence[CellConfig]) -> list[list[CellConfig]]:
     """Cells that can be trained as one stack, side by side."""
-    groups: dict[str, list[Plan]] = {}
+    groups: dict[str, list[CellConfig]] = {}
     for plan in plans:
         groups.setdefault(plan.group, []).append(plan)
     return list(groups.values())

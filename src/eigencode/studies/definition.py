@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from eigencode.errors import StudyError
 from eigencode.perturbations.specification import MADE
-from eigencode.studies.cell import Plan, with_field
+from eigencode.studies.cell import CellConfig, with_field
 
 if TYPE_CHECKING:
     from eigencode.studies.results.claim import Claim, StatedNumber
@@ -41,7 +41,7 @@ class Block:
         StudyError: no value or seed, or one that is there twice.
     """
 
-    plan: Plan
+    plan: CellConfig
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     figures: tuple[str, ...] = ()
@@ -57,9 +57,9 @@ class Block:
                     f"{name} has no value: the grid has no cells. Give every field at least one value, and at least one seed."
                 )
             if (twice := _first_twice(values)) is not None:
-                raise StudyError(f"{name}: {twice!r} is there twice, and would be one network. Give each value once.")
+                raise StudyError(f"{name}: {twice!r} is duplicated. Give each value once.")
 
-    def cells(self) -> Iterator[Plan]:
+    def cells(self) -> Iterator[CellConfig]:
         """All cells; at strength 0 the target plays no part, and is set to that of the plan."""
         for values in itertools.product(*self.grid.values()):
             plan = self.plan
@@ -119,7 +119,7 @@ class Study:
         """The figure of the paper that the study is of; None if it is of the whole paper."""
         return self.name.partition(".")[2] or None
 
-    def cells(self) -> list[Plan]:
+    def cells(self) -> list[CellConfig]:
         """All cells, each once.
 
         Raises:
@@ -130,16 +130,16 @@ class Study:
             raise StudyError(f"{self.name} has no cells. Give it at least one block.")
         return cells
 
-    def cells_of(self, *figures: str) -> list[Plan]:
+    def cells_of(self, *figures: str) -> list[CellConfig]:
         """Cells for any of these figures, each once."""
         return _distinct(block for block in self.blocks if set(figures) & set(block.figures))
 
 
-def _distinct(blocks: Iterable[Block]) -> list[Plan]:
+def _distinct(blocks: Iterable[Block]) -> list[CellConfig]:
     return list({plan.identity: plan for block in blocks for plan in block.cells()}.values())
 
 
-def shrunk(study: Study) -> Study:
+def smoke_version(study: Study) -> Study:
     """The study in a size that takes seconds: bundled digits, two epochs, few images, strengths, values and seeds."""
     return replace(study, scale="smoke", blocks=tuple(_shrunk(block) for block in study.blocks))
 
@@ -215,7 +215,7 @@ class Paper:
         """Its own studies of the name of a study, at the study's scale, or at all if it has none of that scale."""
         scales = [scale for scale in SCALES if scale == study.scale] or SCALES
         shipped = [self.study(study.figure, scale) for scale in scales]
-        return [shrunk(each) for each in shipped] if study.scale == "smoke" else shipped
+        return [smoke_version(each) for each in shipped] if study.scale == "smoke" else shipped
 
 
 def later(module: str, name: str) -> Callable[[], Any]:

@@ -15,9 +15,9 @@ from eigencode._arguments import checked, shown
 from eigencode._grammar import is_range, numbers_in
 from eigencode._parsing import Parser, misread
 from eigencode._readers.yaml import dump_yaml, load_yaml, read_yaml
-from eigencode._wording import in_words
+from eigencode._wording import plain_message
 from eigencode.errors import EigencodeError, FileError, StudyError
-from eigencode.studies.cell import Plan, field_of, with_field
+from eigencode.studies.cell import CellConfig, field_of, with_field
 from eigencode.studies.definition import MOST_CELLS, Study
 
 
@@ -46,7 +46,7 @@ def read_study(path: Path) -> Study:
         place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyError(f"{path}{place}: {error.problem}. Compare with: eigencode study show demo") from None
     except yaml.YAMLError:
-        raise StudyError(f"{path} is no YAML file. Write one with: eigencode study show NAME") from None
+        raise StudyError(f"{path} is not a YAML file. Write one with: eigencode study show NAME") from None
     if not isinstance(given, dict):
         raise StudyError(f"{path} holds no study. Write one with: eigencode study show NAME")
     blocks = given.get("blocks")
@@ -175,7 +175,7 @@ def _checked(given: dict[str, Any], source: str) -> Study:
     return dataclasses.replace(study, blocks=tuple(blocks))
 
 
-def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
+def _typed(plan: CellConfig, name: str, value: Any, source: str) -> Any:
     """A value of the grid as its field takes it, such as a tuple for a list.
 
     Raises:
@@ -188,7 +188,7 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
             with_field(plan, name, field_of(plan, name))  # the field is there
             if dataclasses.is_dataclass(getattr(part, last)):
                 raise StudyError(f"expected fields and their values; got {shown(value)}. Name each field.")
-            if value is None and field_of(Plan(), name) is not None:
+            if value is None and field_of(CellConfig(), name) is not None:
                 raise StudyError("expected a value; got null. Leave it out for the default.")
             for _, text in misread(type(part), {last: value}):
                 raise StudyError(f"expected a decimal number; got {text}.")
@@ -197,7 +197,7 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
             value = parser.parse_object({"value": _plain(value)}).value
         with_field(plan, name, value)  # a value that the field may have
     except (ArgumentError, TypeError) as error:
-        raise StudyError(f"{source}: {in_words(str(error))[1]}") from None
+        raise StudyError(f"{source}: {plain_message(str(error))[1]}") from None
     except EigencodeError as error:
         raise StudyError(f"{source}: {error}") from None
     return value
@@ -206,19 +206,19 @@ def _typed(plan: Plan, name: str, value: Any, source: str) -> Any:
 def _parsed(given: dict[str, Any], source: str) -> Study:
     for block in given["blocks"] if isinstance(given.get("blocks"), (list, tuple)) else ():
         plan = block.get("plan") if isinstance(block, dict) else None
-        for name, value in _no_groups(plan, Plan()):
+        for name, value in _no_groups(plan, CellConfig()):
             raise StudyError(f"{source}: blocks.plan{name}: expected fields and their values; got {value!r}. Name each field.")
-        for name, text in misread(Plan, plan):
+        for name, text in misread(CellConfig, plan):
             raise StudyError(f"{source}: blocks.plan.{name}: expected a decimal number; got {text}.")
         for name in _nulls(plan or {}):
-            if field_of(Plan(), name) is not None:
+            if field_of(CellConfig(), name) is not None:
                 raise StudyError(f"{source}: blocks.plan.{name}: expected a value; got null. Leave it out for the default.")
     parser = Parser(exit_on_error=False)
     parser.add_class_arguments(Study, skip={"paper"})
     try:
         return Study(**vars(parser.instantiate(parser.parse_object(_plain(given)))))
     except (ArgumentError, TypeError) as error:
-        place, what = in_words(str(error))
+        place, what = plain_message(str(error))
         raise StudyError(": ".join(filter(None, (source, place, what)))) from None
     except EigencodeError as error:
         raise StudyError(f"{source}: {error}") from None

@@ -10,11 +10,11 @@ from eigencode._lazy import loader
 if TYPE_CHECKING:
     from eigencode.training.evaluation import robust_accuracies
     from eigencode.training.loop import Training, train
-    from eigencode.training.settings import AdversarialSettings, Cell, JacobianSettings, Settings, SpectralSettings
+    from eigencode.training.settings import AdversarialSettings, JacobianSettings, MemberSettings, Settings, SpectralSettings
 
 _HOME = {
     "AdversarialSettings": "eigencode.training.settings",
-    "Cell": "eigencode.training.settings",
+    "MemberSettings": "eigencode.training.settings",
     "JacobianSettings": "eigencode.training.settings",
     "Settings": "eigencode.training.settings",
     "SpectralSettings": "eigencode.training.settings",
@@ -25,8 +25,8 @@ _HOME = {
 
 __all__ = [
     "AdversarialSettings",
-    "Cell",
     "JacobianSettings",
+    "MemberSettings",
     "Settings",
     "SpectralSettings",
     "Training",

@@ -28,7 +28,7 @@ def _class_of(label: Any) -> int:
         if number != label or number < 0 or isinstance(label, bool):
             raise ValueError
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise TrainingError(f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Mend them.") from None
+        raise TrainingError(f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Fix them.") from None
     return number
 
 

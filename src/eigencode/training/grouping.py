@@ -1,4 +1,4 @@
-"""Groups of networks trained as one stack: how many, and what becomes of one that diverges."""
+"""Groups of networks trained as one stack: how many, and what happens to one that diverges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eigencode.datasets.images import ImageSet
 from eigencode.errors import ActivationError, CheckpointError, DivergenceError, TrainingError
 from eigencode.training.loop import Progress, train
 from eigencode.training.networks import bytes_kept, stackable
-from eigencode.training.settings import Cell, Settings
+from eigencode.training.settings import MemberSettings, Settings
 
 _SMALL_STEP = 3e7
 """Parameters times images of a batch below which a CPU spends its time between the operations: stacking pays there. Above, one
@@ -119,9 +119,9 @@ class Trained:
         failed: Cell -> why its training stopped.
     """
 
-    networks: dict[Cell, nn.Module] = field(default_factory=dict)
-    histories: dict[Cell, pd.DataFrame] = field(default_factory=dict)
-    failed: dict[Cell, str] = field(default_factory=dict)
+    networks: dict[MemberSettings, nn.Module] = field(default_factory=dict)
+    histories: dict[MemberSettings, pd.DataFrame] = field(default_factory=dict)
+    failed: dict[MemberSettings, str] = field(default_factory=dict)
 
     def add(self, other: Trained) -> None:
         """Takes up another group."""
@@ -131,11 +131,11 @@ class Trained:
 
 
 def train_group(
-    network_for: Callable[[Cell], nn.Module],
+    network_for: Callable[[MemberSettings], nn.Module],
     images: ImageSet,
     *,
     settings: Settings,
-    cells: Sequence[Cell],
+    cells: Sequence[MemberSettings],
     held_out: ImageSet | None = None,
     checkpoint: Path | None = None,
     discard: Callable[[], None] | None = None,

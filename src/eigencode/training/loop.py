@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from eigencode._arguments import checked
-from eigencode._arithmetic import computing
+from eigencode._arithmetic import exact_arithmetic
 from eigencode._digests import digest_of
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
@@ -30,7 +30,7 @@ from eigencode.spectra.window import Window
 from eigencode.training.data import Batches, seed_for
 from eigencode.training.networks import images_at_once
 from eigencode.training.saving import load_tensors, save_tensors
-from eigencode.training.settings import Cell, Settings
+from eigencode.training.settings import MemberSettings, Settings
 from eigencode.training.steps import Batch, Learner, learner_for
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -68,7 +68,7 @@ class Training:
 
     models: list[nn.Module]
     history: pd.DataFrame
-    cells: tuple[Cell, ...]
+    cells: tuple[MemberSettings, ...]
     settings: Settings
 
 
@@ -78,7 +78,7 @@ def train(
     images: ImageSet | Dataset[tuple[Tensor, int]],
     *,
     settings: Settings | None = None,
-    cells: Cell | Sequence[Cell] | None = None,
+    cells: MemberSettings | Sequence[MemberSettings] | None = None,
     held_out: ImageSet | Dataset[tuple[Tensor, int]] | None = None,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
@@ -93,7 +93,7 @@ def train(
         models: Network or networks, on the device where training runs.
         images: Training images with labels.
         settings: What all members share; see ``Settings``.
-        cells: What is each member's own; see ``Cell``. Default: seeds 0, 1, 2, ...
+        cells: What is each member's own; see ``MemberSettings``. Default: seeds 0, 1, 2, ...
         held_out: Images for accuracy and exponents after each epoch.
         checkpoint: File to write the run's state to, and to go on from if it is there: after the first and the last epoch, and
             between them as often as takes a twentieth of the time, or every two minutes if that is more often.
@@ -118,8 +118,8 @@ def train(
     networks = [models] if isinstance(models, nn.Module) else list(models)
     told = settings or Settings()
     if cells is None:
-        cells = [Cell(seed=number) for number in range(len(networks))]
-    cells = (cells,) if isinstance(cells, Cell) else tuple(cells)
+        cells = [MemberSettings(seed=number) for number in range(len(networks))]
+    cells = (cells,) if isinstance(cells, MemberSettings) else tuple(cells)
     if len(cells) != len(networks):
         raise TrainingError(f"There are {len(cells)} cells for {len(networks)} networks. Pass one for each.")
     run = _Run(networks, images, told, cells, held_out, Path(checkpoint) if checkpoint else None)
@@ -135,7 +135,7 @@ class _Run:
         networks: Sequence[nn.Module],
         images: Any,
         settings: Settings,
-        cells: tuple[Cell, ...],
+        cells: tuple[MemberSettings, ...],
         held_out: Any,
         checkpoint: Path | None,
     ) -> None:
@@ -173,12 +173,12 @@ class _Run:
             if batches.largest_label() >= classes:
                 raise TrainingError(
                     f"There is an image of class {batches.largest_label()}, and the network has {classes} classes, from 0 on. "
-                    "Give it more, or mend the labels."
+                    "Give it more, or fix the labels."
                 )
 
     def go_on(self, progress: Progress | None) -> None:
         """Trains until the last epoch."""
-        with computing(self.device):
+        with exact_arithmetic(self.device):
             while self.epoch < self.epochs:
                 torch.manual_seed(seed_for(self.cells[0].seed, self.epoch))  # for dropout, of a network that is trained alone
                 self._epoch(progress)
@@ -277,7 +277,7 @@ class _Run:
         tensors, facts = load_tensors(self.checkpoint)
         kinds = {"identity": dict, "epoch": int, "rows": list}
         if not isinstance(facts, dict) or not all(isinstance(facts.get(name), kind) for name, kind in kinds.items()):
-            raise CheckpointError(f"{self.checkpoint} is no checkpoint of a training run. Remove it to start again.")
+            raise CheckpointError(f"{self.checkpoint} is not a checkpoint of a training run. Remove it to start again.")
         for part, mine in self.identity.items():
             theirs = facts["identity"].get(part)
             if theirs != mine:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, stack_module_state, vmap
 
-from eigencode.activations import layer_name, model_device, restore_training, tensors_in, trace
+from eigencode.activations import captured, model_device, restore_training, trace
 from eigencode.errors import TrainingError
 from eigencode.penalties.spectral import as_member
 
@@ -71,33 +71,14 @@ class Members(Protocol):
         ...
 
 
-@contextmanager
-def _captured(model: nn.Module, layers: Sequence[str], several: frozenset[str], found: Codes) -> Iterator[None]:
+def _captured(model: nn.Module, layers: Sequence[str], several: frozenset[str], found: Codes) -> AbstractContextManager[None]:
     """Puts the outputs of layers, as autograd sees them, into ``found`` while the model runs."""
-    wanted, calls = set(layers), dict.fromkeys(several, 0)
+    changing = any(getattr(module, "inplace", False) for module in model.modules())  # which may overwrite an output
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if name in several:
-                calls[name] += 1
-            tensors = list(tensors_in(output))
-            for place, tensor in tensors:
-                key = layer_name(name, calls.get(name, 1), place if len(tensors) > 1 else "", several=several)
-                if key in wanted:
-                    found[key] = tensor.clone() if _changed_in_place(model, name) else tensor
+    def keep(name: str, output: Tensor) -> None:
+        found[name] = output.clone() if changing else output
 
-        return hook
-
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if name and any(layer.split("#")[0].split("[")[0] == name for layer in layers):
-                stack.callback(module.register_forward_hook(hook_for(name)).remove)
-        yield
-
-
-def _changed_in_place(model: nn.Module, name: str) -> bool:
-    """Whether some module may overwrite its input: then an output must be copied before it goes on."""
-    return any(getattr(module, "inplace", False) for other, module in model.named_modules() if other != name)
+    return captured(model, layers, keep, several=several)
 
 
 class Single:

@@ -58,7 +58,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         reason = "it is damaged, or of another kind"
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = why(error)
-    raise CheckpointError(f"{path} is no checkpoint of a training run ({reason}). Remove it to start again.")
+    raise CheckpointError(f"{path} is not a checkpoint of a training run ({reason}). Remove it to start again.")
 
 
 def saved_members(path: Path) -> int | None:

@@ -18,7 +18,7 @@ Rule = Literal["backpropagation", "local", "greedy"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class MemberSettings:
     """What is a member's own.
 
     Args:
@@ -30,7 +30,7 @@ class Cell:
         jacobian: Weight c2 of the Jacobian penalty.
 
     Raises:
-        TrainingError: a learning rate that is not positive, a target that is no number, or a weight below zero.
+        TrainingError: a learning rate that is not positive, a target that is not a number, or a weight below zero.
     """
 
     seed: int = 0
@@ -202,7 +202,9 @@ class Settings:
         if self.clip is not None and self.clip <= 0:
             raise TrainingError(f"`clip` must be positive; got {self.clip}.")
         if self.optimizer == "adam" and self.momentum:
-            raise TrainingError(f'`momentum` is of optimizer "sgd"; got {self.momentum:g} with "adam". Leave one of them out.')
+            raise TrainingError(
+                f'`momentum` belongs to optimizer "sgd"; got {self.momentum:g} with "adam". Leave one of them out.'
+            )
         if self.rule != "backpropagation" and (self.optimizer != "sgd" or self.momentum or self.weight_decay):
             raise TrainingError(
                 f'`rule` {self.rule!r} takes plain stochastic gradient descent; got optimizer "{self.optimizer}", momentum '

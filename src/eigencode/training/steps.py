@@ -19,7 +19,7 @@ from eigencode.penalties import SpectralPenalty, covariance_members, half_square
 from eigencode.training.data import generator_for
 from eigencode.training.local_errors import LocalErrors
 from eigencode.training.networks import Members, evaluating, members_of
-from eigencode.training.settings import Cell, Settings
+from eigencode.training.settings import MemberSettings, Settings
 
 NO_LAYER = ""
 """Name of the row of a network of which no layer is measured."""
@@ -108,7 +108,7 @@ class GradientLearner:
         TrainingError: layers that cannot be penalised, or networks that cannot be stacked.
     """
 
-    def __init__(self, models: Sequence[nn.Module], cells: Sequence[Cell], settings: Settings, sample: Tensor) -> None:
+    def __init__(self, models: Sequence[nn.Module], cells: Sequence[MemberSettings], settings: Settings, sample: Tensor) -> None:
         self._cells, self._settings = cells, settings
         spectral = settings.spectral
         layers = [layer.name for layer in select_layers(trace(models[0], sample), spectral.layers)] if spectral.layers else []
@@ -309,7 +309,7 @@ class LocalLearner:
         TrainingError: other networks, or penalties and attacks, which local errors do not know.
     """
 
-    def __init__(self, models: Sequence[nn.Module], cells: Sequence[Cell], settings: Settings) -> None:
+    def __init__(self, models: Sequence[nn.Module], cells: Sequence[MemberSettings], settings: Settings) -> None:
         self._networks = LocalErrors(models)
         self.rows, self.measures = self._networks.names, False
         strengths = [cell.strength_of(layer) for cell in cells for layer in self.rows]
@@ -382,7 +382,7 @@ def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def learner_for(models: Sequence[nn.Module], cells: Sequence[Cell], settings: Settings, sample: Tensor) -> Learner:
+def learner_for(models: Sequence[nn.Module], cells: Sequence[MemberSettings], settings: Settings, sample: Tensor) -> Learner:
     """The learner for the settings' rule."""
     if settings.rule == "backpropagation":
         return GradientLearner(models, cells, settings, sample)

@@ -28,9 +28,9 @@ from eigencode.studies import (
     to_yaml,
 )
 from eigencode.studies.execution import engines
-from eigencode.studies.execution.engines import Done, Task
+from eigencode.studies.execution.engines import Task, TaskResult
 from eigencode.studies.execution.group import failed_group, run_group, states_of
-from eigencode.studies.execution.sharing import FreeTasks, remove_stale_locks, tidy
+from eigencode.studies.execution.sharing import UnclaimedTasks, remove_stale_locks, tidy
 from small_study import STUDY, table
 
 
@@ -54,7 +54,7 @@ def test_an_engine_needs_nothing_but_run(tmp_path):
     class Nothing:
         def run(self, tasks, report=None):
             for task in tasks:
-                yield Done(task, [], "not today")
+                yield TaskResult(task, [], "not today")
 
     summary = run_study(STUDY, Store(tmp_path / "store.sqlite"), Nothing())
     assert summary.unstarted == {"not today": 4}
@@ -153,7 +153,7 @@ def test_what_a_kill_between_storing_and_tidying_leaves_is_removed(tmp_path, mon
 
     for retrained in (False, True):
         with monkeypatch.context() as patched:
-            patched.setattr(FreeTasks, "release", killed)
+            patched.setattr(UnclaimedTasks, "release", killed)
             with pytest.raises(KeyboardInterrupt):
                 again(again=True)
         (folder,) = states.glob("*[!k]")
@@ -210,13 +210,13 @@ def test_training_that_another_process_kept_is_left_for_a_retry(tmp_path):
     folder = states_of(plans, tmp_path / "states")
     folder.mkdir(parents=True)
     store.save(failed_group(plans, "out of memory"))
-    assert list(FreeTasks([Task(tuple(plans), states=tmp_path / "states")], store, before)) == []
+    assert list(UnclaimedTasks([Task(tuple(plans), states=tmp_path / "states")], store, before)) == []
     assert folder.is_dir()
 
 
 def test_a_worker_elsewhere_keeps_its_training_where_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (task,) = FreeTasks([Task(tuple(STUDY.cells()[:1]), states=Path("states"))], Store("store.sqlite"), {})
+    (task,) = UnclaimedTasks([Task(tuple(STUDY.cells()[:1]), states=Path("states"))], Store("store.sqlite"), {})
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -245,7 +245,7 @@ def test_what_another_process_finishes_is_no_failure(tmp_path):
         def run(self, tasks, report=None):
             for task in tasks:
                 run_study(STUDY, Store(tmp_path / "store.sqlite"), Local())
-                yield Done(task, [], "no such data here")
+                yield TaskResult(task, [], "no such data here")
 
     summary = run_study(STUDY, store, Elsewhere())
     assert (summary.finished, summary.unstarted) == (4, {})
@@ -386,20 +386,20 @@ def test_what_others_finished_meanwhile_is_left_out_and_what_they_work_on_is_lef
     before = store.stamps()
     store.save(failed_group(plans[1:2], "of another process"))
     with FileLock(folder.with_suffix(".lock")):
-        free = FreeTasks(tasks, store, before)
+        free = UnclaimedTasks(tasks, store, before)
         (taken,) = free
         assert taken.plans == (plans[0], plans[2])
         assert (free.taken, free.busy) == (1, tasks[1:])
-        (none,) = [list(FreeTasks(tasks[:1], store, before))]  # one that is taken is taken
+        (none,) = [list(UnclaimedTasks(tasks[:1], store, before))]  # one that is taken is taken
         assert none == []
         free.release(taken)
     with FileLock(states_of([plans[0], plans[2]], tmp_path / "states").with_suffix(".lock")):
-        part = FreeTasks(tasks[:1], store, before)  # another process's group is what would be left of this one
+        part = UnclaimedTasks(tasks[:1], store, before)  # another process's group is what would be left of this one
         assert (list(part), part.busy) == ([], tasks[:1])
-    (taken,) = FreeTasks(tasks[1:], store, before)
+    (taken,) = UnclaimedTasks(tasks[1:], store, before)
     assert taken == replace(tasks[1], folder=folder)
     store.save(failed_group(plans, "again"), again=True)
-    assert list(FreeTasks(tasks[:1], store, before)) == []
+    assert list(UnclaimedTasks(tasks[:1], store, before)) == []
 
 
 def test_locks_of_killed_processes_are_removed_and_others_left(tmp_path):

@@ -12,8 +12,8 @@ from eigencode import datasets, measure, models
 from eigencode.studies import (
     Block,
     Local,
-    Network,
-    Reading,
+    NetworkSpec,
+    Readout,
     Store,
     Study,
     overridden,
@@ -149,7 +149,9 @@ def test_files_changed_after_cells_were_finished_are_told(tmp_path):
     weights, code = tmp_path / "weights.safetensors", tmp_path / "mine.py"
     save_file(models.load("gerum_cnn", image_shape=(1, 8, 8)).state_dict(), weights)
     code.write_text("from eigencode import models\ndef make(): return models.load('gerum_cnn', image_shape=(1, 8, 8))")
-    plan = replace(PLAN, network=Network(f"file:{code}:make", weights=str(weights)), reading=Reading(ranks="jiang", count=100))
+    plan = replace(
+        PLAN, network=NetworkSpec(f"file:{code}:make", weights=str(weights)), reading=Readout(ranks="jiang", count=100)
+    )
     study, store = Study("read", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
     assert plan.files == [weights, code]
     assert run_study(study, store, Local()).outdated == {}
@@ -175,7 +177,7 @@ def test_more_stimuli_than_there_are_images_are_told_before_training(monkeypatch
 def test_states_are_of_the_code_of_a_network_of_ones_own(tmp_path):
     code = tmp_path / "mine.py"
     code.write_text("one")
-    plans = [replace(PLAN, network=Network(f"file:{code}:network"))]
+    plans = [replace(PLAN, network=NetworkSpec(f"file:{code}:network"))]
     first = states_of(plans, tmp_path)
     assert states_of(plans, tmp_path) == first
     code.write_text("two")

@@ -9,16 +9,16 @@ from eigencode import models
 from eigencode.errors import StudyError, TrainingError
 from eigencode.studies import (
     Block,
-    Images,
-    Network,
+    CellConfig,
+    ImagesSpec,
+    NetworkSpec,
     PerturbationSpec,
-    Plan,
-    Reading,
+    Readout,
     Store,
     Study,
     load,
     overridden,
-    shrunk,
+    smoke_version,
 )
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.estimating import estimated
@@ -40,20 +40,20 @@ def test_a_plan_says_what_would_run(finished, tmp_path):
 
 def test_a_smoke_run_has_few_images_for_its_ranks():
     wide = overridden(STUDY, "reading.ranks=[10,500] images.test_count=600 reading.count=600")
-    assert plan_groups(shrunk(wide), None)[0].reason is None
+    assert plan_groups(smoke_version(wide), None)[0].reason is None
     with pytest.raises(StudyError, match="10-500 reach beyond the 399 eigenvalues of a code of 400 images"):
         plan_groups(overridden(wide, "reading.count=400"), None)
 
 
 def test_networks_that_need_other_images_made_are_not_trained_together():
-    made = replace(PLAN, reading=Reading(perturbations=(PerturbationSpec("robust", (0.5,)),)))
+    made = replace(PLAN, reading=Readout(perturbations=(PerturbationSpec("robust", (0.5,)),)))
     for plan, alike in ((PLAN, True), (made, False)):
         assert (plan.group == with_field(plan, "member.learning_rate", 1e-4).group) is alike
         assert plan.group == with_field(plan, "member.seed", 5).group
 
 
 def test_the_estimate_of_memory_counts_what_a_step_keeps():
-    plan = Plan(network=Network("gerum_shallow_mlp"), images=Images("digits"))
+    plan = CellConfig(network=NetworkSpec("gerum_shallow_mlp"), images=ImagesSpec("digits"))
     memory = {}
     for batch in (100, 300):
         study = Study("x", "", (Block(with_field(plan, "training.batch_size", batch), {}, (0, 1)),))
@@ -75,7 +75,7 @@ def test_the_estimate_counts_images_that_are_made_once(tmp_path):
 
 def test_a_stack_is_as_large_as_memory_allows(monkeypatch):
     plan = load("jiang2020.fig5").blocks[0].plan
-    plan = replace(plan, images=Images("digits"))
+    plan = replace(plan, images=ImagesSpec("digits"))
     assert stack_size(plan, device="cpu") == 20
     memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 40_000}
     monkeypatch.setattr("eigencode.training.grouping.os.sysconf", memory.__getitem__)
@@ -107,7 +107,7 @@ def test_each_projection_of_a_jacobian_is_kept():
 def test_a_stack_of_networks_that_are_not_trained_must_be_a_number(tmp_path):
     model = models.load("gerum_cnn", image_shape=(1, 8, 8), seed=0)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
+    plan = replace(PLAN, network=NetworkSpec("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
     assert stack_size(plan, asked=3) == 3
     with pytest.raises(TrainingError, match="at least 1; got -1"):
         stack_size(plan, asked=-1)

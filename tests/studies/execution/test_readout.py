@@ -14,13 +14,13 @@ from eigencode.reports.study_figures import draw
 from eigencode.reports.study_tables import cells_table, perturbed_tables, results_table
 from eigencode.studies import (
     Block,
-    Evidence,
     Local,
-    Network,
+    NetworkSpec,
     PerturbationSpec,
-    Reading,
+    Readout,
     Store,
     Study,
+    StudyResults,
     overridden,
     run_study,
 )
@@ -40,7 +40,7 @@ def test_one_network_read_in_two_ways_and_one_with_a_field_left_out(tmp_path):
     )
     store = Store(tmp_path / "store.sqlite")
     run_study(whole, store, Local())
-    evidence = Evidence(store, whole.cells())
+    evidence = StudyResults(store, whole.cells())
     cells, perturbed = cells_table(evidence), perturbed_tables(evidence)
     assert sorted(zip(cells["images.train_count"], cells["reading.ranks"], strict=True)) == [
         ("200", "1-10"),
@@ -55,11 +55,11 @@ def test_one_network_read_in_two_ways_and_one_with_a_field_left_out(tmp_path):
 def test_a_network_with_weights_is_read_and_not_trained(tmp_path):
     network = models.load("gerum_cnn", image_shape=(1, 8, 8), seed=7)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
-    plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
+    plan = replace(PLAN, network=NetworkSpec("gerum_cnn", weights=str(tmp_path / "weights.safetensors")))
     study, store = Study("read", "", (Block(plan, {}, (3, 4)),)), Store(tmp_path / "store.sqlite")
     (plan,) = study.cells()  # nothing depends on a seed
     assert run_study(study, store, Local()).failed == {}
-    assert set(Evidence(store, study.cells()).cells["epochs"]) == {0}
+    assert set(StudyResults(store, study.cells()).cells["epochs"]) == {0}
     values = table(store, study)[plan.identity]
     held_out = datasets.load("digits", count=120).subset(100, seed=0)
     assert set(values.index.get_level_values("perturbation")) == {"unperturbed", "gaussian", "pgd", "fgsm"}
@@ -74,11 +74,11 @@ def test_a_network_that_has_collapsed_has_accuracies_and_no_spectrum(tmp_path):
     network = models.load("gerum_cnn", image_shape=(1, 8, 8))
     network.hidden.weight.data.zero_()
     save_file(network.state_dict(), tmp_path / "dead.safetensors")
-    plan = replace(PLAN, network=Network("gerum_cnn", weights=str(tmp_path / "dead.safetensors")))
+    plan = replace(PLAN, network=NetworkSpec("gerum_cnn", weights=str(tmp_path / "dead.safetensors")))
     study, store = Study("dead", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
     summary = run_study(study, store, Local())
     assert (summary.finished, summary.failed, summary.without_exponent) == (1, {}, {"penultimate": 1})
-    rows = Evidence(store, study.cells()).rows
+    rows = StudyResults(store, study.cells()).rows
     assert set(rows["quantity"]) == {"accuracy"}
     assert set(rows["perturbation"]) == {"pgd"}
 
@@ -88,11 +88,11 @@ def test_what_is_read_after_greedy_training_is_of_the_last_epoch(tmp_path):
         overridden(STUDY, "network.model=jiang_mlp training.rule=greedy training.optimizer=sgd member.strength=0").blocks[0].plan
     )
     plan = replace(
-        plan, network=Network("jiang_mlp", {"depth": 3, "width": 30}), reading=Reading("layers.0,layers.2", "jiang", 100)
+        plan, network=NetworkSpec("jiang_mlp", {"depth": 3, "width": 30}), reading=Readout("layers.0,layers.2", "jiang", 100)
     )
     study, store = Study("greedy", "", (Block(plan),)), Store(tmp_path / "store.sqlite")
     assert run_study(study, store, Local()).failed == {}
-    found = Evidence(store, study.cells())
+    found = StudyResults(store, study.cells())
     assert set(found.select("alpha", perturbation="unperturbed")["epoch"]) == {6}
     assert set(found.select("accuracy", perturbation="held_out")["epoch"]) == {6}
 
@@ -101,7 +101,7 @@ def test_images_are_made_once_and_the_same_without_a_place_to_keep_them(tmp_path
     told = (PerturbationSpec("robust", (0.5,), count=40, steps=5), PerturbationSpec("random_target", (0.0,), count=40, steps=5))
     study = overridden(Study("made", "", (Block(PLAN, {}, (0, 1)),)), "network.model=schaeffer_cnn")
     (block,) = study.blocks
-    study = replace(study, blocks=(replace(block, plan=replace(block.plan, reading=Reading("relu4", "jiang", 100, told))),))
+    study = replace(study, blocks=(replace(block, plan=replace(block.plan, reading=Readout("relu4", "jiang", 100, told))),))
     tables = []
     for number, states in enumerate((None, tmp_path / "states")):
         store = Store(tmp_path / f"{number}.sqlite")
@@ -134,7 +134,7 @@ def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
     study, store = overridden(load_study("schaeffer2020.released"), words), Store("store.sqlite")
     summary = run_study(study, store, Local())
     assert (summary.finished, summary.failed, summary.unstarted) == (7, {}, {})
-    found = Evidence(store, study.cells())
+    found = StudyResults(store, study.cells())
     alpha = found.select("alpha", perturbation="robust", model="cifar_resnet50")
     assert set(alpha["trained"]) == {"cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cifar_l2_1_0.pt"}
     assert alpha["value"].nunique() == 1  # one network by four names
@@ -166,7 +166,7 @@ def test_a_layer_that_does_not_exist_is_told_before_training(tmp_path):
 
 
 def test_a_window_beyond_the_data_is_told(tmp_path):
-    plan = replace(PLAN, reading=Reading("tanh3,output", (1, 20), 100))
+    plan = replace(PLAN, reading=Readout("tanh3,output", (1, 20), 100))
     summary = run_study(Study("x", "", (Block(plan),)), Store(tmp_path / "s.sqlite"), Local())
     assert (summary.finished, summary.without_exponent) == (1, {"output": 1})
     beyond = replace(plan, reading=replace(plan.reading, ranks=(90, 200)))

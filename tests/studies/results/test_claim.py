@@ -14,19 +14,19 @@ from eigencode.papers.jiang2020 import claims as jiang2020_claims
 from eigencode.papers.jiang2020 import stated as jiang2020_stated
 from eigencode.papers.schaeffer2020 import claims as schaeffer2020_claims
 from eigencode.perturbations.specification import MADE
-from eigencode.studies import Evidence, Store, load
+from eigencode.studies import Store, StudyResults, load
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.readout import ROW
 from eigencode.studies.results.claim import Claim, StatedNumber
 from eigencode.studies.results.judging import study_record
 from eigencode.studies.results.statistics import (
     Paired,
-    all_of,
-    any_of,
     correlation,
     interval,
     jackknife,
-    none_of,
+    kleene_and,
+    kleene_nor,
+    kleene_or,
     rank_correlation,
 )
 from eigencode.studies.results.table import NotTestedError
@@ -275,7 +275,7 @@ def test_a_whole_paper_is_judged_figure_by_figure(tmp_path):
 
     def claims(name, ranks):
         study = load(name)
-        found = Evidence(store, study.cells())
+        found = StudyResults(store, study.cells())
         record = study_record(study, found.over(ranks) if ranks else found, configuration={})
         return {claim["claim"]: claim for claim in record["claims"] if claim["verdict"] != "not tested"}
 
@@ -292,7 +292,7 @@ def test_a_figure_of_a_whole_paper_keeps_its_own_ranks(tmp_path):
 
     def claims(name):
         study = load(name)
-        record = study_record(study, Evidence(store, study.cells()).over((6, 50)), configuration={})
+        record = study_record(study, StudyResults(store, study.cells()).over((6, 50)), configuration={})
         return {claim["claim"]: claim for claim in record["claims"] if claim["figure"] == "fig2d"}
 
     assert claims("gerum2022") == claims("gerum2022.fig2d")
@@ -305,7 +305,7 @@ def test_a_paper_without_a_figure_has_nothing_for_its_claims(tmp_path):
     store = Store(tmp_path / "store.sqlite")
     store.save([replace(schaeffer(seed), plan=with_field(longer, "member.seed", seed)) for seed in range(3)])
     part = replace(whole, blocks=tuple(block for block in whole.blocks if "fig3" in block.figures))
-    record = study_record(part, Evidence(store, part.cells()), configuration={})
+    record = study_record(part, StudyResults(store, part.cells()), configuration={})
     verdicts = {claim["claim"]: claim["verdict"] for claim in record["claims"]}
     assert {verdicts[name] for name in ("S5", "S6", "S7", "S8")} == {"not tested"}
     assert record["published"][-1]["here"] == "not measured"
@@ -402,9 +402,9 @@ def test_what_intervals_cannot_tell_is_not_tested(tmp_path):
 
 
 def test_decisions_of_three_values():
-    assert (all_of(True, None), all_of(None, False), all_of(True, True), all_of()) == (None, False, True, True)
-    assert (none_of(False, None), none_of(True, None), none_of(False)) == (None, False, True)
-    assert (any_of(False, None), any_of(True, None), any_of(False), any_of()) == (None, True, False, False)
+    assert (kleene_and(True, None), kleene_and(None, False), kleene_and(True, True), kleene_and()) == (None, False, True, True)
+    assert (kleene_nor(False, None), kleene_nor(True, None), kleene_nor(False)) == (None, False, True)
+    assert (kleene_or(False, None), kleene_or(True, None), kleene_or(False), kleene_or()) == (None, True, False, False)
 
 
 def test_seeds_that_lack_a_setting_have_no_best(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from eigencode.errors import StudyError
 from eigencode.spectra import Window, fit_power_law
-from eigencode.studies import Evidence
+from eigencode.studies import StudyResults
 from eigencode.studies.results.claim import Claim, Finding, StatedNumber
 from eigencode.studies.results.refitting import refitted
 from small_study import STUDY
@@ -69,7 +69,7 @@ def test_without_spectra_there_is_nothing_to_fit():
 
 
 def test_kept_spectra_give_the_numbers_of_the_study(finished):
-    found = Evidence(finished, STUDY.cells())
+    found = StudyResults(finished, STUDY.cells())
     assert found.over("jiang") is found  # as it was read
     spectra = finished.spectra()
     refitted_rows, unreached = refitted(finished.results(), spectra, Window.of("jiang"))
@@ -82,8 +82,8 @@ def test_kept_spectra_give_the_numbers_of_the_study(finished):
     assert len(after) == 3 * len(spectra)
     pd.testing.assert_series_equal(after, before[after.index], rtol=1e-10)
     other = found.over((2, 7))
-    assert (other.ranks, other.window, other.coded_on) == ((2, 7), "2-7", "unperturbed")
-    assert (found.ranks, found.window, found.coded_on) == (None, None, "training")
+    assert (other.ranks, other.window, other.alpha_condition) == ((2, 7), "2-7", "unperturbed")
+    assert (found.ranks, found.window, found.alpha_condition) == (None, None, "training")
     assert set(other.select("alpha")["perturbation"]) == set(spectra["perturbation"])
     one = spectra.iloc[5]
     (row,) = other.select("alpha", **{name: one[name] for name in keys[:-1]}).to_dict("records")
@@ -91,7 +91,7 @@ def test_kept_spectra_give_the_numbers_of_the_study(finished):
 
 
 def test_a_claim_is_judged_over_the_ranks_it_may_be(finished):
-    found = Evidence(finished, STUDY.cells())
+    found = StudyResults(finished, STUDY.cells())
     holds = lambda evidence: Finding("holds", f"{len(evidence.rows)} rows", "")  # noqa: E731
     verdicts = [
         Claim("X", "fig", "", holds, window=window).judged(evidence).verdict

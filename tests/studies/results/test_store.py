@@ -19,7 +19,7 @@ import torch
 
 from eigencode.errors import StudyError
 from eigencode.spectra import Eigenspectrum
-from eigencode.studies import Local, Plan, Store, run_study
+from eigencode.studies import CellConfig, Local, Store, run_study
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW, SpectrumRecord
@@ -28,7 +28,7 @@ from small_study import PLAN, STUDY
 
 
 def record(seed, *, value=1.5, error=None):
-    plan = with_field(Plan(), "member.seed", seed)
+    plan = with_field(CellConfig(), "member.seed", seed)
     rows = pd.DataFrame([("tanh1", "unperturbed", 0.0, 50, "alpha", value)], columns=ROW)
     code = torch.randn(30, 5, generator=torch.Generator().manual_seed(seed))
     spectrum = Eigenspectrum.from_activations(code, half_samples=0)

@@ -9,13 +9,13 @@ from eigencode.errors import StudyError
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.reports.study_figures import spectra_of_networks
 from eigencode.reports.study_tables import perturbed_tables
-from eigencode.studies import Block, Evidence, Store, Study, load
+from eigencode.studies import Block, Store, Study, StudyResults, load
 from eigencode.studies import paper as load_paper
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW
-from eigencode.studies.results.attack_warnings import doubts
-from eigencode.studies.results.judging import claims_of, figures_of, mixture, part, stated_numbers_of, study_record
+from eigencode.studies.results.attack_warnings import attack_warnings
+from eigencode.studies.results.judging import claims_of, confounders, figures_of, part, stated_numbers_of, study_record
 from paper_networks import (
     deep,
     evidence,
@@ -44,13 +44,13 @@ def test_spectra_stand_in_the_order_of_their_numbers(tmp_path):
 
 def test_attacks_that_are_not_to_be_trusted(tmp_path):
     records = [gerum(seed, 0.0, 1.0) for seed in range(3)]
-    assert doubts(evidence(records, tmp_path), [record.plan for record in records]) == []
+    assert attack_warnings(evidence(records, tmp_path), [record.plan for record in records]) == []
     strange = (records[0].rows["perturbation"] == "pgd") & (records[0].rows["strength"] == 0.1)
     records[0] = replace(records[0], rows=records[0].rows.assign(value=records[0].rows["value"] + 0.02 * strange))
     short = tuple(replace(told, steps=4) for told in records[1].plan.reading.perturbations)
     records[1] = replace(records[1], plan=with_field(records[1].plan, "reading.perturbations", short))
     (tmp_path / "store.sqlite").unlink()
-    found = doubts(evidence(records, tmp_path), [record.plan for record in records])
+    found = attack_warnings(evidence(records, tmp_path), [record.plan for record in records])
     told = {(each["attack"], each["flag"]): each["networks"] for each in found}
     assert told == {
         ("pgd 0.1", "weaker_than_fgsm"): "1 of 3",
@@ -114,11 +114,11 @@ def mixed(records, tmp_path, name):
 def test_networks_that_differ_in_more_than_the_papers_are_not_averaged(name, base, field, value, tmp_path):
     records = base()
     study, found = mixed(records, tmp_path / "same", name)
-    assert mixture(study, found) == ""
+    assert confounders(study, found) == ""
     others = [CellRecord(with_field(record.plan, field, value), record.rows) for record in records[:3]]
     study, found = mixed([*records, *others], tmp_path / "mixed", name)
     column = field if field not in ("training.epochs", "images.data") else field.partition(".")[2]
-    assert mixture(study, found).endswith(f"; these differ in {column}")
+    assert confounders(study, found).endswith(f"; these differ in {column}")
     record = study_record(study, found, configuration={"name": name, "scale": "own", "set": ""})
     assert {claim["verdict"] for claim in record["claims"]} == {"not tested"}
     assert [row["here"] for row in record["published"]] == ["not measured"] * len(stated_numbers_of(study))
@@ -140,7 +140,7 @@ def attacked_by(records, **options):
 def test_attacks_in_two_ways_are_told_apart(tmp_path):
     records = mlps()
     study, found = mixed([*records, *attacked_by(records, count=None)], tmp_path, "gerum2022.fig2")
-    assert mixture(study, found).endswith("; these differ in reading.perturbations")
+    assert confounders(study, found).endswith("; these differ in reading.perturbations")
     clean = found.select("accuracy", perturbation="held_out")
     assert len(clean) == len(records)  # each network once
     attacked = found.select("accuracy", perturbation="pgd", strength=0.05)
@@ -159,7 +159,7 @@ def test_what_is_said_of_attacks_in_two_ways_is_of_the_cell_that_made_them(tmp_p
     for record in few:
         record.rows.loc[record.rows["perturbation"] == "pgd", "value"] += 0.3
     both = [*few, *attacked_by(records)]
-    found = doubts(evidence(both, tmp_path), [record.plan for record in both])
+    found = attack_warnings(evidence(both, tmp_path), [record.plan for record in both])
     assert {each["attack"] for each in found if each["flag"] == "weaker_than_fgsm"} == {
         f"pgd {strength:g}" for strength in (0.01, 0.03, 0.05, 0.1, 0.15)
     }
@@ -188,7 +188,7 @@ def test_baselines_of_two_trainings_are_told_apart(tmp_path):
         plan = with_field(with_field(record.plan, "training.batch_size", 100), "member.target", 2.0)
         others.append(CellRecord(plan, record.rows.assign(value=record.rows["value"] - 0.3)))
     study, found = mixed([*records, *others], tmp_path, "gerum2022.fig2")
-    assert mixture(study, found).endswith("; these differ in training.batch_size")
+    assert confounders(study, found).endswith("; these differ in training.batch_size")
     table = perturbed_tables(found)["Accuracy"]
     assert table[table["beta"] == "0"]["training.batch_size"].tolist() == ["100", "2500"]
 
@@ -200,7 +200,7 @@ def test_one_kind_of_network_has_one_setting(tmp_path):
         size = 100 if record.plan.member.strength == 1 else 2500
         records.append(CellRecord(with_field(record.plan, "training.batch_size", size), record.rows))
     study, found = mixed(records, tmp_path, "gerum2022.fig2")
-    assert mixture(study, found).endswith("; these differ in training.batch_size")
+    assert confounders(study, found).endswith("; these differ in training.batch_size")
 
 
 def test_fitted_again_a_network_that_was_read_over_two_windows_is_there_once(tmp_path):
@@ -224,8 +224,8 @@ def test_no_shipped_study_mixes_networks(paper, scale, tmp_path):
         study = load(name, scale)
         store = Store(tmp_path / f"{name}.sqlite")
         store.save([CellRecord(plan, rows) for plan in study.cells()])
-        found = Evidence(store, study.cells())
+        found = StudyResults(store, study.cells())
         parts = [(claim.figure, *claim.also) for claim in claims_of(study)]
         parts += [(each.figure,) for each in stated_numbers_of(study)]
         parts += [(each,) for each in figures_of(study)]
-        assert [figures for figures in parts if mixture(study, part(study, found, *figures))] == []
+        assert [figures for figures in parts if confounders(study, part(study, found, *figures))] == []

@@ -10,13 +10,13 @@ import pandas as pd
 from eigencode.papers.demo.study import EPSILON
 from eigencode.studies.results.claim import Claim, Finding, finding
 from eigencode.studies.results.statistics import Paired
-from eigencode.studies.results.table import Evidence, NotTestedError
+from eigencode.studies.results.table import NotTestedError, StudyResults
 
 _REACHED = 0.2
 _PRICE = 0.05
 
 
-def _d1(evidence: Evidence) -> Finding:
+def _d1(evidence: StudyResults) -> Finding:
     rows = evidence.select("alpha", perturbation="training")
     rows = rows[rows["beta"] > 0]
     if rows.empty:
@@ -29,7 +29,7 @@ def _d1(evidence: Evidence) -> Finding:
     return finding(f"α of the last epoch's batches, mean ± standard deviation over seeds: {found}", test, reached)
 
 
-def _layout(evidence: Evidence, **where: Any) -> Paired:
+def _layout(evidence: StudyResults, **where: Any) -> Paired:
     """Accuracies, seeds x targets; of the baseline at 0.
 
     Raises:
@@ -48,14 +48,14 @@ def _shown(layout: Paired) -> str:
     return f"baseline {means[0.0]:.3f}; {targets}"
 
 
-def _d2(evidence: Evidence) -> Finding:
+def _d2(evidence: StudyResults) -> Finding:
     layout = _layout(evidence, perturbation="held_out")
     costs = {target: layout.difference(0.0, target) for target in layout.table if target}
     found = f"{_shown(layout)}; costs " + ", ".join(f"{cost.text()} (target {target})" for target, cost in costs.items())
     return finding(found, f"no target costs more than {_PRICE:g} (paired over seeds)", *(c.below(_PRICE) for c in costs.values()))
 
 
-def _d3(evidence: Evidence) -> Finding:
+def _d3(evidence: StudyResults) -> Finding:
     layout = _layout(evidence, perturbation="pgd", strength=EPSILON)
     targets = sorted(target for target in list[Any](layout.table) if target)
     steps = [layout.difference(second, first) for first, second in pairwise(targets)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eigencode.perturbations.specification import PerturbationSpec
-from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
+from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
 from eigencode.studies.definition import Block, Paper, later
-from eigencode.training.settings import Cell, Settings, SpectralSettings
+from eigencode.training.settings import MemberSettings, Settings, SpectralSettings
 
 TITLE = "A small network on handwritten digits, pulled to three exponents"
 
@@ -48,12 +48,12 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         PerturbationSpec("pgd", (0.05, EPSILON), spectra=False),
         PerturbationSpec("gaussian", (0.1, 0.3)),
     )
-    plan = Plan(
-        network=Network("gerum_shallow_mlp"),
-        images=Images("digits"),
+    plan = CellConfig(
+        network=NetworkSpec("gerum_shallow_mlp"),
+        images=ImagesSpec("digits"),
         training=Settings(epochs=20, batch_size=150, spectral=SpectralSettings(ranks=RANKS), measure_every=10),
-        member=Cell(learning_rate=1e-3, target=1.0),
-        reading=Reading(ranks=RANKS, perturbations=attacks),
+        member=MemberSettings(learning_rate=1e-3, target=1.0),
+        reading=Readout(ranks=RANKS, perturbations=attacks),
     )
     regularised = with_field(plan, "member.strength", 0.3)
     return (Block(plan, {}, (0, 1)), Block(regularised, {"member.target": (1.0, 2.0, 3.0)}, (0, 1)))

@@ -23,8 +23,8 @@ from eigencode.papers.gerum2022.networks import (
     told_of,
 )
 from eigencode.studies.results.claim import Claim, Finding, finding
-from eigencode.studies.results.statistics import Decision, Interval, all_of, interval, rank_correlation, spread
-from eigencode.studies.results.table import Evidence, NotTestedError, single
+from eigencode.studies.results.statistics import Decision, Interval, interval, kleene_and, rank_correlation, spread
+from eigencode.studies.results.table import NotTestedError, StudyResults, single
 
 _CLOSE = 0.1
 """Distance from its target within which an exponent has reached it."""
@@ -54,7 +54,7 @@ _ENTIRE_RANGE = 0.1
 """Largest strength at which the order of the networks is compared: beyond it none classifies."""
 
 
-def _g1(evidence: Evidence) -> Finding:
+def _g1(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
     targets_of(table, *_BEST, around=True)
     weak, strong = means_of(table, WEAK, "accuracy"), means_of(table, STRONG, "accuracy")
@@ -82,7 +82,7 @@ def _g1(evidence: Evidence) -> Finding:
     return finding(found, test, inside, *decisions)
 
 
-def _g2(evidence: Evidence) -> Finding:
+def _g2(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
     parts: list[str] = []
     decisions: list[Decision] = []
@@ -126,7 +126,7 @@ def _growth(table: pd.DataFrame, beta: float, column: str) -> Interval:
     return rank_correlation(values)
 
 
-def _g3(evidence: Evidence) -> Finding:
+def _g3(evidence: StudyResults) -> Finding:
     where = {"model": "gerum_shallow_mlp", "data": "mnist", "form": "exponent"}
     rows = evidence.select("alpha", perturbation="training", epoch=None, **where)
     keys = ["seed", "target", "beta"]
@@ -152,7 +152,7 @@ def _g3(evidence: Evidence) -> Finding:
     return finding(found, test, earlier.above())
 
 
-def _g4(evidence: Evidence) -> Finding:
+def _g4(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
     parts: list[str] = []
     decisions: list[Decision] = []
@@ -178,7 +178,7 @@ def _g4(evidence: Evidence) -> Finding:
 _CHOSEN = "the best of settings are chosen by their means"
 
 
-def _g5(evidence: Evidence) -> Finding:
+def _g5(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_deep_mlp")
     low, high = _ABOUT_TWO
     targets_of(table, low, high, around=True)
@@ -196,11 +196,11 @@ def _g5(evidence: Evidence) -> Finding:
         f"the best weak networks more accurate than the best of the rest; each seed's most robust at α of {low:g} to {high:g}; "
         f"{TESTS}; {_CHOSEN}"
     )
-    places = [all_of(each.place.above(low), each.place.below(high)) for each in robust.values()]
+    places = [kleene_and(each.place.above(low), each.place.below(high)) for each in robust.values()]
     return finding(found, test, best.ahead.above(), *places)
 
 
-def _g6(evidence: Evidence) -> Finding:
+def _g6(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_cnn")
     column = attack_column(table, "pgd", "mnist")
     falls = {beta: _growth(table, beta, "accuracy") for beta in (WEAK, STRONG)}
@@ -220,7 +220,7 @@ def _g6(evidence: Evidence) -> Finding:
     return finding(found, test, *(fall.below() for fall in falls.values()), gain.above())
 
 
-def _g7(evidence: Evidence) -> Finding:
+def _g7(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_cnn", "cifar10")
     low, high = _ABOUT_THREE
     targets_of(table, low, high, around=True)
@@ -240,11 +240,11 @@ def _g7(evidence: Evidence) -> Finding:
         "the best weak networks with α below 1 more accurate than the best of the rest; the best strong ones more robust than "
         f"the best of the rest, and each seed's most robust at α of {low:g} to {high:g}; {TESTS}; {_CHOSEN}"
     )
-    places = [all_of(each.ahead.above(), each.place.above(low), each.place.below(high)) for each in robust.values()]
+    places = [kleene_and(each.ahead.above(), each.place.above(low), each.place.below(high)) for each in robust.values()]
     return finding(found, test, best.ahead.above(), *places)
 
 
-def _g8(evidence: Evidence) -> Finding:
+def _g8(evidence: StudyResults) -> Finding:
     table = networks(evidence, "gerum_shallow_mlp")
     alpha = table[table["beta"] == 0]["alpha"].mean()
     own = means_of(table, WEAK, "alpha")

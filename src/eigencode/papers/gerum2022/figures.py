@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from eigencode.reports.study_drawing import Draw, colours, legend, panels_of
 from eigencode.spectra.plotting import new_figure
-from eigencode.studies.results.table import Evidence, single
+from eigencode.studies.results.table import StudyResults, single
 
 _BETA_COLOURS = ("black", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
 
@@ -34,9 +34,9 @@ def accuracy_against_alpha(
 ) -> Draw:
     """Gerum Figs 2a-c and 3: accuracy, clean and attacked, against the exponent of the last epoch's batches."""
 
-    def make(evidence: Evidence) -> Figure | None:
+    def make(evidence: StudyResults) -> Figure | None:
         where = {"model": model, "data": list(data), "form": form}
-        if evidence.select("alpha", perturbation=evidence.coded_on, **where).empty:
+        if evidence.select("alpha", perturbation=evidence.alpha_condition, **where).empty:
             return None
         strengths = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)["strength"]
         conditions: list[dict[str, Any]] = [{"perturbation": "held_out"}]
@@ -48,8 +48,8 @@ def accuracy_against_alpha(
         figure, panels = panels_of(len(conditions))
         for panel, condition, title in zip(panels, conditions, titles, strict=True):
             rows = evidence.select("accuracy", **where, **condition)
-            _against_alpha(panel, evidence.with_alpha(rows, evidence.coded_on))
-            panel.set(xlabel=_ALPHA[evidence.coded_on], ylabel=title)
+            _against_alpha(panel, evidence.with_alpha(rows, evidence.alpha_condition))
+            panel.set(xlabel=_ALPHA[evidence.alpha_condition], ylabel=title)
         legend(panels[0], fontsize=7)
         panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
         return figure
@@ -61,13 +61,13 @@ _NETWORKS = {"deep MLP": "gerum_deep_mlp", "CNN": "gerum_cnn"}
 _DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "digits": "digits"}
 
 
-def _every_strength(evidence: Evidence, form: str = "exponent") -> Figure | None:
+def _every_strength(evidence: StudyResults, form: str = "exponent") -> Figure | None:
     """Gerum Fig. S1: accuracy against the exponent; a row for each network and attack, a column for each of five strengths."""
     drawn = []
     for (network, model), (data, name), kind in itertools.product(_NETWORKS.items(), _DATA.items(), ("fgsm", "pgd")):
         rows = evidence.select("accuracy", perturbation=kind, form=form, model=model, data=data)
         if not rows.empty:
-            drawn.append((f"{network}, {name}: {kind.upper()}", evidence.with_alpha(rows, evidence.coded_on)))
+            drawn.append((f"{network}, {name}: {kind.upper()}", evidence.with_alpha(rows, evidence.alpha_condition)))
     if not drawn:
         return None
     strengths = [sorted(rows["strength"].unique()) for _, rows in drawn]
@@ -89,11 +89,11 @@ def _every_strength(evidence: Evidence, form: str = "exponent") -> Figure | None
     for panel in grid[-1]:
         panel.set_xlabel("exponent α", fontsize=7)
     legend(grid[0][0], fontsize=6)
-    figure.suptitle(f"dots: networks, lines: means over seeds; {_ALPHA[evidence.coded_on]}", fontsize=8)
+    figure.suptitle(f"dots: networks, lines: means over seeds; {_ALPHA[evidence.alpha_condition]}", fontsize=8)
     return figure
 
 
-def _learning(evidence: Evidence) -> Figure | None:
+def _learning(evidence: StudyResults) -> Figure | None:
     """Gerum Fig. 2d, e and f: exponents over training, and accuracy against strength."""
     where = {"model": "gerum_shallow_mlp", "form": "exponent"}
     rows = evidence.select("alpha", perturbation="training", epoch=None, **where)
@@ -127,7 +127,7 @@ def _learning(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def spectra_of_targets(evidence: Evidence) -> Figure | None:
+def spectra_of_targets(evidence: StudyResults) -> Figure | None:
     """Gerum Fig. 1e: spectra of networks regularised to several targets."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "gerum_shallow_mlp")]

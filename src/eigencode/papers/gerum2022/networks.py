@@ -10,13 +10,13 @@ import pandas as pd
 
 from eigencode.papers.gerum2022.study import EPSILONS
 from eigencode.studies.results.statistics import Interval, Paired, interval
-from eigencode.studies.results.table import Evidence, NotTestedError, single
+from eigencode.studies.results.table import NotTestedError, StudyResults, single
 
 WEAK, STRONG = 0.1, 1.0
 """Strengths of the penalty, as the paper calls them."""
 
 
-def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str = "exponent") -> pd.DataFrame:
+def networks(evidence: StudyResults, model: str, data: str = "mnist", *, form: str = "exponent") -> pd.DataFrame:
     """One row for each network: seed, beta, target, alpha (last epoch's batches), accuracy, and fgsm and pgd at each strength.
 
     Raises:
@@ -25,7 +25,7 @@ def networks(evidence: Evidence, model: str, data: str = "mnist", *, form: str =
     where = {"model": model, "data": data, "form": form}
     if evidence.select("accuracy", **where).empty:
         raise NotTestedError(f"networks {model} on {data}")
-    clean = (("alpha", evidence.coded_on), ("accuracy", "held_out"))
+    clean = (("alpha", evidence.alpha_condition), ("accuracy", "held_out"))
     parts = [evidence.select(name, perturbation=condition, **where).assign(column=name) for name, condition in clean]
     attacked = evidence.select("accuracy", perturbation=["fgsm", "pgd"], **where)
     parts.append(attacked.assign(column=[f"{row.perturbation} {row.strength:g}" for row in attacked.itertuples()]))

@@ -10,13 +10,13 @@ import pandas as pd
 from eigencode.papers.gerum2022.networks import WEAK, attack_column, networks, where_best
 from eigencode.papers.gerum2022.study import EPSILONS
 from eigencode.studies.results.claim import StatedNumber
-from eigencode.studies.results.table import Evidence, NotTestedError
+from eigencode.studies.results.table import NotTestedError, StudyResults
 
 
-def _baseline(model: str, data: str, kind: str | None = None) -> Callable[[Evidence], pd.Series]:
+def _baseline(model: str, data: str, kind: str | None = None) -> Callable[[StudyResults], pd.Series]:
     """Accuracy of each baseline; of one attacked, as a share of its clean accuracy."""
 
-    def measure(evidence: Evidence) -> pd.Series:
+    def measure(evidence: StudyResults) -> pd.Series:
         where: dict[str, Any] = {"model": model, "data": data, "form": "exponent", "beta": 0.0}
         clean = evidence.select("accuracy", perturbation="held_out", **where).set_index("seed")["value"]
         if clean.empty:
@@ -30,10 +30,10 @@ def _baseline(model: str, data: str, kind: str | None = None) -> Callable[[Evide
     return measure
 
 
-def _alpha_of_best(model: str, kind: str | None = None) -> Callable[[Evidence], pd.Series]:
+def _alpha_of_best(model: str, kind: str | None = None) -> Callable[[StudyResults], pd.Series]:
     """Exponent at which a seed's networks are best: the most accurate weak one, or the most robust regularised one."""
 
-    def measure(evidence: Evidence) -> pd.Series:
+    def measure(evidence: StudyResults) -> pd.Series:
         table = networks(evidence, model)
         column = attack_column(table, kind, model) if kind else "accuracy"
         return where_best(table[table["beta"] > 0] if kind else table[table["beta"] == WEAK], column)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eigencode.perturbations.specification import PerturbationSpec
-from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
+from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
 from eigencode.studies.definition import Block, Paper, later
-from eigencode.training.settings import Cell, Settings, SpectralSettings
+from eigencode.training.settings import MemberSettings, Settings, SpectralSettings
 
 TITLE = "Different spectral representations in optimized artificial neural networks and brains"
 
@@ -30,7 +30,7 @@ SOURCES = {
     "images.data": "stated: MNIST and CIFAR-10; authors' code: in [0, 1]",
     "training.rule": "stated: back-propagation of cross entropy and the penalty, Eq. (6)",
     "training.epochs": "stated: 50, CNNs 200; line and lineS1: 100 or 1000 in the authors' later code; chosen: 50 everywhere, as "
-    "the figures show, and 10 for CIFAR-10 at scale cpu and everywhere at quick, for want of time",
+    "the figures show, and 10 for CIFAR-10 at scale cpu and everywhere at quick, to save time",
     "training.batch_size": "stated: 2500 for the shallow MLP; authors' code: 1500 for the deep MLP, 6000 for CNNs",
     "training.optimizer": "stated: Adam; authors' code: its epsilon of 1e-7, no weight decay",
     "member.learning_rate": "stated: 1e-4",
@@ -38,16 +38,16 @@ SOURCES = {
     "line and lineS1: form line, ranks 1-10 (authors' later code)",
     "training.measure_every": "chosen: every ten epochs, enough to see test accuracy settle",
     "member.target": "stated: 0.6 to 5; authors' code: in steps of 0.2, of all but the shallow MLP to 4, and from 0 in the later "
-    "one; chosen: 0.6 to 4 for line and lineS1, to compare both forms; fewer at the scales cpu and quick, for want of time",
+    "one; chosen: 0.6 to 4 for line and lineS1, to compare both forms; fewer at the scales cpu and quick, to save time",
     "member.strength": "stated: 0, 0.1 and 1; line and lineS1: 0, 1 and 10 (authors' later code)",
     "reading.layers": "stated: the hidden layer; authors' code: the last of several, whose exponent the penalty pulls",
     "reading.ranks": "chosen: the penalty's, so that what is read is what was pulled",
     "reading.perturbations": "stated: FGSM and PGD, 40 steps of 0.01, clipped to [0, 1]; authors' code: strengths 0.01 to 0.19, "
-    "sign of PGD's gradient; chosen: fewer strengths and 2000 images at scale cpu, for want of time",
+    "sign of PGD's gradient; chosen: fewer strengths and 2000 images at scale cpu, to save time",
     "reading.count": "chosen: 3000 test images for spectra, as in the other two papers; the figures' exponents are means over "
     "the last epoch's batches",
     "seeds": "authors' code: 3 (shallow MLP, CNNs), 2 (deep MLP), 5 in the later one; chosen: for line and lineS1 as for the "
-    "others; 2 of all but Fig. 2's at scale cpu, 1 at quick, for want of time",
+    "others; 2 of all but Fig. 2's at scale cpu, 1 at quick, to save time",
 }
 
 TARGETS = (0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
@@ -59,13 +59,13 @@ _EVERY_STRENGTH = tuple(round(number / 100, 2) for number in range(1, 20))
 _FEW_STRENGTHS = (0.01, 0.03, 0.05, 0.1, 0.15)
 
 
-def _plan(model: str, data: str, batch: int, *, ranks: tuple[int, int] = (6, 50)) -> Plan:
-    return Plan(
-        network=Network(model),
-        images=Images(data),
+def _plan(model: str, data: str, batch: int, *, ranks: tuple[int, int] = (6, 50)) -> CellConfig:
+    return CellConfig(
+        network=NetworkSpec(model),
+        images=ImagesSpec(data),
         training=Settings(epochs=50, batch_size=batch, spectral=SpectralSettings(ranks=ranks), measure_every=10),
-        member=Cell(learning_rate=1e-4),
-        reading=Reading(ranks=ranks),
+        member=MemberSettings(learning_rate=1e-4),
+        reading=Readout(ranks=ranks),
     )
 
 

@@ -14,17 +14,17 @@ from eigencode.studies.results.claim import Claim, Finding, finding
 from eigencode.studies.results.statistics import (
     Decision,
     Interval,
-    all_of,
-    any_of,
     interval,
     jackknife,
+    kleene_and,
+    kleene_nor,
+    kleene_or,
     listed,
     needed,
-    none_of,
     rank_correlation,
     spread,
 )
-from eigencode.studies.results.table import Evidence, NotTestedError, setting, single
+from eigencode.studies.results.table import NotTestedError, StudyResults, setting, single
 
 DEEP = 3
 """Layers from this one on are called deep."""
@@ -67,21 +67,21 @@ def deep_layers(table: pd.DataFrame) -> list[Any]:
     return [layer for layer in list[Any](table) if layer >= DEEP]
 
 
-def by_layer(evidence: Evidence, quantity: str, **where: Any) -> pd.DataFrame:
+def by_layer(evidence: StudyResults, quantity: str, **where: Any) -> pd.DataFrame:
     """Networks of width 200 x layers."""
     table = evidence.table(quantity, columns="layer", width=WIDTH, **where)
     return needed(table.rename(columns=number_of).sort_index(axis=1), f"networks of width {WIDTH}")
 
 
-def _accuracies(evidence: Evidence) -> pd.DataFrame:
+def _accuracies(evidence: StudyResults) -> pd.DataFrame:
     return by_layer(evidence, "accuracy", perturbation="held_out")
 
 
-def _alphas(evidence: Evidence) -> pd.DataFrame:
+def _alphas(evidence: StudyResults) -> pd.DataFrame:
     return by_layer(evidence, "alpha", perturbation="unperturbed")
 
 
-def _j1(evidence: Evidence) -> Finding:
+def _j1(evidence: StudyResults) -> Finding:
     rows = evidence.select("accuracy", perturbation="held_out", width=WIDTH, epoch=None)
     over = rows.pivot_table(index=["seed", "layer"], columns="epoch", values="value")
     needed(over, f"networks of width {WIDTH}")
@@ -105,7 +105,7 @@ def _j1(evidence: Evidence) -> Finding:
     )
 
 
-def _j2(evidence: Evidence) -> Finding:
+def _j2(evidence: StudyResults) -> Finding:
     share = by_layer(evidence, "variance_first_ten", perturbation="unperturbed")
     deep = {layer: interval(share[layer]) for layer in deep_layers(share)}
     drops = _drops(evidence)
@@ -137,7 +137,7 @@ def _lowest(intervals: dict[Any, Interval], digits: int = 3, factor: float = 1.0
     return f"{least.text(digits, factor)} (layer {layer})"
 
 
-def _drops(evidence: Evidence) -> pd.DataFrame:
+def _drops(evidence: StudyResults) -> pd.DataFrame:
     """Decades by which eigenvalue 20 lies below the line through the first ten: networks x layers."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["width"] == WIDTH) & (spectra["perturbation"] == "unperturbed")]
@@ -155,7 +155,7 @@ def _drops(evidence: Evidence) -> pd.DataFrame:
     return needed(table, f"networks of width {WIDTH}")
 
 
-def _j3(evidence: Evidence) -> Finding:
+def _j3(evidence: StudyResults) -> Finding:
     spreads: dict[str, pd.DataFrame] = {}
     each: dict[str, pd.DataFrame] = {}
     counts: dict[str, pd.Series] = {}
@@ -196,7 +196,7 @@ def _log_ratio(first: Any, second: Any) -> Interval:
     return Interval(mean, mean - half, mean + half, min(side.count for side in sides))
 
 
-def _j4(evidence: Evidence) -> Finding:
+def _j4(evidence: StudyResults) -> Finding:
     alpha = _alphas(evidence)
     rising, first = rank_correlation(alpha), interval(setting(alpha, 1) - 1)
     deep = {layer: interval(alpha[layer] - 1) for layer in deep_layers(alpha)}
@@ -208,7 +208,7 @@ def _j4(evidence: Evidence) -> Finding:
     return finding(found, test, rising.above(), first.below(), *(each.above() for each in deep.values()))
 
 
-def _j5(evidence: Evidence) -> Finding:
+def _j5(evidence: StudyResults) -> Finding:
     accuracy = _accuracies(evidence)
     up = interval(setting(accuracy, 2) - setting(accuracy, 1))
     down = interval(accuracy[2] - accuracy[accuracy.columns[-1]])
@@ -222,7 +222,7 @@ def _j5(evidence: Evidence) -> Finding:
     return finding(found, test, up.above(), ahead.above(), down.above(), down.below(_MARGIN))
 
 
-def each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
+def each_curve(evidence: StudyResults, kind: str, quantity: str) -> pd.DataFrame:
     """(Seeds, strengths) x layers of the networks that were perturbed; strength 0 is these networks unperturbed."""
     perturbed = evidence.select("accuracy", perturbation=kind, width=WIDTH)
     if perturbed["seed"].nunique() < 2:
@@ -233,7 +233,7 @@ def each_curve(evidence: Evidence, kind: str, quantity: str) -> pd.DataFrame:
     return table.sort_index(axis=1)
 
 
-def _j6(evidence: Evidence) -> Finding:
+def _j6(evidence: StudyResults) -> Finding:
     rises = {name: _largest_rise(evidence, name) for name in _RISES}
     rows = evidence.select("accuracy", perturbation="layer_gaussian", width=WIDTH)
     areas = rows.pivot_table(index="seed", columns="layer", values="value", aggfunc="mean").rename(columns=number_of)
@@ -251,7 +251,7 @@ def _j6(evidence: Evidence) -> Finding:
     return finding(found, test, *(rise.below(_RISES[name]) for name, (_, rise) in rises.items()), deeper.above())
 
 
-def _largest_rise(evidence: Evidence, quantity: str) -> tuple[Any, Interval]:
+def _largest_rise(evidence: StudyResults, quantity: str) -> tuple[Any, Interval]:
     """Layer and size of the largest rise of the mean curve from one strength of noise to the next."""
     curves = each_curve(evidence, "layer_gaussian", quantity)
     mean_rises = curves.groupby("strength").mean().sort_index().diff().iloc[1:]
@@ -262,7 +262,7 @@ def _largest_rise(evidence: Evidence, quantity: str) -> tuple[Any, Interval]:
     return layer, interval(each[mean_rises[layer].idxmax()])
 
 
-def _j7(evidence: Evidence) -> Finding:
+def _j7(evidence: StudyResults) -> Finding:
     curves = [each_curve(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha")]
     seeds = sorted(set(curves[0].index.get_level_values("seed")))
     mean_alpha = curves[1].groupby("strength").mean()
@@ -294,7 +294,7 @@ def _j7(evidence: Evidence) -> Finding:
     return finding("; ".join(parts), test, *early, *later)
 
 
-def _j8(evidence: Evidence) -> Finding:
+def _j8(evidence: StudyResults) -> Finding:
     parts: list[str] = []
     peaks: dict[tuple[str, str], dict[Any, Decision]] = {}
     for kind in ("layer_fgsm", "layer_gaussian"):
@@ -302,8 +302,8 @@ def _j8(evidence: Evidence) -> Finding:
             peaks[kind, quantity], found = _peaks(evidence, kind, quantity)
             parts.append(f"{kind.removeprefix('layer_')}, {quantity}: {found}")
     alpha, accuracy = peaks["layer_fgsm", "alpha"], peaks["layer_fgsm", "accuracy"]
-    under_fgsm = any_of(*(all_of(alpha[layer], accuracy[layer]) for layer in alpha))
-    not_under_noise = none_of(*(each for name in ("alpha", "accuracy") for each in peaks["layer_gaussian", name].values()))
+    under_fgsm = kleene_or(*(kleene_and(alpha[layer], accuracy[layer]) for layer in alpha))
+    not_under_noise = kleene_nor(*(each for name in ("alpha", "accuracy") for each in peaks["layer_gaussian", name].values()))
     test = (
         f"in some layer both α and accuracy lie {_A_PEAK:g} above ε = 0 where they are highest at ε up to {_WEAK:g}, and fall "
         "from there, under FGSM; neither does so in any layer under noise"
@@ -311,7 +311,7 @@ def _j8(evidence: Evidence) -> Finding:
     return finding(f"largest gain over ε = 0: {'; '.join(parts)}", test, under_fgsm, not_under_noise)
 
 
-def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Decision], str]:
+def _peaks(evidence: StudyResults, kind: str, quantity: str) -> tuple[dict[Any, Decision], str]:
     """Whether each layer's curve has a peak where its mean is highest at weak ε; and the largest gain over ε = 0, in words."""
     curves = each_curve(evidence, kind, quantity)
     mean = curves.groupby("strength").mean()
@@ -324,13 +324,13 @@ def _peaks(evidence: Evidence, kind: str, quantity: str) -> tuple[dict[Any, Deci
         epsilon: Any = weak[layer].idxmax()
         own = curves[layer].unstack("strength").dropna()
         gain, fall = interval(setting(own, epsilon) - setting(own, 0.0)), interval(own[epsilon] - own[own.columns.max()])
-        peaks[layer] = all_of(gain.above(_A_PEAK), fall.above())
+        peaks[layer] = kleene_and(gain.above(_A_PEAK), fall.above())
         gains[epsilon, layer] = gain
     (epsilon, layer), largest = max(gains.items(), key=lambda each: each[1].mean)
     return peaks, f"{largest.text()} at ε = {epsilon:g}, layer {layer}"
 
 
-def _j9(evidence: Evidence) -> Finding:
+def _j9(evidence: StudyResults) -> Finding:
     parts, deviations = [], []
     for kind, size in (("layer_gaussian", 35), ("layer_fgsm", 30)):
         first, second = (each_curve(evidence, kind, name) for name in ("alpha", "dimension"))
@@ -352,7 +352,7 @@ def _j9(evidence: Evidence) -> Finding:
     return finding("; ".join(parts), test, *(each.below(_ROUGHLY) for each in deviations))
 
 
-def _j10(evidence: Evidence) -> Finding:
+def _j10(evidence: StudyResults) -> Finding:
     rows = evidence.select("alpha_stderr", perturbation="stimuli", width=WIDTH)
     if not (rows["strength"] >= _ENOUGH).any():
         raise NotTestedError(f"networks read with several numbers of stimuli, {_ENOUGH} and more")

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from eigencode.papers.jiang2020.study import WIDTH, number_of
 from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
 from eigencode.spectra.dimension import power_law_dimension
-from eigencode.studies.results.table import Evidence
+from eigencode.studies.results.table import StudyResults
 
 
 def _by_layer(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(number=rows["layer"].map(number_of)).sort_values("number")
 
 
-def _errors(evidence: Evidence) -> Figure | None:
+def _errors(evidence: StudyResults) -> Figure | None:
     """Jiang Fig. 2: training (lines) and test error (symbols) over epochs."""
     rows = _by_layer(evidence.select("accuracy", width=WIDTH, epoch=None, perturbation=["training", "held_out"]))
     if rows.empty:
@@ -34,7 +34,7 @@ def _errors(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _spectra_of_layers(evidence: Evidence) -> Figure | None:
+def _spectra_of_layers(evidence: StudyResults) -> Figure | None:
     """Jiang Fig. 3: spectra of all layers of one network."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["width"] == WIDTH)]
@@ -48,7 +48,7 @@ def _spectra_of_layers(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _along_layers(evidence: Evidence) -> Figure | None:
+def _along_layers(evidence: StudyResults) -> Figure | None:
     """Jiang Fig. 4: accuracy and exponent along the layers, for each width."""
     if evidence.select("accuracy", perturbation="held_out")["layer"].map(number_of).empty:
         return None
@@ -79,7 +79,7 @@ def _along_layers(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
+def _alpha_against_accuracy(evidence: StudyResults) -> Figure | None:
     """Jiang Fig. 5: exponent against accuracy, with standard errors."""
     accuracy, alpha = _of_layers(
         evidence.select("accuracy", perturbation="held_out", width=WIDTH),
@@ -100,7 +100,7 @@ def _alpha_against_accuracy(evidence: Evidence) -> Figure | None:
 def _attacked(kind: str) -> Draw:
     """Jiang Figs 6 and 7: accuracy and exponent against strength, and against each other."""
 
-    def make(evidence: Evidence) -> Figure | None:
+    def make(evidence: StudyResults) -> Figure | None:
         networks = list(evidence.select("accuracy", perturbation=kind, width=WIDTH)["network"])
         curves = {}
         for quantity in ("accuracy", "alpha"):
@@ -130,7 +130,7 @@ def _attacked(kind: str) -> Draw:
     return make
 
 
-def _dimensions(evidence: Evidence) -> Figure | None:
+def _dimensions(evidence: StudyResults) -> Figure | None:
     """Jiang Fig. 8: dimension against exponent, of power laws (a), and measured, with Eq. (5) (b, c)."""
     if evidence.select("alpha", perturbation="unperturbed", width=WIDTH).empty:
         return None
@@ -183,7 +183,7 @@ def _of_power_laws(panel: Axes) -> None:
     legend(panel, fontsize=7)
 
 
-def _stimuli(evidence: Evidence) -> Figure | None:
+def _stimuli(evidence: StudyResults) -> Figure | None:
     """Standard error of the exponent against the number of test images."""
     rows = _by_layer(evidence.select("alpha_stderr", perturbation="stimuli", width=WIDTH))
     if rows.empty:

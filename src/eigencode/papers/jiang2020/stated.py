@@ -9,13 +9,13 @@ from scipy import stats
 
 from eigencode.papers.jiang2020.claims import DEEP, FEWEST_STRENGTHS, STATED_SLOPES, by_layer, deep_layers, each_curve
 from eigencode.studies.results.claim import StatedNumber
-from eigencode.studies.results.table import Evidence, NotTestedError, setting
+from eigencode.studies.results.table import NotTestedError, StudyResults, setting
 
 
-def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
+def _slope(layer: int) -> Callable[[StudyResults], pd.Series]:
     """Slope of accuracy against exponent under Gaussian noise, where the networks' mean exponent is below 1; of each network."""
 
-    def measure(evidence: Evidence) -> pd.Series:
+    def measure(evidence: StudyResults) -> pd.Series:
         accuracy, alpha = (
             setting(each_curve(evidence, "layer_gaussian", name), layer).unstack("seed") for name in ("accuracy", "alpha")
         )
@@ -28,7 +28,7 @@ def _slope(layer: int) -> Callable[[Evidence], pd.Series]:
     return measure
 
 
-def _share(evidence: Evidence) -> pd.Series:
+def _share(evidence: StudyResults) -> pd.Series:
     share = by_layer(evidence, "variance_first_ten", perturbation="unperturbed")
     return share[deep_layers(share)].mean(axis=1)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eigencode.perturbations.specification import PerturbationSpec
-from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
+from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
 from eigencode.studies.definition import Block, Paper, later
-from eigencode.training.settings import Cell, Settings, SpectralSettings
+from eigencode.training.settings import MemberSettings, Settings, SpectralSettings
 
 TITLE = "Relationship between manifold smoothness and adversarial vulnerability in deep learning with local errors"
 
@@ -44,7 +44,7 @@ SOURCES = {
     "reading.ranks": "stated: 1-10",
     "reading.perturbations": "stated: 0.1 to 4.0 in steps of 0.1, without clipping",
     "seeds": "stated: 20 networks, 50 for Fig. 5; chosen: 4 read with several numbers of stimuli, since each is read often; 4 "
-    "and 8 at scale quick, for want of time",
+    "and 8 at scale quick, to save time",
 }
 
 WIDTH = 200
@@ -55,9 +55,9 @@ _STRENGTHS = tuple(number / 10 for number in range(1, 41))
 
 _PERTURBED = (PerturbationSpec("layer_gaussian", _STRENGTHS), PerturbationSpec("layer_fgsm", _STRENGTHS))
 
-PLAN = Plan(
-    network=Network("jiang_mlp", {"width": WIDTH, "depth": 8, "classifier_std": 0.3}),
-    images=Images("mnist"),
+PLAN = CellConfig(
+    network=NetworkSpec("jiang_mlp", {"width": WIDTH, "depth": 8, "classifier_std": 0.3}),
+    images=ImagesSpec("mnist"),
     training=Settings(
         epochs=60,
         batch_size=200,
@@ -67,8 +67,8 @@ PLAN = Plan(
         spectral=SpectralSettings(ranks="jiang"),
         measure_every=5,
     ),
-    member=Cell(learning_rate=0.1),
-    reading=Reading(layers=_LAYERS, ranks="jiang", count=3000, perturbations=_PERTURBED),
+    member=MemberSettings(learning_rate=0.1),
+    reading=Readout(layers=_LAYERS, ranks="jiang", count=3000, perturbations=_PERTURBED),
 )
 
 _WIDTHS = (50, 100, 400)

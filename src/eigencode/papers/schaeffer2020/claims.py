@@ -13,14 +13,14 @@ from eigencode.studies.results.claim import Claim, Finding, finding
 from eigencode.studies.results.statistics import (
     Decision,
     Interval,
-    all_of,
     correlation,
     interval,
+    kleene_and,
     needed,
     rank_correlation,
     spread,
 )
-from eigencode.studies.results.table import Evidence, NotTestedError, setting, single, table_of
+from eigencode.studies.results.table import NotTestedError, StudyResults, setting, single, table_of
 
 _SIMILAR = 0.1
 """Difference of exponents up to which two spectra decay alike."""
@@ -44,7 +44,7 @@ _IMAGENET_NETWORKS = 11
 PLAIN = {"model": "schaeffer_cnn", "covariance": 0.0, "jacobian": 0.0, "adversarial": 0.0}
 
 
-def alphas(evidence: Evidence) -> pd.DataFrame:
+def alphas(evidence: StudyResults) -> pd.DataFrame:
     """Exponents of the networks without penalties: seeds x conditions."""
     rows = evidence.select("alpha", **PLAIN)
     rows = rows[rows["perturbation"].isin(["unperturbed", "gaussian", "pure_noise", "pca", "zca"])]
@@ -58,7 +58,7 @@ def _change(table: pd.DataFrame, condition: str) -> pd.Series:
     return (table[condition] - table["unperturbed 0"]).dropna()
 
 
-def _s2(evidence: Evidence) -> Finding:
+def _s2(evidence: StudyResults) -> Finding:
     here, there = _on_cifar(evidence), _on_imagenet(evidence)
     if here is None and there is None:
         raise NotTestedError("networks read under noise, and without")
@@ -98,7 +98,7 @@ def _s2(evidence: Evidence) -> Finding:
     return finding("; ".join(parts), "; ".join(tests), *decisions)
 
 
-def _on_cifar(evidence: Evidence) -> tuple[pd.Series, dict[float, Interval], dict[float, Interval]] | None:
+def _on_cifar(evidence: StudyResults) -> tuple[pd.Series, dict[float, Interval], dict[float, Interval]] | None:
     """Exponents unperturbed; by standard deviation, their change under noise, and pure noise minus noisy images."""
     table = alphas(evidence)
     noises = [str(name) for name in table if str(name).startswith("gaussian ")]
@@ -117,7 +117,7 @@ def _on_cifar(evidence: Evidence) -> tuple[pd.Series, dict[float, Interval], dic
     )
 
 
-def _on_imagenet(evidence: Evidence) -> tuple[pd.Series, pd.Series] | None:
+def _on_imagenet(evidence: StudyResults) -> tuple[pd.Series, pd.Series] | None:
     """Exponents of the one ImageNet network that is read under noise, by standard deviation: noisy images, and noise alone."""
     rows = evidence.select("alpha", model="torchvision:resnet50")
     images = rows[rows["perturbation"].isin(["unperturbed", "gaussian"])].set_index("strength")["value"].sort_index()
@@ -125,7 +125,7 @@ def _on_imagenet(evidence: Evidence) -> tuple[pd.Series, pd.Series] | None:
     return None if len(images) < 2 or noise.empty else (images, noise)
 
 
-def _s3(evidence: Evidence) -> Finding:
+def _s3(evidence: StudyResults) -> Finding:
     table = needed(alphas(evidence), "networks without penalties")
     missing = [name for name in STATED_EXPONENTS if name not in table]
     if missing:
@@ -135,7 +135,7 @@ def _s3(evidence: Evidence) -> Finding:
     return finding(found, f"every exponent within {_SIMILAR:g} of the paper's", *decisions)
 
 
-def _s1(evidence: Evidence) -> Finding:
+def _s1(evidence: StudyResults) -> Finding:
     rows = evidence.select("alpha", perturbation="unperturbed")
     rows = rows[rows["model"].astype(str).str.startswith("torchvision:")]
     alpha = single(rows, "model").set_index("model")["value"].sort_values(ascending=False)
@@ -155,7 +155,7 @@ def _s1(evidence: Evidence) -> Finding:
     return finding(found, test, bool((alpha > 1).all()))
 
 
-def _sets(evidence: Evidence, **where: Any) -> pd.DataFrame:
+def _sets(evidence: StudyResults, **where: Any) -> pd.DataFrame:
     """Exponents on the four data sets: one row for each kind of network and seed."""
     rows = evidence.select("alpha", perturbation=list(MADE), **where)
     if set(rows["perturbation"]) != set(MADE):
@@ -164,7 +164,7 @@ def _sets(evidence: Evidence, **where: Any) -> pd.DataFrame:
     return needed(table, "networks read on all four data sets")
 
 
-def _s4(evidence: Evidence) -> Finding:
+def _s4(evidence: StudyResults) -> Finding:
     table, window = _sets(evidence, **PLAIN), _window(evidence)
     spectra = evidence.spectra
     plain = evidence.select("alpha", perturbation=list(MADE), **PLAIN)["network"]
@@ -184,7 +184,7 @@ def _s4(evidence: Evidence) -> Finding:
     return finding(found, test, *(interval(table[name]).above(1) for name in table), distance.below(_SAME))
 
 
-def _s5(evidence: Evidence) -> Finding:
+def _s5(evidence: StudyResults) -> Finding:
     released = bool((evidence.cells["model"] == LIBRARYS).any())
     where: dict[str, Any] = {"model": LIBRARYS if released else PLAIN["model"], "covariance": 0.0, "jacobian": 0.0}
     table = _sets(evidence, **where)
@@ -205,13 +205,13 @@ def _s5(evidence: Evidence) -> Finding:
     own = [interval(part.mean(axis=1)) for _, part in table.groupby("trained")]
     test = f"every exponent between {low:g} and {high:g}, also without adversarial training; the sets differ by less than 1"
     near = [
-        all_of(each.above(low), each.below(high)) if each.count > 1 else (low < each.mean < high if released else None)
+        kleene_and(each.above(low), each.below(high)) if each.count > 1 else (low < each.mean < high if released else None)
         for each in own
     ]
     return finding(found, test, *near, differences.below(1))
 
 
-def _s6(evidence: Evidence) -> Finding:
+def _s6(evidence: StudyResults) -> Finding:
     where: dict[str, Any] = {"perturbation": "unperturbed", "model": "schaeffer_cnn", "jacobian": 0.0, "adversarial": 0.0}
     tables = {name: evidence.table(name, columns="covariance", **where) for name in ("alpha", "total_variance")}
     alpha = needed(tables["alpha"], "networks without Jacobian penalties")
@@ -231,7 +231,7 @@ def _s6(evidence: Evidence) -> Finding:
     return finding(found, test, slopes[largest].below(), below.below(), shrinks.below())
 
 
-def _decades_below(evidence: Evidence, covariance: float, where: dict[str, Any]) -> list[float]:
+def _decades_below(evidence: StudyResults, covariance: float, where: dict[str, Any]) -> list[float]:
     """Mean difference of log eigenvalues of the window, penalised minus not, of each seed."""
     spectra = evidence.spectra
     for name, value in where.items():
@@ -241,7 +241,7 @@ def _decades_below(evidence: Evidence, covariance: float, where: dict[str, Any])
     return [float(np.mean(logs[seed, covariance] - logs[seed, 0.0])) for seed in both]
 
 
-def _window(evidence: Evidence) -> tuple[int, int]:
+def _window(evidence: StudyResults) -> tuple[int, int]:
     if evidence.fitted is None:
         raise NotTestedError("networks read over the same ranks")
     return evidence.fitted
@@ -254,7 +254,7 @@ def _logs(values: np.ndarray, window: tuple[int, int]) -> np.ndarray:
     return shown
 
 
-def under_attack(evidence: Evidence) -> pd.DataFrame:
+def under_attack(evidence: StudyResults) -> pd.DataFrame:
     """Networks with penalties under PGD, of the strength at which their mean is nearest to half of the clean accuracy.
 
     Networks that all fail, or all stand, say nothing.
@@ -287,7 +287,7 @@ def _with_strength(own: pd.DataFrame) -> Interval:
     return rank_correlation(table)
 
 
-def _s7(evidence: Evidence) -> Finding:
+def _s7(evidence: StudyResults) -> Finding:
     table = under_attack(evidence)
     parts, sizes = [f"PGD with ε = {table['strength'].iloc[0]:.3f}"], {}
     for kind in ("column_sum", "exact", "projected"):
@@ -312,7 +312,7 @@ def _s7(evidence: Evidence) -> Finding:
     return finding("; ".join(parts), test, sizes["column_sum"].within(_WEAK_RELATION))
 
 
-def _s8(evidence: Evidence) -> Finding:
+def _s8(evidence: StudyResults) -> Finding:
     attacked = under_attack(evidence)
     table = attacked.dropna(subset="alpha")
     means = table.groupby(["jacobian_kind", "covariance", "jacobian"])[["alpha", "value"]].mean()

@@ -12,7 +12,7 @@ from eigencode.papers.schaeffer2020.claims import under_attack
 from eigencode.papers.schaeffer2020.study import LIBRARYS
 from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
-from eigencode.studies.results.table import Evidence, single
+from eigencode.studies.results.table import StudyResults, single
 
 _TITLES = {
     "gaussian": "images with Gaussian noise, by its standard deviation",
@@ -22,7 +22,7 @@ _TITLES = {
 }
 
 
-def _plain_spectra(evidence: Evidence) -> pd.DataFrame:
+def _plain_spectra(evidence: StudyResults) -> pd.DataFrame:
     """Of networks without penalties, of the first seed."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["covariance"] == 0) & (spectra["jacobian"] == 0)]
@@ -33,7 +33,7 @@ def _plain_spectra(evidence: Evidence) -> pd.DataFrame:
 def _under(*kinds: str) -> Draw:
     """Schaeffer Figs 3 and 4: spectra of one network under each strength of perturbations."""
 
-    def make(evidence: Evidence) -> Figure | None:
+    def make(evidence: StudyResults) -> Figure | None:
         spectra = _plain_spectra(evidence)
         spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["adversarial"] == 0)]
         if spectra["perturbation"].nunique() < 2:
@@ -52,7 +52,7 @@ def _under(*kinds: str) -> Draw:
     return make
 
 
-def _networks(evidence: Evidence) -> Figure | None:
+def _networks(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 2: spectra of the ImageNet networks."""
     spectra = evidence.spectra
     spectra = spectra[[str(model).startswith("torchvision:") for model in spectra["model"]]]
@@ -65,7 +65,7 @@ def _networks(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _made_sets(evidence: Evidence) -> Figure | None:
+def _made_sets(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 5: spectra on images that networks made."""
     spectra = _plain_spectra(evidence)
     spectra = spectra[spectra["adversarial"] == 0]
@@ -88,7 +88,7 @@ def _budget(trained: str) -> float:
     return float(number) if number.replace(".", "").isdigit() else 0.0
 
 
-def _adversarially_trained(evidence: Evidence) -> Figure | None:
+def _adversarially_trained(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 6: the most robust network on the four sets, and all networks on the set of robust features."""
     spectra = _plain_spectra(evidence)
     spectra = spectra[spectra["perturbation"].isin(MADE)]
@@ -108,7 +108,7 @@ def _adversarially_trained(evidence: Evidence) -> Figure | None:
     return figure
 
 
-def _penalised(evidence: Evidence) -> Figure | None:
+def _penalised(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 7: spectra and exponents under covariance penalties, accuracy under attack under Jacobian penalties.
 
     Lines are networks with the column sums of the Jacobian; those with the other norms, and no covariance penalty, are dashed.
@@ -151,7 +151,7 @@ def _line(panel: Axes, rows: pd.DataFrame, *, x: str, y: str, label: str, color:
     panel.errorbar(over.mean().index, over.mean(), yerr=over.std(), fmt=fmt, color=color, ms=3, lw=1, capsize=2, label=label)
 
 
-def _robustness_against_alpha(evidence: Evidence) -> Figure | None:
+def _robustness_against_alpha(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 8: accuracy under attack against the exponent, one dot for each network; the paper's bound of about 1."""
     attacked = evidence.select("accuracy", perturbation="pgd")
     attacked = evidence.with_alpha(attacked, "unperturbed").dropna(subset="alpha")

@@ -8,14 +8,14 @@ import pandas as pd
 
 from eigencode.papers.schaeffer2020.claims import PLAIN, STATED_EXPONENTS, alphas
 from eigencode.studies.results.claim import StatedNumber
-from eigencode.studies.results.table import Evidence, NotTestedError, setting
+from eigencode.studies.results.table import NotTestedError, StudyResults, setting
 
 
-def _exponent(condition: str) -> Callable[[Evidence], pd.Series]:
+def _exponent(condition: str) -> Callable[[StudyResults], pd.Series]:
     return lambda evidence: setting(alphas(evidence), condition)
 
 
-def _accuracy(evidence: Evidence) -> pd.Series:
+def _accuracy(evidence: StudyResults) -> pd.Series:
     rows = evidence.select("accuracy", perturbation="training", **PLAIN)
     if rows.empty:
         raise NotTestedError("networks without penalties")

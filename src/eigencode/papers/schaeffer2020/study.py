@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from eigencode.perturbations.specification import PerturbationSpec
-from eigencode.studies.cell import Images, Network, Plan, Reading, with_field
+from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
 from eigencode.studies.definition import Block, Paper, later
-from eigencode.training.settings import Cell, JacobianSettings, Settings, SpectralSettings
+from eigencode.training.settings import JacobianSettings, MemberSettings, Settings, SpectralSettings
 
 TITLE = "Towards unifying smooth neural codes with adversarially robust representations"
 
@@ -55,7 +55,7 @@ SOURCES = {
     "images.size": "chosen: 224 (Figs 2 and 3, ImageNet), for which these weights were trained",
     "training.adversarial.epsilon": "stated: l2 budgets 0, 0.25, 0.5, 1 (Fig. 6); chosen: 7 steps, as that library's examples",
     "training.epochs": "chosen: 13, when training accuracy reaches the stated 92 % (0.91 after 12 epochs, 0.93 after 13); at "
-    "scale cpu 5 for Figs 6 to 8 (0.65), for want of time",
+    "scale cpu 5 for Figs 6 to 8 (0.65), to save time",
     "training.batch_size": "chosen: 128, a usual size for CIFAR-10",
     "training.rule": "stated: back-propagation of Eq. (1), cross entropy and penalties",
     "training.optimizer": "chosen: Adam, which needs no schedule for so few epochs; its epsilon of 1e-7 as in Gerum et al.",
@@ -72,9 +72,9 @@ SOURCES = {
     "non-robust features, random and deterministic targets; chosen: standard deviations 0.05 to 0.5, from hardly seen to most "
     "of the range; ZCA with 0.01 added to the variances, which leaves directions of hardly any variance small; PGD l-infinity "
     "of 2, 4 and 8/255, usual for CIFAR-10, in 20 steps of 1/255, more than the budget takes; of 3000 training images, made in "
-    "1000 steps (200 at scale cpu, 50 at quick, for want of time) by this network, for robust features trained adversarially at "
+    "1000 steps (200 at scale cpu, 50 at quick, to save time) by this network, for robust features trained adversarially at "
     "l2 0.5 (Ilyas et al.: 1000 steps, 0.5)",
-    "seeds": "chosen: 3, the fewest with a spread worth telling; at scale cpu 2 for Figs 6 to 8, at quick 1, for want of time",
+    "seeds": "chosen: 3, the fewest with a spread worth telling; at scale cpu 2 for Figs 6 to 8, at quick 1, to save time",
 }
 
 _NOISE = (0.05, 0.1, 0.2, 0.5)
@@ -95,12 +95,12 @@ def _made(steps: int) -> tuple[PerturbationSpec, ...]:
     )
 
 
-PLAN = Plan(
-    network=Network("schaeffer_cnn"),
-    images=Images("cifar10"),
+PLAN = CellConfig(
+    network=NetworkSpec("schaeffer_cnn"),
+    images=ImagesSpec("cifar10"),
     training=Settings(epochs=13, batch_size=128, spectral=SpectralSettings(ranks="jiang"), measure_every=5),
-    member=Cell(learning_rate=1e-3),
-    reading=Reading(ranks=(10, 316)),
+    member=MemberSettings(learning_rate=1e-3),
+    reading=Readout(ranks=(10, 316)),
 )
 
 RELEASED = {
@@ -123,10 +123,10 @@ _INPUTS = (
     PerturbationSpec("zca", (0.01,)),
 )
 
-IMAGENET = Plan(
-    network=Network("torchvision:resnet50", weights="DEFAULT"),
-    images=Images("image_folder:imagenet", train_count=3000, test_count=3000, size=224),
-    reading=Reading(ranks=(10, 316)),
+IMAGENET = CellConfig(
+    network=NetworkSpec("torchvision:resnet50", weights="DEFAULT"),
+    images=ImagesSpec("image_folder:imagenet", train_count=3000, test_count=3000, size=224),
+    reading=Readout(ranks=(10, 316)),
 )
 
 
@@ -163,16 +163,16 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     if figure == "released":
         sets = tuple(replace(told, data=f"ilyas:release_datasets/{RELEASED[told.kind]}") for told in sets)
         trained = with_field(plan, "reading.perturbations", sets)
-        library = replace(IMAGENET, network=Network(LIBRARYS), images=Images("cifar10"), reading=trained.reading)
+        library = replace(IMAGENET, network=NetworkSpec(LIBRARYS), images=ImagesSpec("cifar10"), reading=trained.reading)
         return (Block(trained, {}, seeds), Block(library, {"network.weights": _RELEASED_WEIGHTS}))
     if few:  # read together: the network is trained once
         return (Block(with_field(plan, "reading.perturbations", (*_INPUTS, *sets)), {}, seeds),)
     plan = with_field(plan, "reading.perturbations", (_PGD,))
     covariances, jacobians = (_COVARIANCES, _JACOBIANS) if scale != "quick" else ((0.0, 0.1), (0.0, 1.0))
 
-    def kind(name: str) -> Plan:
+    def kind(name: str) -> CellConfig:
         settings = JacobianSettings(kind=name)  # type: ignore[arg-type]
-        changed: Plan = with_field(plan, "training.jacobian", settings)
+        changed: CellConfig = with_field(plan, "training.jacobian", settings)
         return changed
 
     grid = {"member.covariance": covariances, "member.jacobian": jacobians}

@@ -18,7 +18,7 @@ from eigencode import _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._arguments import checked
 from eigencode.errors import DataError, DiskError, ModelError, StudyError
-from eigencode.studies.cell import Plan
+from eigencode.studies.cell import CellConfig
 from eigencode.studies.execution.group import CellRecord, failed_group, run_group
 from eigencode.studies.execution.materials import Report
 
@@ -45,7 +45,7 @@ class Task:
         folder: Folder for this group's unfinished training, in it.
     """
 
-    plans: tuple[Plan, ...]
+    plans: tuple[CellConfig, ...]
     data_root: str | None = None
     device: str | None = None
     states: Path | None = None
@@ -53,7 +53,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Done:
+class TaskResult:
     """A task that has ended.
 
     Attributes:
@@ -73,7 +73,7 @@ class Done:
 class Engine(Protocol):
     """Runs tasks."""
 
-    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[TaskResult]:
         """Yields each task as it ends; a task is locked from when it is taken, so take no more than will soon be run."""
         ...
 
@@ -81,7 +81,7 @@ class Engine(Protocol):
 class Local:
     """One task after the other, in this process."""
 
-    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[TaskResult]:
         """See ``Engine``."""
         for task in tasks:
             yield run_task(task, report)
@@ -118,7 +118,7 @@ class RayEngine:
                     f"--address {self._address}: no Ray cluster can be reached there ({error}). Check the address."
                 ) from None
 
-    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], report: Report | None = None) -> Iterator[TaskResult]:
         """See ``Engine``."""
         given = iter(tasks)
         first = next(given, None)
@@ -145,9 +145,11 @@ class RayEngine:
                 try:
                     yield ray.get(ended)
                 except ray.exceptions.WorkerCrashedError:
-                    yield Done(task, failed_group(task.plans, f"the worker died {self._retries + 1} times"), interrupted=True)
+                    yield TaskResult(
+                        task, failed_group(task.plans, f"the worker died {self._retries + 1} times"), interrupted=True
+                    )
                 except ray.exceptions.RayError as error:
-                    yield Done(task, [], f"Ray: {' '.join(str(error).split())[:200]}")
+                    yield TaskResult(task, [], f"Ray: {' '.join(str(error).split())[:200]}")
         finally:
             ray.shutdown()
 
@@ -194,7 +196,7 @@ def _refuse_no_share(cpus: float, gpus: float, retries: int) -> None:
         raise StudyError(f"--retries must be at least 0; got {retries}.")
 
 
-def _run_in_worker(task: Task, folder: Path) -> Done:
+def _run_in_worker(task: Task, folder: Path) -> TaskResult:
     """Runs a task in a process that is the cluster's; where the caller's folder is there too, its files are found from it."""
     keep_freed_memory()
     if folder.is_dir():
@@ -202,30 +204,30 @@ def _run_in_worker(task: Task, folder: Path) -> Done:
     return run_task(task)
 
 
-def run_task(task: Task, report: Report | None = None) -> Done:
+def run_task(task: Task, report: Report | None = None) -> TaskResult:
     """Runs a task; what goes wrong becomes part of the records."""
     try:
         records = run_group(
             task.plans, data_root=task.data_root, device=task.device, states=task.states, folder=task.folder, report=report
         )
     except (DataError, DiskError, ModelError) as error:
-        return Done(task, [], str(error))
+        return TaskResult(task, [], str(error))
     except torch.OutOfMemoryError as error:  # of a GPU that others use too, or of an estimate that was too low
         if len(task.plans) == 1:
-            return Done(task, failed_group(task.plans, " ".join(str(error).split())[:300]), interrupted=True)
+            return TaskResult(task, failed_group(task.plans, " ".join(str(error).split())[:300]), interrupted=True)
     except Exception as error:  # out of memory, a defect: the other groups go on
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return Done(
+            return TaskResult(
                 task, [], f"{error.filename or 'a file'} cannot be written ({error.strerror}). Make room and start again."
             )
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Done(task, failed_group(task.plans, reason), interrupted=True)
+        return TaskResult(task, failed_group(task.plans, reason), interrupted=True)
     else:
-        return Done(task, records)
+        return TaskResult(task, records)
     return _in_halves(task, report)  # here, where the error is gone and with it all that its frames held on the GPU
 
 
-def _in_halves(task: Task, report: Report | None) -> Done:
+def _in_halves(task: Task, report: Report | None) -> TaskResult:
     """Runs a task as two smaller stacks, whose unfinished training is kept in the folder of the whole."""
     torch.cuda.empty_cache()
     middle = len(task.plans) // 2
@@ -235,4 +237,4 @@ def _in_halves(task: Task, report: Report | None) -> Done:
     ]
     reason = next((half.reason for half in halves if half.reason), None)
     interrupted = any(half.interrupted for half in halves)
-    return Done(task, [] if reason else [record for half in halves for record in half.records], reason, interrupted)
+    return TaskResult(task, [] if reason else [record for half in halves for record in half.records], reason, interrupted)

@@ -17,7 +17,7 @@ from eigencode._grammar import names_in
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
 from eigencode.perturbations.specification import MADE
-from eigencode.studies.cell import Images, Plan
+from eigencode.studies.cell import CellConfig, ImagesSpec
 from eigencode.studies.execution.materials import MADE_FROM, source_of
 from eigencode.studies.execution.scheduling import Group
 from eigencode.training.grouping import bytes_of_step, jacobian_rows
@@ -67,7 +67,7 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
     return found
 
 
-def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
+def _cost(plan: CellConfig, data_root: str | None) -> tuple[float, float, float]:
     """Operations of a forward pass of one image, number of such passes, and bytes, for one cell."""
     test = _images(plan.images, "test", data_root)
     arithmetic = _arithmetic(plan, data_root)
@@ -83,7 +83,7 @@ def _cost(plan: Plan, data_root: str | None) -> tuple[float, float, float]:
     return arithmetic.forward, passes, memory
 
 
-def _held(plan: Plan, data_root: str | None) -> int:
+def _held(plan: CellConfig, data_root: str | None) -> int:
     """Bytes of the process and of its images, however many networks there are."""
     splits: tuple[Literal["train", "test"], ...] = ("test",) if plan.network.weights else ("train", "test")
     return _PROCESS + sum(_images(plan.images, split, data_root).inputs.nbytes for split in splits)
@@ -99,7 +99,7 @@ class _Arithmetic:
     kept: int
 
 
-def _arithmetic(plan: Plan, data_root: str | None) -> _Arithmetic:
+def _arithmetic(plan: CellConfig, data_root: str | None) -> _Arithmetic:
     """Of a network that is trained; of one that is not, a step is a forward pass."""
     told = plan.network
     return _counted(told.model, tuple(sorted(told.options.items())), told.weights is None, plan.images, data_root)
@@ -107,7 +107,7 @@ def _arithmetic(plan: Plan, data_root: str | None) -> _Arithmetic:
 
 @lru_cache(maxsize=32)
 def _counted(
-    model: str, options: tuple[tuple[str, int | float], ...], trained: bool, images: Images, data_root: str | None
+    model: str, options: tuple[tuple[str, int | float], ...], trained: bool, images: ImagesSpec, data_root: str | None
 ) -> _Arithmetic:
     test = _images(images, "test", data_root)
     network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def _overhead(group: Group, data_root: str | None) -> float:
     return _A_STEP * steps + len(group.missing) * (_A_PASS * read + _A_PASS * plan.training.epochs)
 
 
-def _training_passes(plan: Plan, data_root: str | None) -> float:
+def _training_passes(plan: CellConfig, data_root: str | None) -> float:
     """Forward passes that training costs, of single images; none where a network has its weights."""
     if plan.network.weights:
         return 0.0
@@ -145,7 +145,7 @@ def _training_passes(plan: Plan, data_root: str | None) -> float:
     return told.epochs * (each * len(training) + len(test))
 
 
-def _making(plan: Plan, made: set[str], data_root: str | None) -> float:
+def _making(plan: CellConfig, made: set[str], data_root: str | None) -> float:
     """Forward passes that making images costs, and training the networks that make them; what ``made`` has is there."""
     passes = 0.0
     for told in plan.reading.perturbations:
@@ -163,7 +163,7 @@ def _making(plan: Plan, made: set[str], data_root: str | None) -> float:
 
 
 @lru_cache(maxsize=4)
-def _images(told: Images, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
+def _images(told: ImagesSpec, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
     count = told.train_count if split == "train" else told.test_count
     return datasets.load(told.data, split=split, count=count, root=data_root, image_size=told.size, download=False)
 

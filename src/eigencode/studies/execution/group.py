@@ -15,10 +15,10 @@ from eigencode._grammar import names_in
 from eigencode.activations import select_layers, trace
 from eigencode.errors import ActivationError, DiskError, EigencodeError
 from eigencode.provenance import code_revision, computed_with
-from eigencode.studies.cell import RESULT_VERSION, Plan
-from eigencode.studies.execution.materials import Materials, Report, code_digest
+from eigencode.studies.cell import RESULT_VERSION, CellConfig
+from eigencode.studies.execution.materials import GroupResources, Report, code_digest
 from eigencode.studies.execution.readout import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
-from eigencode.training import Cell
+from eigencode.training import MemberSettings
 from eigencode.training.grouping import Trained, group_size
 
 TRAINING, HELD_OUT = "training", "held_out"
@@ -39,7 +39,7 @@ class CellRecord:
         computed_with: Code revision, versions and hardware of the process that made it.
     """
 
-    plan: Plan
+    plan: CellConfig
     rows: pd.DataFrame
     spectra: list[SpectrumRecord] = field(default_factory=list)
     error: str | None = None
@@ -48,7 +48,7 @@ class CellRecord:
 
 
 def run_group(
-    plans: Sequence[Plan],
+    plans: Sequence[CellConfig],
     *,
     data_root: str | None = None,
     device: str | None = None,
@@ -74,7 +74,7 @@ def run_group(
     """
     started, earlier = time.perf_counter(), 0.0
     code_revision()  # as it is now: the source may change in the hours that follow
-    materials = Materials(plans[0], data_root=data_root, device=device, states=states, report=report)
+    materials = GroupResources(plans[0], data_root=data_root, device=device, states=states, report=report)
     cells = [plan.member for plan in plans]
     try:  # what cannot be read is told before hours of training
         _ = materials.released
@@ -91,7 +91,7 @@ def run_group(
         trained = materials.trained(cells, folder)
         earlier = _seconds_before(trained, time.perf_counter() - begun)
     tables = {cell: [_history(trained.histories[cell])] if cell in trained.histories else [] for cell in cells}
-    spectra: dict[Cell, list[SpectrumRecord]] = {}
+    spectra: dict[MemberSettings, list[SpectrumRecord]] = {}
     errors = dict(trained.failed)
     for number, (cell, network) in enumerate(trained.networks.items()):
         materials.say("reading", number, len(trained.networks))
@@ -108,7 +108,7 @@ def run_group(
             tables[cell].append(as_table(rows, _last_epoch(trained, cell)))
     seconds = (time.perf_counter() - started + earlier) / len(plans)
 
-    def record_of(plan: Plan) -> CellRecord:
+    def record_of(plan: CellConfig) -> CellRecord:
         if error := errors.get(plan.member):
             return CellRecord(plan, _nothing(), error=error, seconds=seconds)
         return CellRecord(plan, pd.concat(tables[plan.member], ignore_index=True), spectra[plan.member], seconds=seconds)
@@ -122,7 +122,7 @@ def _seconds_before(trained: Trained, here: float) -> float:
     return max(0.0, float(all_epochs) - here)
 
 
-def failed_group(plans: Sequence[Plan], reason: str) -> list[CellRecord]:
+def failed_group(plans: Sequence[CellConfig], reason: str) -> list[CellRecord]:
     """Records of cells that all failed for one reason."""
     return [CellRecord(plan, _nothing(), error=reason) for plan in plans]
 
@@ -137,7 +137,7 @@ def without_exponent(record: CellRecord) -> list[str]:
 
 
 def stack_size(
-    plan: Plan, *, data_root: str | None = None, device: str | None = None, asked: int | None = None, download: bool = True
+    plan: CellConfig, *, data_root: str | None = None, device: str | None = None, asked: int | None = None, download: bool = True
 ) -> int:
     """Networks of this plan that are trained as one stack; as many as are asked for, if any.
 
@@ -148,13 +148,13 @@ def stack_size(
     """
     if plan.network.weights and (asked is None or asked > 0):
         return asked or 1  # nothing is trained
-    materials = Materials(plan, data_root=data_root, device=device, download=download)
+    materials = GroupResources(plan, data_root=data_root, device=device, download=download)
     network = materials.network(plan.member)
     penalised = bool(plan.member.jacobian)
     return group_size(network, materials.training, plan.training, device=materials.device, asked=asked, jacobian=penalised)
 
 
-def states_of(plans: Sequence[Plan], states: Path | None) -> Path | None:
+def states_of(plans: Sequence[CellConfig], states: Path | None) -> Path | None:
     """Folder for a group's unfinished training, the same whenever the same cells are grouped; it is of one result version.
 
     Relative where ``states`` is: a cluster's workers may have another working directory.
@@ -169,7 +169,7 @@ def _nothing() -> pd.DataFrame:
     return pd.DataFrame(columns=ROW)
 
 
-def _last_epoch(trained: Trained, cell: Cell) -> int:
+def _last_epoch(trained: Trained, cell: MemberSettings) -> int:
     """Of all layers together, where one is trained after the other; 0 for a network that was not trained."""
     return int(trained.histories[cell]["epoch"].max()) if cell in trained.histories else 0
 

@@ -20,8 +20,8 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import TrainingError
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbations.specification import PerturbationSpec
-from eigencode.studies.cell import RESULT_VERSION, Plan, Reading
-from eigencode.training import Cell, JacobianSettings, SpectralSettings
+from eigencode.studies.cell import RESULT_VERSION, CellConfig, Readout
+from eigencode.training import JacobianSettings, MemberSettings, SpectralSettings
 from eigencode.training.grouping import Trained, train_group
 
 Report = Callable[[str, int, int], None]
@@ -34,7 +34,7 @@ MADE_FROM = 3000
 """Images that are made where a plan does not say how many."""
 
 
-class Materials:
+class GroupResources:
     """Loads, trains and makes what a plan names, each thing once.
 
     Args:
@@ -48,7 +48,7 @@ class Materials:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: CellConfig,
         *,
         data_root: str | None,
         device: str | None,
@@ -77,14 +77,14 @@ class Materials:
             told.data, split=split, count=count, root=self._data_root, image_size=told.size, download=self._download
         )
 
-    def network(self, cell: Cell) -> nn.Module:
+    def network(self, cell: MemberSettings) -> nn.Module:
         """A network with its weights, or with the initial ones that its seed decides."""
         told = self.plan.network
         options: dict[str, Any] = dict(told.options)
         shape = self.test.shape
         return models.load(told.model, weights=told.weights, image_shape=shape, seed=cell.seed, **options).to(self.device)
 
-    def trained(self, cells: list[Cell], folder: Path | None) -> Trained:
+    def trained(self, cells: list[MemberSettings], folder: Path | None) -> Trained:
         """Networks after the plan's training, which goes on from the folder if it was begun there."""
         return train_group(
             self.network,
@@ -146,10 +146,10 @@ class Materials:
         """Of the training images, so that images made from others are not taken for theirs."""
         return digest_of({"inputs": self.training.inputs, "labels": self.training.labels})
 
-    def _make(self, source: Plan, construction: Construction, count: int, folder: Path | None) -> ConstructedSet:
+    def _make(self, source: CellConfig, construction: Construction, count: int, folder: Path | None) -> ConstructedSet:
         name = source.network_identity
         if name not in self._sources:
-            others = Materials(source, data_root=self._data_root, device=self.device, report=self._report)
+            others = GroupResources(source, data_root=self._data_root, device=self.device, report=self._report)
             trained = others.trained([source.member], folder)
             if trained.failed:
                 reason = trained.failed[source.member]
@@ -165,7 +165,7 @@ class Materials:
             self._report(stage, done, total)
 
 
-def code_digest(plan: Plan) -> str:
+def code_digest(plan: CellConfig) -> str:
     """A hash of the code that a user's own network is made by, since the plan names its file alone; empty for others."""
     if not plan.network.model.startswith("file:"):
         return ""
@@ -173,9 +173,9 @@ def code_digest(plan: Plan) -> str:
     return f"-{short_digest(code.read_bytes())}" if code.is_file() else ""
 
 
-def source_of(plan: Plan, budget: float) -> Plan:
+def source_of(plan: CellConfig, budget: float) -> CellConfig:
     """The plan of a network that makes images: trained alone, as nothing but the budget of its attacks says."""
     attacked = replace(plan.training.adversarial, epsilon=budget, norm="l2")
     training = replace(plan.training, adversarial=attacked, spectral=SpectralSettings(layers=""), jacobian=JacobianSettings())
-    member = Cell(seed=SOURCE_SEED, learning_rate=plan.member.learning_rate)
-    return replace(plan, training=training, member=member, reading=Reading())
+    member = MemberSettings(seed=SOURCE_SEED, learning_rate=plan.member.learning_rate)
+    return replace(plan, training=training, member=member, reading=Readout())

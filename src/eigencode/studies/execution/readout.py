@@ -17,7 +17,7 @@ from eigencode.measurement.perturbed import perturbed_spectra
 from eigencode.perturbations.specification import MADE, PerturbationSpec
 from eigencode.spectra import Eigenspectrum, stimulus_curve
 from eigencode.spectra.metrics import metrics_of
-from eigencode.studies.execution.materials import Materials
+from eigencode.studies.execution.materials import GroupResources
 from eigencode.training import robust_accuracies
 
 UNPERTURBED, STIMULI = "unperturbed", "stimuli"
@@ -45,7 +45,7 @@ class SpectrumRecord:
     spectrum: Eigenspectrum
 
 
-def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[SpectrumRecord]]:
+def read(network: nn.Module, materials: GroupResources) -> tuple[list[Row], list[SpectrumRecord]]:
     """Spectra of a network, unperturbed and under every perturbation that is read with spectra.
 
     A network whose code is the same for every image has none: its accuracies are those of training and of attacks alone.
@@ -76,7 +76,7 @@ def read(network: nn.Module, materials: Materials) -> tuple[list[Row], list[Spec
 
 
 def _perturbed(
-    network: nn.Module, materials: Materials, told: PerturbationSpec, images: ImageSet, layers: str
+    network: nn.Module, materials: GroupResources, told: PerturbationSpec, images: ImageSet, layers: str
 ) -> tuple[list[Row], list[SpectrumRecord]]:
     perturbation = materials.perturbation(told)
     try:
@@ -97,7 +97,7 @@ def _perturbed(
 
 
 def _made(
-    network: nn.Module, materials: Materials, told: PerturbationSpec, layers: str
+    network: nn.Module, materials: GroupResources, told: PerturbationSpec, layers: str
 ) -> tuple[list[Row], list[SpectrumRecord]]:
     rows: list[Row] = []
     kept = []
@@ -118,7 +118,7 @@ def _spectra(network: nn.Module, images: ImageSet, layers: str, name: str, stren
     return [SpectrumRecord(layer, name, strength, spectrum) for layer, spectrum in found.items()]
 
 
-def _stimuli(network: nn.Module, materials: Materials, layers: list[str]) -> list[Row]:
+def _stimuli(network: nn.Module, materials: GroupResources, layers: list[str]) -> list[Row]:
     """Mean exponent of random subsets of the test images, of several sizes, and its standard error."""
     reading, rows = materials.plan.reading, []
     for layer in layers:
@@ -128,7 +128,7 @@ def _stimuli(network: nn.Module, materials: Materials, layers: list[str]) -> lis
     return rows
 
 
-def attacked(networks: Mapping[Any, nn.Module], materials: Materials) -> dict[Any, list[Row]]:
+def attacked(networks: Mapping[Any, nn.Module], materials: GroupResources) -> dict[Any, list[Row]]:
     """Accuracies of a stack of networks under attacks whose images are not measured.
 
     Args:

@@ -16,12 +16,12 @@ from eigencode.errors import DataError, ModelError, NotDownloadedError, Spectrum
 from eigencode.models.loading import own_code
 from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.spectra.window import Window
-from eigencode.studies.cell import Plan, groups_of
+from eigencode.studies.cell import CellConfig, groups_of
 from eigencode.studies.definition import Study
-from eigencode.studies.execution.engines import Done, Engine, Task
+from eigencode.studies.execution.engines import Engine, Task, TaskResult
 from eigencode.studies.execution.group import stack_size, without_exponent
 from eigencode.studies.execution.materials import Report
-from eigencode.studies.execution.sharing import FreeTasks, remove_stale_locks, tidy
+from eigencode.studies.execution.sharing import UnclaimedTasks, remove_stale_locks, tidy
 from eigencode.studies.results.store import Store
 
 _PATIENCE = 2.0
@@ -45,8 +45,8 @@ class Group:
         absent: What a run downloads first.
     """
 
-    plans: tuple[Plan, ...]
-    missing: tuple[Plan, ...]
+    plans: tuple[CellConfig, ...]
+    missing: tuple[CellConfig, ...]
     stack: int | None
     seconds: float = math.nan
     memory: float = math.nan
@@ -138,7 +138,7 @@ def plan_groups(
     return groups
 
 
-def _check_ranks(plan: Plan, *, few_images: bool) -> None:
+def _check_ranks(plan: CellConfig, *, few_images: bool) -> None:
     """Refuses before hours of training what would have no exponent after them; with few images, some may have none."""
     spectral, reading = plan.training.spectral, plan.reading
     for place, ranks in (("training.spectral", spectral.ranks), ("reading", reading.ranks)):
@@ -161,12 +161,12 @@ def _check_ranks(plan: Plan, *, few_images: bool) -> None:
         )
 
 
-def _is_penalised(plan: Plan) -> bool:
+def _is_penalised(plan: CellConfig) -> bool:
     """Whether the network is trained with a spectral penalty."""
     return bool(plan.member.strength and plan.training.spectral.layers and not plan.network.weights)
 
 
-def outdated(plans: Iterable[Plan], finished: Mapping[str, str]) -> dict[str, int]:
+def outdated(plans: Iterable[CellConfig], finished: Mapping[str, str]) -> dict[str, int]:
     """Files that were changed after cells that name them were finished: what is kept of those cells may not be of these files.
 
     Args:
@@ -241,7 +241,7 @@ def run_study(
             tidy(group.plans, states, store)
     waiting = [Task(group.missing, data_root, device, states) for group in groups if group.missing]
     while waiting:
-        free = FreeTasks(waiting, store, before)
+        free = UnclaimedTasks(waiting, store, before)
         try:
             for outcome in engine.run(free, report):
                 failures += _taken(outcome, summary, store, results, again=again)
@@ -272,7 +272,7 @@ def _add_up(summary: Summary, identities: Sequence[str], store: Store, *, again:
         summary.unstarted = {}  # another process has finished them
 
 
-def _taken(outcome: Done, summary: Summary, store: Store, results: set[str], *, again: bool) -> int:
+def _taken(outcome: TaskResult, summary: Summary, store: Store, results: set[str], *, again: bool) -> int:
     """Stores what a group left and counts it; returns how many cells failed that have no earlier result."""
 
     def count(counted: dict[str, int], reasons: Iterable[str]) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from eigencode.studies.cell import Plan
+from eigencode.studies.cell import CellConfig
 from eigencode.studies.execution.engines import Task
 from eigencode.studies.execution.group import states_of
 from eigencode.studies.results.store import Store
 
 
-class FreeTasks:
+class UnclaimedTasks:
     """Tasks that no other process is at work on, each locked from when an engine takes it until it is released.
 
     The locks are on files beside the states, and the system's own: it takes them back from a process that has been killed.
@@ -83,7 +83,7 @@ class FreeTasks:
             _release(locks)
 
 
-def tidy(plans: Sequence[Plan], states: Path | None, store: Store) -> None:
+def tidy(plans: Sequence[CellConfig], states: Path | None, store: Store) -> None:
     """Removes what a process left of a group's training that was killed right after it had stored the cells.
 
     Args:
@@ -132,7 +132,7 @@ def _release(locks: Mapping[Path, FileLock]) -> None:
         lock.release()
 
 
-def _remove_leftover(folder: Path, plans: Sequence[Plan], store: Store) -> None:
+def _remove_leftover(folder: Path, plans: Sequence[CellConfig], store: Store) -> None:
     """Removes training older than the results of these cells, which came of it; what another try has trained is newer."""
     written = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
     stamps, errors = store.stamps(), store.finished()

@@ -7,14 +7,14 @@ from typing import Any
 
 from eigencode.attacks.reliability import FLAGS
 from eigencode.perturbations.specification import PerturbationSpec, step_length
-from eigencode.studies.cell import Plan
-from eigencode.studies.results.table import Evidence
+from eigencode.studies.cell import CellConfig
+from eigencode.studies.results.table import StudyResults
 
 _MORE = 0.01
 """Accuracy by which an attack must be weaker than FGSM before it is told: a few images are chance."""
 
 
-def doubts(evidence: Evidence, plans: Sequence[Plan]) -> list[dict[str, str]]:
+def attack_warnings(evidence: StudyResults, plans: Sequence[CellConfig]) -> list[dict[str, str]]:
     """Flags of ``attacks.FLAGS`` that PGD raises: steps too short for the budget, and accuracy above FGSM's of the same budget.
 
     The other flags need the attacked images, which are not kept: ``eigencode attack`` looks for them.
@@ -56,7 +56,7 @@ def _out_of_reach(told: PerturbationSpec, strength: float) -> bool:
     return told.start == "input" and told.n_steps * step < strength * (1 - 1e-9)
 
 
-def _gaps(evidence: Evidence) -> dict[Any, float]:
+def _gaps(evidence: StudyResults) -> dict[Any, float]:
     """(Cell, strength) -> accuracy under PGD minus that under FGSM."""
     rows = evidence.of_each_cell("accuracy")
     rows = rows[rows["perturbation"].isin(["pgd", "fgsm"])]

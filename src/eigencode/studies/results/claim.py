@@ -10,8 +10,8 @@ import pandas as pd
 
 from eigencode._arguments import check_fields
 from eigencode.errors import StudyError
-from eigencode.studies.results.statistics import Decision, all_of, interval
-from eigencode.studies.results.table import Evidence, NotTestedError
+from eigencode.studies.results.statistics import Decision, interval, kleene_and
+from eigencode.studies.results.table import NotTestedError, StudyResults
 
 Verdict = Literal["holds", "does not hold", "not tested"]
 
@@ -52,7 +52,7 @@ class Claim:
     name: str
     figure: str
     statement: str
-    check: Callable[[Evidence], Finding]
+    check: Callable[[StudyResults], Finding]
     also: tuple[str, ...] = ()
     window: Literal["any", "own", "none"] = "any"
 
@@ -60,7 +60,7 @@ class Claim:
         """Checks the window."""
         check_fields(self, StudyError)
 
-    def judged(self, evidence: Evidence) -> Finding:
+    def judged(self, evidence: StudyResults) -> Finding:
         """The finding, or why there is none.
 
         Raises:
@@ -96,7 +96,7 @@ class StatedNumber:
     figure: str
     low: float
     high: float | None
-    measure: Callable[[Evidence], pd.Series]
+    measure: Callable[[StudyResults], pd.Series]
     exponents: bool = False
 
     @property
@@ -115,7 +115,7 @@ class StatedNumber:
             "difference": "",
         }
 
-    def compared(self, evidence: Evidence) -> dict[str, str]:
+    def compared(self, evidence: StudyResults) -> dict[str, str]:
         """The paper's number, what came out, and the difference of the mean, from the nearer end of a range."""
         row = self.not_measured
         if evidence.ranks and self.exponents:
@@ -134,7 +134,7 @@ class StatedNumber:
 
 def finding(found: str, test: str, *decisions: Decision) -> Finding:
     """Holds if all is so, does not hold if anything is not; else it cannot be told, and is not tested."""
-    decided = all_of(*decisions)
+    decided = kleene_and(*decisions)
     if decided is None:
-        return Finding("not tested", f"{found}. Undecided: intervals reach over a limit, or a part is missing", test)
+        return Finding("not tested", f"{found}. Undecided: an interval includes a limit, or a part is missing", test)
     return Finding("holds" if decided else "does not hold", found, test)

@@ -10,10 +10,10 @@ from eigencode.errors import StudyError
 from eigencode.provenance import circumstances
 from eigencode.spectra.window import Window
 from eigencode.studies.definition import Study
-from eigencode.studies.results.attack_warnings import doubts
+from eigencode.studies.results.attack_warnings import attack_warnings
 from eigencode.studies.results.claim import Claim, Finding, StatedNumber
 from eigencode.studies.results.settings_table import settings_of
-from eigencode.studies.results.table import Evidence
+from eigencode.studies.results.table import StudyResults
 
 
 def claims_of(study: Study) -> tuple[Claim, ...]:
@@ -41,7 +41,7 @@ def cells_identity(study: Study) -> str:
 
 
 def study_record(
-    study: Study, evidence: Evidence, *, configuration: dict[str, Any], windows: Sequence[Window] = ()
+    study: Study, evidence: StudyResults, *, configuration: dict[str, Any], windows: Sequence[Window] = ()
 ) -> dict[str, Any]:
     """Record of a study as JSON values.
 
@@ -54,9 +54,9 @@ def study_record(
     Returns:
         Record with keys title, created, configuration, versions, hardware, study, scale, changes (what makes it the user's own,
         in words), identity (of all cells together), cells, missing, ranks (where spectra were fitted again), hours, machines,
-        revisions, claims (claim, figure, statement, found, test, verdict), doubts (attack, flag, networks, meaning, remedy),
-        published (quantity, figure, paper, here, difference), windows (claim, ranks, found, verdict), settings (field, here,
-        source).
+        revisions, claims (claim, figure, statement, found, test, verdict), attack_warnings (attack, flag, networks, meaning,
+        remedy), published (quantity, figure, paper, here, difference), windows (claim, ranks, found, verdict), settings (field,
+        here, source).
     """
     claims = [
         {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(_judged(claim, study, evidence))}
@@ -77,7 +77,7 @@ def study_record(
         "machines": sorted({_machine(each) for each in cells["hardware"]}),
         "revisions": sorted(set(cells["code_revision"])),
         "claims": claims,
-        "doubts": doubts(evidence, study.cells()),
+        "attack_warnings": attack_warnings(evidence, study.cells()),
         "windows": _over_windows(study, evidence, windows),
         "published": [_compared(each, study, evidence) for each in stated_numbers_of(study)],
         "settings": settings_of(study),
@@ -95,25 +95,25 @@ def _changes(study: Study, configuration: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def part(study: Study, evidence: Evidence, *figures: str) -> Evidence:
+def part(study: Study, evidence: StudyResults, *figures: str) -> StudyResults:
     """Results of the cells for these figures alone: others may have networks that differ in nothing but how they are trained."""
     labelled = any(figures) and any(block.figures for block in study.blocks)
     return evidence.of(study.cells_of(*figures)) if labelled else evidence
 
 
-def _judged(claim: Claim, study: Study, evidence: Evidence) -> Finding:
+def _judged(claim: Claim, study: Study, evidence: StudyResults) -> Finding:
     """The finding from the cells for the claim's figures."""
     own = part(study, evidence, claim.figure, *claim.also)
-    mixed = mixture(study, own)
+    mixed = confounders(study, own)
     return Finding("not tested", f"needs {mixed}", "") if mixed else claim.judged(own)
 
 
-def _compared(published: StatedNumber, study: Study, evidence: Evidence) -> dict[str, str]:
+def _compared(published: StatedNumber, study: Study, evidence: StudyResults) -> dict[str, str]:
     own = part(study, evidence, published.figure)
-    return published.not_measured if mixture(study, own) else published.compared(own)
+    return published.not_measured if confounders(study, own) else published.compared(own)
 
 
-def mixture(study: Study, evidence: Evidence) -> str:
+def confounders(study: Study, evidence: StudyResults) -> str:
     """What a paper's claims and figures need where networks differ in more than the paper's do; empty where they do not.
 
     They average over all networks that differ in nothing that the paper varies, and compare those that do.
@@ -126,9 +126,9 @@ def mixture(study: Study, evidence: Evidence) -> str:
     return f"networks that differ in {', '.join((*study.paper.axes, 'seed'))} alone; these differ in {', '.join(differing)}"
 
 
-def _over_windows(study: Study, evidence: Evidence, windows: Sequence[Window]) -> list[dict[str, str]]:
+def _over_windows(study: Study, evidence: StudyResults, windows: Sequence[Window]) -> list[dict[str, str]]:
     """Rows for each claim that exponents of any ranks can answer: what came out here, and over each of the other windows."""
-    others: list[tuple[str, Evidence | StudyError]] = [(evidence.window or f"{evidence.studied}, the study's", evidence)]
+    others: list[tuple[str, StudyResults | StudyError]] = [(evidence.window or f"{evidence.studied}, the study's", evidence)]
     for window in windows:
         try:
             other = evidence.over(window)

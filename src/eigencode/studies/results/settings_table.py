@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from eigencode.studies.cell import Plan, default_of, field_of, with_field
+from eigencode.studies.cell import CellConfig, default_of, field_of, with_field
 from eigencode.studies.definition import Study
 from eigencode.studies.results.table import flat
 
@@ -35,9 +35,9 @@ def settings_of(study: Study) -> list[dict[str, str]]:
     """
     plans = study.cells()
     if not study.sources:
-        own = list(dict.fromkeys([*_TELLING, *_differing(plans, [Plan()])]))
+        own = list(dict.fromkeys([*_TELLING, *_differing(plans, [CellConfig()])]))
         return [{"field": name, "here": _values(name, plans), "source": "as the study has it"} for name in own]
-    shipped: list[list[Plan]] = []
+    shipped: list[list[CellConfig]] = []
     if study.paper and study.scale == "own":
         shipped = [each.cells() for each in study.paper.shipped_versions(study)]
     if study.paper and study.scale == "smoke":
@@ -57,10 +57,10 @@ def settings_of(study: Study) -> list[dict[str, str]]:
     return rows + [{"field": name, "here": _values(name, plans), "source": f"{how} here"} for name in others]
 
 
-def _differing(plans: list[Plan], others: list[Plan]) -> list[str]:
+def _differing(plans: list[CellConfig], others: list[CellConfig]) -> list[str]:
     """Dotted names of fields that have other values in these cells than in those; "seeds" for their number."""
 
-    def values(cells: list[Plan]) -> dict[str, set[str]]:
+    def values(cells: list[CellConfig]) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for plan in cells:
             for name, value in flat(asdict(plan)).items():
@@ -72,7 +72,7 @@ def _differing(plans: list[Plan], others: list[Plan]) -> list[str]:
     return names + (["seeds"] if _seeds(plans) != _seeds(others) else [])
 
 
-def _seeds(plans: list[Plan]) -> set[int]:
+def _seeds(plans: list[CellConfig]) -> set[int]:
     """Networks of each kind, which differ in their seed alone."""
     kinds: dict[str, set[int]] = {}
     for plan in plans:
@@ -80,7 +80,7 @@ def _seeds(plans: list[Plan]) -> set[int]:
     return {len(seeds) for seeds in kinds.values()}
 
 
-def _values(name: str, plans: list[Plan]) -> str:
+def _values(name: str, plans: list[CellConfig]) -> str:
     if name == "seeds":
         return " or ".join(map(str, sorted(_seeds(plans), reverse=True)))
     trained = [plan for plan in plans if not plan.network.weights] if name.startswith(("training", "member")) else plans

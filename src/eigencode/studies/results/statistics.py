@@ -13,7 +13,7 @@ from scipy import stats
 from eigencode.studies.results.table import NotTestedError
 
 Decision = bool | None
-"""What an interval says of a limit: yes, no, or None where it reaches over it."""
+"""What an interval says of a limit: yes, no, or None where it includes the limit."""
 
 LEVEL = 0.95
 
@@ -40,7 +40,7 @@ class Interval:
     count: int
 
     def above(self, limit: float = 0.0) -> Decision:
-        """Whether the mean is above a limit; None where the interval reaches over it.
+        """Whether the mean is above a limit; None where the interval includes the limit.
 
         Raises:
             NotTestedError: a single value has no interval.
@@ -49,7 +49,7 @@ class Interval:
         return True if low > limit else False if high <= limit else None
 
     def below(self, limit: float = 0.0) -> Decision:
-        """Whether the mean is below a limit; None where the interval reaches over it.
+        """Whether the mean is below a limit; None where the interval includes the limit.
 
         Raises:
             NotTestedError: a single value has no interval.
@@ -58,12 +58,12 @@ class Interval:
         return True if high < limit else False if low >= limit else None
 
     def within(self, size: float) -> Decision:
-        """Whether the mean lies within ``size`` of 0; None where the interval reaches over that.
+        """Whether the mean lies within ``size`` of 0; None where the interval includes that limit.
 
         Raises:
             NotTestedError: a single value has no interval.
         """
-        return all_of(self.below(size), self.above(-size))
+        return kleene_and(self.below(size), self.above(-size))
 
     def _ends(self) -> tuple[float, float]:
         if self.count < 2:
@@ -219,21 +219,21 @@ def needed(table: pd.DataFrame, what: str) -> pd.DataFrame:
     return table
 
 
-def all_of(*decisions: Decision) -> Decision:
+def kleene_and(*decisions: Decision) -> Decision:
     """Whether all is so: no where anything is not, None where that cannot be told."""
     if any(decision is not None and not decision for decision in decisions):
         return False
     return None if any(decision is None for decision in decisions) else True
 
 
-def none_of(*decisions: Decision) -> Decision:
+def kleene_nor(*decisions: Decision) -> Decision:
     """Whether nothing is so; None where that cannot be told."""
-    return all_of(*(None if decision is None else not decision for decision in decisions))
+    return kleene_and(*(None if decision is None else not decision for decision in decisions))
 
 
-def any_of(*decisions: Decision) -> Decision:
+def kleene_or(*decisions: Decision) -> Decision:
     """Whether anything is so; None where that cannot be told."""
-    nothing = none_of(*decisions)
+    nothing = kleene_nor(*decisions)
     return None if nothing is None else not nothing
 
 

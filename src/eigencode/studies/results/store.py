@@ -62,14 +62,14 @@ class Store:
             no file is made or changed.
 
     Raises:
-        StudyError: the database cannot be reached or is no store, or was written by a newer eigencode.
+        StudyError: the database cannot be reached or is not a store, or was written by a newer eigencode.
     """
 
     @checked(StudyError)
     def __init__(self, address: str | Path, *, make: bool = True) -> None:
         self.address = without_password(address)
         if "\0" in self.address or not is_text(self.address):
-            raise StudyError(f"the store {self.address!r} is no name that a file can have. Give a path in UTF-8.")
+            raise StudyError(f"the store {self.address!r} is not a valid file name. Give a path in UTF-8.")
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
         if "://" not in self.address and os.path.isdir(address):
@@ -213,7 +213,7 @@ class Store:
         return table
 
     def _read(self, table: sa.Table, identities: Sequence[str] | None) -> pd.DataFrame:
-        with self._intact(f"table {table.name}"):  # values that are no JSON
+        with self._intact(f"table {table.name}"):  # values that are not JSON
             rows = self._rows(table, identities)
         return pd.DataFrame(rows, columns=names_of(table))
 

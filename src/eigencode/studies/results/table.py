@@ -13,14 +13,14 @@ import pandas as pd
 
 from eigencode.errors import StudyError
 from eigencode.spectra.window import Ranks, Window
-from eigencode.studies.cell import Plan
+from eigencode.studies.cell import CellConfig
 from eigencode.studies.results.refitting import refitted
 from eigencode.studies.results.store import Store
 
 _KEYS = ("cell", "layer", "perturbation", "strength", "epoch", "quantity", "value")
 
 
-class Evidence:
+class StudyResults:
     """Results of a set of cells.
 
     Args:
@@ -39,11 +39,12 @@ class Evidence:
         ranks: First and last rank over which spectra were fitted again (see ``over``); None for the study's.
         studied: The ranks over which the study read them, in words.
         window: Those of ``ranks`` in words, with the number of spectra that do not reach so far; None for the study's.
-        coded_on: Condition whose exponents networks are compared by where the paper takes those of the last epoch's batches:
-            "training"; "unperturbed", the test images, where spectra are fitted again, since those of batches are not kept.
+        alpha_condition: Condition whose exponents networks are compared by where the paper takes those of the last epoch's
+            batches: "training"; "unperturbed", the test images, where spectra are fitted again, since those of batches are not
+            kept.
     """
 
-    def __init__(self, store: Store, plans: Sequence[Plan]) -> None:
+    def __init__(self, store: Store, plans: Sequence[CellConfig]) -> None:
         found = store.cells([plan.identity for plan in plans])
         found = found[found["error"].isna()]
         self._ways = _disputed(plans)
@@ -56,13 +57,13 @@ class Evidence:
         self._results = store.results([row["cell"] for row in told]) if told else pd.DataFrame(columns=list(_KEYS))
         self._hold(plans, pd.DataFrame(told, columns=columns))
 
-    def _hold(self, plans: Sequence[Plan], cells: pd.DataFrame) -> None:
+    def _hold(self, plans: Sequence[CellConfig], cells: pd.DataFrame) -> None:
         identities = {plan.identity for plan in plans}
         self.cells = cells[cells["cell"].isin(identities)]
         self.missing = len(identities) - len(self.cells)
         self.ranks: tuple[int, int] | None = None
         self.window: str | None = None
-        self.coded_on = "training"
+        self.alpha_condition = "training"
         self._as_read = self
         self._fits: Window | None = None
         self._own = {Window.of(plan.reading.ranks) for plan in plans}
@@ -71,14 +72,14 @@ class Evidence:
         self.rows = self._joined(self._results, _KEYS[1:-1])
         self._last_epochs = self.rows.groupby("network")["epoch"].max()
 
-    def of(self, plans: Sequence[Plan]) -> Evidence:
+    def of(self, plans: Sequence[CellConfig]) -> StudyResults:
         """Of some of the cells alone, over the same ranks.
 
         Args:
             plans: These cells.
 
         Returns:
-            Evidence.
+            StudyResults.
         """
         other = copy.copy(self)
         for cached in ("_kept", "spectra"):
@@ -88,17 +89,17 @@ class Evidence:
             other._as_read = self._as_read.of(plans)
             if other._own == {self._fits}:
                 return other._as_read
-            other.ranks, other.window, other.coded_on = self.ranks, self.window, self.coded_on
+            other.ranks, other.window, other.alpha_condition = self.ranks, self.window, self.alpha_condition
         return other
 
-    def over(self, ranks: Ranks) -> Evidence:
+    def over(self, ranks: Ranks) -> StudyResults:
         """The same cells with the exponents that their kept spectra have over other ranks (see ``refitted``).
 
         Args:
             ranks: Window of the fits.
 
         Returns:
-            Evidence; as it was read, if all cells were read over that window.
+            StudyResults; as it was read, if all cells were read over that window.
 
         Raises:
             StudyError: no spectrum has these ranks above rounding error.
@@ -111,7 +112,7 @@ class Evidence:
         other._results, unreached = refitted(other._results, self._kept, window)
         other.cells = other.cells.drop(columns="reading.ranks", errors="ignore")
         other.rows = other._joined(other._results, _KEYS[1:-1])
-        other.ranks, other.coded_on, other._fits = window.ranks, "unperturbed", window
+        other.ranks, other.alpha_condition, other._fits = window.ranks, "unperturbed", window
         other.window = str(window)
         if unreached:
             other.window += f" ({unreached} of {len(self._kept)} spectra do not reach rank {window.last})"
@@ -229,7 +230,7 @@ def single(rows: pd.DataFrame, *entry: str) -> pd.DataFrame:
     return rows
 
 
-def _disputed(plans: Sequence[Plan]) -> dict[tuple[str, str, float], str]:
+def _disputed(plans: Sequence[CellConfig]) -> dict[tuple[str, str, float], str]:
     """(Identity, kind, strength) of perturbations that not all plans do in the same way -> that way in words."""
     ways: dict[tuple[str, float], dict[str, str]] = {}
     for plan in plans:
@@ -245,13 +246,13 @@ def _disputed(plans: Sequence[Plan]) -> dict[tuple[str, str, float], str]:
     }
 
 
-def _varied(plans: Sequence[Plan], ways: dict[tuple[str, str, float], str]) -> dict[str, dict[str, Any]]:
+def _varied(plans: Sequence[CellConfig], ways: dict[tuple[str, str, float], str]) -> dict[str, dict[str, Any]]:
     """Identity -> named fields, and by their dotted names those others that are not the same in all plans."""
     told: dict[str, set[str]] = {}
     for (identity, kind, _strength), way in ways.items():
         told.setdefault(identity, set()).add(f"{kind}: {way}")
 
-    def values_of(plan: Plan) -> dict[str, Any]:
+    def values_of(plan: CellConfig) -> dict[str, Any]:
         own = flat(asdict(plan)) | {_HOW: "; ".join(sorted(told.get(plan.identity, ()))) or None}
         return own | {name: str(Window.of(value)) for name, value in own.items() if name.endswith(".ranks") and value}
 
@@ -287,7 +288,7 @@ _NAMED = (
 )
 
 
-def _fields(plan: Plan) -> dict[str, Any]:
+def _fields(plan: CellConfig) -> dict[str, Any]:
     member = asdict(plan.member)
     return {
         "model": plan.network.model,
