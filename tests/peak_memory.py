@@ -90,7 +90,7 @@ if __name__ == "__main__":
     import torch
     from torch import nn
 
+    from eigencode._sizes import parse_bytes
     from eigencode.measurement.measuring import measure
-    from eigencode.measurement.memory import parse_bytes
 
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,28 @@ from command_line import command, run
 from eigencode import cli
 from eigencode.errors import EigencodeError
 
+KEPT = Path(__file__).parents[1] / "docs" / "reproductions" / "gerum2022.sqlite"
 
-def test_does_not_import_torch():
-    code = "import sys, eigencode.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["measure", "--wrong"],
+        ["train", "--batch_size", "x"],
+        ["study", "list"],
+        ["study", "list", "--store", str(KEPT)],
+        ["study", "show", "schaeffer2020"],
+        ["study", "show", "nothing"],
+        ["measure", "--model", "gerum_cnn", "--ranks", "5"],
+        ["attack", "--model", "gerum_cnn", "--strengths", "x"],
+        ["train", "--penalty.target", "x"],
+        ["construct"],
+        ["report", "nothing"],
+    ],
+)
+def test_what_needs_no_torch_does_not_import_it(words):
+    code = f"import sys, eigencode.cli as c\ntry: c.main({words!r})\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 

@@ -337,7 +337,11 @@ def test_a_plan_says_what_cannot_start(capsys, tmp_path, monkeypatch):
         (["study", "plan", "demo", "--set", "reading.ranks=[30,2]"], 1, "reading: `ranks` must start at 1 or above and hold at"),
         (["study", "plan", "demo", "--set", "training.spectral.ranks=[9,2]"], 1, "training.spectral: `ranks` must start at 1"),
         (["study", "plan", "demo", "--set", "images.test_count=30"], 1, "reach beyond the 29 eigenvalues of a code of 30 images"),
-        (["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"], 2, "--address 10.0.0.1:1 is of a Ray cluster."),
+        (
+            ["study", "run", "jiang2020.fig6", "--address", "10.0.0.1:1"],
+            2,
+            "--address 10.0.0.1:1 is the address of a Ray cluster.",
+        ),
         (["study", "merge"], 2, "name the store to copy from, such as: eigencode study merge theirs.sqlite"),
         (["study", "merge", "no.sqlite"], 1, "the store no.sqlite does not exist: nothing has been run into it yet."),
         (["study", "plan", "jiang2020.fig6", "--store", "nosuch://x"], 1, "Give a file, or the URL of a database whose driver"),

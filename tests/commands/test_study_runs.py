@@ -13,8 +13,9 @@ from dataclasses import replace
 import pytest
 
 from command_line import run
+from eigencode.commands.choosing import chosen_study
 from eigencode.commands.options import StudyConfig
-from eigencode.commands.study import chosen_study, device_of, engine_of, run_chosen
+from eigencode.commands.study_runs import device_of, engine_of, run_chosen
 from eigencode.errors import UsageError
 from eigencode.studies import Store, load, to_yaml
 
@@ -76,7 +77,7 @@ def _interrupted(*_arguments, **_options):
 
 @pytest.mark.parametrize("share", [{"gpus": 0.5}, {"cpus": 2.0}])
 def test_a_share_of_a_cluster_is_for_ray(share):
-    with pytest.raises(UsageError, match="--cpus and --gpus are what each group gets of a Ray cluster"):
+    with pytest.raises(UsageError, match="--cpus and --gpus apply only to --engine ray"):
         engine_of(StudyConfig(**share))
 
 

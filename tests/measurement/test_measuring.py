@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import eigencode as ec
+from eigencode._sizes import parse_bytes
 from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
 from eigencode.measurement.measuring import collect, measure
-from eigencode.measurement.memory import parse_bytes
 from eigencode.measurement.summary import summary_row
 from oracles import spectra as oracle
 from processes import torchrun

@@ -14,7 +14,7 @@ def record(plan, error=None):
 
 
 def test_without_a_store_each_scale_has_its_number_of_cells():
-    table = listed(None).set_index("study")
+    table = pd.DataFrame(listed(None)).set_index("study")
     for scale in ("quick", "cpu", "paper"):
         assert int(table.loc["jiang2020.fig5", scale]) == len(load("jiang2020.fig5", scale).cells())
     assert int(table.loc["gerum2022.fig2", "smoke"]) == len(smoke_version(load("gerum2022.fig2")).cells())
@@ -28,7 +28,7 @@ def test_cells_of_a_store_are_counted_by_study_and_scale_and_the_rest_by_network
     read = replace(mine[0], network=replace(mine[0].network, weights="mine.pt"))
     store.save([record(plan) for plan in [*small, *large[:3], mine[0], read]])
     store.save([record(large[3], "out of memory"), record(mine[1], "diverged")])
-    table = listed(store)
+    table = pd.DataFrame(listed(store))
     assert table.set_index("study").loc["jiang2020.fig6"].drop("what").to_dict() == {
         "smoke": "2 of 2",
         "quick": "",

@@ -13,18 +13,9 @@ from typing import Any
 import pandas as pd
 
 from eigencode.attacks import FLAGS, by_name
-from eigencode.commands.common import (
-    load_images,
-    load_model,
-    measuring_settings,
-    network_title,
-    parse_names,
-    parse_numbers,
-    parse_ranks,
-    results_folder,
-    usable_device,
-)
+from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder, usable_device
 from eigencode.commands.options import AttackConfig
+from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, SpectrumError, UsageError
@@ -48,8 +39,6 @@ COMPONENTS_FILE = "components.safetensors"
 def run(config: AttackConfig) -> None:
     """Measures a network at every strength of every perturbation; prints the table or the record, and writes the report."""
     ranks, strengths, names = parse_ranks(config.ranks), parse_numbers(config.strengths, "strengths"), _names(config)
-    if config.model is None:
-        raise UsageError("attack: there is nothing to attack. Name a network with --model.")
 
     @cache
     def components() -> PrincipalComponents:

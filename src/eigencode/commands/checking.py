@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 from eigencode._arguments import check, shown
 from eigencode._grammar import numbers_in
+from eigencode._sizes import parse_bytes
+from eigencode.commands.choosing import chosen_study
 from eigencode.commands.options import (
     AttackConfig,
     ConstructConfig,
@@ -20,8 +22,10 @@ from eigencode.commands.options import (
     StudyRun,
     TrainConfig,
 )
-from eigencode.errors import UsageError
+from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
+from eigencode.errors import EigencodeError, UsageError
 from eigencode.perturbations.specification import KINDS, TOOLBOX, GradientSteps, PerturbationKind, kind_of
+from eigencode.studies.cell import field_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,37 @@ def check_options(config: Any) -> None:
                 if option.name in rule.names and str(option.value(config)) != str(option.default):
                     written = option.name if option.name in positionals else f"--{option.name}"
                     raise UsageError(f"{written} would do nothing here: it is read {rule.when}. Leave it out.")
+    _check_meaning(config)
+
+
+def _check_meaning(config: Any) -> None:
+    """Refuses texts that cannot be read, and studies that there are not, before anything heavy is imported."""
+    if isinstance(config, SpectraOfLayers):
+        parse_ranks(config.ranks)
+        parse_names(config.layers, "layers")
+        try:
+            parse_bytes(config.memory_limit)
+        except EigencodeError as error:
+            raise UsageError(str(error)) from None
+    if isinstance(config, AttackConfig):
+        parse_numbers(config.strengths, "strengths")
+    if isinstance(config, TrainConfig):
+        for name in ("penalty.target", "penalty.strength", "covariance.strength", "jacobian.strength", "robustness.epsilons"):
+            parse_numbers(field_of(config, name), name)
+    missing = _WITHOUT_NETWORK.get(type(config))
+    if missing and config.model is None and not getattr(config, "recording", None):
+        raise UsageError(missing)
+    if isinstance(config, ConstructConfig) and config.out is None:
+        raise UsageError("construct: there is nowhere to put the set. Name a folder with --out.")
+    if isinstance(config, StudyChoice) and getattr(config, "action", "") not in ("list", "merge"):
+        chosen_study(config)
+
+
+_WITHOUT_NETWORK: dict[type, str] = {
+    MeasureConfig: "measure: there is nothing to measure. Name a network with --model, or a recording with --recording.",
+    AttackConfig: "attack: there is nothing to attack. Name a network with --model.",
+    ConstructConfig: "construct: a set is made by a network. Name one with --model.",
+}
 
 
 def _check_text(text: str, written: str, *, may_be_empty: bool) -> None:

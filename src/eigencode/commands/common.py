@@ -12,59 +12,12 @@ import torch
 from torch import nn
 
 from eigencode import datasets, models
-from eigencode._arguments import shown
-from eigencode._grammar import MOST_NUMBERS, names_in, numbers_in
 from eigencode.commands.options import NetworkAndImages, SpectraOfLayers
+from eigencode.commands.parsing import parse_names
 from eigencode.commands.progress import tell
 from eigencode.datasets import ImageSet
-from eigencode.errors import EigencodeError, ModelError, SpectrumError, UsageError
-from eigencode.measurement.memory import parse_bytes
+from eigencode.errors import ModelError
 from eigencode.reports import claimed, contents_of
-from eigencode.spectra.window import Ranks, Window
-
-
-def parse_ranks(text: Ranks) -> Window:
-    """A window by its name, or by two ranks such as ``6-50``.
-
-    Raises:
-        UsageError: no such window.
-    """
-    try:
-        return Window.of(text)
-    except SpectrumError as error:
-        raise UsageError(str(error)) from None
-
-
-def parse_names(text: str, option: str) -> list[str]:
-    """Names that were separated by commas.
-
-    Raises:
-        UsageError: none, or one is missing.
-    """
-    try:
-        if names := names_in(text):
-            return names
-    except ValueError:
-        pass
-    raise UsageError(f"--{option} must be a name, or several separated by commas; got {text!r}.")
-
-
-def parse_numbers(given: str | float | list[float], option: str) -> list[float]:
-    """Numbers, fractions and ranges that were separated by commas.
-
-    Raises:
-        UsageError: something else, a negative number, or more than a thousand.
-    """
-    try:
-        numbers = numbers_in(given)
-        if numbers and min(numbers) >= 0:
-            return numbers
-    except ValueError:
-        pass
-    raise UsageError(
-        f"--{option} must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, "
-        f"{MOST_NUMBERS} at most; got {shown(given)}."
-    )
 
 
 @contextmanager
@@ -92,16 +45,8 @@ def network_title(config: NetworkAndImages) -> str:
 
 
 def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
-    """Arguments that ``measure`` and ``perturbed_spectra`` share.
-
-    Raises:
-        UsageError: layers or a limit that are written otherwise than they can be read.
-    """
+    """Arguments that ``measure`` and ``perturbed_spectra`` share."""
     names = ("units", "tokens", "batch_size", "memory_limit", "half_samples", "seed")
-    try:
-        parse_bytes(config.memory_limit)
-    except EigencodeError as error:
-        raise UsageError(str(error)) from None
     return {"layers": parse_names(config.layers, "layers"), **{name: getattr(config, name) for name in names}}
 
 

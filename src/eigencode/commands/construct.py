@@ -21,10 +21,6 @@ _PREVIEW = 10
 
 def run(config: ConstructConfig) -> None:
     """Builds the set, prints what it is, and writes images, record, preview and report."""
-    if config.model is None:
-        raise UsageError("construct: a set is made by a network. Name one with --model.")
-    if config.out is None:
-        raise UsageError("construct: there is nowhere to put the set. Name a folder with --out.")
     fields = ("kind", "epsilon", "steps", "step_size", "layer", "seed")
     try:
         construction = Construction(**{name: getattr(config, name) for name in fields})

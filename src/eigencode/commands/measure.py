@@ -11,19 +11,12 @@ from typing import Any
 import pandas as pd
 
 from eigencode import models
-from eigencode.commands.common import (
-    load_images,
-    load_model,
-    measuring_settings,
-    network_title,
-    parse_ranks,
-    results_folder,
-    usable_device,
-)
+from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder, usable_device
 from eigencode.commands.options import MeasureConfig
+from eigencode.commands.parsing import parse_ranks
 from eigencode.commands.progress import progress_bar, tell
 from eigencode.datasets import load_recording
-from eigencode.errors import SpectrumError, UsageError
+from eigencode.errors import SpectrumError
 from eigencode.measurement.measuring import Measurement, measure
 from eigencode.measurement.summary import summary_row
 from eigencode.reports import print_table, write_report
@@ -40,8 +33,6 @@ def run(config: MeasureConfig) -> None:
 
 
 def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
-    if config.model is None and config.recording is None:
-        raise UsageError("measure: there is nothing to measure. Name a network with --model, or a recording with --recording.")
     recording = _recording_spectrum(config) if config.recording else None
     conditions = dict(_measurements(config)) if config.model else {}
     rows = [

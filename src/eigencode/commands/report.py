@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from eigencode._text import for_spreadsheet
-from eigencode.commands.common import parse_ranks
+from eigencode.commands.choosing import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.commands.options import ReportConfig
+from eigencode.commands.parsing import parse_ranks
 from eigencode.commands.progress import tell
-from eigencode.commands.study import chosen_study, refuse_none, say_failed, say_outdated
 from eigencode.errors import DataError, UsageError
 from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.drawing import Drawing

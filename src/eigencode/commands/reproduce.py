@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from eigencode.commands import report
+from eigencode.commands.choosing import chosen_study
 from eigencode.commands.options import ReproduceConfig
-from eigencode.commands.study import chosen_study, engine_of, keeping, run_chosen, say
+from eigencode.commands.study_runs import engine_of, keeping, run_chosen, say
 from eigencode.studies import Store
 
 

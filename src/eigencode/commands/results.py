@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from eigencode._files import replacing, stamp
 from eigencode._grammar import number_in
 from eigencode._text import for_spreadsheet
-from eigencode.commands.common import parse_names, parse_ranks
+from eigencode.commands.choosing import chosen_study, refuse_none, say_failed
 from eigencode.commands.options import ResultsConfig
+from eigencode.commands.parsing import parse_names, parse_ranks
 from eigencode.commands.progress import tell
-from eigencode.commands.study import chosen_study, refuse_none, say_failed
 from eigencode.errors import DiskError, UsageError
 from eigencode.reports import print_rows
 from eigencode.reports.study_tables import varied_columns

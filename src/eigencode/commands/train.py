@@ -18,16 +18,9 @@ from eigencode import models
 from eigencode._text import for_spreadsheet
 from eigencode.attacks import Attack, by_name
 from eigencode.attacks.outputs import check_batch
-from eigencode.commands.common import (
-    load_images,
-    network_title,
-    parse_names,
-    parse_numbers,
-    parse_ranks,
-    results_folder,
-    usable_device,
-)
+from eigencode.commands.common import load_images, network_title, results_folder, usable_device
 from eigencode.commands.options import Numbers, TrainConfig
+from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import ProgressBar, progress_bar, tell
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked
+from eigencode._sizes import parse_bytes
 from eigencode.activations import (
     Tokens,
     Units,
@@ -26,7 +27,7 @@ from eigencode.activations import (
 )
 from eigencode.errors import ActivationError, ConstantCodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation
-from eigencode.measurement.memory import Pass, parse_bytes, passes_of
+from eigencode.measurement.memory import Pass, passes_of
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
 from eigencode.spectra.window import Ranks

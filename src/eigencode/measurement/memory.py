@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from eigencode._arguments import shown
 from eigencode.activations import Layer, Tokens, Units, as_code
-from eigencode.errors import EigencodeError, SpectrumError
+from eigencode.errors import SpectrumError
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
-
-_LEAST_MEMORY, _LONGEST_NUMBER = 2**20, 20
 
 _SKETCH_RATIO = 4
 """A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
 
 _LOOSE = 0.25
 """Where no more than this part of the limit is planned for, holes that freed blocks leave in memory may stay."""
-
-
-def parse_bytes(size: int | str) -> int:
-    """Number of bytes in ``"4GiB"``, ``"500 MB"`` or ``1000``.
-
-    Raises:
-        EigencodeError: not a size, or less than 1 MiB.
-
-    Example:
-        >>> parse_bytes("2GiB")
-        2147483648
-    """
-    units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(size), flags=re.IGNORECASE)
-    if not match or len(match[1]) > _LONGEST_NUMBER:
-        raise EigencodeError(f"`memory_limit` must be a number of bytes such as 4GiB or 500MB; got {shown(size)}.")
-    number = int(float(match[1]) * units[(match[2] or "").lower()])
-    if number < _LEAST_MEMORY:
-        raise EigencodeError(f"`memory_limit` must be at least 1MiB; got {shown(size)}. Raise it.")
-    return number
 
 
 @dataclass(frozen=True)

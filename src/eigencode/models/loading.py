@@ -24,26 +24,6 @@ from eigencode.models.papers import PAPER_MODELS, ImageShape
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-GROUPS = {
-    # The paper gives five families and the number eleven, not the list: chosen so that every family and size is there.
-    "schaeffer2020": tuple(
-        f"torchvision:{name}"
-        for name in (
-            "alexnet",
-            "googlenet",
-            "mnasnet0_5",
-            "mnasnet1_0",
-            "resnet18",
-            "resnet34",
-            "resnet50",
-            "resnet101",
-            "resnet152",
-            "vgg16",
-            "vgg19",
-        )
-    )
-}
-
 
 class Normalization:
     """Forward pre-hook that turns images in [0, 1] into what the network was trained on: (x - mean) / std per channel."""
@@ -89,16 +69,6 @@ def own_code(spec: str) -> str | None:
     """
     kind, _, rest = spec.partition(":")
     return rest.rpartition(":")[0] if kind in ("file", "module") and rest else None
-
-
-def expand(spec: str) -> tuple[str, ...]:
-    """The networks of a named group, or the name itself.
-
-    Example:
-        >>> len(expand("schaeffer2020")), expand("gerum_cnn")
-        (11, ('gerum_cnn',))
-    """
-    return GROUPS.get(spec, (spec,))
 
 
 @checked(ModelError)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from eigencode.papers.registry import PAPERS, load
 from eigencode.studies.definition import SCALES, Study, smoke_version
-from eigencode.studies.results.store import Store
+
+if TYPE_CHECKING:
+    from eigencode.studies.results.store import Store
 
 
-def listed(store: Store | None) -> pd.DataFrame:
+def listed(store: Store | None) -> list[dict[str, str]]:
     """Every shipped figure: study, what it shows, and its cells at each scale; with a store, how many of them are finished.
 
     Cells of a store that are of no shipped study follow by network, data and epochs, under "own".
@@ -20,7 +20,8 @@ def listed(store: Store | None) -> pd.DataFrame:
         store: Store; None for the studies alone.
 
     Returns:
-        Table with one row per figure or kind of network; an entry is the number of cells, or "finished of cells", or empty.
+        Rows with the same columns, one per figure or kind of network; an entry is the number of cells, or "finished of cells",
+        or empty.
 
     Raises:
         StudyError: the store cannot be read, or has cells of another result version.
@@ -40,7 +41,8 @@ def listed(store: Store | None) -> pd.DataFrame:
         kept = store.cells(own)
         for kind, ids in kept.groupby(kept["plan"].map(kind_of))["id"]:
             rows.append({"study": "own", "what": str(kind), "own": _counted(set(ids), there)})
-    return pd.DataFrame(rows).fillna("")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in columns} for row in rows]
 
 
 def kind_of(plan: dict[str, Any]) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-import sys
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from eigencode._text import printable
+from eigencode.reports.terminal import print_plain
 from eigencode.spectra.metrics import METRICS
 
 
@@ -54,7 +52,7 @@ def print_table(summary: pd.DataFrame, *, title: str) -> None:
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for (_, row), shown in zip(summary.iterrows(), rows, strict=True):
         table.add_row(*map(printable, ([row["condition"]] if several else [])), *map(printable, shown.values()))
-    _print(table)
+    print_plain(table)
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,21 +68,3 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
         else:
             shown[name] = [str(value) for value in column]
     return pd.DataFrame(shown)
-
-
-def print_rows(table: pd.DataFrame, *, title: str) -> None:
-    """Prints a table of text on stdout."""
-    printed = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in table:
-        words = any(re.search(r"[^\W\d_]{3}", str(value)) for value in table[name])
-        printed.add_column(printable(name), justify="left" if words else "right", overflow="fold")
-    for row in table.itertuples(index=False):
-        printed.add_row(*map(printable, row))
-    _print(printed)
-
-
-def _print(table: Table) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -185,11 +185,17 @@ def _hash(value: Any) -> str:
     return short_digest(json.dumps(value, sort_keys=True))
 
 
+_TOLD = "__told__"
+"""Where a dataclass keeps what it was told: a name that none of its own can have."""
+
+
 def _told(value: Any) -> Any:
     """What a dataclass was told beyond its defaults, so that a field added later changes no identity; numbers as floats."""
     if is_dataclass(value) and not isinstance(value, type):
-        own = ((name, getattr(value, name), default) for name, default in _defaults(type(value)).items())
-        return {name: _told(given) for name, given, default in own if given != default}
+        if _TOLD not in vars(value):  # the cells of a grid share most of what they are made of
+            own = ((name, getattr(value, name), default) for name, default in _defaults(type(value)).items())
+            vars(value)[_TOLD] = {name: _told(given) for name, given, default in own if given != default}
+        return vars(value)[_TOLD]
     if isinstance(value, dict):
         return {key: _told(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from eigencode.models.groups import expand
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
 from eigencode.studies.definition import Block, Paper, later
@@ -148,8 +149,6 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     with one projection.
     """
     if figure == "fig2":
-        from eigencode.models import expand  # other figures need no torch to be listed
-
         return (Block(IMAGENET, {"network.model": expand("schaeffer2020")}),)
     if figure == "fig3_imagenet":
         return (Block(with_field(IMAGENET, "reading.perturbations", _INPUTS[:2])),)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from eigencode.studies.execution.group import CellRecord
+if TYPE_CHECKING:
+    from eigencode.studies.execution.group import CellRecord
+
 
 METADATA = sa.MetaData()
 CELLS = sa.Table(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import alembic.command
 import numpy as np
@@ -24,7 +24,6 @@ from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
 from eigencode._arguments import checked
 from eigencode.errors import StudyError
 from eigencode.studies.cell import RESULT_VERSION
-from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.results.database import (
     BUSY_SECONDS,
     begin_ourselves,
@@ -41,6 +40,9 @@ from eigencode.studies.results.database import (
 )
 from eigencode.studies.results.only_reading import OnlyReading
 from eigencode.studies.results.schema import CELLS, KINDS, METADATA, OWNER, RESULTS, SPECTRA, Rows, names_of, rows_of, write
+
+if TYPE_CHECKING:
+    from eigencode.studies.execution.group import CellRecord
 
 _T = TypeVar("_T")
 
