@@ -115,7 +115,7 @@ class SpectralPenalty:
         self.last: PenaltyStep | None = None
         self._blocks: list[Tensor | None] = []
 
-    def __call__(self, activations: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    def __call__(self, activations: Tensor) -> Float[Tensor, ""]:
         """Penalty of one network's batch.
 
         Args:
@@ -129,7 +129,7 @@ class SpectralPenalty:
         """
         return self.members(as_member(activations))[0]
 
-    def members(self, activations: Float[Tensor, "members n ..."]) -> Float[Tensor, " members"]:
+    def members(self, activations: Tensor) -> Float[Tensor, " members"]:
         """Penalty of each member of an ensemble.
 
         Args:
