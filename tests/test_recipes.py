@@ -17,6 +17,21 @@ PACKAGE = Path(eigencode.__file__).parent
 PAGE = PACKAGE.parents[1] / "docs" / "how-to" / "extend.md"
 
 RECIPES = {
+    "A data set.": {
+        "datasets/sources.py": (
+            "_BUNDLED: dict",
+            """def _stripes(split: Split) -> ImageSet:
+    generator = torch.Generator().manual_seed({"train": 0, "test": 1}[split])
+    labels = torch.arange(200) % 10
+    ramps = torch.linspace(0, 1, 8).pow(labels[:, None] / 3 + 0.3)[:, None, :, None].expand(200, 1, 8, 8)
+    return ImageSet((ramps + 0.2 * torch.rand(200, 1, 8, 8, generator=generator)).clamp(0, 1), labels, f"stripes/{split}")
+
+
+_BUNDLED: dict""",
+            '{"digits": _digits}',
+            '{"digits": _digits, "stripes": _stripes}',
+        ),
+    },
     "A network.": {
         "models/papers.py": (
             "PAPER_MODELS: dict",
@@ -61,6 +76,89 @@ class Levels:
     PerturbationKind("levels", "eigencode.perturbations.levels:Levels", (), "size of a step, input units"),""",
         ),
     },
+    "An attack.": {
+        "attacks/signs.py": (
+            "",
+            '''"""Random signs."""
+
+from dataclasses import dataclass
+
+import torch
+
+from eigencode.attacks.reliability import Attacked
+
+
+@dataclass(frozen=True)
+class Signs:
+    """A random sign for every number, of length epsilon."""
+
+    seed: int = 0
+    norm = "linf"
+    bounds = (0.0, 1.0)
+    targeted = False
+    name = "signs"
+
+    def __call__(self, model, inputs, labels, *, epsilon, indices=None):
+        """Attacks a batch."""
+        draws = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(self.seed))
+        return Attacked((inputs + epsilon * draws.sign()).clamp(0, 1))
+''',
+        ),
+        "perturbations/specification.py": (
+            "KINDS = {kind.name",
+            """_EVERY += (
+    PerturbationKind("signs", "eigencode.attacks.signs:Signs", ("seed",), "epsilon, input units", attack=True, steps=1),
+)
+
+KINDS = {kind.name""",
+        ),
+    },
+    "A paper and its studies.": {
+        "papers/small/__init__.py": ("", '"""A small paper."""\n\nfrom eigencode.papers.small.study import PAPER\n'),
+        "papers/small/study.py": (
+            "",
+            '''"""A small study."""
+
+from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout
+from eigencode.studies.definition import Block, Paper, later
+from eigencode.training.settings import MemberSettings, Settings, SpectralSettings
+
+FIGURES = {"fig1": "Accuracy of a small network"}
+SOURCES = {"training.epochs": "chosen: one, to be quick"}
+
+
+def blocks(figure, scale):
+    """Cells."""
+    training = Settings(epochs=1, batch_size=50, spectral=SpectralSettings(ranks=(2, 9)))
+    plan = CellConfig(NetworkSpec("one_layer"), ImagesSpec("stripes"), training, MemberSettings(), Readout(ranks=(2, 9)))
+    return (Block(plan, {}, (0, 1)),)
+
+
+PAPER = Paper("small", "A small paper", FIGURES, SOURCES, (), (), blocks, claims=later("eigencode.papers.small.claims", "CLAIMS"))
+''',
+        ),
+        "papers/small/claims.py": (
+            "",
+            '''"""What the small paper finds."""
+
+from eigencode.studies.results.claim import Claim, finding
+
+
+def _first(results):
+    accuracy = results.select("accuracy", perturbation="held_out")["value"]
+    return finding(f"accuracy {accuracy.mean():.2f}", "accuracy above 2", bool(accuracy.mean() > 2))
+
+
+CLAIMS = (Claim("T1", "fig1", "Accuracy is above 2.", _first, window="none"),)
+''',
+        ),
+        "papers/registry.py": (
+            "from eigencode.papers import demo, gerum2022, jiang2020, schaeffer2020",
+            "from eigencode.papers import demo, gerum2022, jiang2020, schaeffer2020, small",
+            "schaeffer2020, demo)",
+            "schaeffer2020, demo, small)",
+        ),
+    },
     "A fit window.": {
         "spectra/window.py": ('    "jiang": Window(', '    "early": Window(2, 9, source="this test"),\n    "jiang": Window('),
     },
@@ -103,6 +201,8 @@ numpy.save("recorded.npy", signal + 0.05 * draws.normal(size=(2, 40, 60)))
 read = ["--model", "one_layer", "--count", "60", "--half_samples", "0", "--ranks", "early"]
 assert cli.main(["measure", *read, "--recording", "recorded.npy", "--out", "measured"]) == 0
 assert cli.main(["attack", *read, "--perturbation", "levels", "--strengths", "0,0.5", "--out", "attacked"]) == 0
+assert cli.main(["attack", *read, "--data", "stripes", "--perturbation", "signs", "--strengths", "0.1", "--out", "signs"]) == 0
+assert cli.main(["reproduce", "small.fig1", "--store", "small.sqlite", "--out", "small"]) == 0
 words = "network.model=one_layer reading.ranks=early training.epochs=1 seeds=1 grid.member.strength=0 grid.member.target=1"
 study = overridden(load("demo"), f"{words} training.spectral.ranks=2-9 'reading.perturbations=[{{kind: levels, strengths: [0.5]}}]'")
 store = Store("store.sqlite")
@@ -121,6 +221,7 @@ def followed(tmp_path_factory):
     for files in RECIPES.values():
         for name, changes in files.items():
             path = copy / name
+            path.parent.mkdir(exist_ok=True)
             text = path.read_text() if path.exists() else ""
             for old, new in zip(changes[::2], changes[1::2], strict=True):
                 assert not old or text.count(old) == 1, (name, old)
@@ -161,3 +262,18 @@ def test_a_perturbation(followed):
     read = json.loads((folder / "study.json").read_text())
     assert read["strengths"] == [0.5]
     assert read["values"][0] >= 1
+
+
+def test_an_attack_on_a_data_set(followed):
+    folder, _ = followed
+    table = pd.read_csv(folder / "signs" / "summary.csv")
+    assert set(zip(table["perturbation"], table["strength"], strict=True)) == {("unperturbed", 0), ("signs", 0.1)}
+    assert "stripes" in json.loads((folder / "signs" / "record.json").read_text())["title"]
+
+
+def test_a_paper(followed):
+    folder, _ = followed
+    record = json.loads((folder / "small" / "record.json").read_text())
+    assert [(claim["claim"], claim["verdict"]) for claim in record["claims"]] == [("T1", "does not hold")]
+    assert record["scale"] == "cpu"
+    assert record["settings"][0]["source"] == "chosen: one, to be quick"

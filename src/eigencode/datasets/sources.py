@@ -79,11 +79,11 @@ def load(
         return _tensors(Path(path)).subset(count, seed=seed)
     if kind == "ilyas" and path:
         return _ilyas(Path(path)).subset(count, seed=seed)
-    if name == "digits":
-        return _digits(split).subset(count, seed=seed)
+    if name in _BUNDLED:
+        return _BUNDLED[name](split).subset(count, seed=seed)
     if name in _TORCHVISION:
         return _from_torchvision(name, split, data_root(root), download=download).subset(count, seed=seed)
-    known = ["digits", *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH"]
+    known = [*_BUNDLED, *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH"]
     raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.")
 
 
@@ -94,6 +94,10 @@ def _digits(split: Split) -> ImageSet:
     part = slice(None, _DIGITS_TRAINING) if split == "train" else slice(_DIGITS_TRAINING, None)
     inputs = torch.from_numpy(digits.images[part] / 16).to(torch.float32).unsqueeze(1)
     return ImageSet(inputs, torch.from_numpy(digits.target[part]).to(torch.int64), f"digits/{split}")
+
+
+_BUNDLED: dict[str, Callable[[Split], ImageSet]] = {"digits": _digits}
+"""Data sets that need no file."""
 
 
 def _grey(dataset: Any) -> Tensor:
