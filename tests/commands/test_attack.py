@@ -58,7 +58,16 @@ def test_folder_of_several_perturbations(capsys, weights, tmp_path):
     spectra = ec.load_spectra(tmp_path / "out" / "spectra.parquet")
     labels = ("unperturbed", "gaussian 0.1", "gaussian 0.2", "fgsm 0.1", "fgsm 0.2")
     assert list(spectra) == [f"{label}/{layer}" for label in labels for layer in ("hidden1", "tanh1")]
-    assert json.loads((tmp_path / "out" / "record.json").read_text())["flags"] is not None
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["flags"] == {}
+
+
+def test_flags_are_told_with_what_raised_them(capsys, weights):
+    words = ["--perturbation", "pgd", "--steps", "2", "--strengths", "0.01,0.2", "--json"]
+    status, out, err = run(capsys, "attack", *MLP, *weights, *words)
+    assert status == 0
+    flags = json.loads(out)["flags"]
+    assert flags["budget_out_of_reach"]["conditions"] == ["pgd 0.2"]
+    assert f"budget_out_of_reach (pgd 0.2): {flags['budget_out_of_reach']['meaning']}" in err
 
 
 def test_components_are_saved_and_used_again(capsys, weights, tmp_path):
