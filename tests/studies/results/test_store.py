@@ -376,13 +376,14 @@ def test_reading_while_another_process_writes_is_of_one_moment(tmp_path):
 
 
 _WRITER = """
-import importlib.util, sys
+import importlib.util, sys, time
 spec = importlib.util.spec_from_file_location("test_store", sys.argv[2])
 here = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(here)
 store = here.Store(sys.argv[1])
 for seed in range(1, 60):
     store.save([here.record(seed), here.record(1000 + seed)])
+    time.sleep(0.02)  # so that readers see many of them
 """
 
 
