@@ -35,7 +35,7 @@ class PerturbationKind:
         name: Name in commands, studies and results.
         maker: "module:function" of a strength, for a perturbation; of an attack, its class. None for images that a network makes.
         options: Options that the maker is told.
-        strength: What its strength is.
+        strength: What its strength is, as refusals say it.
         lowest: Lowest strength.
         given: What the maker is told besides, whatever the options.
         attack: Whether images are attacked with their labels, whole stacks of networks at once.
@@ -56,11 +56,6 @@ class PerturbationKind:
     from_image: bool = True
     counts: bool = False
     steps: int = 0
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether it takes gradients of a loss."""
-        return self.attack or self.given.get("direction") == "fgsm"
 
 
 _EVERY = (
@@ -233,7 +228,7 @@ class PerturbationSpec(PerturbationOptions, _KindAndStrengths):
         for strength in self.strengths:
             if not low <= strength <= high:
                 range_ = f"in {low:g}..{high:g}, the range of pixels" if high < math.inf else f"at least {low:g}"
-                raise StudyError(f"{self.kind}: `strengths` must be {range_}; got {strength:g}.")
+                raise StudyError(f"{self.kind}: `strengths` must be {range_}; got {strength:g} ({self.what.strength}).")
         if not self.spectra and not self.what.attack:
             raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
         if self.data and self.kind not in MADE:
