@@ -11,7 +11,7 @@ from filelock import FileLock
 _LEAVE = """
 import os, sys
 sys.stdout.flush()
-os._exit(0)  # at once: gloo's threads may hold Python objects, and abort the process when the interpreter ends before they do
+os._exit(0)  # at once, with the group standing: gloo's threads may hold Python objects, and to end the group before them hangs
 """
 
 

@@ -302,7 +302,6 @@ spectra = ec.measure(model, ec.datasets.load("digits").inputs.double(), layers="
 with open(f"{sys.argv[1]}/{dist.get_rank()}.txt", "w") as file:
     for name, s in spectra.items():
         print(name, s.n_images, *(float(v).hex() for v in s.eigenvalues[:40]), file=file)
-dist.destroy_process_group()
 """
 
 

@@ -132,7 +132,6 @@ model = ec.models.load("jiang_mlp", image_shape=images.shape)
 for family, layers in ((GaussianNoise, "layers.0"), (ec.attacks.LayerAttack("gaussian"), "layers.1")):
     found = ec.perturbed_spectra(model, images, family, strengths=[0.3], layers=layers, batch_size=16)
     print([condition.accuracy for condition in found.conditions], flush=True)
-dist.destroy_process_group()
 """
 
 

@@ -221,7 +221,6 @@ for shape in ((60, 200), (3000, 20)):
     spectrum = metric.compute()
     with open(f"{sys.argv[1]}/{rank}.txt", "a") as file:
         print(shape[0], rank, spectrum.n_samples, *(float(v).hex() for v in spectrum.eigenvalues), file=file)
-dist.destroy_process_group()
 """
 
 
@@ -278,7 +277,6 @@ try:
     other.reduce()
 except SpectrumError as error:
     sys.stdout.write(f"{rank} {error}\\n")
-dist.destroy_process_group()
 """
 
 
