@@ -26,7 +26,7 @@ FIRST, STEPS = 5, 15
 
 def seconds_of_a_step(name, batch, ranks, members, batches):
     cells = [
-        MemberSettings(seed=number % 2, learning_rate=1e-4, strength=STRENGTHS[number % 2], target=TARGETS[number % 5])
+        MemberSettings(seed=number % 2, learning_rate=1e-4, beta=STRENGTHS[number % 2], target=TARGETS[number % 5])
         for number in range(members)
     ]
     networks = [models.load(name, image_shape=(1, 28, 28), seed=cell.seed).cuda() for cell in cells]

@@ -159,7 +159,7 @@ def never_reached():
     """Strong networks that do not come near the targets of 2 and more, which weak ones reach."""
     records = mlps()
     for number, record in enumerate(records):
-        if record.plan.member.strength == 1.0 and record.plan.member.target >= 2:
+        if record.plan.member.beta == 1.0 and record.plan.member.target >= 2:
             training = record.rows["perturbation"] == "training"
             records[number] = replace(record, rows=record.rows.assign(value=record.rows["value"].mask(training, 1.5)))
     return records

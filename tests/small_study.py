@@ -33,7 +33,7 @@ PLAN = CellConfig(
 )
 
 
-STUDY = Study("mine", "Small networks", (Block(PLAN, {"member.strength": (0.0, 0.2)}, (0, 1)),))
+STUDY = Study("mine", "Small networks", (Block(PLAN, {"member.beta": (0.0, 0.2)}, (0, 1)),))
 
 
 class Counting(Local):

@@ -28,7 +28,7 @@ KEPT = Path(__file__).parents[1] / "docs" / "reproductions" / "gerum2022.sqlite"
         ["study", "show", "nothing"],
         ["measure", "--model", "gerum_cnn", "--ranks", "5"],
         ["attack", "--model", "gerum_cnn", "--strengths", "x"],
-        ["train", "--penalty.target", "x"],
+        ["train", "--target", "x"],
         ["construct"],
         ["report", "nothing"],
     ],

@@ -42,7 +42,7 @@ SMALLER = {
     "--seeds 20": "--seeds 2",
     "--robustness.count 10000": "--robustness.count 50",
     "--robustness.count 3000": "--robustness.count 50",
-    "--penalty.target 1,2,3,4": "--penalty.target 2",
+    "--target 1,2,3,4": "--target 2",
     "--epochs 5": "--epochs 1",
     "--half_samples 10": "--half_samples 0",
     "--strengths 0:0.19:0.01": "--strengths 0,0.1",

@@ -77,7 +77,7 @@ def test_layers_are_written_alike_in_python(written):
 
 def test_layers_are_written_alike_in_studies(tmp_path):
     study = smoke_version(shipped("demo"))
-    words = "reading.layers='tanh1, output' training.epochs=1 seeds=1 grid.member.target=1 grid.member.strength=0"
+    words = "reading.layers='tanh1, output' training.epochs=1 seeds=1 grid.member.target=1 grid.member.beta=0"
     spaced, plain = overridden(study, words), overridden(study, words.replace(", ", ","))
     assert [plan.identity for plan in spaced.cells()] == [plan.identity for plan in plain.cells()]
     store = Store(tmp_path / "store.sqlite")

@@ -44,8 +44,8 @@ _STRENGTHS = "--strengths must be numbers such as 0,2/255,4/255, or first:last:s
         ("measure --count=\udcff", "options must be text in UTF-8; got other bytes. Write them anew."),
         ("measure --layer=x", "unrecognized arguments: --layer=x. Did you mean --layers? See: eigencode measure --help"),
         (
-            "train --penalty.strenght 1",
-            "unrecognized arguments: --penalty.strenght 1. Did you mean --penalty.strength? See: eigencode train --help",
+            "train --bteta 1",
+            "unrecognized arguments: --bteta 1. Did you mean --beta? See: eigencode train --help",
         ),
         ("measure --xyzzyq=3", "unrecognized arguments: --xyzzyq=3. See: eigencode measure --help"),
         ("measure --model=gerum_cnn --memory_limit=1MB", "`memory_limit` must be at least 1MiB; got '1MB'. Raise it."),
@@ -71,13 +71,13 @@ _STRENGTHS = "--strengths must be numbers such as 0,2/255,4/255, or first:last:s
         ("attack --strengths=0:1e99999999:1", f"{_STRENGTHS} '0:1e99999999:1'."),
         ("attack --strengths=0:1:1e-30", f"{_STRENGTHS} '0:1:1e-30'."),
         ("train --seeds=100000000", "--seeds must be at most 10000; got 100000000."),
-        ("train --penalty.strength=1,2,3 --seeds=5000", "train: this grid has 15000 networks; 10000 at most. Split it."),
+        ("train --beta=1,2,3 --seeds=5000", "train: this grid has 15000 networks; 10000 at most. Split it."),
         (
-            "train --penalty.strength=1e999999999",
-            "--penalty.strength must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '1e999999999'.",
+            "train --beta=1e999999999",
+            "--beta must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '1e999999999'.",
         ),
         ("train --adversarial.epsilon=-1", "adversarial: `epsilon` must be at least 0; got -1.0."),
-        ("train --jacobian.squared=5", "--jacobian.squared: expected true or false; got 5. See: eigencode train --help"),
+        ("train --jacobian_squared=5", "--jacobian_squared: expected true or false; got 5. See: eigencode train --help"),
         (
             "train --optimizer=Adam",
             "--optimizer: expected one of adam, sgd; got Adam. Did you mean 'adam'? See: eigencode train --help",
@@ -120,12 +120,12 @@ def test_many_budgets(capsys):
         ("attack --model=gerum_cnn --perturbation=fgsm --clip", "--clip would do nothing here: it is read by gaussian and pure_noise."),
         ("attack --model=gerum_cnn --norm=l2", "--norm would do nothing here: it is read by fgsm, pgd and art:NAME."),
         ("construct --kind=random_target --layer=a", "--layer would do nothing here: it is read by robust and non_robust."),
-        ("train --penalty.target=2 --penalty.strength=0.00,0/255", "--penalty.target would do nothing here: it is read with a --penalty.strength above 0."),
-        ("train --penalty.target=2", "--penalty.target would do nothing here: it is read with a --penalty.strength above 0."),
+        ("train --target=2 --beta=0.00,0/255", "--target would do nothing here: it is read with a --beta above 0."),
+        ("train --target=2", "--target would do nothing here: it is read with a --beta above 0."),
         ("train --schedule_factor=0.5", "--schedule_factor would do nothing here: it is read with --schedule step."),
         (
-            "train --jacobian.strength=1 --jacobian.projections=2",
-            "--jacobian.projections would do nothing here: it is read with --jacobian.kind projected.",
+            "train --jacobian=1 --jacobian_projections=2",
+            "--jacobian_projections would do nothing here: it is read with --jacobian_kind projected.",
         ),
         ("train --robustness.attacks=fgsm --robustness.steps=9", "--robustness.steps would do nothing here: it is read with "
          "--robustness.attacks pgd."),
@@ -165,7 +165,7 @@ def test_every_boolean_is_a_bare_switch(capsys, command):
 
 def test_clip_is_a_switch_of_attack_and_a_number_of_train():
     assert "clip" in switches_of(cli.AttackConfig)
-    assert {"mixed_precision", "jacobian.squared", "robustness.relative_step"} == switches_of(cli.TrainConfig) - {
+    assert {"mixed_precision", "jacobian_squared", "robustness.relative_step"} == switches_of(cli.TrainConfig) - {
         "json",
         "overwrite",
     }
@@ -197,9 +197,7 @@ def test_studies_at_once(capsys, words, text):
 
 def test_a_grid_that_no_machine_could_list(capsys, tmp_path):
     values = ",".join(map(str, range(1, 200)))
-    grid = " ".join(
-        f"grid.{name}={values}" for name in ("member.target", "member.strength", "member.covariance", "member.jacobian")
-    )
+    grid = " ".join(f"grid.{name}={values}" for name in ("member.target", "member.beta", "member.covariance", "member.jacobian"))
     status, _, err = run(capsys, "study", "plan", "demo", "--set", grid)
     assert status == 2
     assert err.startswith("eigencode: --set: the grid has ")
@@ -251,7 +249,7 @@ def test_files_that_the_system_refuses(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "text", "said"),
     [
-        ("train", "penalty: null", "--config: a group of options is null. Leave it out for its defaults."),
+        ("train", "spectral: null", "--config: a group of options is null. Leave it out for its defaults."),
         (
             "attack",
             "model: gerum_cnn\nperturbation: []",

@@ -203,7 +203,7 @@ assert cli.main(["measure", *read, "--recording", "recorded.npy", "--out", "meas
 assert cli.main(["attack", *read, "--perturbation", "levels", "--strengths", "0,0.5", "--out", "attacked"]) == 0
 assert cli.main(["attack", *read, "--data", "stripes", "--perturbation", "signs", "--strengths", "0.1", "--out", "signs"]) == 0
 assert cli.main(["reproduce", "small.fig1", "--store", "small.sqlite", "--out", "small"]) == 0
-words = "network.model=one_layer reading.ranks=early training.epochs=1 seeds=1 grid.member.strength=0 grid.member.target=1"
+words = "network.model=one_layer reading.ranks=early training.epochs=1 seeds=1 grid.member.beta=0 grid.member.target=1"
 study = overridden(load("demo"), f"{words} training.spectral.ranks=2-9 'reading.perturbations=[{{kind: levels, strengths: [0.5]}}]'")
 store = Store("store.sqlite")
 assert not run_study(study, store, Local()).failed

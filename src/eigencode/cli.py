@@ -22,7 +22,7 @@ from eigencode import __version__, _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._grammar import fraction_in
 from eigencode._parsing import Parser, misread
-from eigencode._readers.yaml import has_tag, read_yaml
+from eigencode._readers.yaml import dump_yaml, has_tag, read_yaml
 from eigencode._text import printable
 from eigencode._wording import plain_message
 from eigencode.commands.checking import check_options, numbers_of, switches_of
@@ -37,6 +37,7 @@ from eigencode.commands.options import (
     StudyConfig,
     TrainConfig,
 )
+from eigencode.commands.renamed import present_values, present_words, told_as_notes
 from eigencode.errors import EigencodeError, FileError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
@@ -98,12 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 for a failure, 2 for options that make no sense, 130, 143 or 129 when interrupted.
     """
     _make_printable()
-    words = _file_first(_normalised(sys.argv[1:] if arguments is None else arguments))
-    try:
-        options = _parsed(words)
-    except EigencodeError as error:
-        print(f"eigencode: {printable(error)}", file=sys.stderr)
-        return EXIT_USAGE
+    with told_as_notes():
+        try:
+            options = _parsed(_file_first(_normalised(present_words(sys.argv[1:] if arguments is None else arguments))))
+        except EigencodeError as error:
+            print(f"eigencode: {printable(error)}", file=sys.stderr)
+            return EXIT_USAGE
+        return _run(options)
+
+
+def _run(options: Any) -> int:
     config_class, module = _COMMANDS[options.command]
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
     keep_freed_memory()
@@ -156,7 +161,7 @@ def _parsed(words: Sequence[str]) -> Any:
         "".join(words).encode()
     except UnicodeEncodeError:
         raise UsageError("options must be text in UTF-8; got other bytes. Write them anew.") from None
-    _check_files(words)
+    words = _files_read(words)
     _check_values(words)
     parser = build_parser()
     try:
@@ -215,24 +220,35 @@ def _file_first(words: list[str]) -> list[str]:
     return [*words[:1], *files, *others]
 
 
-def _check_files(words: Sequence[str]) -> None:
-    """Refuses what is not YAML of ordinary size for --config, before anything reads it.
+def _files_read(words: Sequence[str]) -> list[str]:
+    """The words, with the text of a file of options in its place if some have other names now.
 
     Raises:
-        UsageError: no such file, a binary one, or one whose values have no end.
+        UsageError: no such file, a binary one, or one whose values have no end, before anything else reads it.
     """
-    given = [word.partition("=")[2] or following for word, following in itertools.pairwise([*words, ""]) if _is_config(word)]
-    for path in filter(None, given):
-        try:
-            told = read_yaml(Path(path))
-            if isinstance(told, dict) and "config" in told:
-                raise UsageError(f"--config: {path} names another file of options. Write its options into this one.")
-            _refuse_misread(words, told)
-        except FileError as error:
-            raise UsageError(f"--config: {error}") from None
-        except yaml.YAMLError as error:
-            reason = " ".join(str(getattr(error, "problem", None) or error).split())
-            raise UsageError(f"--config: {path} is not a YAML file ({reason}). Write options as `name: value`.") from None
+    return [
+        _with_present_names(words[0], word.removeprefix("--config="), word)
+        if before == "--config" or word.startswith("--config=")
+        else word
+        for before, word in itertools.pairwise(["", *words])
+    ]
+
+
+def _with_present_names(command: str, path: str, word: str) -> str:
+    if not path:
+        return word
+    try:
+        told = read_yaml(Path(path))
+        if isinstance(told, dict) and "config" in told:
+            raise UsageError(f"--config: {path} names another file of options. Write its options into this one.")
+        present = present_values(command, told)
+        _refuse_misread([command], present)
+        return word if present == told else word.replace(path, dump_yaml(present))
+    except FileError as error:
+        raise UsageError(f"--config: {error}") from None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UsageError(f"--config: {path} is not a YAML file ({reason}). Write options as `name: value`.") from None
 
 
 def _check_values(words: Sequence[str]) -> None:
@@ -267,10 +283,6 @@ def _groups_of(config: Any) -> dict[str, str]:
     """Name of each group of options -> its first one."""
     hints = get_type_hints(config)
     return {name: dataclasses.fields(hint)[0].name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-
-
-def _is_config(word: str) -> bool:
-    return word == "--config" or word.startswith("--config=")
 
 
 _COMMANDS: dict[str, tuple[Any, str]] = {

@@ -65,5 +65,9 @@ class UsageError(EigencodeError):
     """Options of the command line that make no sense, whatever the data and the network."""
 
 
+class RenamedWarning(FutureWarning):
+    """A name that was read although it is now another, and that will be gone with the next version."""
+
+
 class ReliabilityWarning(UserWarning):
     """A result that can be computed, but not trusted without a second look."""

@@ -105,7 +105,7 @@ def test_interrupt_says_what_is_kept(tmp_path):
 
 def test_commands_that_read_change_no_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ["demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.strength=0"]
+    small = ["demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.beta=0"]
     assert run(capsys, "study", "run", *small, "--store", "store.sqlite")[0] == 0
 
     def listing():
@@ -126,7 +126,7 @@ def test_another_try_on_a_folder_that_may_only_be_read(capsys, tmp_path):
         pytest.skip("root may write everywhere; needs setpriv")
     limited = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     folder = tmp_path / "theirs"
-    words = ["study", "run", "demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.strength=0"]
+    words = ["study", "run", "demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.beta=0"]
     words += ["--store", str(folder / "store.sqlite")]
     assert run(capsys, *words)[0] == 0
     before = sorted(folder.rglob("*"))

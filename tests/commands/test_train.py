@@ -10,11 +10,11 @@ import torch
 
 from command_line import command, run
 
-TRAIN = ["train", "--model", "schaeffer_cnn", "--count", 300, "--epochs", 2, "--batch_size", 100, "--penalty.ranks", "jiang"]
+TRAIN = ["train", "--model", "schaeffer_cnn", "--count", 300, "--epochs", 2, "--batch_size", 100, "--spectral.ranks", "jiang"]
 
 
 def test_grid_table_folder_and_weights(capsys, tmp_path):
-    words = ["--penalty.target", "1,2", "--penalty.strength", "0,0.1", "--seeds", 2, "--robustness.attacks", "fgsm,pgd"]
+    words = ["--target", "1,2", "--beta", "0,0.1", "--seeds", 2, "--robustness.attacks", "fgsm,pgd"]
     words += [
         "--robustness.epsilons",
         "0.05,0.1",
@@ -29,17 +29,15 @@ def test_grid_table_folder_and_weights(capsys, tmp_path):
     assert status == 0
     assert out.splitlines()[0] == "schaeffer_cnn trained on digits/train · 6 networks (ranks 1-10, weights equal)"
     table = pd.read_csv(tmp_path / "run" / "summary.csv")
-    names = [
-        f"target{target}_strength{strength}_seed{seed}" for target, strength in ((1, 0), (1, 0.1), (2, 0.1)) for seed in (0, 1)
-    ]
-    names[:2] = ["strength0_seed0", "strength0_seed1"]
+    names = [f"target{target}_beta{strength}_seed{seed}" for target, strength in ((1, 0), (1, 0.1), (2, 0.1)) for seed in (0, 1)]
+    names[:2] = ["beta0_seed0", "beta0_seed1"]
     assert table["network"].tolist() == names
     assert {"accuracy", "alpha (training)", "alpha (held out)", "fgsm 0.05", "pgd 0.1"} <= set(table)
     assert (table["fgsm 0.05"] <= table["accuracy"] + 0.2).all()
     assert pd.read_csv(tmp_path / "run" / "history.csv")["member"].nunique() == 6
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert record["networks"] == names
-    assert record["configuration"]["penalty"]["target"] == "1,2"
+    assert record["configuration"]["target"] == "1,2"
     page = (tmp_path / "run" / "report.html").read_text()
     assert names[0] in page
     assert page.count("data:image/svg+xml") == 2
@@ -57,7 +55,7 @@ def test_grid_table_folder_and_weights(capsys, tmp_path):
 
 
 def test_grouping_changes_nothing(capsys):
-    words = ["--penalty.strength", 0.1, "--seeds", 3, "--json"]
+    words = ["--beta", 0.1, "--seeds", 3, "--json"]
     _, alone, _ = run(capsys, *TRAIN, *words, "--stack", 1)
     _, together, _ = run(capsys, *TRAIN, *words, "--stack", 3)
     first, second = (pd.DataFrame(json.loads(out)["outcome"]) for out in (alone, together))
@@ -87,7 +85,7 @@ def test_local_errors(capsys):
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
-    words = [*TRAIN, "--epochs", 10, "--penalty.strength", 0.1, "--measure_every", 10]
+    words = [*TRAIN, "--epochs", 10, "--beta", 0.1, "--measure_every", 10]
     assert command(*words, "--out", tmp_path / "whole").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "eigencode", *map(str, words), "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE
@@ -123,35 +121,35 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
     ("words", "status", "message"),
     [
         (
-            ["--penalty.target", "-1", "--penalty.strength", "1"],
+            ["--target", "-1", "--beta", "1"],
             2,
-            "--penalty.target must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '-1'.",
+            "--target must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '-1'.",
         ),
         (
-            ["--penalty.strength", "-1"],
+            ["--beta", "-1"],
             2,
-            "--penalty.strength must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '-1'.",
+            "--beta must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got '-1'.",
         ),
         (
-            ["--penalty.target", "a,b", "--penalty.strength", "1"],
+            ["--target", "a,b", "--beta", "1"],
             2,
-            "--penalty.target must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got 'a,b'.",
+            "--target must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, 1000 at most; got 'a,b'.",
         ),
         (["--seeds", "0"], 2, "--seeds must be at least 1; got 0."),
         (["--epochs", "0"], 2, "--epochs must be at least 1; got 0."),
         (
-            ["--penalty.ranks", "3-4"],
+            ["--spectral.ranks", "3-4"],
             2,
             "`ranks` must start at 1 or above and hold at least 3 ranks; got (3, 4). Widen the window, from the lower rank to the higher.",
         ),
         (
-            ["--penalty.layers", "nosuch"],
+            ["--spectral.layers", "nosuch"],
             1,
             "`layers`: no layer is called 'nosuch' (the network has 12). Did you mean 'conv1' or 'relu1' or 'pool1' "
             "or 'conv2' or 'relu2' or 'pool2'?",
         ),
         (
-            ["--penalty.ranks", "6-500", "--penalty.strength", "1"],
+            ["--spectral.ranks", "6-500", "--beta", "1"],
             1,
             "A batch of 100 images has no eigenvalue at rank 500: the penalty's ranks 6-500 need batches of 501. Enlarge the batch "
             "or lower the last rank.",
@@ -176,7 +174,7 @@ def test_bad_input_is_one_sentence(capsys, words, status, message):
 
 
 def test_one_network_that_diverges_ends_alone(capsys, tmp_path):
-    words = ["--optimizer", "sgd", "--learning_rate", 0.01, "--covariance.strength", "0,1e30", "--stack", 2, "--json"]
+    words = ["--optimizer", "sgd", "--learning_rate", 0.01, "--covariance", "0,1e30", "--stack", 2, "--json"]
     status, out, err = run(capsys, *TRAIN, *words, "--out", tmp_path / "run")
     record = json.loads(out)
     assert status == 0

@@ -16,7 +16,7 @@ from eigencode.studies import Store
 KILLED = 99
 SMALL = ["--model", "gerum_shallow_mlp", "--data", "digits"]
 READ = [*SMALL, "--count", "60", "--ranks", "2-10", "--half_samples", "0"]
-STUDY = ["demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.strength=0,0.1 grid.member.target=1", "--store"]
+STUDY = ["demo", "--smoke", "--set", "seeds=1 training.epochs=1 grid.member.beta=0,0.1 grid.member.target=1", "--store"]
 COMMANDS = {
     "measure": ["measure", *READ, "--out", "out"],
     "attack": ["attack", *READ, "--layers", "penultimate", "--perturbation", "pca", "--strengths", "3,5", "--out", "out"],
@@ -28,7 +28,7 @@ COMMANDS = {
     "results": ["results", *STUDY, "store.sqlite", "--group", "layer,beta", "--export", "out/r.csv"],
     "reproduce": ["reproduce", *STUDY, "new.sqlite", "--out", "out"],
 }
-COMMANDS["train"] += ["--penalty.ranks", "2-10", "--out", "out"]
+COMMANDS["train"] += ["--spectral.ranks", "2-10", "--out", "out"]
 COMMANDS["measure over earlier results"] = [*COMMANDS["measure"], "--overwrite", "true"]
 COMMANDS["train over earlier results"] = [*COMMANDS["train"], "--overwrite", "true"]
 FAULTS = ("enospc", "eio", "kill", "SIGTERM", "SIGINT", "SIGHUP")

@@ -80,7 +80,7 @@ _CALLS = {
         "adversarial": ec.training.AdversarialSettings(), "covariance_kind": "batch", "measure_every": 1, "held_out_count": 10,
     }),
     "MemberSettings": (ec.training.MemberSettings, lambda: {
-        "seed": 0, "learning_rate": 0.1, "target": 1.0, "strength": {"2": 0.1}, "covariance": 0.0, "jacobian": 0.0,
+        "seed": 0, "learning_rate": 0.1, "target": 1.0, "beta": {"2": 0.1}, "covariance": 0.0, "jacobian": 0.0,
     }),
     "train": (ec.training.train, lambda: {
         "models": _network(), "images": _IMAGES, "settings": ec.training.Settings(epochs=1, spectral=ec.training.SpectralSettings(ranks=(1, 8))),

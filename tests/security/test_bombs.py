@@ -213,12 +213,12 @@ _ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--model", "gerum_cnn", "--penalty", "bomb.yaml"], "--penalty stands for several options. Name them, such as --penalty.layers, or a file of all options with --config."),
+        (["train", "--model", "gerum_cnn", "--spectral", "bomb.yaml"], "--spectral stands for several options. Name them, such as --spectral.layers, or a file of all options with --config."),
         (["train", "--model", "gerum_cnn", "--penalty=bomb.yaml"], "--penalty stands for several options."),
         (["measure", "--conf", "bomb.yaml"], "--conf"),
         (["measure", "--config", "nested.yaml"], "--config: nested.yaml names another file of options. Write its options into this one."),
         (["measure", "--config", "tagged.yaml"], "--config: tagged.yaml is not a YAML file (the tag tag:yaml.org,2002:int is not read; write the value alone)."),
-        (["train", "--model", "gerum_cnn", "--penalty.strength", '!!int ""'], '!!int "" has a YAML tag, which options do not take. Write the value alone.'),
+        (["train", "--model", "gerum_cnn", "--beta", '!!int ""'], '!!int "" has a YAML tag, which options do not take. Write the value alone.'),
         (["measure", "--model", "gerum_cnn", "--mod", "x"], "--mod"),
         (["measure", "--model", "gerum_cnn", "--memory_limit", "9" * 400], "`memory_limit` must be a number of bytes"),
         (["attack", "--model", "gerum_cnn", "--perturbation", "gaussian", "--strengths", "1e9_9_9_9_9_9_9_9_9"], "--strengths must be"),

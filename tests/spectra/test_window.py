@@ -122,7 +122,7 @@ def test_every_window_means_the_same_to_all_who_fit(ranks, bent):
 
 @pytest.mark.parametrize("ranks", ["jiang", "2-20", "2-20, weights inverse_rank"])
 def test_studies_read_what_measure_reads(ranks, tmp_path):
-    words = f"seeds=1 training.epochs=1 grid.member.strength=0 reading.perturbations=[] 'reading.ranks={ranks}'"
+    words = f"seeds=1 training.epochs=1 grid.member.beta=0 reading.perturbations=[] 'reading.ranks={ranks}'"
     study = overridden(smoke_version(load("demo")), words)
     store = Store(tmp_path / "s.sqlite")
     assert not run_study(study, store, Local()).failed

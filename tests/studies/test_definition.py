@@ -29,7 +29,7 @@ from eigencode.training import MemberSettings, Settings
 
 
 def study(**options):
-    grid = {"member.target": (1.0, 2.0), "member.strength": (0.0, 0.1)}
+    grid = {"member.target": (1.0, 2.0), "member.beta": (0.0, 0.1)}
     plan = CellConfig(
         images=ImagesSpec(train_count=100), reading=Readout(perturbations=(PerturbationSpec("fgsm", (0.1,), spectra=False),))
     )
@@ -38,7 +38,7 @@ def study(**options):
 
 def test_cells_are_the_grid_and_the_baseline_once():
     cells = study().cells()
-    assert [(cell.member.strength, cell.member.target, cell.member.seed) for cell in cells] == [
+    assert [(cell.member.beta, cell.member.target, cell.member.seed) for cell in cells] == [
         (0.0, 1.0, 0),
         (0.0, 1.0, 1),
         (0.1, 1.0, 0),
@@ -53,7 +53,7 @@ def test_identity_is_the_configuration():
     plan = CellConfig()
     assert plan.identity == CellConfig(member=MemberSettings(target=1)).identity
     changes = {"network.model": "gerum_cnn", "network.options": {"width": 3}, "images.data": "mnist", "training.epochs": 3}
-    changes |= {"member.seed": 1, "member.strength": 0.5, "reading.count": 10, "training.spectral.ranks": "jiang"}
+    changes |= {"member.seed": 1, "member.beta": 0.5, "reading.count": 10, "training.spectral.ranks": "jiang"}
     identities = {with_field(plan, name, value).identity for name, value in changes.items()}
     assert len(identities | {plan.identity}) == len(changes) + 1
     groups = {with_field(plan, name, value).group for name, value in changes.items()}
@@ -62,7 +62,9 @@ def test_identity_is_the_configuration():
 
 def test_defaults_are_those_of_the_result_version():
     """Identities leave defaults out: raise the result version when a default changes, then this hash."""
-    defaults = json.dumps([asdict(CellConfig()), asdict(PerturbationSpec("pgd", (0.1,)))], sort_keys=True)
+    plan = asdict(CellConfig())
+    plan["member"]["strength"] = plan["member"].pop("beta")  # the name that the first cells were kept under
+    defaults = json.dumps([plan, asdict(PerturbationSpec("pgd", (0.1,)))], sort_keys=True)
     assert (RESULT_VERSION, hashlib.sha256(defaults.encode()).hexdigest()[:16]) == (2, "6f146870f1f145fd")
 
 
@@ -104,7 +106,7 @@ def test_fields_are_overridden_in_every_block():
     (block,) = changed.blocks
     assert (block.plan.training.epochs, block.plan.images.data, block.plan.network.options) == (3, "mnist", {"width": 50})
     assert (block.seeds, block.grid["member.target"]) == ((0, 1, 2), (1, 2.5, 3))
-    assert overridden(study(), "member.strength=0.3").blocks[0].grid == {"member.target": (1.0, 2.0)}
+    assert overridden(study(), "member.beta=0.3").blocks[0].grid == {"member.target": (1.0, 2.0)}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_fields_are_overridden_in_every_block():
             "grid.member.targe=1",
             "--set: blocks[0].grid.member.targe: A study has no field 'targe' here. There are seed, learning_rate, target",
         ),
-        ("grid.member.strength=foo", "member.strength: expected a number or layers and their numbers; got foo"),
+        ("grid.member.beta=foo", "member.beta: expected a number or layers and their numbers; got foo"),
         ("training.epochs=0", "`epochs` must be at least 1; got 0."),
         ("grid.training.epochs=2,0", "blocks[0].grid.training.epochs: `epochs` must be at least 1; got 0."),
         ("reading.perturbations.fgsm.relative_step=true", "fgsm: it has no `relative_step`; got True. Leave it out."),
@@ -128,10 +130,10 @@ def test_fields_are_overridden_in_every_block():
         ("training.epochs=[1", "--set takes field=value"),
         ("training.epochs.x=3", "there is no field 'x' within a value"),
         ("'training.epochs=3", "no closing quotation"),
-        ("'member.target={a: 1}'", "A study has one target and one strength for all penalised layers"),
+        ("'member.target={a: 1}'", "A study has one target and one beta for all penalised layers"),
         ("seeds=[4,1,4]", "seeds: 4 is duplicated."),
         ("grid.member.target=1,2,1", "member.target: 1 is duplicated"),
-        ("member.strength=-1", "`strength` is the weight of a penalty and must be at least 0; got -1.0."),
+        ("member.beta=-1", "`beta` is the weight of a penalty and must be at least 0; got -1.0."),
     ],
 )
 def test_wrong_fields_are_refused(words, message):

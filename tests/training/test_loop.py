@@ -176,7 +176,7 @@ def test_greedy_trains_one_layer_after_the_other(training_digits, test_digits):
 
 def test_the_penalty_moves_the_exponent_and_history_tells(training_digits, test_digits):
     settings = Settings(epochs=8, batch_size=100, spectral=JIANG)
-    cells = [MemberSettings(learning_rate=5e-3), MemberSettings(learning_rate=5e-3, target=1.0, strength=1.0)]
+    cells = [MemberSettings(learning_rate=5e-3), MemberSettings(learning_rate=5e-3, target=1.0, beta=1.0)]
     run = train(
         networks("dense", 1) * 2,
         double(training_digits),
@@ -199,7 +199,7 @@ def test_the_penalty_moves_the_exponent_and_history_tells(training_digits, test_
 def test_targets_and_strengths_of_single_layers(training_digits):
     network = models.load("gerum_deep_mlp", image_shape=(1, 8, 8))
     settings = Settings(epochs=6, batch_size=250, spectral=SpectralSettings(layers="tanh1,tanh3", ranks="jiang"))
-    cell = MemberSettings(learning_rate=1e-3, target={"tanh1": 0.5, "tanh3": 2.5}, strength={"tanh1": 1.0, "tanh3": 1.0})
+    cell = MemberSettings(learning_rate=1e-3, target={"tanh1": 0.5, "tanh3": 2.5}, beta={"tanh1": 1.0, "tanh3": 1.0})
     run = train(network, training_digits, settings=settings, cells=cell)
     last = run.history[run.history["epoch"] == 6].set_index("layer")["alpha"]
     assert last["tanh3"] > last["tanh1"] + 0.5
@@ -283,7 +283,7 @@ class TestCheckpoints:
                 raise StopError
 
         settings = Settings(epochs=epochs, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)), **options)
-        cells = [MemberSettings(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
+        cells = [MemberSettings(seed=seed, learning_rate=1e-3, target=2.0, beta=0.5) for seed in (0, 1)]
         made = [small("dense", seed) for seed in (0, 1)]
         try:
             return train(made, images, settings=settings, cells=cells, checkpoint=path, progress=watch)
@@ -364,7 +364,7 @@ class TestCheckpoints:
         with pytest.raises(TrainingError, match="belongs to another run: its images differ"):
             self.run(datasets.load("digits", split="train", count=500, seed=1), path, epochs=4)
         settings = Settings(epochs=4, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)))
-        cells = [MemberSettings(seed=seed, learning_rate=1e-3, target=2.0, strength=0.5) for seed in (0, 1)]
+        cells = [MemberSettings(seed=seed, learning_rate=1e-3, target=2.0, beta=0.5) for seed in (0, 1)]
         with pytest.raises(TrainingError, match="belongs to another run: its networks differ"):
             train([small("dense", 7), small("dense", 8)], training_digits, settings=settings, cells=cells, checkpoint=path)
 
@@ -428,7 +428,7 @@ images = datasets.load("digits", split="train", count=500)
 network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))
 settings = Settings(epochs=10, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)))
 print("started", flush=True)
-run = train(network, images, settings=settings, cells=Cell(target=2.0, strength=0.5, learning_rate=1e-3),
+run = train(network, images, settings=settings, cells=Cell(target=2.0, beta=0.5, learning_rate=1e-3),
             checkpoint=folder / "state.safetensors")
 torch.save(run.models[0].state_dict(), folder / "end.pt")
 """
@@ -465,7 +465,7 @@ class TestRefusals:
                 '`momentum` belongs to optimizer "sgd"; got 0.9 with "adam". Leave one of them out.',
             ),
             (lambda: Settings(adversarial=AdversarialSettings(-1.0)), "adversarial: `epsilon` must be at least 0; got -1.0."),
-            (lambda: MemberSettings(strength=-0.1), "`strength` is the weight of a penalty and must be at least 0; got -0.1."),
+            (lambda: MemberSettings(beta=-0.1), "`beta` is the weight of a penalty and must be at least 0; got -0.1."),
             (lambda: MemberSettings(learning_rate=0.0), "`learning_rate` must be positive; got 0.0."),
             (
                 lambda: Settings(rule="local"),
@@ -484,18 +484,18 @@ class TestRefusals:
         [
             (
                 Settings(spectral=SpectralSettings(layers="flatten", ranks="jiang")),
-                MemberSettings(strength=1.0),
+                MemberSettings(beta=1.0),
                 "No parameter that is trained changes layer 'flatten': its penalty has nothing to act on.",
             ),
             (
                 Settings(spectral=SpectralSettings(layers="tanh1", degenerate="raise"), batch_size=120),
-                MemberSettings(strength=1.0),
+                MemberSettings(beta=1.0),
                 "Training stopped at step 5 (epoch 1): SpectralPenalty: ranks 6-50 need 51 images in a batch and 50 units; got 20 "
                 "images and 2000 units. Lower the last rank, or enlarge the batch.",
             ),
             (
                 Settings(spectral=SpectralSettings(layers="tanh1", degenerate="raise"), batch_size=40),
-                MemberSettings(strength=1.0),
+                MemberSettings(beta=1.0),
                 "A batch of 40 images has no eigenvalue at rank 50: the penalty's ranks 6-50 need batches of 51. Enlarge the batch "
                 "or lower the last rank.",
             ),
@@ -520,7 +520,7 @@ class TestRefusals:
 
     def test_a_last_batch_too_small_is_skipped_and_counted(self, training_digits):
         network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))
-        run = train(network, training_digits, settings=Settings(epochs=2, batch_size=120), cells=MemberSettings(strength=1.0))
+        run = train(network, training_digits, settings=Settings(epochs=2, batch_size=120), cells=MemberSettings(beta=1.0))
         assert run.history["skipped"].tolist() == [1, 1]
 
     def test_a_layer_narrower_than_the_ranks(self, training_digits):
@@ -528,7 +528,7 @@ class TestRefusals:
         run = train(network, training_digits, settings=Settings(epochs=1))
         assert math.isnan(run.history["alpha"].iloc[0])
         with pytest.raises(TrainingError) as caught:
-            train(network, training_digits, settings=Settings(epochs=1), cells=MemberSettings(strength=1.0))
+            train(network, training_digits, settings=Settings(epochs=1), cells=MemberSettings(beta=1.0))
         assert str(caught.value) == (
             "Layer '2' has 20 units, and so no eigenvalue at rank 50. Lower the last rank or choose a wider layer."
         )

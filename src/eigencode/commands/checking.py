@@ -105,7 +105,7 @@ def _check_meaning(config: Any) -> None:
     if isinstance(config, AttackConfig):
         parse_numbers(config.strengths, "strengths")
     if isinstance(config, TrainConfig):
-        for name in ("penalty.target", "penalty.strength", "covariance.strength", "jacobian.strength", "robustness.epsilons"):
+        for name in ("target", "beta", "covariance", "jacobian", "robustness.epsilons"):
             parse_numbers(field_of(config, name), name)
     missing = _WITHOUT_NETWORK.get(type(config))
     if missing and config.model is None and not getattr(config, "recording", None):
@@ -192,17 +192,15 @@ _RULES = (
     _Rule(ConstructConfig, ("layer",), "by robust and non_robust", lambda c: c.kind in ("robust", "non_robust")),
     _Rule(TrainConfig, ("adam_epsilon",), "with --optimizer adam", lambda c: c.optimizer == "adam"),
     _Rule(TrainConfig, ("schedule_epochs", "schedule_factor"), "with --schedule step", lambda c: c.schedule == "step"),
-    _Rule(TrainConfig, ("penalty.target",), "with a --penalty.strength above 0", lambda c: _above_zero(c.penalty.strength)),
-    _Rule(
-        TrainConfig, ("covariance.kind",), "with a --covariance.strength above 0", lambda c: _above_zero(c.covariance.strength)
-    ),
+    _Rule(TrainConfig, ("target",), "with a --beta above 0", lambda c: _above_zero(c.beta)),
+    _Rule(TrainConfig, ("covariance_kind",), "with a --covariance above 0", lambda c: _above_zero(c.covariance)),
     _Rule(
         TrainConfig,
-        ("jacobian.kind", "jacobian.projections", "jacobian.squared"),
-        "with a --jacobian.strength above 0",
-        lambda c: _above_zero(c.jacobian.strength),
+        ("jacobian_kind", "jacobian_projections", "jacobian_squared"),
+        "with a --jacobian above 0",
+        lambda c: _above_zero(c.jacobian),
     ),
-    _Rule(TrainConfig, ("jacobian.projections",), "with --jacobian.kind projected", lambda c: c.jacobian.kind == "projected"),
+    _Rule(TrainConfig, ("jacobian_projections",), "with --jacobian_kind projected", lambda c: c.jacobian_kind == "projected"),
     _Rule(
         TrainConfig,
         ("adversarial.norm", "adversarial.steps", "adversarial.step_size", "adversarial.start"),

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from eigencode.perturbations.specification import GradientSteps, Made, PerturbationOptions
-from eigencode.training.settings import AdversarialSettings, JacobianSettings, SpectralSettings
+from eigencode.training.settings import (  # noqa: F401 - the parser looks for the types of what is inherited here
+    AdversarialSettings,
+    JacobianKind,
+    Optimizer,
+    Rule,
+    Schedule,
+    SpectralSettings,
+    TrainingOptions,
+)
 
 
 @dataclass(frozen=True)
@@ -139,43 +147,6 @@ Numbers = str | float | list[float]
 
 
 @dataclass(frozen=True)
-class PenaltyConfig(SpectralSettings):
-    """Penalty on the eigenspectrum; measured at strength 0 too.
-
-    Args:
-        target: Exponents asked for, separated by commas; a network is trained for each.
-        strength: Weights beta of the penalty, likewise.
-    """
-
-    target: Numbers = "1"
-    strength: Numbers = "0"
-
-
-@dataclass(frozen=True)
-class CovarianceConfig:
-    """Penalty on the off-diagonal part of the covariance of the last penalised layer (Schaeffer et al. 2020, Eq. 1).
-
-    Args:
-        strength: Weights c1, separated by commas; a network is trained for each.
-        kind: Covariance over the batch, or outer products of each image's code.
-    """
-
-    strength: Numbers = "0"
-    kind: Literal["batch", "per_sample"] = "batch"
-
-
-@dataclass(frozen=True)
-class JacobianConfig(JacobianSettings):
-    """Penalty on the Jacobian of the scores with respect to the input (Schaeffer et al. 2020, Eq. 1).
-
-    Args:
-        strength: Weights c2, separated by commas; a network is trained for each.
-    """
-
-    strength: Numbers = "0"
-
-
-@dataclass(frozen=True)
 class RobustnessConfig(GradientSteps):
     """Attacks on the trained networks, on held-out images.
 
@@ -191,60 +162,50 @@ class RobustnessConfig(GradientSteps):
 
 
 @dataclass(frozen=True)
-class TrainConfig(NetworkAndImages):
+class TrainConfig(TrainingOptions, NetworkAndImages):
     """Train networks whose code decays as asked, for several seeds and settings side by side.
 
-    The networks are the grid of all targets, strengths and seeds. A run that was killed goes on when the command is given again.
+    The networks are the grid of all targets, weights of penalties and seeds; several numbers are separated by commas. A run that
+    was killed goes on when the command is given again.
 
     Args:
         split: Part of the data set to train on; the other part is held out for accuracy and exponents.
+        batch_size: Images in a batch; the last batch of an epoch may be smaller.
         seeds: Networks for each setting, with seeds seed, seed + 1, ...
-        epochs: Passes over the images; of each layer, for the greedy rule.
-        batch_size: Images in a batch.
-        rule: backpropagation; local errors at every layer at once (Jiang et al. 2020); or greedy, the same layer after layer.
-        optimizer: adam or sgd; local rules take plain sgd.
         learning_rate: Learning rate at the first epoch.
-        momentum: Momentum of sgd.
-        weight_decay: Weight decay.
-        adam_epsilon: Number added to Adam's denominator (Keras and Gerum et al.: 1e-7).
-        schedule: Learning rate over epochs: constant, step (times schedule_factor every schedule_epochs) or cosine.
-        schedule_epochs: See schedule.
-        schedule_factor: See schedule.
-        clip: Largest norm of a network's gradient.
-        mixed_precision: Run the network in bfloat16; eigenvalues and losses stay in float32 and above.
-        penalty: Penalty on the eigenspectrum.
-        covariance: Penalty on the covariance.
-        jacobian: Penalty on the Jacobian.
+        target: Exponents asked of the penalised layers.
+        beta: Weights of the penalty on the eigenspectrum (spectral), which is measured at 0 too.
+        covariance: Weights c1 of the penalty on the off-diagonal part of the covariance of the last penalised layer (Schaeffer
+            et al. 2020, Eq. 1).
+        covariance_kind: Covariance over the batch, or outer products of each image's code (per_sample).
+        jacobian: Weights c2 of the penalty on the Jacobian of the scores with respect to the input (likewise).
+        jacobian_kind: Its exact Frobenius norm; projected on random vectors (Hoffman et al. 2019); or column_sum, the norm of
+            the sum over classes (Schaeffer et al. 2020).
+        jacobian_projections: Random vectors for each image, for projected.
+        jacobian_squared: Half the mean square in place of the mean norm.
+        spectral: Where and how eigenspectra are penalised and measured.
         adversarial: Training on attacked images.
         robustness: Attacks after training.
-        measure_every: Exponents on held-out images are measured every so many epochs.
-        held_out_count: Held-out images for exponents.
+        clip: Largest norm of a network's gradient.
         stack: Networks trained as one stacked program. Default: as many as is fast on this device.
     """
 
     model: str | None = "gerum_shallow_mlp"
     split: Literal["train", "test"] = "train"
     seeds: int = 1
-    epochs: int = 50
-    rule: Literal["backpropagation", "local", "greedy"] = "backpropagation"
-    optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 1e-4
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    adam_epsilon: float = 1e-7
-    schedule: Literal["constant", "step", "cosine"] = "constant"
-    schedule_epochs: int = 10
-    schedule_factor: float = 0.8
-    clip: float | None = None
-    mixed_precision: bool = False
-    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
-    covariance: CovarianceConfig = field(default_factory=CovarianceConfig)
-    jacobian: JacobianConfig = field(default_factory=JacobianConfig)
-    adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+    target: Numbers = "1"
+    beta: Numbers = "0"
+    covariance: Numbers = "0"
+    jacobian: Numbers = "0"
+    jacobian_kind: JacobianKind = "exact"
+    jacobian_projections: int = 1
+    jacobian_squared: bool = False
     robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
-    measure_every: int = 1
-    held_out_count: int = 3000
     stack: int | None = None
+
+    def __post_init__(self) -> None:
+        """Leaves all checks to those of options, which speak of them as they are written."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from eigencode._text import for_spreadsheet
 from eigencode.attacks import Attack, by_name
 from eigencode.attacks.outputs import check_batch
 from eigencode.commands.common import load_images, network_title, results_folder, usable_device
-from eigencode.commands.options import Numbers, TrainConfig
+from eigencode.commands.options import TrainConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import ProgressBar, progress_bar, tell
 from eigencode.datasets import ImageSet
@@ -29,9 +29,10 @@ from eigencode.perturbations.specification import KINDS
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
 from eigencode.reports.records import training_record
 from eigencode.spectra.window import Window
-from eigencode.training import JacobianSettings, MemberSettings, Settings, SpectralSettings, robust_accuracies
+from eigencode.training import JacobianSettings, MemberSettings, Settings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
 from eigencode.training.saving import remove_states, save_member, saved_members
+from eigencode.training.settings import TrainingOptions
 
 STATES, MEMBERS = "states", "members"
 
@@ -165,36 +166,31 @@ def _group_size(
 
 
 def cells_of(config: TrainConfig) -> list[MemberSettings]:
-    """The grid: targets x strengths x penalties x seeds; at strength 0 the target plays no part, and one of them is trained.
+    """The grid: targets x strengths x penalties x seeds; at beta 0 the target plays no part, and one of them is trained.
 
     Raises:
         UsageError: something that is not a number, or no network or too many.
     """
-    targets = _each_once(config.penalty.target, "penalty.target")
-    strengths = _each_once(config.penalty.strength, "penalty.strength")
-    covariances = _each_once(config.covariance.strength, "covariance.strength")
-    jacobians = _each_once(config.jacobian.strength, "jacobian.strength")
-    pulled = sum(strength != 0 for strength in strengths)  # without the penalty, one target stands for all
-    settings = (pulled * len(targets) + (pulled < len(strengths))) * len(covariances) * len(jacobians)
+    targets, betas, covariances, jacobians = (
+        list(dict.fromkeys(parse_numbers(getattr(config, name), name))) for name in ("target", "beta", "covariance", "jacobian")
+    )
+    pulled = sum(beta != 0 for beta in betas)  # without the penalty, one target stands for all
+    settings = (pulled * len(targets) + (pulled < len(betas))) * len(covariances) * len(jacobians)
     if (count := settings * config.seeds) > _MOST_NETWORKS:
         raise UsageError(f"train: this grid has {count} networks; {_MOST_NETWORKS} at most. Split it.")
     cells = []
-    for strength, target, covariance, jacobian, seed in itertools.product(
-        strengths, targets, covariances, jacobians, range(config.seed, config.seed + config.seeds)
+    for beta, target, covariance, jacobian, seed in itertools.product(
+        betas, targets, covariances, jacobians, range(config.seed, config.seed + config.seeds)
     ):
-        if strength == 0:
+        if beta == 0:
             target = targets[0]
         try:
-            cell = MemberSettings(seed, config.learning_rate, target, strength, covariance, jacobian)
+            cell = MemberSettings(seed, config.learning_rate, target, beta, covariance, jacobian)
         except TrainingError as error:
             raise UsageError(f"train: {error}") from None
         if cell not in cells:
             cells.append(cell)
     return cells
-
-
-def _each_once(given: Numbers, option: str) -> list[float]:
-    return list(dict.fromkeys(parse_numbers(given, option)))
 
 
 def settings_of(config: TrainConfig) -> Settings:
@@ -203,19 +199,12 @@ def settings_of(config: TrainConfig) -> Settings:
     Raises:
         UsageError: settings that make no sense.
     """
-    spectral = {field.name: getattr(config.penalty, field.name) for field in fields(SpectralSettings)}
-    if config.penalty.ranks is not None:
-        parse_ranks(config.penalty.ranks)
-    own = ("spectral", "covariance_kind", "jacobian", "adversarial")
-    shared = {field.name: getattr(config, field.name) for field in fields(Settings) if field.name not in own}
+    if config.spectral.ranks is not None:
+        parse_ranks(config.spectral.ranks)
+    shared = {item.name: getattr(config, item.name) for item in fields(TrainingOptions)}
+    jacobian = {item.name: getattr(config, f"jacobian_{item.name}") for item in fields(JacobianSettings)}
     try:
-        return Settings(
-            **shared,
-            spectral=SpectralSettings(**spectral),
-            covariance_kind=config.covariance.kind,
-            jacobian=JacobianSettings(**{f.name: getattr(config.jacobian, f.name) for f in fields(JacobianSettings)}),
-            adversarial=config.adversarial,
-        )
+        return Settings(**shared, jacobian=JacobianSettings(**jacobian))
     except TrainingError as error:
         raise UsageError(f"train: {error}") from None
 
@@ -274,7 +263,7 @@ def _finish(
     title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {networks}"
     failed = {names[cell]: reason for cell, reason in trained.failed.items()}
     titles = [names[cell] for cell in kept]
-    window = Window.of(config.penalty.ranks or DEFAULT_WINDOW[config.penalty.form])
+    window = Window.of(config.spectral.ranks or DEFAULT_WINDOW[config.spectral.form])
     record = training_record(
         history, outcome, title=title, configuration=asdict(config), window=window, names=titles, failed=failed
     )
@@ -304,7 +293,7 @@ def _finish(
 def _warn_of_skipped(trained: Trained, names: Mapping[MemberSettings, str]) -> None:
     for cell, history in trained.histories.items():
         skipped = int(history["skipped"].sum())
-        if skipped and cell.strength:
+        if skipped and cell.beta:
             tell(
                 f"{names[cell]}: {skipped} batches were too small for the ranks, or their code had collapsed, and were not "
                 "penalised.",
@@ -314,11 +303,11 @@ def _warn_of_skipped(trained: Trained, names: Mapping[MemberSettings, str]) -> N
 def member_names(cells: Sequence[MemberSettings]) -> list[str]:
     """A name for each network: its seed, and what differs between networks; no target where it plays no part."""
     varied = [
-        field for field in ("target", "strength", "covariance", "jacobian") if len({getattr(cell, field) for cell in cells}) > 1
+        field for field in ("target", "beta", "covariance", "jacobian") if len({getattr(cell, field) for cell in cells}) > 1
     ]
     names = []
     for cell in cells:
-        own = [field for field in varied if field != "target" or cell.strength]
+        own = [field for field in varied if field != "target" or cell.beta]
         names.append("_".join([*(f"{field}{getattr(cell, field):g}" for field in own), f"seed{cell.seed}"]))
     return names
 
@@ -330,8 +319,8 @@ def _outcome(cell: MemberSettings, name: str, history: pd.DataFrame, attacked: M
         {
             "network": name,
             "layer": row["layer"],
-            "target": cell.target if cell.strength else math.nan,
-            "strength": cell.strength,
+            "target": cell.target if cell.beta else math.nan,
+            "beta": cell.beta,
             "covariance": cell.covariance,
             "jacobian": cell.jacobian,
             "accuracy": row["held_out_accuracy"],

@@ -66,7 +66,7 @@ def _in_order(spectra: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def _label(row: pd.Series, varied: list[str]) -> str:
-    """What tells a network from the others; at strength 0 the target plays no part."""
+    """What tells a network from the others; at beta 0 the target plays no part."""
     told = [name for name in varied if name != "target" or row["beta"]]
     return (
         ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else f"{name} {row[name]}" for name in told)

@@ -61,7 +61,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     for name in table:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):
-            exact = ("target", "strength", "covariance", "jacobian")
+            exact = ("target", "beta", "covariance", "jacobian")
             if column.isna().all() or (name in exact and not (column.fillna(0) != 0).any()):
                 continue
             shown[name] = ["–" if math.isnan(value) else (f"{value:g}" if name in exact else f"{value:.3f}") for value in column]

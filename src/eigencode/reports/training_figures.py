@@ -96,15 +96,15 @@ def _along_layers(outcome: pd.DataFrame) -> Figure:
 
 
 def _against_alpha(outcome: pd.DataFrame) -> Figure:
-    known = ("network", "layer", "target", "strength", "covariance", "jacobian", "training accuracy")
+    known = ("network", "layer", "target", "beta", "covariance", "jacobian", "training accuracy")
     accuracies = [str(name) for name in outcome if name not in known and not str(name).startswith("alpha")]
     axis = "alpha (training)" if outcome["alpha (training)"].notna().any() else "alpha (held out)"
     figure = new_figure(4.2 * len(accuracies), 3.8)
     panels = np.atleast_1d(figure.subplots(1, len(accuracies)))
-    varied = next((name for name in ("strength", "covariance", "jacobian") if outcome[name].nunique() > 1), "strength")
+    varied = next((name for name in ("beta", "covariance", "jacobian") if outcome[name].nunique() > 1), "beta")
     groups = list(outcome.groupby(varied, sort=False))
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
-    symbol = {"strength": "β", "covariance": "c1", "jacobian": "c2"}[varied]
+    symbol = {"beta": "β", "covariance": "c1", "jacobian": "c2"}[varied]
     for panel, name in zip(panels, accuracies, strict=True):
         for (value, rows), colour in zip(groups, colours, strict=True):
             panel.plot(rows[axis], rows[name], "o", ms=5, color=colour, label=f"{symbol} = {value:g}", alpha=0.8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
@@ -14,10 +15,31 @@ from typing import Any
 from eigencode._arguments import check_fields
 from eigencode._digests import short_digest
 from eigencode._grammar import names_in
-from eigencode.errors import SpectrumError, StudyError
+from eigencode.errors import RenamedWarning, SpectrumError, StudyError
 from eigencode.perturbations.specification import MADE, MOST_STRENGTHS, PerturbationSpec
 from eigencode.spectra.window import Window, as_configured
 from eigencode.training.settings import MemberSettings, Settings
+
+NAMES = {
+    "model": "network.model",
+    "width": "network.options.width",
+    "data": "images.data",
+    "form": "training.spectral.form",
+    "epochs": "training.epochs",
+    "jacobian_kind": "training.jacobian.kind",
+    "jacobian_projections": "training.jacobian.projections",
+    "jacobian_squared": "training.jacobian.squared",
+    "adversarial": "training.adversarial.epsilon",
+    "beta": "member.beta",
+    "seed": "member.seed",
+    "target": "member.target",
+    "covariance": "member.covariance",
+    "jacobian": "member.jacobian",
+}
+"""Short name of a field, as tables of results and options have it -> its dotted name."""
+
+_RENAMED = {"member.strength": "member.beta"}
+"""Names that fields had in the version before, which are still read -> their names."""
 
 RESULT_VERSION = 2
 """Raised when the same configuration gives other numbers than before: results of several versions are never mixed."""
@@ -112,7 +134,7 @@ class CellConfig:
         network: Network.
         images: Images.
         training: What networks trained together share.
-        member: What is the network's own: seed, learning rate, target, strength and weights of penalties.
+        member: What is the network's own: seed, learning rate, target and weights of penalties.
         reading: What is measured.
     """
 
@@ -124,8 +146,8 @@ class CellConfig:
 
     def __post_init__(self) -> None:
         """Refuses what studies do not know."""
-        if isinstance(self.member.target, Mapping) or isinstance(self.member.strength, Mapping):
-            raise StudyError("A study has one target and one strength for all penalised layers; got one for each layer.")
+        if isinstance(self.member.target, Mapping) or isinstance(self.member.beta, Mapping):
+            raise StudyError("A study has one target and one beta for all penalised layers; got one for each layer.")
         if self.network.weights and self.makes_images:
             raise StudyError("Images cannot be made for a network with `weights`, which is not trained. Name their `data`.")
 
@@ -188,13 +210,16 @@ def _hash(value: Any) -> str:
 _TOLD = "__told__"
 """Where a dataclass keeps what it was told: a name that none of its own can have."""
 
+_KEPT_AS = {"beta": "strength"}
+"""Field -> the name that it had when the first cells were kept, which their identities are made of."""
+
 
 def _told(value: Any) -> Any:
     """What a dataclass was told beyond its defaults, so that a field added later changes no identity; numbers as floats."""
     if is_dataclass(value) and not isinstance(value, type):
         if _TOLD not in vars(value):  # the cells of a grid share most of what they are made of
             own = ((name, getattr(value, name), default) for name, default in _defaults(type(value)).items())
-            vars(value)[_TOLD] = {name: _told(given) for name, given, default in own if given != default}
+            vars(value)[_TOLD] = {_KEPT_AS.get(name, name): _told(given) for name, given, default in own if given != default}
         return vars(value)[_TOLD]
     if isinstance(value, dict):
         return {key: _told(item) for key, item in value.items()}
@@ -222,9 +247,19 @@ def groups_of(plans: Sequence[CellConfig]) -> list[list[CellConfig]]:
     return list(groups.values())
 
 
+def full_name(name: str) -> str:
+    """The dotted name of a field; its last words are enough where it is a network's own, of training, or in ``NAMES``."""
+    if name in _RENAMED:
+        warnings.warn(f"{name} is now {_RENAMED[name]}; the old name goes with the next version.", RenamedWarning, stacklevel=2)
+    name = NAMES.get(name) or _RENAMED.get(name) or name
+    last = name.rpartition(".")[2]
+    places = (name, f"member.{name}", f"training.{name}")
+    return next((place for place in places if hasattr(field_of(CellConfig(), place.rpartition(".")[0]), last)), name)
+
+
 def field_of(plan: Any, name: str) -> Any:
     """The value of a plan's field, given by its dotted name; None if there is no such field."""
-    for step in name.split("."):
+    for step in filter(None, name.split(".")):
         plan = plan.get(step) if isinstance(plan, Mapping) else getattr(plan, step, None)
     return plan
 

@@ -60,12 +60,12 @@ class Block:
                 raise StudyError(f"{name}: {twice!r} is duplicated. Give each value once.")
 
     def cells(self) -> Iterator[CellConfig]:
-        """All cells; at strength 0 the target plays no part, and is set to that of the plan."""
+        """All cells; at beta 0 the target plays no part, and is set to that of the plan."""
         for values in itertools.product(*self.grid.values()):
             plan = self.plan
             for name, value in zip(self.grid, values, strict=True):
                 plan = with_field(plan, name, value)
-            if plan.member.strength == 0:
+            if plan.member.beta == 0:
                 plan = with_field(plan, "member.target", self.plan.member.target)
             for seed in (0,) if plan.network.weights else self.seeds:  # nothing is random about a network with its weights
                 yield with_field(plan, "member.seed", seed)

@@ -17,7 +17,7 @@ from eigencode._parsing import Parser, misread
 from eigencode._readers.yaml import dump_yaml, load_yaml, read_yaml
 from eigencode._wording import plain_message
 from eigencode.errors import EigencodeError, FileError, StudyError
-from eigencode.studies.cell import CellConfig, field_of, with_field
+from eigencode.studies.cell import CellConfig, field_of, full_name, with_field
 from eigencode.studies.definition import MOST_CELLS, Study
 
 
@@ -63,7 +63,8 @@ def overridden(study: Study, words: str) -> Study:
     Args:
         study: Study.
         words: ``field=value`` separated by spaces: a field of the plan (training.epochs=3), ``seeds=5`` (a number of seeds) or
-            ``grid.member.target=1,2,3``, or ``0.5:3:0.5``. A field that the grid varies is fixed.
+            ``grid.member.target=1,2,3``, or ``0.5:3:0.5``. A field that the grid varies is fixed. Short names are read too: see
+            ``full_name``.
 
     Returns:
         Study, of the scale "own".
@@ -84,8 +85,9 @@ def overridden(study: Study, words: str) -> Study:
             if name == "seeds":
                 block["seeds"] = _seeds(value, "--set") if isinstance(value, int) else _values(value)
             elif name.startswith("grid."):
-                block["grid"][name.removeprefix("grid.")] = _values(value)
+                block["grid"][full_name(name.removeprefix("grid."))] = _values(value)
             else:
+                name = full_name(name)
                 if isinstance(value, str) and "," in value and isinstance(field_of(block["plan"], name), (int, float)):
                     raise StudyError(f"--set: {name} takes one value; got {text}. For several: grid.{name}={text}")
                 _put(block["plan"], name, value)
@@ -164,7 +166,7 @@ def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
 
 
 def _checked(given: dict[str, Any], source: str) -> Study:
-    study = _parsed(given, source)
+    study = _parsed(_with_full_names(given, source), source)
     blocks = []
     for number, block in enumerate(study.blocks):
         grid = {
@@ -173,6 +175,26 @@ def _checked(given: dict[str, Any], source: str) -> Study:
         }
         blocks.append(dataclasses.replace(block, grid=grid))
     return dataclasses.replace(study, blocks=tuple(blocks))
+
+
+def _with_full_names(given: dict[str, Any], source: str) -> dict[str, Any]:
+    """A study whose grids have the dotted names of fields, and whose fields have the names of this version."""
+    blocks = given.get("blocks")
+    for block in blocks if isinstance(blocks, (list, tuple)) else ():
+        if isinstance(block, dict) and isinstance(block.get("grid"), dict):
+            block["grid"] = _renamed(block["grid"], "", source)
+        plan = block.get("plan") if isinstance(block, dict) else None
+        if isinstance(plan, dict) and isinstance(plan.get("member"), dict):
+            plan["member"] = _renamed(plan["member"], "member.", source)
+    return given
+
+
+def _renamed(values: dict[str, Any], prefix: str, source: str) -> dict[str, Any]:
+    names = {name: full_name(f"{prefix}{name}").removeprefix(prefix) for name in values}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name, full in names.items() if list(names.values()).count(full) > 1)
+        raise StudyError(f"{source}: {twice} and {prefix}{names[twice]} are one field. Give one of them.")
+    return {names[name]: value for name, value in values.items()}
 
 
 def _typed(plan: CellConfig, name: str, value: Any, source: str) -> Any:

@@ -111,7 +111,7 @@ def train(
         >>> digits = ec.datasets.load("digits", split="train", count=400)
         >>> network = ec.models.load("gerum_shallow_mlp", image_shape=digits.shape)
         >>> told = Settings(epochs=2, batch_size=100, spectral=ec.training.SpectralSettings(ranks="gerum"))
-        >>> run = train(network, digits, settings=told, cells=MemberSettings(target=2.0, strength=0.1))
+        >>> run = train(network, digits, settings=told, cells=MemberSettings(target=2.0, beta=0.1))
         >>> list(run.history.columns[:6])
         ['member', 'epoch', 'layer', 'loss', 'accuracy', 'alpha']
     """

@@ -15,6 +15,7 @@ from eigencode.spectra.window import as_configured
 Optimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "step", "cosine"]
 Rule = Literal["backpropagation", "local", "greedy"]
+JacobianKind = Literal["exact", "projected", "column_sum"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class MemberSettings:
         seed: Seed of the order of its images and of every random choice of its training.
         learning_rate: Learning rate at the first epoch.
         target: Exponent asked of the penalised layers: one for all, or layer -> exponent.
-        strength: Weight beta of the spectral penalty: one for all layers, or layer -> beta; 0 measures alone.
+        beta: Weight of the spectral penalty: one for all layers, or layer -> weight; 0 measures alone.
         covariance: Weight c1 of the covariance penalty.
         jacobian: Weight c2 of the Jacobian penalty.
 
@@ -36,7 +37,7 @@ class MemberSettings:
     seed: int = 0
     learning_rate: float = 1e-4
     target: float | Mapping[str, float] = 1.0
-    strength: float | Mapping[str, float] = 0.0
+    beta: float | Mapping[str, float] = 0.0
     covariance: float = 0.0
     jacobian: float = 0.0
 
@@ -45,7 +46,7 @@ class MemberSettings:
         check_fields(self, TrainingError, owner="")
         if self.learning_rate <= 0:
             raise TrainingError(f"`learning_rate` must be positive; got {self.learning_rate}.")
-        for name, value in (("strength", self.strength), ("covariance", self.covariance), ("jacobian", self.jacobian)):
+        for name, value in (("beta", self.beta), ("covariance", self.covariance), ("jacobian", self.jacobian)):
             for weight in value.values() if isinstance(value, Mapping) else [value]:
                 if weight < 0:
                     raise TrainingError(f"`{name}` is the weight of a penalty and must be at least 0; got {weight}.")
@@ -54,9 +55,9 @@ class MemberSettings:
         """Exponent asked of a layer."""
         return _of_layer(self.target, layer, "target")
 
-    def strength_of(self, layer: str) -> float:
+    def beta_of(self, layer: str) -> float:
         """Weight of the spectral penalty at a layer."""
-        return _of_layer(self.strength, layer, "strength")
+        return _of_layer(self.beta, layer, "beta")
 
 
 def _of_layer(value: float | Mapping[str, float], layer: str, name: str) -> float:
@@ -72,7 +73,7 @@ class SpectralSettings:
     """Where and how spectra are penalised, and measured while training.
 
     Args:
-        layers: Layers whose spectrum is measured and, with a strength above 0, penalised: names or globs separated by commas;
+        layers: Layers whose spectrum is measured and, with a beta above 0, penalised: names or globs separated by commas;
             penultimate is the last hidden one (Gerum et al.). Empty: none.
         ranks: Fit window, as in measure. Default: 6-50 for exponent, 1-10 for line, 11-50 for nassar.
         form: exponent, beta |alpha - target| (Gerum et al. 2022, Eq. 6); line, weighted squared distance to a line of the target
@@ -109,7 +110,7 @@ class JacobianSettings:
         squared: Half the mean square in place of the mean norm.
     """
 
-    kind: Literal["exact", "projected", "column_sum"] = "exact"
+    kind: JacobianKind = "exact"
     projections: int = 1
     squared: bool = False
 
@@ -146,26 +147,26 @@ class AdversarialSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all members of a run share.
+class TrainingOptions:
+    """How networks are trained, in what ``Settings`` and the command line have in common.
 
     Args:
         epochs: Passes over the images; of each layer, for the greedy rule.
         batch_size: Images in a batch; the last batch of an epoch may be smaller.
-        rule: "backpropagation"; "local" errors at every layer at once (Jiang et al. 2020, Eqs. (1)-(2)); or "greedy", the same
-            layer after layer.
-        optimizer: "adam" or "sgd"; local rules take plain sgd.
+        rule: backpropagation; local errors at every layer at once (Jiang et al. 2020, Eqs. (1)-(2)); or greedy, the same layer
+            after layer.
+        optimizer: adam or sgd; local rules take plain sgd.
         momentum: Momentum of sgd.
         weight_decay: Weight decay.
         adam_epsilon: Number added to Adam's denominator; Keras, and so Gerum et al., use 1e-7.
-        schedule: "constant"; "step", times ``schedule_factor`` every ``schedule_epochs`` (Jiang et al.); or "cosine" down to 0.
-        schedule_epochs: See ``schedule``.
-        schedule_factor: See ``schedule``.
+        schedule: Learning rate over epochs: constant; step, times schedule_factor every schedule_epochs (Jiang et al.); or
+            cosine, down to 0.
+        schedule_epochs: See schedule.
+        schedule_factor: See schedule.
         clip: Largest norm of a member's gradient; None for no clipping.
         mixed_precision: Run the network in bfloat16; eigenvalues and losses stay in float32 and above.
         spectral: See ``SpectralSettings``.
         covariance_kind: See ``covariance_penalty``.
-        jacobian: See ``JacobianSettings``.
         adversarial: See ``AdversarialSettings``.
         measure_every: Exponents on held-out images are measured every so many epochs, and after the last.
         held_out_count: Held-out images for exponents.
@@ -188,7 +189,6 @@ class Settings:
     mixed_precision: bool = False
     spectral: SpectralSettings = field(default_factory=SpectralSettings)
     covariance_kind: Literal["batch", "per_sample"] = "batch"
-    jacobian: JacobianSettings = field(default_factory=JacobianSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     measure_every: int = 1
     held_out_count: int = 3000
@@ -219,3 +219,17 @@ class Settings:
         if self.schedule == "cosine":
             return (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         return 1.0
+
+
+@dataclass(frozen=True)
+class Settings(TrainingOptions):
+    """What all members of a run share: beside what follows, all of ``TrainingOptions``.
+
+    Args:
+        jacobian: See ``JacobianSettings``.
+
+    Raises:
+        TrainingError: a number out of range, or an optimiser that local rules do not take.
+    """
+
+    jacobian: JacobianSettings = field(default_factory=JacobianSettings)

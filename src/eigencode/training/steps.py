@@ -126,9 +126,9 @@ class GradientLearner:
             )
             for layer in layers
         }
-        self._strengths = {layer: self._per_member([cell.strength_of(layer) for cell in cells]) for layer in layers}
+        self._betas = {layer: self._per_member([cell.beta_of(layer) for cell in cells]) for layer in layers}
         for layer, penalty in self._penalties.items():
-            if settings.batch_size <= penalty.window.last and bool(self._strengths[layer].any()):
+            if settings.batch_size <= penalty.window.last and bool(self._betas[layer].any()):
                 raise TrainingError(
                     f"A batch of {settings.batch_size} images has no eigenvalue at rank {penalty.window.last}: the penalty's "
                     f"ranks {penalty.window} need batches of {penalty.window.last + 1}. Enlarge the batch or lower "
@@ -136,7 +136,7 @@ class GradientLearner:
                 )
         self._covariance = self._per_member([cell.covariance for cell in cells])
         self._jacobian = self._per_member([cell.jacobian for cell in cells])
-        if not layers and any(cell.covariance or cell.strength for cell in cells):
+        if not layers and any(cell.covariance or cell.beta for cell in cells):
             raise TrainingError("Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.")
         told = settings.adversarial
         if told.epsilon:
@@ -191,19 +191,19 @@ class GradientLearner:
         )
 
     def _spectral(self, layer: str, penalty: SpectralPenalty, code: Tensor) -> Tensor:
-        if not code.requires_grad and bool(self._strengths[layer].any()):
+        if not code.requires_grad and bool(self._betas[layer].any()):
             raise TrainingError(f"No parameter that is trained changes layer {layer!r}: its penalty has nothing to act on.")
         units = code[0, 0].numel()
-        if not bool(self._strengths[layer].any()):
+        if not bool(self._betas[layer].any()):
             if units < penalty.window.last:
-                return torch.zeros_like(self._strengths[layer])
+                return torch.zeros_like(self._betas[layer])
             code = code.detach()
         elif units < penalty.window.last:
             raise TrainingError(
                 f"Layer {layer!r} has {units} units, and so no eigenvalue at rank {penalty.window.last}. Lower the last rank or "
                 "choose a wider layer."
             )
-        return self._strengths[layer] * penalty.members(code)
+        return self._betas[layer] * penalty.members(code)
 
     def _jacobian_norms(self, scores: Tensor, inputs: Tensor, step: int) -> Tensor:
         chosen = self._settings.jacobian
@@ -249,7 +249,7 @@ class GradientLearner:
                 raise DivergenceError(
                     f"Training diverged: {name} is not finite at step {batch.step + 1} (epoch {batch.epoch + 1}"
                     + (f", member {member})" if len(values) > 1 else ")")
-                    + ". Lower the learning rate or the penalty's strength, or clip gradients."
+                    + ". Lower the learning rate or the penalty's beta, or clip gradients."
                 )
 
     def _move(self, epoch: int) -> None:
@@ -312,9 +312,9 @@ class LocalLearner:
     def __init__(self, models: Sequence[nn.Module], cells: Sequence[MemberSettings], settings: Settings) -> None:
         self._networks = LocalErrors(models)
         self.rows, self.measures = self._networks.names, False
-        strengths = [cell.strength_of(layer) for cell in cells for layer in self.rows]
+        betas = [cell.beta_of(layer) for cell in cells for layer in self.rows]
         others = [value for cell in cells for value in (cell.covariance, cell.jacobian)]
-        if any(strengths) or any(others) or settings.adversarial.epsilon or settings.clip or settings.mixed_precision:
+        if any(betas) or any(others) or settings.adversarial.epsilon or settings.clip or settings.mixed_precision:
             raise TrainingError(
                 "Local errors have a closed-form update: penalties, adversarial training, clipping and mixed precision need "
                 'rule="backpropagation".'

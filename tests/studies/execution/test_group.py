@@ -139,7 +139,7 @@ def test_time_before_a_kill_counts(tmp_path, monkeypatch):
 
 def test_other_cells_have_another_place_for_their_training(tmp_path):
     def place(*strengths):
-        return states_of([with_field(PLAN, "member.strength", strength) for strength in strengths], tmp_path)
+        return states_of([with_field(PLAN, "member.beta", strength) for strength in strengths], tmp_path)
 
     assert place(1.0, 2.0) == place(1.0, 2.0)
     assert len({place(1.0, 2.0), place(1.0, 3.0), place(1.0, 2.0, 3.0)}) == 3

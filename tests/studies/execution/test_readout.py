@@ -33,7 +33,7 @@ from small_study import PLAN, STUDY, table
 
 
 def test_one_network_read_in_two_ways_and_one_with_a_field_left_out(tmp_path):
-    study = overridden(STUDY, "grid.reading.ranks=[[1,10],[2,20]] grid.member.strength=0 seeds=1")
+    study = overridden(STUDY, "grid.reading.ranks=[[1,10],[2,20]] grid.member.beta=0 seeds=1")
     other = overridden(study, "images.train_count=200").blocks[0]
     whole = Study(
         "mine", "", (replace(study.blocks[0], plan=replace(PLAN, images=replace(PLAN.images, train_count=None))), other)
@@ -84,9 +84,7 @@ def test_a_network_that_has_collapsed_has_accuracies_and_no_spectrum(tmp_path):
 
 
 def test_what_is_read_after_greedy_training_is_of_the_last_epoch(tmp_path):
-    plan = (
-        overridden(STUDY, "network.model=jiang_mlp training.rule=greedy training.optimizer=sgd member.strength=0").blocks[0].plan
-    )
+    plan = overridden(STUDY, "network.model=jiang_mlp training.rule=greedy training.optimizer=sgd member.beta=0").blocks[0].plan
     plan = replace(
         plan, network=NetworkSpec("jiang_mlp", {"depth": 3, "width": 30}), reading=Readout("layers.0,layers.2", "jiang", 100)
     )

@@ -57,7 +57,7 @@ BOTH = [*(schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in rang
 
 
 def told_by(member):
-    return member.seed, member.strength, member.target
+    return member.seed, member.beta, member.target
 
 
 def judged(claims, name, found):

@@ -197,7 +197,7 @@ def test_one_kind_of_network_has_one_setting(tmp_path):
     """Strong networks that were trained otherwise are not compared with weak ones."""
     records = []
     for record in mlps():
-        size = 100 if record.plan.member.strength == 1 else 2500
+        size = 100 if record.plan.member.beta == 1 else 2500
         records.append(CellRecord(with_field(record.plan, "training.batch_size", size), record.rows))
     study, found = mixed(records, tmp_path, "gerum2022.fig2")
     assert confounders(study, found).endswith("; these differ in training.batch_size")

@@ -28,7 +28,7 @@ SOURCES = {
     "training.spectral": "chosen: ranks 2-30, which 8x8 images fill",
     "member.learning_rate": "chosen: so that twenty epochs suffice",
     "member.target": "chosen: 1, 2 and 3",
-    "member.strength": "chosen: a baseline, and a strength that reaches them",
+    "member.beta": "chosen: a baseline, and a strength that reaches them",
     "reading.layers": "chosen: the hidden layer",
     "reading.ranks": "chosen: the penalty's",
     "reading.count": "chosen: all test images",
@@ -55,7 +55,7 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         member=MemberSettings(learning_rate=1e-3, target=1.0),
         reading=Readout(ranks=RANKS, perturbations=attacks),
     )
-    regularised = with_field(plan, "member.strength", 0.3)
+    regularised = with_field(plan, "member.beta", 0.3)
     return (Block(plan, {}, (0, 1)), Block(regularised, {"member.target": (1.0, 2.0, 3.0)}, (0, 1)))
 
 

@@ -39,7 +39,7 @@ SOURCES = {
     "training.measure_every": "chosen: every ten epochs, enough to see test accuracy settle",
     "member.target": "stated: 0.6 to 5; authors' code: in steps of 0.2, of all but the shallow MLP to 4, and from 0 in the later "
     "one; chosen: 0.6 to 4 for line and lineS1, to compare both forms; fewer at the scales cpu and quick, to save time",
-    "member.strength": "stated: 0, 0.1 and 1; line and lineS1: 0, 1 and 10 (authors' later code)",
+    "member.beta": "stated: 0, 0.1 and 1; line and lineS1: 0, 1 and 10 (authors' later code)",
     "reading.layers": "stated: the hidden layer; authors' code: the last of several, whose exponent the penalty pulls",
     "reading.ranks": "chosen: the penalty's, so that what is read is what was pulled",
     "reading.perturbations": "stated: FGSM and PGD, 40 steps of 0.01, clipped to [0, 1]; authors' code: strengths 0.01 to 0.19, "
@@ -111,7 +111,7 @@ def _block(figure: str, scale: str, *, later: bool) -> Block:
     attacks = tuple(PerturbationSpec(kind, strengths, count=count, spectra=False) for kind in _ATTACKS)
     plan = with_field(plan, "reading.perturbations", attacks)
     betas = (0.0, 1.0, 10.0) if later else (0.0, 0.1, 1.0)
-    return Block(plan, {"member.strength": betas, "member.target": targets}, seeds)
+    return Block(plan, {"member.beta": betas, "member.target": targets}, seeds)
 
 
 PAPER = Paper(

@@ -163,7 +163,7 @@ def _check_ranks(plan: CellConfig, *, few_images: bool) -> None:
 
 def _is_penalised(plan: CellConfig) -> bool:
     """Whether the network is trained with a spectral penalty."""
-    return bool(plan.member.strength and plan.training.spectral.layers and not plan.network.weights)
+    return bool(plan.member.beta and plan.training.spectral.layers and not plan.network.weights)
 
 
 def outdated(plans: Iterable[CellConfig], finished: Mapping[str, str]) -> dict[str, int]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from eigencode.errors import StudyError
 from eigencode.spectra.window import Ranks, Window
-from eigencode.studies.cell import CellConfig
+from eigencode.studies.cell import NAMES, CellConfig
 from eigencode.studies.results.refitting import refitted
 from eigencode.studies.results.store import Store
 
@@ -29,7 +29,7 @@ class StudyResults:
 
     Attributes:
         cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, trained (norm and
-            budget of adversarial training, or the file of weights), beta (strength of the
+            budget of adversarial training, or the file of weights), beta (weight of the
             spectral penalty), seed, target, covariance, jacobian, network (cells that have it in common differ in what was read
             alone), every other field that varies by its dotted name (of
             the reading, ranks and count, and in words those perturbations that are not done in the same way in all cells),
@@ -257,9 +257,10 @@ def _varied(plans: Sequence[CellConfig], ways: dict[tuple[str, str, float], str]
         return own | {name: str(Window.of(value)) for name, value in own.items() if name.endswith(".ranks") and value}
 
     values = {plan.identity: values_of(plan) for plan in plans}
+    named = {NAMES[column] for column in NAMES.keys() & _fields(CellConfig()).keys()} | {"network.weights"}
     names = sorted({name for own in values.values() for name in own})
     others = [name for name in names if len({repr(own.get(name)) for own in values.values()}) > 1]
-    others = [name for name in others if name not in _NAMED and (name in _READ_SO or not name.startswith("reading."))]
+    others = [name for name in others if name not in named and (name in _READ_SO or not name.startswith("reading."))]
     return {plan.identity: {**_fields(plan), **{name: values[plan.identity].get(name) for name in others}} for plan in plans}
 
 
@@ -269,23 +270,6 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
-
-
-_NAMED = (
-    "network.model",
-    "network.options.width",
-    "images.data",
-    "training.spectral.form",
-    "training.epochs",
-    "training.jacobian.kind",
-    "training.adversarial.epsilon",
-    "network.weights",
-    "member.seed",
-    "member.target",
-    "member.strength",
-    "member.covariance",
-    "member.jacobian",
-)
 
 
 def _fields(plan: CellConfig) -> dict[str, Any]:
@@ -299,7 +283,7 @@ def _fields(plan: CellConfig) -> dict[str, Any]:
         "jacobian_kind": plan.training.jacobian.kind,
         "adversarial": plan.training.adversarial.epsilon,
         "trained": plan.network.weights or f"{plan.training.adversarial.norm} {plan.training.adversarial.epsilon:g}",
-        "beta": member["strength"],
+        "beta": member["beta"],
         "network": plan.network_identity,
         **{name: member[name] for name in ("seed", "target", "covariance", "jacobian")},
     }

@@ -1,0 +1,85 @@
+"""Options that have another name now: the old one is read for one version more, with a note. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from eigencode.commands.progress import tell
+from eigencode.errors import RenamedWarning, UsageError
+
+_NOW: dict[str, dict[str, str]] = {
+    "train": {
+        "penalty.target": "target",
+        "penalty.strength": "beta",
+        **{f"penalty.{name}": f"spectral.{name}" for name in ("layers", "ranks", "form", "solver", "degenerate")},
+        "covariance.strength": "covariance",
+        "covariance.kind": "covariance_kind",
+        "jacobian.strength": "jacobian",
+        **{f"jacobian.{name}": f"jacobian_{name}" for name in ("kind", "projections", "squared")},
+    }
+}
+
+
+def present_words(words: Sequence[str]) -> list[str]:
+    """A command line with the names that options have now."""
+    now = next((_NOW[word] for word in words if word in _NOW), {})
+    present = []
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in now:
+            _note(f"--{name}", f"--{now[name]}")
+            word = f"--{now[name]}{equals}{value}"
+        present.append(word)
+    return present
+
+
+def present_values(command: str, told: Any) -> Any:
+    """The values of a file of options under the names that options have now.
+
+    Raises:
+        UsageError: one is there under its old and its new name.
+    """
+    now = _NOW.get(command, {})
+    if not isinstance(told, dict):
+        return told
+    groups = {old.partition(".")[0] for old in now}
+    values = {name: value for name, value in told.items() if not (name in groups and isinstance(value, Mapping))}
+    for group in groups & (told.keys() - values.keys()):
+        for name, value in told[group].items():
+            old = f"{group}.{name}"
+            new = now.get(old, old)
+            if old != new:
+                _note(old, new)
+            *owners, last = new.split(".")
+            own = values
+            for owner in owners:
+                own[owner] = dict(own.get(owner) or {})
+                own = own[owner]
+            if last in own:
+                raise UsageError(f"--config: {old} is now {new}, which is there too. Leave out {old}.")
+            own[last] = value
+    return values
+
+
+@contextmanager
+def told_as_notes() -> Iterator[None]:
+    """Says that a name was renamed in one line, and not as Python shows warnings."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, RenamedWarning):
+            tell(f"Note: {message}")
+        else:
+            shown(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RenamedWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _note(old: str, new: str) -> None:
+    warnings.warn(f"{old} is now {new}; the old name goes with the next version.", RenamedWarning, stacklevel=3)
