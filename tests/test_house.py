@@ -1,4 +1,4 @@
-"""What is in one place only, which rooms may import which, and how long files and functions may be."""
+"""What is in one place only, which rooms may import which, and how long files, functions and their signatures may be."""
 
 import ast
 from pathlib import Path
@@ -92,3 +92,47 @@ def test_files_and_functions_fit_a_page():
                 if count > LONGEST_FUNCTION:
                     long.append((path.name, node.name, count))
     assert not long
+
+
+MOST_PARAMETERS = 6
+
+MORE_PARAMETERS = {
+    "keywords for users, made into values there": (
+        "attacks/curves.py:attack_images",
+        "attacks/curves.py:robustness_curve",
+        "attacks/gradient.py:fgsm",
+        "attacks/gradient.py:pgd",
+        "datasets/sources.py:load",
+        "measurement/measuring.py:measure",
+        "measurement/perturbed.py:perturbed_spectra",
+        "reports/page.py:write_report",
+        "spectra/accumulator.py:__init__",
+        "spectra/power_law.py:fit_power_law",
+        "studies/execution/scheduling.py:run_study",
+        "training/loop.py:train",
+    ),
+    "called by torch": ("_readers/checkpoints.py:_second_version", "_readers/checkpoints.py:_third_version"),
+    "not yet handed one value": (
+        "commands/train.py:_group_size",
+        "commands/train.py:_run",
+        "commands/train.py:_train",
+        "papers/schaeffer2020/figures.py:_line",
+        "penalties/leading.py:tracked",
+        "studies/execution/scheduling.py:plan_groups",
+        "training/grouping.py:train_group",
+    ),
+}
+"""Reason -> functions that take more."""
+
+
+def test_what_goes_together_is_one_value():
+    """Parameters without ``self`` and ``cls``."""
+    many = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                told = node.args
+                every = [*told.posonlyargs, *told.args, *told.kwonlyargs, *filter(None, (told.vararg, told.kwarg))]
+                if sum(each.arg not in ("self", "cls") for each in every) > MOST_PARAMETERS:
+                    many.add(f"{path.relative_to(PACKAGE).as_posix()}:{node.name}")
+    assert many <= set().union(*MORE_PARAMETERS.values())

@@ -160,7 +160,7 @@ class TestFlags:
         assert "more_steps_weaker" in curve.points[1].flags
 
     def test_a_nested_curve_that_attacks_too_little(self, trained_mlp, digits, monkeypatch):
-        monkeypatch.setattr(_Run, "nested", lambda run, epsilon: Attacked(run.images.inputs))
+        monkeypatch.setattr(_Run, "nested", lambda run, epsilon: Attacked(run.target.inputs))
         assert "above_independent" in flags(self.curve(trained_mlp, digits, mode="nested"))
 
     def test_budgets_may_be_an_array(self, trained_mlp, digits):

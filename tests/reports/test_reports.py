@@ -12,7 +12,7 @@ import torch
 from eigencode.errors import DataError
 from eigencode.measurement.summary import summary_row
 from eigencode.reports import claimed, plot_along_layers, plot_spectra, print_table, write_report
-from eigencode.reports.records import measurement_record
+from eigencode.reports.records import MeasurementRecord
 from eigencode.spectra import Eigenspectrum, cvpca, load_spectra
 
 RANKS = (2, 30)
@@ -38,7 +38,8 @@ def summary(conditions):
 @pytest.fixture
 def record(summary):
     skipped = {"dead": "its output is the same for every image"}
-    return measurement_record(summary, title="A & B", configuration={"model": "x"}, ranks=RANKS, seed=3, skipped=skipped)
+    told = {"title": "A & B", "configuration": {"model": "x"}, "ranks": RANKS, "seed": 3}
+    return MeasurementRecord(summary=summary, skipped=skipped, **told).as_dict()
 
 
 def test_folder_holds_everything(tmp_path, conditions, summary, record):

@@ -421,14 +421,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from eigencode import datasets, models
-from eigencode.training import Cell, Settings, SpectralSettings, train
+from eigencode.training import MemberSettings, Settings, SpectralSettings, train
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
 images = datasets.load("digits", split="train", count=500)
 network = models.load("gerum_shallow_mlp", image_shape=(1, 8, 8))
 settings = Settings(epochs=10, batch_size=100, spectral=SpectralSettings(ranks=(2, 30)))
 print("started", flush=True)
-run = train(network, images, settings=settings, cells=Cell(target=2.0, beta=0.5, learning_rate=1e-3),
+run = train(network, images, settings=settings, cells=MemberSettings(target=2.0, beta=0.5, learning_rate=1e-3),
             checkpoint=folder / "state.safetensors")
 torch.save(run.models[0].state_dict(), folder / "end.pt")
 """

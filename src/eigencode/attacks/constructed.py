@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from eigencode._arguments import check_fields, checked
 from eigencode._digests import digest_of
 from eigencode._files import replacing
 from eigencode.activations import captured, model_device, select_layers, trace, uncompiled
-from eigencode.attacks.curves import attack_images
+from eigencode.attacks.curves import advancing, under_attack
 from eigencode.attacks.geometry import steepest
 from eigencode.attacks.gradient import PGD
-from eigencode.attacks.outputs import check_batch, check_labels, input_gradient, predictions, scores_of, undisturbed
+from eigencode.attacks.outputs import Target, check_batch, check_labels, input_gradient, predictions, scores_of, undisturbed
 from eigencode.attacks.reliability import FLAGS, gradient_flags
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, ReliabilityWarning
@@ -35,9 +35,8 @@ class Construction:
     """How a data set is made.
 
     "robust" and "non_robust": every image is replaced by one that starts at another, random image and is changed until the
-    network's
-    code of it is that of the original, whose label it keeps (Ilyas et al. 2019, section 3.1). The set holds the features that
-    this network uses: robust ones if it was trained adversarially, non-robust ones if it was trained as usual.
+    network's code of it is that of the original, whose label it keeps (Ilyas et al. 2019, section 3.1). The set holds the
+    features that this network uses: robust ones if it was trained adversarially, non-robust ones if it was trained as usual.
     "random_target" and "deterministic_target": every image is changed within epsilon (l2) until the network sees the target
     class, drawn uniformly or the next class, and gets the target as its label (section 3.2).
 
@@ -133,10 +132,9 @@ def construct(
 
     Returns:
         ConstructedSet. Its record holds: accuracy of the network on the set with the new labels, and with the labels of the
-        images it
-        started from; for representations the distance of codes at the start and at the end, relative to the norms of the codes;
-        accuracy of
-        the network on the original images, clean and under PGD (l2, epsilon), which tells whether the network is robust.
+        images it started from; for representations the distance of codes at the start and at the end, relative to the norms of
+        the codes; accuracy of the network on the original images, clean and under PGD (l2, epsilon), which tells whether the
+        network is robust.
 
     Raises:
         AttackError: labels are missing or no class of the network, or anything an attack refuses.
@@ -148,7 +146,8 @@ def construct(
     if len(images) < 2:
         raise AttackError(f"construct: at least 2 images are needed; got {len(images)}. Pass more.")
     with undisturbed(model):
-        builder = _Builder(model, images, construction, batch_size, progress)
+        target = Target(model, images.inputs, images.labels, torch.arange(len(images)), batch_size)
+        builder = _Builder(target, construction, advancing(progress, construction.kind, len(images)))
         made = builder.representations() if construction.matches_representations else builder.targets()
         labels = builder.labels
         predicted = predictions(model, made, batch_size=batch_size)
@@ -161,7 +160,7 @@ def construct(
             "accuracy_start_labels": float((predicted == images.labels[builder.starts]).double().mean()),
             "mean_l2_change": float((made - images.inputs[builder.starts]).flatten(1).norm(dim=1).double().mean()),
             **builder.found,
-            **_robustness(model, images, construction, batch_size),
+            **_robustness(target.only(slice(_CHECKED)), construction.epsilon),
         }
     name = f"{construction.kind} of {images.name}"
     return ConstructedSet(
@@ -174,73 +173,55 @@ def model_hash(model: nn.Module) -> str:
     return digest_of(model.state_dict())
 
 
-def _robustness(model: nn.Module, images: ImageSet, construction: Construction, batch_size: int) -> dict[str, float]:
-    inputs, labels = images.inputs[:_CHECKED], images.labels[:_CHECKED]
-    attack = PGD(norm="l2", steps=20)
-    found = attack_images(model, inputs, labels, attack, epsilon=construction.epsilon, batch_size=batch_size)
-    clean = predictions(model, inputs, batch_size=batch_size) == labels
-    attacked = clean & (predictions(model, found.images, batch_size=batch_size) == labels)
+def _robustness(target: Target, epsilon: float) -> dict[str, float]:
+    clean = target.hit(target.inputs)
+    attacked = clean & target.hit(under_attack(target, PGD(norm="l2", steps=20), epsilon).images)
     return {
         "model_accuracy": float(clean.double().mean()),
         "model_accuracy_under_pgd": float(attacked.double().mean()),
-        "pgd_epsilon_l2": construction.epsilon,
+        "pgd_epsilon_l2": epsilon,
     }
 
 
 class _Builder:
     """Batches of one construction."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        images: ImageSet,
-        construction: Construction,
-        batch_size: int,
-        progress: Callable[[str, int, int], None] | None,
-    ) -> None:
-        self.model, self.images, self.construction, self.batch_size = model, images, construction, batch_size
-        self.device = model_device(model)
+    def __init__(self, target: Target, construction: Construction, advance: Callable[[int], None]) -> None:
+        self.target, self.construction, self.advance = target, construction, advance
+        self.device = model_device(target.model)
         with torch.no_grad():
-            scores = scores_of(model, images.inputs[:2].to(self.device))
-        check_labels(images.labels.to(self.device), scores)
+            scores = scores_of(target.model, target.inputs[:2].to(self.device))
+        check_labels(target.labels.to(self.device), scores)
         self.classes = scores.shape[1]
-        self.labels, self.starts = images.labels, torch.arange(len(images))
+        self.labels, self.starts = target.labels, torch.arange(len(target))
         self.found: dict[str, float] = {}
         self._generator = torch.Generator().manual_seed(construction.seed)
-        self._progress, self._done = progress, 0
 
     def targets(self) -> Tensor:
         """Images moved towards a target class, which becomes their label."""
         if self.construction.kind == "random_target":
-            self.labels = torch.randint(self.classes, self.images.labels.shape, generator=self._generator)
+            self.labels = torch.randint(self.classes, self.target.labels.shape, generator=self._generator)
         else:
-            self.labels = (self.images.labels + 1) % self.classes
+            self.labels = (self.target.labels + 1) % self.classes
         attack = PGD(norm="l2", steps=self.construction.n_steps, step_size=self.construction.step_size, targeted=True)
-        found = attack_images(
-            self.model,
-            self.images.inputs,
-            self.labels,
-            attack,
-            epsilon=self.construction.epsilon,
-            batch_size=self.batch_size,
-            progress=self._advance,
-        )
+        target = replace(self.target, labels=self.labels)
+        found = under_attack(target, attack, self.construction.epsilon, progress=self.advance)
         for name in gradient_flags(found):
             warnings.warn(f"construct: {FLAGS[name].meaning} {FLAGS[name].remedy}", ReliabilityWarning, stacklevel=3)
         return found.images
 
     def representations(self) -> Tensor:
         """Images whose code is that of the originals, started from other images."""
-        count = len(self.images)
+        count = len(self.target)
         order = torch.randperm(count, generator=self._generator)
         self.starts = torch.empty_like(order)
         self.starts[order] = order.roll(1)  # a random cycle: no image starts from itself
         made, begun, ended, norms = [], 0.0, 0.0, 0.0
         with self._code() as code_of:
-            for batch in torch.arange(count).split(self.batch_size):
+            for batch in torch.arange(count).split(self.target.batch_size):
                 with torch.no_grad():
-                    wanted = code_of(self.images.inputs[batch].to(self.device))
-                images = self.images.inputs[self.starts[batch]].to(self.device)
+                    wanted = code_of(self.target.inputs[batch].to(self.device))
+                images = self.target.inputs[self.starts[batch]].to(self.device)
                 norms += float(wanted.norm(dim=1).double().sum())
                 for number in range(self.construction.n_steps):
                     images.requires_grad_(True)
@@ -254,7 +235,7 @@ class _Builder:
                 with torch.no_grad():
                     ended += float((code_of(images) - wanted).norm(dim=1).double().sum())
                 made.append(images.cpu())
-                self._advance(len(batch))
+                self.advance(len(batch))
         if norms == 0:
             raise AttackError(f"construct: the code at {self.construction.layer!r} is zero for every image. Name another layer.")
         self.found = {"code_distance_at_start": begun / norms, "code_distance_at_end": ended / norms}
@@ -263,7 +244,7 @@ class _Builder:
     @contextmanager
     def _code(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The network's code at the layer, shape (n, units), as a function of images that can be differentiated."""
-        traced = trace(self.model, self.images.inputs[:2].to(self.device))
+        traced = trace(self.target.model, self.target.inputs[:2].to(self.device))
         found = select_layers(traced, self.construction.layer)
         if len(found) != 1:
             names = ", ".join(layer.name for layer in found[:6])
@@ -273,16 +254,11 @@ class _Builder:
         wanted, codes = found[0].name, dict[str, Tensor]()
 
         def code_of(inputs: Tensor) -> Tensor:
-            self.model(inputs)
+            self.target.model(inputs)
             return codes[wanted].flatten(1)
 
         def keep(name: str, output: Tensor) -> None:
             codes[name] = output.clone()
 
-        with captured(self.model, [wanted], keep, several=traced.several):
+        with captured(self.target.model, [wanted], keep, several=traced.several):
             yield code_of
-
-    def _advance(self, count: int) -> None:
-        self._done += count
-        if self._progress:
-            self._progress(self.construction.kind, self._done, len(self.images))

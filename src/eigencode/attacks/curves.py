@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import pandas as pd
@@ -15,7 +16,7 @@ from eigencode._arguments import check_fields, checked, shown
 from eigencode.activations import model_device
 from eigencode.attacks.geometry import Ball
 from eigencode.attacks.gradient import FGSM, PGD
-from eigencode.attacks.outputs import check_batch, check_labels, largest_budget, predictions, scores_of, undisturbed
+from eigencode.attacks.outputs import Target, check_batch, check_labels, largest_budget, scores_of, undisturbed
 from eigencode.attacks.reliability import Attacked, above_chance, fewer, gradient_flags
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError
@@ -143,25 +144,49 @@ def attack_images(
     Returns:
         Attacked, with fractions over all images.
     """
-    if len(inputs) == 0:
-        return Attacked(inputs)
-    device = model_device(model)
-    indices = torch.arange(len(inputs)) if indices is None else indices
-    warm = options.pop("warm_start", None)
+    warm_start = options.pop("warm_start", None)
+    target = Target(model, inputs, labels, torch.arange(len(inputs)) if indices is None else indices, batch_size)
+    return under_attack(target, partial(attack, **options), epsilon, warm_start=warm_start, progress=progress)
+
+
+def under_attack(
+    target: Target,
+    attack: Callable[..., Attacked],
+    epsilon: float,
+    *,
+    warm_start: Tensor | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Attacked:
+    """A target's images under an attack; see ``attack_images``."""
+    if len(target) == 0:
+        return Attacked(target.inputs)
+    device = model_device(target.model)
     images, zero, non_finite, probabilities = [], [], [], False
-    for batch in torch.arange(len(inputs)).split(batch_size):
-        if warm is not None:
-            options["warm_start"] = warm[batch].to(device)
-        found = attack(
-            model, inputs[batch].to(device), labels[batch].to(device), epsilon=epsilon, indices=indices[batch], **options
-        )
+    for batch in torch.arange(len(target)).split(target.batch_size):
+        part = target.only(batch)
+        warm = {} if warm_start is None else {"warm_start": warm_start[batch].to(device)}
+        inputs, labels = part.inputs.to(device), part.labels.to(device)
+        found = attack(target.model, inputs, labels, epsilon=epsilon, indices=part.indices, **warm)
         images.append(found.images.cpu())
-        zero.append(found.zero_gradients * len(batch) / len(inputs))
-        non_finite.append(found.non_finite_gradients * len(batch) / len(inputs))
+        zero.append(found.zero_gradients * len(batch) / len(target))
+        non_finite.append(found.non_finite_gradients * len(batch) / len(target))
         probabilities = probabilities or found.probabilities
         if progress:
             progress(len(batch))
     return Attacked(torch.cat(images), math.fsum(zero), math.fsum(non_finite), probabilities, found.out_of_reach)
+
+
+def advancing(progress: Callable[[str, int, int], None] | None, stage: str, total: int) -> Callable[[int], None]:
+    """What is told the images of each batch, and tells ``progress`` how many are done of how many."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(stage, done, total)
+
+    return advance
 
 
 @checked(AttackError)
@@ -190,9 +215,8 @@ def robustness_curve(
         attack: ``PGD``, ``FGSM``, ``ArtAttack`` or the like; not targeted.
         epsilons: Budgets in input units, any order.
         mode: "independent": every budget on its own, all images attacked, as in the papers. "nested": budgets ascend; an
-            image fooled
-            at a smaller one counts as fooled and is attacked no more, the others start from where they are and stop as soon
-            as they are fooled. Nested is faster and, up to chance, never above independent.
+            image fooled at a smaller one counts as fooled and is attacked no more, the others start from where they are and
+            stop as soon as they are fooled. Nested is faster and, up to chance, never above independent.
         batch_size: Images attacked at once.
         probe: Images on which the attack is compared with FGSM, random noise, twice the steps and a budget of half the range;
             in nested mode, at the first, middle and last budget, with an independent attack too. 0 leaves these flags out.
@@ -225,12 +249,13 @@ def robustness_curve(
     for epsilon in budgets:
         check_batch(images.inputs, images.labels, epsilon, attack.norm, attack.bounds, name=attack.name)
     with undisturbed(model):
-        run = _Run(model, images, attack, batch_size, progress, total=len(budgets) * len(images))
+        target = Target(model, images.inputs, images.labels, torch.arange(len(images)), batch_size)
+        run = _Run(target, attack, advancing(progress, "attacking", len(budgets) * len(images)))
         probes = _Probes(run, min(probe, len(images)), square, budgets)
         points, kept = [], {}
         for epsilon in budgets:
             found = run.independent(epsilon) if mode == "independent" else run.nested(epsilon)
-            correct = run.correct & (run.predict(found.images) == images.labels)
+            correct = run.correct & target.hit(found.images)
             flags = [*gradient_flags(found), *probes.flags(epsilon, correct, nested=mode == "nested")]
             accuracy = float(correct.double().mean())
             points.append(
@@ -253,81 +278,51 @@ def robustness_curve(
 class _Run:
     """A network and images under attack, with the state that a nested curve carries from budget to budget."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        images: ImageSet,
-        attack: Attack,
-        batch_size: int,
-        progress: Callable[[str, int, int], None] | None,
-        total: int,
-    ) -> None:
-        self.model, self.images, self.attack, self.batch_size = model, images, attack, batch_size
-        self.device = model_device(model)
+    def __init__(self, target: Target, attack: Attack, advance: Callable[[int], None]) -> None:
+        self.target, self.attack, self.advance = target, attack, advance
+        device = model_device(target.model)
         with torch.no_grad():
-            scores = scores_of(model, images.inputs[:batch_size].to(self.device))
-            check_labels(images.labels.to(self.device), scores)
-            again = scores_of(model, images.inputs[:batch_size].to(self.device))
+            scores = scores_of(target.model, target.inputs[: target.batch_size].to(device))
+            check_labels(target.labels.to(device), scores)
+            again = scores_of(target.model, target.inputs[: target.batch_size].to(device))
         self.classes = scores.shape[1]
         self.random_outputs = not torch.allclose(scores, again, rtol=_SAME_SCORES, atol=_SAME_SCORES * float(scores.abs().max()))
-        self.correct = self.predict(images.inputs) == images.labels
-        self.standing, self.current = self.correct.clone(), images.inputs
-        self._progress, self._total, self._done = progress, total, 0
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Predicted classes, shape (n,)."""
-        return predictions(self.model, inputs, batch_size=self.batch_size)
-
-    def attacked(self, attack: Attack, epsilon: float, chosen: Tensor, **options: Any) -> Attacked:
-        """Some of the images, given by their indices, under an attack."""
-        return attack_images(
-            self.model,
-            self.images.inputs[chosen],
-            self.images.labels[chosen],
-            attack,
-            epsilon=epsilon,
-            indices=chosen,
-            batch_size=self.batch_size,
-            **options,
-        )
+        self.correct = target.hit(target.inputs)
+        self.standing, self.current = self.correct.clone(), target.inputs
 
     def independent(self, epsilon: float) -> Attacked:
         """All images, attacked afresh."""
-        return self.attacked(self.attack, epsilon, torch.arange(len(self.images)), progress=self._advance)
+        return under_attack(self.target, self.attack, epsilon, progress=self.advance)
 
     def nested(self, epsilon: float) -> Attacked:
         """The images that still stand, from where they are and then from the input; the others as they were fooled.
 
         The start from the input takes the very path of an independent attack, so that what that fools is fooled here.
         """
-        standing = self.standing.nonzero()[:, 0]
-        self._advance(len(self.images) - len(standing))
+        before = int(self.standing.sum())
+        self.advance(len(self.target) - before)
         if isinstance(self.attack, FGSM) or not isinstance(self.attack, PGD) or epsilon == 0:
-            found = self._fool(self.attack, epsilon, standing, keep_all=False, progress=self._advance)
-            return replace(found, images=self.current)
+            return replace(self._fool(self.attack, epsilon), images=self.current)
         fresh: PGD = replace(self.attack, stop_early=True)
         warm: PGD = replace(fresh, steps=max(1, fresh.steps // _WARM_SHARE), start="input", restarts=1)
-        found = self._fool(warm, epsilon, standing, keep_all=True, warm_start=self.current[standing])
-        left = self.standing.nonzero()[:, 0]
-        self._advance(len(standing) - len(left))
-        fresh_found = self._fool(fresh, epsilon, left, keep_all=False, progress=self._advance)
+        found = self._fool(warm, epsilon, from_current=True)
+        self.advance(before - int(self.standing.sum()))
+        fresh_found = self._fool(fresh, epsilon)
         return replace(found, images=self.current, out_of_reach=fresh_found.out_of_reach)
 
-    def _fool(self, attack: Attack, epsilon: float, standing: Tensor, *, keep_all: bool, **options: Any) -> Attacked:
-        """Attacks standing images; those that fall, or all, are replaced by what the attack found."""
-        found = self.attacked(attack, epsilon, standing, **options)
+    def _fool(self, attack: Attack, epsilon: float, *, from_current: bool = False) -> Attacked:
+        """Attacks standing images; those that fall, or all that start from where they are, become what the attack found."""
+        standing = self.standing.nonzero()[:, 0]
+        left = self.target.only(standing)
+        warm_start, progress = (self.current[standing], None) if from_current else (None, self.advance)
+        found = under_attack(left, attack, epsilon, warm_start=warm_start, progress=progress)
         if len(standing):
-            fooled = self.predict(found.images) != self.images.labels[standing]
+            fooled = ~left.hit(found.images)
             self.current = self.current.clone()
-            changed = torch.ones_like(fooled) if keep_all else fooled
+            changed = torch.ones_like(fooled) if from_current else fooled
             self.current[standing[changed]] = found.images[changed]
             self.standing[standing[fooled]] = False
         return found
-
-    def _advance(self, count: int) -> None:
-        self._done += count
-        if self._progress:
-            self._progress("attacking", self._done, self._total)
 
 
 class _Probes:
@@ -336,8 +331,7 @@ class _Probes:
     def __init__(self, run: _Run, count: int, square: Attack | None, budgets: Sequence[float]) -> None:
         self.run, self.count, self.square = run, count, square
         self.compared = {next(filter(None, budgets), 0.0), budgets[len(budgets) // 2], budgets[-1]}
-        self.indices = torch.linspace(0, len(run.images) - 1, count).round().long()  # all classes, also of sorted images
-        self.labels = run.images.labels[self.indices]
+        self.indices = torch.linspace(0, len(run.target) - 1, count).round().long()  # all classes, also of sorted images
         self.constant = ["random_outputs"] if run.random_outputs else []
         if count and self._reaches_far():
             self.constant.append("not_to_chance")
@@ -376,24 +370,23 @@ class _Probes:
     def _hits(self, attack: Attack, epsilon: float, indices: Tensor) -> Tensor:
         if not len(indices):
             return torch.ones(0, dtype=torch.bool)
-        return self.run.predict(self.run.attacked(attack, epsilon, indices).images) == self.run.images.labels[indices]
+        shown = self.run.target.only(indices)
+        return shown.hit(under_attack(shown, attack, epsilon).images)
 
     def _correct(self, attack: Attack, epsilon: float) -> Tensor:
         return self.run.correct[self.indices] & self._hits(attack, epsilon, self.indices)
 
-    def _still_correct(self, inputs: Tensor) -> Tensor:
-        return self.run.correct[self.indices] & (self.run.predict(inputs) == self.labels)
-
     def _noisy(self, epsilon: float) -> Tensor:
         """Correct under Gaussian noise as large as the budget: projected on the ball after scaling far beyond it."""
-        inputs, attack = self.run.images.inputs[self.indices], self.run.attack
-        noise = standard_normal(self.indices, inputs.shape[1:], seed=0, stream=_NOISE_STREAM, like=inputs)
-        return self._still_correct(Ball(inputs, epsilon, attack.norm, attack.bounds).project_(inputs + 10 * epsilon * noise))
+        shown, attack = self.run.target.only(self.indices), self.run.attack
+        noise = standard_normal(self.indices, shown.inputs.shape[1:], seed=0, stream=_NOISE_STREAM, like=shown.inputs)
+        ball = Ball(shown.inputs, epsilon, attack.norm, attack.bounds)
+        return self.run.correct[self.indices] & shown.hit(ball.project_(shown.inputs + 10 * epsilon * noise))
 
     def _reaches_far(self) -> bool:
         """Whether accuracy stays above chance under a budget of half the range."""
         attack = self.run.attack
-        half = largest_budget(attack.norm, attack.bounds, self.run.images.inputs[0].numel()) / 2
+        half = largest_budget(attack.norm, attack.bounds, self.run.target.inputs[0].numel()) / 2
         if isinstance(attack, PGD) and not isinstance(attack, FGSM):
             attack = replace(attack, step_size=None, relative_step=True)
         return above_chance(self._correct(attack, half), self.run.classes)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +112,37 @@ def predictions(model: nn.Module, inputs: Tensor, *, batch_size: int) -> Tensor:
     with torch.no_grad():
         found = [scores_of(model, batch.to(device)).argmax(dim=1).cpu() for batch in inputs.split(batch_size)]
     return torch.cat(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A network, and the images that it is shown, so many at once.
+
+    Attributes:
+        model: Network that returns logits (n, classes).
+        inputs: Images, shape (n, ...).
+        labels: Their classes, or those that an attack is to reach, shape (n,).
+        indices: Their numbers, on which random draws depend, shape (n,).
+        batch_size: Images shown at once.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    labels: Tensor
+    indices: Tensor
+    batch_size: int
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.inputs)
+
+    def only(self, chosen: Tensor | slice) -> Target:
+        """The same network with some of the images."""
+        return replace(self, inputs=self.inputs[chosen], labels=self.labels[chosen], indices=self.indices[chosen])
+
+    def hit(self, inputs: Tensor) -> Tensor:
+        """Whether inputs shown in place of the images are classified as these are labelled, shape (n,)."""
+        return predictions(self.model, inputs, batch_size=self.batch_size) == self.labels
 
 
 def largest_budget(norm: Norm, bounds: tuple[float, float], size: int) -> float:

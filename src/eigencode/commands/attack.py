@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from eigencode.attacks import FLAGS, by_name
+from eigencode.attacks import by_name
 from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder, usable_device
 from eigencode.commands.options import AttackConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
@@ -30,7 +30,7 @@ from eigencode.reports import (
     print_table,
     write_report,
 )
-from eigencode.reports.records import perturbation_record
+from eigencode.reports.records import PerturbationRecord
 from eigencode.spectra.window import Window
 
 COMPONENTS_FILE = "components.safetensors"
@@ -107,21 +107,16 @@ def _finish(
     conditions = _joined(results)
     tables = [found.summary(ranks) for found in results.values()]
     summary = pd.concat(tables).drop_duplicates(["condition", "layer"], ignore_index=True)
-    about = None
-    if components is not None:
-        about = {"source": components.source, "images": components.n_samples, "rank": components.rank}
-    record = perturbation_record(
-        summary,
-        curves={name: found.curve.table() for name, found in results.items() if found.curve},
-        flags={name: vars(flag) for name, flag in FLAGS.items()},
-        failed={label: reason for found in results.values() for label, reason in found.failed.items()},
-        components=about,
+    record = PerturbationRecord(
+        summary=summary,
+        results=results,
+        components=components,
         title=title,
         configuration=asdict(config),
         ranks=ranks,
         seed=config.seed,
         skipped={layer: reason for condition in conditions.values() for layer, reason in condition.spectra.skipped.items()},
-    )
+    ).as_dict()
     if folder:
         spectra = {label: condition.spectra for label, condition in conditions.items()}
         page = write_report(

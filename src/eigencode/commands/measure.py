@@ -20,7 +20,7 @@ from eigencode.errors import SpectrumError
 from eigencode.measurement.measuring import Measurement, measure
 from eigencode.measurement.summary import summary_row
 from eigencode.reports import print_table, write_report
-from eigencode.reports.records import measurement_record
+from eigencode.reports.records import MeasurementRecord
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
 from eigencode.spectra.window import Window
 
@@ -51,15 +51,15 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         for spec, spectra in conditions.items()
         for layer, reason in spectra.skipped.items()
     }
-    record = measurement_record(
-        summary,
+    record = MeasurementRecord(
+        summary=summary,
         title=_title(config, conditions),
         configuration=asdict(config),
         ranks=ranks,
         seed=config.seed,
         skipped=skipped,
         recording=recorded,
-    )
+    ).as_dict()
     page = None
     if folder:
         page = write_report(folder, conditions=conditions, summary=summary, record=record, recording=recording)

@@ -27,7 +27,7 @@ from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageE
 from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.perturbations.specification import KINDS
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
-from eigencode.reports.records import training_record
+from eigencode.reports.records import TrainingRecord
 from eigencode.spectra.window import Window
 from eigencode.training import JacobianSettings, MemberSettings, Settings, robust_accuracies
 from eigencode.training.grouping import Trained, group_size, train_group
@@ -264,9 +264,9 @@ def _finish(
     failed = {names[cell]: reason for cell, reason in trained.failed.items()}
     titles = [names[cell] for cell in kept]
     window = Window.of(config.spectral.ranks or DEFAULT_WINDOW[config.spectral.form])
-    record = training_record(
-        history, outcome, title=title, configuration=asdict(config), window=window, names=titles, failed=failed
-    )
+    record = TrainingRecord(
+        history=history, outcome=outcome, title=title, configuration=asdict(config), window=window, names=titles, failed=failed
+    ).as_dict()
     shown = rounded(outcome)
     if folder:
         figures = drawn({"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)})

@@ -28,6 +28,7 @@ from eigencode.activations import (
 from eigencode.errors import ActivationError, ConstantCodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation
 from eigencode.measurement.memory import Pass, passes_of
+from eigencode.measurement.settings import MeasuringSettings
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
 from eigencode.spectra.window import Ranks
@@ -112,35 +113,15 @@ def measure(
     """
     model = uncompiled(model)
     home = model_device(model)
-    target = torch.device(device) if device is not None else home
-    reader = _Reader(model, Batches(images, batch_size, target, perturbation), units, tokens, half_samples, seed, progress)
-    result, limit = Measurement(), parse_bytes(memory_limit)
+    batches = Batches(images, batch_size, home if device is None else torch.device(device), perturbation)
+    settings = MeasuringSettings(layers, units, tokens, batch_size, parse_bytes(memory_limit), half_samples, seed)
     if device is not None:
-        model.to(target)
+        model.to(batches.device)
     try:
-        first = reader.batches.first(_TRACED_IMAGES)
-        traced = trace(model, first)
-        reasons = {layer: unreadable(layer, len(first)) for layer in select_layers(traced, layers)}
-        result.skipped |= {layer.name: reason for layer, reason in reasons.items() if reason}
-        wanted = [layer for layer, reason in reasons.items() if not reason]
-        passes = passes_of(wanted, reader.batches.count, units, tokens, half_samples=half_samples, limit=limit)
-        for number, planned in enumerate(passes, 1):
-            stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
-            metrics = reader.accumulators(planned)
-            reader.fill(metrics, planned, traced.several, stage, on_output if number == 1 else None)
-            result.n_passes += 1
-            reader.finish(metrics, result, tight=planned.tight)
+        return NetworkReader(model, batches, settings, progress).measured(on_output)
     finally:
         if device is not None:
             model.to(home)
-    if not result:
-        told = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
-        kind = ConstantCodeError if wanted else ActivationError
-        raise kind(f"No layer could be measured. {told}. Name other layers or pass other images.")
-    order = [layer.name for layer in traced.layers]
-    for name in sorted(result, key=order.index):
-        result[name] = result.pop(name)
-    return result
 
 
 @checked(ActivationError)
@@ -195,16 +176,36 @@ def collect(
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """One network that reads its images, pass after pass."""
+class NetworkReader:
+    """One network, on the device of its batches, that reads them pass after pass."""
 
     model: nn.Module
     batches: Batches
-    units: Units
-    tokens: Tokens
-    half_samples: int
-    seed: int
+    settings: MeasuringSettings
     progress: Progress | None
+
+    def measured(self, on_output: Output | None = None) -> Measurement:
+        """Eigenspectra of the layers; see ``measure``."""
+        result, first = Measurement(), self.batches.first(_TRACED_IMAGES)
+        traced = trace(self.model, first)
+        reasons = {layer: unreadable(layer, len(first)) for layer in select_layers(traced, self.settings.layers)}
+        result.skipped |= {layer.name: reason for layer, reason in reasons.items() if reason}
+        wanted = [layer for layer, reason in reasons.items() if not reason]
+        passes = passes_of(wanted, self.batches.count, self.settings)
+        for number, planned in enumerate(passes, 1):
+            stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
+            metrics = self.accumulators(planned)
+            self.fill(metrics, planned, traced.several, stage, on_output if number == 1 else None)
+            result.n_passes += 1
+            self.finish(metrics, result, tight=planned.tight)
+        if not result:
+            told = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
+            kind = ConstantCodeError if wanted else ActivationError
+            raise kind(f"No layer could be measured. {told}. Name other layers or pass other images.")
+        order = [layer.name for layer in traced.layers]
+        for name in sorted(result, key=order.index):
+            result[name] = result.pop(name)
+        return result
 
     def accumulators(self, planned: Pass) -> dict[str, SpectrumAccumulator]:
         """One for each layer of a pass, with the memory that it gets."""
@@ -212,10 +213,10 @@ class _Reader:
             plan.layer.name: SpectrumAccumulator(
                 memory_limit=memory.limit,
                 kept_limit=memory.kept,
-                half_samples=self.half_samples,
+                half_samples=self.settings.half_samples,
                 positions=True,
                 expected_images=self.batches.count,
-                seed=self.seed,
+                seed=self.settings.seed,
                 name=plan.layer.name,
             )
             for plan, memory in zip(planned.plans, planned.budgets, strict=True)
@@ -236,10 +237,10 @@ class _Reader:
 
         batches = self.batches
         done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
-        layers = [plan.layer for plan in planned.plans]
+        layers, told = [plan.layer for plan in planned.plans], self.settings
         with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
             for inputs, indices in batches.numbered():
-                with capture_codes(self.model, layers, consume, several=several, units=self.units, tokens=self.tokens):
+                with capture_codes(self.model, layers, consume, several=several, units=told.units, tokens=told.tokens):
                     outputs = self.model(inputs)  # alone: a perturbation, made before, may have run the model too
                 if on_output:
                     on_output(outputs, indices)

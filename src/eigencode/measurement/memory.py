@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from eigencode.activations import Layer, Tokens, Units, as_code
+from eigencode.activations import Layer, as_code
 from eigencode.errors import SpectrumError
+from eigencode.measurement.settings import MeasuringSettings
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
@@ -52,36 +53,33 @@ class Pass:
     tight: bool
 
 
-def passes_of(
-    layers: Sequence[Layer], count: int | None, units: Units, tokens: Tokens, *, half_samples: int, limit: int
-) -> list[Pass]:
+def passes_of(layers: Sequence[Layer], count: int | None, settings: MeasuringSettings) -> list[Pass]:
     """The passes that measure layers within a memory limit.
 
     Args:
         layers: Layers.
         count: Images, if their number is known.
-        units: As in ``measure``.
-        tokens: As in ``measure``.
-        half_samples: As in ``measure``.
-        limit: Bytes for everything beside the forward pass.
+        settings: How they are measured.
 
     Raises:
         SpectrumError: the limit is below the least that a layer can be measured with.
     """
-    sizes = [_size(layer, count, units, tokens, half_samples) for layer in layers]
-    limit = _for_statistics(layers, sizes, half_samples, limit)
+    sizes = [_size(layer, count, settings) for layer in layers]
+    limit = _for_statistics(layers, sizes, settings)
     return _plan_passes([_plan_layer(layer, size, limit) for layer, size in zip(layers, sizes, strict=True)], limit)
 
 
-def _size(layer: Layer, count: int | None, units: Units, tokens: Tokens, half_samples: int) -> Code:
+def _size(layer: Layer, count: int | None, settings: MeasuringSettings) -> Code:
     """Size of a layer's code; of no samples if their number is not known."""
-    code = as_code(torch.empty(layer.shape, dtype=layer.dtype, device="meta"), units=units, tokens=tokens)
-    return Code((count or 0) * code.shape[1], code.shape[2], code.element_size(), GROUPS if half_samples else 1)
+    output = torch.empty(layer.shape, dtype=layer.dtype, device="meta")
+    code = as_code(output, units=settings.units, tokens=settings.tokens)
+    return Code((count or 0) * code.shape[1], code.shape[2], code.element_size(), GROUPS if settings.half_samples else 1)
 
 
-def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], half_samples: int, limit: int) -> int:
+def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], settings: MeasuringSettings) -> int:
     """Bytes that are left beside the results, if they are enough for every layer."""
-    results = sum(8 * (1 + half_samples) * min(size.n_samples, size.n_units) for size in sizes)
+    limit = settings.memory_limit
+    results = sum(8 * (1 + settings.half_samples) * min(size.n_samples, size.n_units) for size in sizes)
     for layer, size in zip(layers, sizes, strict=True):
         least = least_limit(size.n_units)
         if limit - results < least:

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
+from eigencode._sizes import parse_bytes
 from eigencode.activations import Tokens, Units, model_device, select_layers, trace, uncompiled
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.outputs import check_batch
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
-from eigencode.measurement.batches import Perturbation
-from eigencode.measurement.measuring import Measurement, Progress, measure
+from eigencode.measurement.batches import Batches, Perturbation
+from eigencode.measurement.measuring import Measurement, NetworkReader, Progress
+from eigencode.measurement.settings import MeasuringSettings
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra.window import Ranks
 
@@ -172,42 +174,34 @@ def perturbed_spectra(
     if isinstance(perturbation, type) and isinstance(perturbation, Attack):
         raise AttackError(f"perturbed_spectra: pass an instance of the attack, {perturbation.__name__}(...), and not the class.")
     name = name or str(getattr(perturbation, "name", getattr(perturbation, "__name__", type(perturbation).__name__)))
-    reader = _Reader(
-        model,
-        images,
-        name,
-        progress,
-        {
-            "layers": layers,
-            "units": units,
-            "tokens": tokens,
-            "batch_size": batch_size,
-            "memory_limit": memory_limit,
-            "half_samples": half_samples,
-            "seed": seed,
-        },
-    )
+    settings = MeasuringSettings(layers, units, tokens, batch_size, parse_bytes(memory_limit), half_samples, seed)
+    reader = _Reader(model, images, name, settings, baseline, progress)
     if isinstance(perturbation, LayerAttack):
         return reader.layer_by_layer(perturbation, ordered)
     if isinstance(perturbation, Attack):
-        return reader.under_attack(perturbation, ordered, baseline, mode=mode, probe=probe)
-    return reader.under_family(perturbation, ordered, baseline)
+        return reader.under_attack(perturbation, ordered, mode=mode, probe=probe)
+    return reader.under_family(perturbation, ordered)
 
 
+@dataclass(frozen=True)
 class _Reader:
     """One network and its images, measured again and again."""
 
-    def __init__(
-        self, model: nn.Module, images: ImageSet, name: str, progress: Progress | None, settings: dict[str, Any]
-    ) -> None:
-        self.model, self.images, self.name, self.progress, self.settings = model, images, name, progress, settings
-        self.failed: dict[str, str] = {}
+    model: nn.Module
+    images: ImageSet
+    name: str
+    settings: MeasuringSettings
+    baseline: Condition | None
+    progress: Progress | None
+    failed: dict[str, str] = field(default_factory=dict)
 
     def unperturbed(self) -> Condition:
-        condition = self._measured(UNPERTURBED, 0.0)
+        if self.baseline:
+            return self.baseline
+        condition = self._measured(UNPERTURBED, 0.0, self._shown(self.images))
         return replace(condition, examples=self.images.inputs[:_EXAMPLES].clone())
 
-    def under_family(self, family: Family, strengths: Sequence[float], baseline: Condition | None) -> PerturbedSpectra:
+    def under_family(self, family: Family, strengths: Sequence[float]) -> PerturbedSpectra:
         first = self.images.inputs[:_EXAMPLES]
         perturbations = []
         for strength in strengths:  # all are tried before anything is measured
@@ -220,23 +214,21 @@ class _Reader:
                     "Pass for example GaussianNoise, not GaussianNoise(0.1)."
                 )
             perturbations.append((strength, perturbation, perturbation(first, torch.arange(len(first)))))
-        conditions = [baseline or self.unperturbed()]
+        conditions = [self.unperturbed()]
         for strength, perturbation, examples in perturbations:
             if examples is not first:
-                self._add(conditions, strength, perturbation=perturbation, examples=examples)
+                self._add(conditions, strength, examples, self._shown(self.images, perturbation))
         return PerturbedSpectra(tuple(conditions), self.failed)
 
-    def under_attack(
-        self, attack: Attack, strengths: Sequence[float], baseline: Condition | None, *, mode: Mode, probe: int
-    ) -> PerturbedSpectra:
+    def under_attack(self, attack: Attack, strengths: Sequence[float], *, mode: Mode, probe: int) -> PerturbedSpectra:
         for strength in (strengths[0], strengths[-1]):
             check_batch(self.images.inputs, self.images.labels, strength, attack.norm, attack.bounds, name=attack.name)
-        conditions = [baseline or self.unperturbed()]
+        conditions = [self.unperturbed()]
 
         def observe(epsilon: float, adversarial: Tensor) -> None:
             if epsilon > 0:
-                images = replace(self.images, inputs=adversarial)
-                self._add(conditions, epsilon, images=images, examples=adversarial[:_EXAMPLES].clone())
+                shown = self._shown(replace(self.images, inputs=adversarial))
+                self._add(conditions, epsilon, adversarial[:_EXAMPLES].clone(), shown)
 
         curve = robustness_curve(
             self.model,
@@ -245,7 +237,7 @@ class _Reader:
             epsilons=strengths,
             mode=mode,
             probe=probe,
-            batch_size=self.settings["batch_size"],
+            batch_size=self.settings.batch_size,
             observe=observe,
             progress=self.progress,
         )
@@ -264,7 +256,7 @@ class _Reader:
         if (self.images.labels == UNLABELLED).any() and attack.direction == "fgsm":
             raise AttackError(f"{attack.name}: an attack needs labels, and some are missing. Add them.")
         readouts = attack.readouts_of(self.model)
-        wanted = self.settings["layers"]
+        wanted = self.settings.layers
         wanted = list(readouts) if readouts and wanted in ("all", ["all"]) else wanted
         traced = trace(self.model, self.images.inputs[:2].to(model_device(self.model)))
         names = [layer.name for layer in select_layers(traced, wanted)]
@@ -277,7 +269,7 @@ class _Reader:
                     site.epsilon = strength
                     label = f"{self.name} {strength:g}: {layer}"
                     try:
-                        found = self._measured(label, strength, perturbation=site.prepare, layers=layer)
+                        found = self._measured(label, strength, self._shown(self.images, site.prepare), layers=layer)
                     except (ActivationError, SpectrumError) as error:
                         spectra[strength].skipped[layer] = self.failed[label] = str(error)
                         continue
@@ -292,25 +284,19 @@ class _Reader:
         ]
         return PerturbedSpectra(tuple(conditions), self.failed)
 
-    def _add(self, conditions: list[Condition], strength: float, *, examples: Tensor, **options: Any) -> None:
-        """Adds a condition, or the reason why this strength leaves nothing to measure; the others are not lost."""
-        label = f"{self.name} {strength:g}"
-        try:
-            conditions.append(replace(self._measured(self.name, strength, **options), examples=examples))
-        except (ActivationError, SpectrumError) as error:
-            self.failed[label] = str(error)
+    def _shown(self, images: ImageSet, perturbation: Perturbation | None = None) -> Batches:
+        return Batches(images, self.settings.batch_size, model_device(self.model), perturbation)
 
-    def _measured(
-        self,
-        perturbation_name: str,
-        strength: float,
-        *,
-        images: ImageSet | None = None,
-        perturbation: Perturbation | None = None,
-        layers: str | None = None,
-    ) -> Condition:
-        source = images or self.images
-        predicted = torch.full_like(source.labels, UNLABELLED)
+    def _add(self, conditions: list[Condition], strength: float, examples: Tensor, batches: Batches) -> None:
+        """Adds a condition, or the reason why this strength leaves nothing to measure; the others are not lost."""
+        try:
+            conditions.append(replace(self._measured(self.name, strength, batches), examples=examples))
+        except (ActivationError, SpectrumError) as error:
+            self.failed[f"{self.name} {strength:g}"] = str(error)
+
+    def _measured(self, name: str, strength: float, batches: Batches, *, layers: str | None = None) -> Condition:
+        predicted = torch.full_like(self.images.labels, UNLABELLED)
+        settings = replace(self.settings, layers=layers) if layers else self.settings
 
         def on_output(outputs: Any, indices: Tensor) -> None:
             if isinstance(outputs, Tensor) and outputs.ndim == 2:
@@ -318,11 +304,10 @@ class _Reader:
 
         def report(stage: str, done: int, total: int) -> None:
             if self.progress:
-                self.progress(f"{perturbation_name} {strength:g}: {stage}", done, total)
+                self.progress(f"{name} {strength:g}: {stage}", done, total)
 
-        settings = self.settings | ({"layers": layers} if layers else {})
-        spectra = measure(self.model, source, perturbation=perturbation, on_output=on_output, progress=report, **settings)
-        return Condition(perturbation_name, strength, spectra, dict.fromkeys(spectra, self._accuracy(predicted)))
+        spectra = NetworkReader(self.model, batches, settings, report).measured(on_output)
+        return Condition(name, strength, spectra, dict.fromkeys(spectra, self._accuracy(predicted)))
 
     def _accuracy(self, predicted: Tensor) -> float:
         predicted = _processes.largest(predicted)  # every process has predicted its share

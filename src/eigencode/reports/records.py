@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
+from eigencode.attacks.reliability import FLAGS
+from eigencode.measurement.perturbed import PerturbedSpectra
+from eigencode.perturbations import PrincipalComponents
 from eigencode.provenance import circumstances
-from eigencode.spectra import Window
-from eigencode.spectra.window import Ranks
+from eigencode.spectra.window import Ranks, Window
 
 
-def measurement_record(
-    summary: pd.DataFrame,
-    *,
-    title: str,
-    configuration: Mapping[str, Any],
-    ranks: Ranks,
-    seed: int,
-    skipped: Mapping[str, str] | None = None,
-    recording: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Record of a measurement as JSON values; numbers that are missing are null.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasurementRecord:
+    """Record of a measurement.
 
-    Args:
+    Attributes:
         summary: Rows of ``summary_row`` with a column condition.
         title: What was measured, in a line.
         configuration: Resolved configuration.
@@ -33,82 +28,65 @@ def measurement_record(
         seed: Seed.
         skipped: Layer -> why it was skipped.
         recording: What was found in a recording measured beside the network.
-
-    Returns:
-        Record with keys title, created, configuration, seed, ranks, weights, versions, hardware, layers, skipped, recording.
     """
-    window = Window.of(ranks)
-    return {
-        "title": title,
-        **circumstances(configuration),
-        "seed": seed,
-        "ranks": list(window.ranks),
-        "weights": window.weights,
-        "layers": _rows(summary),
-        "skipped": dict(skipped or {}),
-        "recording": {key: _plain(value) for key, value in recording.items()} if recording else None,
-    }
+
+    summary: pd.DataFrame
+    title: str
+    configuration: Mapping[str, Any]
+    ranks: Ranks
+    seed: int
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    recording: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values; numbers that are missing are null."""
+        return {
+            "title": self.title,
+            **circumstances(self.configuration),
+            "seed": self.seed,
+            **_window(self.ranks),
+            "layers": _rows(self.summary),
+            "skipped": dict(self.skipped),
+            "recording": _row(self.recording) if self.recording else None,
+        }
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PerturbationRecord(MeasurementRecord):
+    """Record of a measurement under perturbations, whose ``summary`` has the rows of ``PerturbedSpectra.summary``.
 
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def perturbation_record(
-    summary: pd.DataFrame,
-    *,
-    curves: Mapping[str, pd.DataFrame],
-    flags: Mapping[str, Mapping[str, str]],
-    failed: Mapping[str, str],
-    components: Mapping[str, Any] | None = None,
-    **measured: Any,
-) -> dict[str, Any]:
-    """Record of a measurement under perturbations.
-
-    Args:
-        summary: Rows of ``PerturbedSpectra.summary``.
-        curves: Attack -> table of its ``RobustnessCurve``.
-        flags: Reliability flag -> meaning and remedy, for all flags there are.
-        failed: Condition -> why nothing could be measured.
-        components: What principal components were fitted on.
-        measured: Further arguments of ``measurement_record``.
-
-    Returns:
-        Keys of ``measurement_record``, and perturbations, curves, flags (those raised: meaning, remedy, conditions), failed,
-        components.
+    Attributes:
+        results: Perturbation -> what came out.
+        components: Principal components that were used.
     """
-    raised: dict[str, dict[str, Any]] = {}
-    for attack, curve in curves.items():
-        for _, point in curve.iterrows():
-            for name in filter(None, point["flags"].split(", ")):
-                raised.setdefault(name, {**flags[name], "conditions": []})["conditions"].append(f"{attack} {point['epsilon']:g}")
-    return {
-        **measurement_record(summary, **measured),
-        "perturbations": list(dict.fromkeys(summary["perturbation"])),
-        "curves": {attack: _rows(curve) for attack, curve in curves.items()},
-        "flags": raised,
-        "failed": dict(failed),
-        "components": dict(components) if components else None,
-    }
+
+    results: Mapping[str, PerturbedSpectra]
+    components: PrincipalComponents | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values; of the reliability flags those raised, with meaning, remedy and conditions."""
+        fitted = self.components
+        curves = {name: found.curve for name, found in self.results.items() if found.curve}
+        raised: dict[str, dict[str, Any]] = {}
+        for name, curve in curves.items():
+            for point in curve.points:
+                for flag in point.flags:
+                    told = raised.setdefault(flag, {**vars(FLAGS[flag]), "conditions": []})
+                    told["conditions"].append(f"{name} {point.epsilon:g}")
+        return super().as_dict() | {
+            "perturbations": list(dict.fromkeys(self.summary["perturbation"])),
+            "curves": {name: _rows(curve.table()) for name, curve in curves.items()},
+            "flags": raised,
+            "failed": {label: reason for found in self.results.values() for label, reason in found.failed.items()},
+            "components": {"source": fitted.source, "images": fitted.n_samples, "rank": fitted.rank} if fitted else None,
+        }
 
 
-def training_record(
-    history: pd.DataFrame,
-    outcome: pd.DataFrame,
-    *,
-    title: str,
-    configuration: Mapping[str, Any],
-    window: Window,
-    names: Sequence[str],
-    failed: Mapping[str, str],
-) -> dict[str, Any]:
-    """Record of a training as JSON values; numbers that are missing are null.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingRecord:
+    """Record of a training.
 
-    Args:
+    Attributes:
         history: ``Training.history`` of all networks.
         outcome: One row for each network and layer, at the last epoch.
         title: What was trained, in a line.
@@ -116,19 +94,38 @@ def training_record(
         window: Ranks and weights of the exponents.
         names: The networks' names, in the order of ``member``.
         failed: Networks that diverged, and how.
-
-    Returns:
-        Record with keys title, created, configuration, versions, hardware, ranks, weights, seconds, networks,
-            failed, outcome, history.
     """
-    return {
-        "title": title,
-        **circumstances(configuration),
-        "ranks": list(window.ranks),
-        "weights": window.weights,
-        "seconds": round(float(history.drop_duplicates(["member", "epoch"])["seconds"].sum()), 1),
-        "networks": list(names),
-        "failed": dict(failed),
-        "outcome": _rows(outcome),
-        "history": _rows(history),
-    }
+
+    history: pd.DataFrame
+    outcome: pd.DataFrame
+    title: str
+    configuration: Mapping[str, Any]
+    window: Window
+    names: Sequence[str]
+    failed: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values; numbers that are missing are null."""
+        return {
+            "title": self.title,
+            **circumstances(self.configuration),
+            **_window(self.window),
+            "seconds": round(float(self.history.drop_duplicates(["member", "epoch"])["seconds"].sum()), 1),
+            "networks": list(self.names),
+            "failed": dict(self.failed),
+            "outcome": _rows(self.outcome),
+            "history": _rows(self.history),
+        }
+
+
+def _window(ranks: Ranks) -> dict[str, Any]:
+    window = Window.of(ranks)
+    return {"ranks": list(window.ranks), "weights": window.weights}
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [_row(row) for row in table.to_dict("records")]
+
+
+def _row(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}
