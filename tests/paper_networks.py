@@ -103,7 +103,7 @@ def nets(count=6, **options):
 def gerum(seed, beta, target, *, weak_gain=0.004, slope=0.05, strong_first=True, baseline_alpha=1.5):
     """A shallow MLP as the paper describes it."""
     plan = load("gerum2022.fig2").blocks[0].plan
-    for name, value in (("seed", seed), ("strength", beta), ("target", target)):
+    for name, value in (("seed", seed), ("beta", beta), ("target", target)):
         plan = with_field(plan, f"member.{name}", value)
     alpha = target if beta else baseline_alpha
     accuracy = 0.940 + 0.0001 * seed
@@ -137,7 +137,7 @@ def deep(figure, *, best_beta=0.1, best_alpha=2.0, falls=True, helps=True, lost=
     for seed in range(3):
         for beta, target in [(0.0, 1.0), *((beta, target) for beta in (0.1, 1.0) for target in (0.6, 1.0, 2.0, 3.0, 4.0))]:
             plan = base
-            for name, value in (("seed", seed), ("strength", beta), ("target", target)):
+            for name, value in (("seed", seed), ("beta", beta), ("target", target)):
                 plan = with_field(plan, f"member.{name}", value)
             accuracy = 0.95 + 0.001 * seed + (0.01 if beta == best_beta else 0) - 0.002 * abs(target - best_accuracy)
             if figure == "fig3d":

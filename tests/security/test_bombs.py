@@ -214,7 +214,7 @@ _ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     ("words", "message"),
     [
         (["train", "--model", "gerum_cnn", "--spectral", "bomb.yaml"], "--spectral stands for several options. Name them, such as --spectral.layers, or a file of all options with --config."),
-        (["train", "--model", "gerum_cnn", "--penalty=bomb.yaml"], "--penalty stands for several options."),
+        (["train", "--model", "gerum_cnn", "--adversarial=bomb.yaml"], "--adversarial stands for several options."),
         (["measure", "--conf", "bomb.yaml"], "--conf"),
         (["measure", "--config", "nested.yaml"], "--config: nested.yaml names another file of options. Write its options into this one."),
         (["measure", "--config", "tagged.yaml"], "--config: tagged.yaml is not a YAML file (the tag tag:yaml.org,2002:int is not read; write the value alone)."),

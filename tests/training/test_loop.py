@@ -65,14 +65,14 @@ def largest_difference(first, second):
 
 JIANG = SpectralSettings(ranks="jiang")
 KINDS = {
-    "spectral": (Settings(epochs=10, batch_size=100, spectral=JIANG), {"target": 2.0, "strength": 0.3}),
+    "spectral": (Settings(epochs=10, batch_size=100, spectral=JIANG), {"target": 2.0, "beta": 0.3}),
     "line": (
         Settings(epochs=10, batch_size=100, spectral=SpectralSettings(form="line"), clip=1.0),
-        {"target": 2.0, "strength": 0.3},
+        {"target": 2.0, "beta": 0.3},
     ),
     "nassar": (
         Settings(epochs=10, batch_size=100, spectral=SpectralSettings(form="nassar", ranks=(3, 12)), schedule="cosine"),
-        {"target": 1.0, "strength": 0.01},
+        {"target": 1.0, "beta": 0.01},
     ),
     "covariance": (Settings(epochs=10, batch_size=100, spectral=JIANG, optimizer="sgd", momentum=0.9), {"covariance": 0.01}),
     "exact": (Settings(epochs=10, batch_size=100, spectral=JIANG), {"jacobian": 0.05}),
@@ -445,7 +445,7 @@ class TestRefusals:
                 cells=MemberSettings(learning_rate=1e18),
             )
         assert str(caught.value).startswith("Training diverged: the cross entropy is not finite at step ")
-        assert str(caught.value).endswith(". Lower the learning rate or the penalty's strength, or clip gradients.")
+        assert str(caught.value).endswith(". Lower the learning rate or the penalty's beta, or clip gradients.")
 
     def test_local_errors_that_diverge_name_step_layer_and_member(self, training_digits):
         settings = Settings(epochs=5, batch_size=100, rule="local", optimizer="sgd", spectral=JIANG)
