@@ -10,12 +10,14 @@ from benchmarks.timing import write as write_results
 
 _INTRODUCTION = """# Mutants
 
-Do the tests notice when a line is changed? A sample of {count} mutants of each of three folders of `src/eigencode`, made by the operators of mutmut
-{version} and drawn by digest with seed {seed}, against the tests of that folder, those of the file first. Score: killed / all; a mutant whose tests run
-out of time counts as killed, an equivalent one as survived. `make mutants` runs them again.
+Do the tests notice when a line is changed? A sample of {count} mutants of each of three folders of `src/eigencode`
+(spectra, penalties, attacks), made by the operators of mutmut {version} and drawn by digest with seed {seed}, against the
+tests of that folder, those of the file first. Score: killed / all; a mutant whose tests run out of time counts as killed,
+an equivalent one as survived. `make mutants` runs them again. A folder that is not in the table was not run.
 
-Left out of the sample: {left_out}. Left out of the tests: the slow ones, those beyond the first {budget} seconds for one
-mutant, and those that start processes, but for lines that no other test runs: a mutant that survives may well be killed by `make slow`.
+Left out of the sample: {left_out}.
+Left out of the tests: the slow ones, those beyond the first {budget} seconds for one mutant, and those that start
+processes, but for lines that no other test runs: a mutant that survives may well be killed by `make slow`.
 
 """
 
@@ -57,7 +59,7 @@ def _entry(mutant, outcome, known):
         **place,
         "before": mutant.before,
         "after": mutant.after,
-        "fate": fate if fate.startswith(("equivalent", "killed now")) else "",
+        "fate": fate if fate.startswith(("equivalent", "killed now", "test")) else "",
     }
 
 
@@ -66,8 +68,10 @@ def _page(record, version):
     found, hardware = record["results"], record["hardware"]
     count = max(room["mutants"] for room in found["rooms"].values())
     text = _INTRODUCTION.format(count=count, version=version, seed=SEED, left_out=LEFT_OUT, budget=BUDGET)
-    text += f"Run on {hardware['processor']}, {hardware['cores']} cores, Python {record['versions']['python']}, torch {record['versions']['torch']}.\n\n"
-    text += "| folder | possible | mutants | killed | survived | timed out | equivalent | score | score at first |\n|---|---|---|---|---|---|---|---|---|\n"
+    text += f"Run on {hardware['processor']}, {hardware['cores']} cores, Python {record['versions']['python']}, "
+    text += f"torch {record['versions']['torch']}.\n\n"
+    text += "| folder | possible | mutants | killed | survived | timed out | equivalent | score | score at first |\n"
+    text += "|---|---|---|---|---|---|---|---|---|\n"
     for room, numbers in found["rooms"].items():
         equal = sum(entry["fate"].startswith("equivalent") and entry["file"].startswith(room) for entry in found["survivors"])
         shown = [numbers[key] for key in ("possible", "mutants", "killed", "survived", "timed_out")]
@@ -76,5 +80,6 @@ def _page(record, version):
     text += "\n## Survivors\n\nThose of the first run and of the last.\n\n| place | before | after | fate |\n|---|---|---|---|\n"
     for entry in found["survivors"]:
         before, after = (f"`{entry[side].replace('|', chr(92) + '|')}`" if entry[side] else "" for side in ("before", "after"))
-        text += f"| {entry['file']}:{entry['line']} | {before} | {after} | {entry['fate'].replace('|', chr(92) + '|') or 'survives'} |\n"
+        fate = entry["fate"].replace("|", chr(92) + "|") or "survives"
+        text += f"| {entry['file']}:{entry['line']} | {before} | {after} | {fate} |\n"
     return text

@@ -1,4 +1,4 @@
-"""Tests of one room in forked processes that have torch and its like already, in copies of the tree of which one file is changed."""
+"""Tests of one room in forked processes that have torch already, in copies of the tree of which one file is changed."""
 
 import ast
 import os
@@ -113,7 +113,7 @@ def warm(modules):
 def tests_for(mutant, base, text):
     """Names of the tests that run the changed statement, those of its own file first, the quick ones before the slow.
 
-    Code outside functions is run by all. Tests that start processes are for what no other runs, in files that speak with other processes.
+    Code outside functions is run by all. Tests that start processes are for what no other runs, in files that need such.
     """
     lines = _statement(ast.parse(text), mutant.line)
     ran = (

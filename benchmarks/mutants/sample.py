@@ -14,8 +14,8 @@ from mutmut.mutation.mutators import mutation_operators
 SEED = 20
 
 LEFT_OUT = (
-    "docstrings, comments, annotations and type aliases, `__all__`, decorators, imports, `raise` and `warn` statements, texts (strings with "
-    "a blank), arguments of `len`, `isinstance` and `cast`, code under `TYPE_CHECKING`"
+    "docstrings, comments, annotations and type aliases, `__all__`, decorators, imports, `raise` and `warn` statements, "
+    "texts (strings with a blank), arguments of `len`, `isinstance` and `cast`, code under `TYPE_CHECKING`"
 )
 
 _UNREAD = (
@@ -66,7 +66,10 @@ class _Places(cst.CSTVisitor):
 
 
 def mutants(root, room, *, count):
-    """``count`` mutants of a room, and how many there are: those whose seeded digests come first: a change of one line of code leaves the others in the sample."""
+    """``count`` mutants of a room, and how many there are: those whose seeded digests come first.
+
+    A change of one line of code leaves the others in the sample.
+    """
     ranked = []
     for path in sorted((Path(root) / "src/eigencode" / room).glob("*.py")):
         module, places, seen = cst.parse_module(path.read_text()), _Places(), Counter()
