@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test slow lint bench docs clean
+.PHONY: help demo test slow lint bench mutants docs clean
 
 help:
 	@echo "make demo    train and attack eight small networks on the bundled digits, write demo/report.html"
@@ -12,6 +12,7 @@ help:
 	@echo "make slow    run the long tests too"
 	@echo "make lint    check format, style and types"
 	@echo "make bench   measure speed and memory against peers, write benchmarks/results/"
+	@echo "make mutants change one place at a time in three folders and run their tests (two hours), write benchmarks/results/mutants.md"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the environment and everything built"
 
@@ -30,6 +31,10 @@ $(VENV)/.test: $(VENV)/.package
 
 $(VENV)/.lint: $(VENV)/.package
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.mutants: $(VENV)/.test
+	$(PIP) --editable '.[mutants]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.package
@@ -53,6 +58,9 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
+
+mutants: $(VENV)/.mutants
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.mutants
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -105,3 +105,16 @@ def test_names():
         "`perturbation`: no perturbation is called 'blur'. Use one of gaussian, pure_noise, pca, zca, fgsm, pgd, layer_gaussian, "
         "layer_fgsm, art:NAME."
     )
+
+
+@pytest.mark.parametrize(("error", "reason"), [(ValueError("first line\nsecond"), "first line"), (KeyError(), "KeyError")])
+def test_reason_of_a_failure(trained_mlp, digits, monkeypatch, error, reason):
+    def fails(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(ArtAttack, "_generate", fails)
+    with pytest.raises(AttackError) as caught:
+        ArtAttack("FastGradientMethod")(trained_mlp, digits.inputs[:5], digits.labels[:5], epsilon=0.1)
+    assert str(caught.value) == (
+        f"art:FastGradientMethod: the toolbox failed ({reason}). Check its options, or use another attack."
+    )

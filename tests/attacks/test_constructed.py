@@ -134,3 +134,17 @@ def test_refuses_images_it_cannot_use(trained_mlp, images):
         construct(trained_mlp, images.subset(1), Construction("robust"))
     with pytest.raises(AttackError, match=r"`layer` must name one layer; '\*' matches 4 \(flatten, hidden1, tanh1, output\)"):
         construct(trained_mlp, images, Construction("robust", layer="*"))
+
+
+def test_robustness_is_of_the_first_five_hundred_images():
+    labels = torch.arange(510) % 2
+    inputs = labels.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2) * 0.8 + 0.1
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
+        model[1].bias.copy_(torch.tensor([2.0, -2.0]))
+    labels[500:] = 1 - labels[500:]
+    images = ImageSet(inputs.contiguous(), labels)
+    kind = Construction("deterministic_target", steps=1, epsilon=0.1, step_size=0.1)
+    assert construct(model, images, kind).record["model_accuracy"] == 1.0
+    assert len(construct(model, images.subset(2), kind).images) == 2

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from eigencode.attacks import FGSM, FLAGS, PGD, Attacked, robustness_curve
-from eigencode.attacks.curves import _Run
+from eigencode.attacks.curves import _Run, attack_images
 from eigencode.attacks.reliability import above_chance, fewer
 from eigencode.datasets import ImageSet
 from eigencode.errors import AttackError
@@ -221,3 +221,39 @@ def test_refusals(trained_mlp, digits, options, words):
 def test_missing_labels(trained_mlp, digits):
     with pytest.raises(AttackError, match="pgd: an attack needs labels, and 500 of them are missing. Add them."):
         robustness_curve(trained_mlp, ImageSet.unlabelled(digits.inputs), PGD(), epsilons=[0.1])
+
+
+class Still:
+    """An attack that does nothing, and says on which images."""
+
+    name, norm, bounds, targeted = "still", "linf", (0.0, 1.0), False
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, model, inputs, labels, *, epsilon, indices=None):
+        self.seen.append(indices.tolist())
+        return Attacked(inputs)
+
+
+def test_probes_are_spread_over_all_images(trained_mlp, digits):
+    attack = Still()
+    robustness_curve(trained_mlp, digits.subset(41), attack, epsilons=[0.1], probe=5, batch_size=100)
+    assert attack.seen == [[0, 10, 20, 30, 40], list(range(41))]
+
+
+def test_comparisons_use_the_loss_of_the_attack(trained_mlp, digits):
+    def less(scores, labels):
+        return -torch.nn.functional.cross_entropy(scores, labels, reduction="none")
+
+    curve = robustness_curve(trained_mlp, digits, PGD(steps=3, relative_step=True, loss=less), epsilons=[0.2])
+    assert "weaker_than_fgsm" not in flags(curve)
+
+
+def test_random_starts_do_not_depend_on_batches(trained_mlp, digits):
+    attack = PGD(steps=1, step_size=0.001, start="random")
+    one, two = (
+        attack_images(trained_mlp, digits.inputs[:20], digits.labels[:20], attack, epsilon=0.2, batch_size=size).images
+        for size in (20, 7)
+    )
+    assert torch.allclose(one, two, atol=2e-3)

@@ -407,3 +407,24 @@ class TestWarnings:
 def test_public_names():
     assert ec.attacks.fgsm is fgsm
     assert ec.attacks.pgd is pgd
+
+
+class Crests(nn.Module):
+    """The loss rises over the first steps of 0.1 and falls at the next, by the mean of the pixels."""
+
+    def forward(self, inputs):
+        wave = torch.cos(torch.pi * (inputs.flatten(1).mean(1) - 0.5) / 0.1 + 0.3)
+        return torch.stack([wave, torch.zeros_like(wave)], dim=1)
+
+
+def test_the_best_iterate_is_kept():
+    images, labels = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    last, best = (PGD(steps=2, step_size=0.1, keep=keep)(Crests(), images, labels, epsilon=0.2) for keep in ("final", "best"))
+    losses = [torch.nn.functional.cross_entropy(Crests()(found.images), labels) for found in (last, best)]
+    assert float(losses[1]) > float(losses[0]) + 0.5
+
+
+@pytest.mark.parametrize(("start", "epsilon", "short"), [("input", 0.15, True), ("input", 0.1, False), ("random", 0.15, False)])
+def test_steps_that_cannot_reach_the_budget(trained_mlp, digits, start, epsilon, short):
+    found = PGD(steps=10, step_size=0.01, start=start)(trained_mlp, *batch(digits, 3), epsilon=epsilon)
+    assert found.out_of_reach is short

@@ -186,3 +186,38 @@ class TestRefusals:
         unlabelled = datasets.ImageSet.unlabelled(images.inputs)
         with pytest.raises(AttackError, match="layer_fgsm: an attack needs labels, and some are missing. Add them."):
             perturbed_spectra(jiang, unlabelled, LayerAttack("fgsm"), strengths=[0.1])
+
+
+class Columns(nn.Module):
+    """A network whose output is not a matrix of scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(64, 12)
+
+    def forward(self, inputs):
+        return self.first(inputs.flatten(1)).view(-1, 3, 4)
+
+
+def test_gaussian_directions_need_no_scores(images):
+    """They are normal, too, and not signs, whose deviation is 1 as well."""
+    with LayerAttack("gaussian").at(Columns(), "first", images.labels) as site, torch.no_grad():
+        site.epsilon = 1.0
+        site.prepare(images.inputs, torch.arange(200))
+    assert site._step.dtype == torch.float32
+    assert float(site._step.abs().mean()) == pytest.approx((2 / torch.pi) ** 0.5, abs=0.02)
+
+
+def test_a_batch_of_one_image(trained_mlp, images):
+    few = images.subset(5)
+    one, two = (
+        perturbed_spectra(trained_mlp, few, LayerAttack("gaussian"), strengths=[0.5], layers=["output"], batch_size=size)
+        for size in (5, 2)
+    )
+    a, b = (found.conditions[1].spectra["output"].eigenvalues for found in (one, two))
+    assert torch.allclose(a, b, atol=1e-5 * float(a[0]))
+
+
+def test_whose_classifiers_count(jiang):
+    assert LayerAttack("fgsm", loss_at="network").readouts_of(jiang) == {}
+    assert len(LayerAttack("fgsm", loss_at="local").readouts_of(jiang)) == 3

@@ -55,6 +55,16 @@ def test_refusals():
         covariance_penalty(torch.randn(1, 3))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_only_floating_point_codes_of_images():
+    for code in (torch.ones(5, 3, dtype=torch.int64), torch.ones(5)):
+        with pytest.raises(PenaltyError) as caught:
+            covariance_penalty(code)
+        assert str(caught.value) == (
+            f"covariance_penalty: activations must be a floating-point tensor (n, units ...); got shape {tuple(code.shape)}."
+        )
+
+
 @pytest.mark.parametrize("shape", [(50, 8), (8, 50)])
 @pytest.mark.parametrize("kind", ["batch", "per_sample"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])

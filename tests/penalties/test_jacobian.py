@@ -5,6 +5,7 @@ from torch import nn
 from eigencode import models
 from eigencode.errors import PenaltyError
 from eigencode.penalties import compare_jacobians, jacobian_penalty
+from eigencode.penalties.jacobian import random_directions
 
 
 def network():
@@ -79,6 +80,27 @@ def test_side_by_side(digits, trained_mlp):
     assert table.loc["exact", "correlation"] == pytest.approx(1)
     assert table.loc["projected", "root_mean_square"] == pytest.approx(table.loc["exact", "root_mean_square"], rel=0.2)
     assert table.loc["column_sum", "mean"] < 0.9 * table.loc["exact", "mean"] * 10**0.5
+
+
+def test_side_by_side_says_mean_and_spread(digits, trained_mlp):
+    tables = [compare_jacobians(trained_mlp, digits.subset(20), seed=3).set_index("kind") for _ in range(2)]
+    assert tables[0].equals(tables[1])
+    assert list(tables[0].columns) == ["mean", "std", "root_mean_square", "correlation"]
+    expected = (tables[0]["mean"] ** 2 + tables[0]["std"] ** 2 * 19 / 20) ** 0.5
+    assert tables[0]["root_mean_square"].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_projections_are_drawn_from_the_generator_alone(inputs):
+    model = network()
+    before = torch.get_rng_state()
+    drawn = [
+        float(jacobian_penalty(model, inputs, kind="projected", generator=torch.Generator().manual_seed(seed)).detach())
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert torch.equal(torch.get_rng_state(), before)
+    directions = random_directions(torch.zeros(5, 4, dtype=torch.float64), 2, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(directions.norm(dim=-1) ** 2, torch.full((2, 5), 2.0, dtype=torch.float64), rtol=1e-14)
 
 
 def test_refusals(inputs):
