@@ -35,7 +35,8 @@ def main():
         done = {name for name, outcome in outcomes.items() if not (options.again and outcome == "survived")}
         waiting = [mutant for mutant in samples[room][0] if mutant.name not in done]
         if waiting:
-            run(room, waiting, workers=options.workers)
+            budget = runner.SECOND_BUDGET if options.again else runner.BUDGET
+            run(room, waiting, workers=options.workers, budget=budget)
     if set(samples) == set(ROOMS):
         from benchmarks.mutants.report import write  # imports eigencode, which no process that forks may have done
 
@@ -48,7 +49,7 @@ def kept():
     return dict(json.loads(line) for line in lines)
 
 
-def run(room, waiting, *, workers):
+def run(room, waiting, *, workers, budget):
     """Runs the tests against each mutant, and writes down what became of it."""
     folder = ROOT / "build" / f"mutants-{os.getpid()}"
     trees = [runner.copy_tree(ROOT, folder / "0")]
@@ -64,7 +65,7 @@ def run(room, waiting, *, workers):
         while waiting or running:
             while waiting and trees:
                 mutant = waiting.pop(0)
-                running[mutant] = start(mutant, trees.pop(), base)
+                running[mutant] = start(mutant, trees.pop(), base, budget)
             time.sleep(0.05)
             for mutant, started in list(running.items()):
                 outcome = runner.finished(started) if started["pid"] else "survived"
@@ -78,9 +79,9 @@ def run(room, waiting, *, workers):
     shutil.rmtree(folder)
 
 
-def start(mutant, tree, base):
+def start(mutant, tree, base, budget):
     """Starts the tests of one mutant; none where no test runs the line."""
-    names, seconds = runner.tests_for(mutant, base, (ROOT / mutant.file).read_text())
+    names, seconds = runner.tests_for(mutant, base, (ROOT / mutant.file).read_text(), budget=budget)
     if not names:
         return {"pid": None, "tree": tree}
     changed = tree / mutant.file

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-from benchmarks.mutants.runner import BUDGET
+from benchmarks.mutants.runner import BUDGET, SECOND_BUDGET
 from benchmarks.mutants.sample import LEFT_OUT, SEED
 from benchmarks.timing import RESULTS
 from benchmarks.timing import write as write_results
@@ -16,7 +16,8 @@ tests of that folder, those of the file first. Score: killed / all; a mutant who
 an equivalent one as survived. `make mutants` runs them again. A folder that is not in the table was not run.
 
 Left out of the sample: {left_out}.
-Left out of the tests: the slow ones, those beyond the first {budget} seconds for one mutant, and those that start
+Left out of the tests: the slow ones, those beyond the first {budget} seconds for one mutant
+({second} for those that survived and are run again), and those that start
 processes, but for lines that no other test runs: a mutant that survives may well be killed by `make slow`.
 
 """
@@ -67,7 +68,7 @@ def _page(record, version):
     """The results as a page."""
     found, hardware = record["results"], record["hardware"]
     count = max(room["mutants"] for room in found["rooms"].values())
-    text = _INTRODUCTION.format(count=count, version=version, seed=SEED, left_out=LEFT_OUT, budget=BUDGET)
+    text = _INTRODUCTION.format(count=count, version=version, seed=SEED, left_out=LEFT_OUT, budget=BUDGET, second=SECOND_BUDGET)
     text += f"Run on {hardware['processor']}, {hardware['cores']} cores, Python {record['versions']['python']}, "
     text += f"torch {record['versions']['torch']}.\n\n"
     text += "| folder | possible | mutants | killed | survived | timed out | equivalent | score | score at first |\n"

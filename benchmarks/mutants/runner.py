@@ -18,8 +18,8 @@ import coverage
 import hypothesis
 import pytest
 
-BUDGET = 12
-"""Seconds of tests for each mutant, without the changes that they find; those that start processes of their own do not count."""
+BUDGET, SECOND_BUDGET = 12, 60
+"""Seconds of tests for each mutant, and for one that survived, as they take without a mutant."""
 
 _PROCESSES = 60
 """Seconds of a test that starts processes."""
@@ -110,7 +110,7 @@ def warm(modules):
             import_module(name)
 
 
-def tests_for(mutant, base, text):
+def tests_for(mutant, base, text, *, budget):
     """Names of the tests that run the changed statement, those of its own file first, the quick ones before the slow.
 
     Code outside functions is run by all. Tests that start processes are for what no other runs, in files that need such.
@@ -127,7 +127,7 @@ def tests_for(mutant, base, text):
         (base.cases[name] for name in ran if name in base.cases), key=lambda case: (case.name not in own, case.seconds)
     )
     ends = accumulate(case.seconds for case in chosen)
-    chosen = [case for case, end in zip(chosen, ends, strict=True) if end <= BUDGET or case is chosen[0]]
+    chosen = [case for case, end in zip(chosen, ends, strict=True) if end <= budget or case is chosen[0]]
     if not chosen and "_processes" in text:
         chosen = [case for case in base.cases.values() if case.processes]
     return [case.name for case in chosen], 60 + 5 * sum(case.seconds for case in chosen)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from eigencode import datasets
@@ -148,3 +149,18 @@ def test_robustness_is_of_the_first_five_hundred_images():
     kind = Construction("deterministic_target", steps=1, epsilon=0.1, step_size=0.1)
     assert construct(model, images, kind).record["model_accuracy"] == 1.0
     assert len(construct(model, images.subset(2), kind).images) == 2
+
+
+@pytest.mark.parametrize("kind", ["robust", "random_target"])
+def test_progress_and_what_is_saved(trained_mlp, images, tmp_path, kind):
+    seen = []
+    few = images.subset(20)
+    made = construct(
+        trained_mlp, few, Construction(kind, steps=1, epsilon=0.1), batch_size=8, progress=lambda *now: seen.append(now)
+    )
+    assert seen == [(kind, 8, 20), (kind, 16, 20), (kind, 20, 20)]
+    assert made.record["construction"]["step_size"] == 0.1
+    made.save(tmp_path / "set.safetensors")
+    kept = load_file(tmp_path / "set.safetensors")
+    assert torch.equal(kept["starts"], made.starts)
+    assert torch.equal(kept["start_labels"], few.labels[made.starts])

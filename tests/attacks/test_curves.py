@@ -257,3 +257,33 @@ def test_random_starts_do_not_depend_on_batches(trained_mlp, digits):
         for size in (20, 7)
     )
     assert torch.allclose(one, two, atol=2e-3)
+
+
+def test_batches_start_where_they_are_told_to(trained_mlp, digits):
+    inputs, labels = digits.inputs[:9], digits.labels[:9]
+    there = (inputs + 0.1).clamp(0, 1)
+    found = attack_images(
+        trained_mlp, inputs, labels, PGD(steps=1, step_size=0.001), epsilon=0.2, batch_size=4, warm_start=there
+    ).images
+    assert float((found - there).abs().max()) <= 0.001 + 1e-6
+    for count in (0, 1):
+        few = attack_images(trained_mlp, inputs[:count], labels[:count], FGSM(), epsilon=0.2)
+        assert few.images.shape == (count, 1, 8, 8)
+        assert bool((few.images != inputs[:count]).flatten(1).any(dim=1).all())
+
+
+def test_a_nested_curve_tells_what_it_did(trained_mlp, digits):
+    seen = []
+    attack = PGD(steps=2, step_size=0.04)
+    curve = robustness_curve(
+        trained_mlp,
+        digits.subset(100),
+        attack,
+        epsilons=[0.02, 0.3],
+        mode="nested",
+        progress=lambda *now: seen.append(now),
+    )
+    assert seen[-1] == ("attacking", 200, 200)
+    assert curve.n_images == 100
+    assert "more_steps_needed" in curve.points[1].flags
+    assert "not_to_chance" not in flags(curve)

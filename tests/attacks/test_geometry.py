@@ -10,6 +10,7 @@ def test_sizes_are_those_of_each_image():
     change = torch.tensor([[[0.3, -0.4]], [[0.0, -2.0]]])
     assert sizes(change, "linf").tolist() == pytest.approx([0.4, 2.0])
     assert sizes(change, "l2").tolist() == pytest.approx([0.5, 2.0])
+    assert sizes(change[:0], "linf").shape == (0,)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

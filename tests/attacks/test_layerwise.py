@@ -221,3 +221,10 @@ def test_a_batch_of_one_image(trained_mlp, images):
 def test_whose_classifiers_count(jiang):
     assert LayerAttack("fgsm", loss_at="network").readouts_of(jiang) == {}
     assert len(LayerAttack("fgsm", loss_at="local").readouts_of(jiang)) == 3
+
+
+def test_the_networks_own_loss_needs_scores(images):
+    with LayerAttack("fgsm").at(Columns(), "first", images.labels) as site:
+        site.epsilon = 1.0
+        with pytest.raises(AttackError, match=r"must return scores of shape \(n, classes\); got \(200, 3, 4\) for 200 images"):
+            site.prepare(images.inputs, torch.arange(200))
