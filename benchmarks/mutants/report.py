@@ -13,7 +13,8 @@ _INTRODUCTION = """# Mutants
 Do the tests notice when a line is changed? A sample of {count} mutants of each of three folders of `src/eigencode`
 (spectra, penalties, attacks), made by the operators of mutmut {version} and drawn by digest with seed {seed}, against the
 tests of that folder, those of the file first. Score: killed / all; a mutant whose tests run out of time counts as killed,
-an equivalent one as survived. `make mutants` runs them again. A folder that is not in the table was not run.
+an equivalent one as survived. `make mutants` runs them again. A folder with fewer mutants was not
+run to its end; they come in the order of their digests, and so are a sample, too.
 
 Left out of the sample: {left_out}.
 Left out of the tests: the slow ones, those beyond the first {budget} seconds for one mutant
