@@ -226,24 +226,22 @@ def _files_read(words: Sequence[str]) -> list[str]:
     Raises:
         UsageError: no such file, a binary one, or one whose values have no end, before anything else reads it.
     """
-    return [
-        _with_present_names(words[0], word.removeprefix("--config="), word)
-        if before == "--config" or word.startswith("--config=")
-        else word
-        for before, word in itertools.pairwise(["", *words])
-    ]
+    read = []
+    for before, word in itertools.pairwise(["", *words]):
+        option, path = ("--config=", word[9:]) if word.startswith("--config=") else ("", word if before == "--config" else "")
+        read.append(f"{option}{_with_present_names(words[0], path)}" if path else word)
+    return read
 
 
-def _with_present_names(command: str, path: str, word: str) -> str:
-    if not path:
-        return word
+def _with_present_names(command: str, path: str) -> str:
+    """The path of a file of options, or its text with the names that options have now."""
     try:
         told = read_yaml(Path(path))
         if isinstance(told, dict) and "config" in told:
             raise UsageError(f"--config: {path} names another file of options. Write its options into this one.")
         present = present_values(command, told)
         _refuse_misread([command], present)
-        return word if present == told else word.replace(path, dump_yaml(present))
+        return path if present == told else dump_yaml(present)
     except FileError as error:
         raise UsageError(f"--config: {error}") from None
     except yaml.YAMLError as error:

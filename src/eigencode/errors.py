@@ -66,7 +66,7 @@ class UsageError(EigencodeError):
 
 
 class RenamedWarning(FutureWarning):
-    """A name that was read although it is now another, and that will be gone with the next version."""
+    """An old name that was read, and that the next version will not read."""
 
 
 class ReliabilityWarning(UserWarning):

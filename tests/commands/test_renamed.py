@@ -30,7 +30,7 @@ def test_old_options_do_what_the_new_ones_do(capsys):
     status, old, said = run(capsys, *SMALL, *OLD)
     assert status == 0
     assert notes(said) == [
-        f"Note: --{before} is now --{now}; the old name goes with the next version."
+        f"Note: --{before} is now --{now}; the old name will be removed in the next version."
         for before, now in (
             ("penalty.ranks", "spectral.ranks"),
             ("penalty.strength", "beta"),
@@ -49,7 +49,7 @@ def test_files_of_old_options(capsys, tmp_path):
     path.write_text("count: 60\nepochs: 1\nbatch_size: 30\npenalty: {ranks: 2-10, strength: '0,0.1', target: 2}\n")
     status, old, said = run(capsys, "train", "--config", path, *OLD[-3:])
     assert status == 0
-    assert "Note: penalty.strength is now beta; the old name goes with the next version." in notes(said)
+    assert "Note: penalty.strength is now beta; the old name will be removed in the next version." in notes(said)
     assert run(capsys, *SMALL, *NEW) == (0, old, "")
     path.write_text("penalty: {strength: 1}\nbeta: 2\n")
     status, _, said = run(capsys, "train", f"--config={path}")
@@ -57,6 +57,26 @@ def test_files_of_old_options(capsys, tmp_path):
         2,
         "eigencode: --config: penalty.strength is now beta, which is there too. Leave out penalty.strength.",
     )
+
+
+def test_a_file_whose_name_is_part_of_the_option(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c").write_text("count: 60\nepochs: 1\nbatch_size: 30\npenalty: {ranks: 2-10, strength: 0.1}\n")
+    status, found, _ = run(capsys, "train", "--config=c")
+    assert (status, found) == run(capsys, *SMALL, "--spectral.ranks", "2-10", "--beta", 0.1)[:2]
+
+
+@pytest.mark.parametrize("given", ["3", "[1]", "null"])
+def test_a_group_that_is_none_beside_an_old_one(capsys, tmp_path, given):
+    (tmp_path / "o.yaml").write_text(f"spectral: {given}\npenalty: {{ranks: 2-10}}\n")
+    status, _, said = run(capsys, "train", "--config", tmp_path / "o.yaml")
+    assert status == 2
+    assert "--config: spectral stands for several options; got" in said.splitlines()[-1]
+
+
+def test_a_note_is_said_once(capsys):
+    _, _, said = run(capsys, "study", "plan", "gerum2022", "--smoke", "--set", "member.strength=0.1")
+    assert len(notes(said)) == 1
 
 
 def test_old_names_are_not_offered(capsys):

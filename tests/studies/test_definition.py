@@ -132,6 +132,11 @@ def test_fields_are_overridden_in_every_block():
         ("'training.epochs=3", "no closing quotation"),
         ("'member.target={a: 1}'", "A study has one target and one beta for all penalised layers"),
         ("seeds=[4,1,4]", "seeds: 4 is duplicated."),
+        *(
+            (word, "`member.seed` would be replaced by the seeds of the block. Give `seeds`")
+            for word in ("seed=3", "member.seed=3")
+        ),
+        ("grid.seed=1,2", "`member.seed` would be replaced by the seeds of the block. Give `seeds`"),
         ("grid.member.target=1,2,1", "member.target: 1 is duplicated"),
         ("member.beta=-1", "`beta` is the weight of a penalty and must be at least 0; got -1.0."),
     ],

@@ -174,13 +174,13 @@ class TrainConfig(TrainingOptions, NetworkAndImages):
         seeds: Networks for each setting, with seeds seed, seed + 1, ...
         learning_rate: Learning rate at the first epoch.
         target: Exponents asked of the penalised layers.
-        beta: Weights of the penalty on the eigenspectrum (spectral), which is measured at 0 too.
+        beta: Weights of the spectral penalty; at 0 the exponent is measured all the same.
         covariance: Weights c1 of the penalty on the off-diagonal part of the covariance of the last penalised layer (Schaeffer
             et al. 2020, Eq. 1).
         covariance_kind: Covariance over the batch, or outer products of each image's code (per_sample).
         jacobian: Weights c2 of the penalty on the Jacobian of the scores with respect to the input (likewise).
-        jacobian_kind: Its exact Frobenius norm; projected on random vectors (Hoffman et al. 2019); or column_sum, the norm of
-            the sum over classes (Schaeffer et al. 2020).
+        jacobian_kind: exact Frobenius norm of the Jacobian; projected on random vectors (Hoffman et al. 2019); or column_sum,
+            the norm of the sum over classes (Schaeffer et al. 2020).
         jacobian_projections: Random vectors for each image, for projected.
         jacobian_squared: Half the mean square in place of the mean norm.
         spectral: Where and how eigenspectra are penalised and measured.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from eigencode._arguments import shown
 from eigencode.commands.progress import tell
 from eigencode.errors import RenamedWarning, UsageError
 
@@ -56,7 +57,9 @@ def present_values(command: str, told: Any) -> Any:
             *owners, last = new.split(".")
             own = values
             for owner in owners:
-                own[owner] = dict(own.get(owner) or {})
+                if not isinstance(own.get(owner, {}), Mapping):
+                    raise UsageError(f"--config: {owner} stands for several options; got {shown(own[owner])}. Name them.")
+                own[owner] = dict(own.get(owner, {}))
                 own = own[owner]
             if last in own:
                 raise UsageError(f"--config: {old} is now {new}, which is there too. Leave out {old}.")
@@ -66,14 +69,15 @@ def present_values(command: str, told: Any) -> Any:
 
 @contextmanager
 def told_as_notes() -> Iterator[None]:
-    """Says that a name was renamed in one line, and not as Python shows warnings."""
-    shown = warnings.showwarning
+    """Says that a name was renamed in one line, once, and not as Python shows warnings."""
+    usual, said = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, RenamedWarning):
+        if not issubclass(category, RenamedWarning):
+            usual(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
             tell(f"Note: {message}")
-        else:
-            shown(message, category, *place)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RenamedWarning)
@@ -82,4 +86,4 @@ def told_as_notes() -> Iterator[None]:
 
 
 def _note(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes with the next version.", RenamedWarning, stacklevel=3)
+    warnings.warn(f"{old} is now {new}; the old name will be removed in the next version.", RenamedWarning, stacklevel=3)

@@ -250,7 +250,9 @@ def groups_of(plans: Sequence[CellConfig]) -> list[list[CellConfig]]:
 def full_name(name: str) -> str:
     """The dotted name of a field; its last words are enough where it is a network's own, of training, or in ``NAMES``."""
     if name in _RENAMED:
-        warnings.warn(f"{name} is now {_RENAMED[name]}; the old name goes with the next version.", RenamedWarning, stacklevel=2)
+        warnings.warn(
+            f"{name} is now {_RENAMED[name]}; the old name will be removed in the next version.", RenamedWarning, stacklevel=2
+        )
     name = NAMES.get(name) or _RENAMED.get(name) or name
     last = name.rpartition(".")[2]
     places = (name, f"member.{name}", f"training.{name}")

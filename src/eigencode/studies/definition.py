@@ -38,7 +38,7 @@ class Block:
         figures: Figures of a paper that the cells are for; of a user's own study, none.
 
     Raises:
-        StudyError: no value or seed, or one that is there twice.
+        StudyError: no value or seed, one that is there twice, or a seed in the plan or the grid.
     """
 
     plan: CellConfig
@@ -51,6 +51,10 @@ class Block:
         count = math.prod(len(values) for values in (self.seeds, *self.grid.values()))
         if count > MOST_CELLS:
             raise StudyError(f"the grid has {count} cells; {MOST_CELLS} at most. Make several studies.")
+        if "member.seed" in self.grid or self.plan.member.seed:
+            raise StudyError(
+                "`member.seed` would be replaced by the seeds of the block. Give `seeds`, such as [3] for the seed 3."
+            )
         for name, values in {"seeds": self.seeds, **self.grid}.items():
             if not values:
                 raise StudyError(
