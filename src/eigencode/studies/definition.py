@@ -38,7 +38,7 @@ class Block:
         figures: Figures of a paper that the cells are for; of a user's own study, none.
 
     Raises:
-        StudyError: no value or seed, one that is there twice, or a seed in the plan or the grid.
+        StudyError: no value or seed, one that is there twice, a seed in the grid, or one in the plan that is not among `seeds`.
     """
 
     plan: CellConfig
@@ -51,7 +51,7 @@ class Block:
         count = math.prod(len(values) for values in (self.seeds, *self.grid.values()))
         if count > MOST_CELLS:
             raise StudyError(f"the grid has {count} cells; {MOST_CELLS} at most. Make several studies.")
-        if "member.seed" in self.grid or self.plan.member.seed:
+        if "member.seed" in self.grid or self.plan.member.seed not in {0, *self.seeds}:
             raise StudyError(
                 "`member.seed` would be replaced by the seeds of the block. Give `seeds`, such as [3] for the seed 3."
             )
