@@ -62,7 +62,7 @@ def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> 
             counted.update(done=done, failed=failed, all=total)
             show("cells", done, total, f"{failed} failed" if failed else "")
 
-        def report(stage: str, done: int, total: int) -> None:
+        def report(stage: str, done: int, total: int, _seen: str) -> None:
             if config.engine == "ray":
                 show("cluster", done, total, stage)
             else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eigencode._arguments import check_fields
 from eigencode._digests import short_digest
@@ -54,15 +54,19 @@ class NetworkSpec:
         options: Of the papers' networks: width, depth, classifier_std of jiang_mlp.
         weights: Trained weights, as in ``models.load``: such a network is read as it is, and not trained. The name of the file
             is part of a cell's identity, its contents are not (see ``outdated``).
+        initial: Weights from which training starts, likewise. Default: random ones of the cell's seed.
     """
 
     model: str = "gerum_shallow_mlp"
     options: dict[str, int | float] = field(default_factory=dict)
     weights: str | None = None
+    initial: str | None = None
 
     def __post_init__(self) -> None:
-        """Checks types."""
+        """Checks types, and that a network is read or trained."""
         check_fields(self, StudyError, owner="network")
+        if self.weights and self.initial:
+            raise StudyError("network: `initial` weights are trained, and a network with `weights` is not. Leave out one of them.")
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,16 @@ class ImagesSpec:
         train_count: Random subset of the training images. Default: all.
         test_count: Random subset of the test images. Default: all.
         size: Height and width to which the images of a folder are brought. Default: as they are.
+        split: Part of the data set that is the training images; the other is the test images.
+        seed: Of the random subsets.
     """
 
     data: str = "digits"
     train_count: int | None = None
     test_count: int | None = None
     size: int | None = None
+    split: Literal["train", "test"] = "train"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks types and numbers."""
@@ -161,7 +169,7 @@ class CellConfig:
         """Files and folders that are named: weights, a network's own code, images; there or not."""
         code = self.network.model.removeprefix("file:").rpartition(":")[0] if self.network.model.startswith("file:") else None
         data = [self.images.data, *(told.data for told in self.reading.perturbations)]
-        weights = self.network.weights
+        weights = self.network.weights or self.network.initial
         if weights and self.network.model.startswith(("torchvision:", "timm:")) and not os.path.exists(weights):
             weights = None  # their own, by name
         named = [weights, code, *(name.partition(":")[2] for name in data if name)]

@@ -96,7 +96,8 @@ class Study:
     Args:
         name: Name, such as jiang2020.fig5.
         title: What is asked.
-        scale: Which of the paper's settings: paper, cpu, quick or smoke; own for a user's own.
+        scale: Which of the paper's settings: paper, cpu, quick or smoke; own for a user's own; train for one of ``eigencode
+            train``, whose images may be too few for an exponent.
         blocks: Cells of each kind.
         sources: Dotted name of a field -> where its value is from: stated in the paper, from the authors' code, or chosen,
             and why.

@@ -17,7 +17,7 @@ import torch
 from eigencode import _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._arguments import checked
-from eigencode.errors import DataError, DiskError, ModelError, StudyError
+from eigencode.errors import DataError, DiskError, EigencodeError, ModelError, StudyError
 from eigencode.studies.cell import CellConfig
 from eigencode.studies.execution.group import CellRecord, failed_group, run_group
 from eigencode.studies.execution.materials import Report
@@ -43,6 +43,7 @@ class Task:
         device: Where to run. Default: CUDA where there is one.
         states: Folder for unfinished training, and for images that were made.
         folder: Folder for this group's unfinished training, in it.
+        weights: Folder for the weights of trained networks, which are kept there if it is given.
     """
 
     plans: tuple[CellConfig, ...]
@@ -50,6 +51,7 @@ class Task:
     device: str | None = None
     states: Path | None = None
     folder: Path | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class RayEngine:
                     waiting[remote.remote(task, folder)] = task
                 while not (ready := ray.wait(list(waiting), num_returns=1, timeout=_LOOK)[0]):
                     if report:  # of tasks elsewhere nothing is known until they end
-                        report(", ".join(filter(None, (self._in_use(), self._lacking()))), 0, 0)
+                        report(", ".join(filter(None, (self._in_use(), self._lacking()))), 0, 0, "")
                 (ended,) = ready
                 task = waiting.pop(ended)
                 try:
@@ -208,7 +210,13 @@ def run_task(task: Task, report: Report | None = None) -> TaskResult:
     """Runs a task; what goes wrong becomes part of the records."""
     try:
         records = run_group(
-            task.plans, data_root=task.data_root, device=task.device, states=task.states, folder=task.folder, report=report
+            task.plans,
+            data_root=task.data_root,
+            device=task.device,
+            states=task.states,
+            folder=task.folder,
+            weights=task.weights,
+            report=report,
         )
     except (DataError, DiskError, ModelError) as error:
         return TaskResult(task, [], str(error))
@@ -220,7 +228,7 @@ def run_task(task: Task, report: Report | None = None) -> TaskResult:
             return TaskResult(
                 task, [], f"{error.filename or 'a file'} cannot be written ({error.strerror}). Make room and start again."
             )
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = str(error) if isinstance(error, EigencodeError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return TaskResult(task, failed_group(task.plans, reason), interrupted=True)
     else:
         return TaskResult(task, records)

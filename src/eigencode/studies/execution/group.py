@@ -20,6 +20,7 @@ from eigencode.studies.execution.materials import GroupResources, Report, code_d
 from eigencode.studies.execution.readout import ROW, UNPERTURBED, SpectrumRecord, as_table, attacked, read
 from eigencode.training import MemberSettings
 from eigencode.training.grouping import Trained, group_size
+from eigencode.training.saving import save_member
 
 TRAINING, HELD_OUT = "training", "held_out"
 
@@ -54,6 +55,7 @@ def run_group(
     device: str | None = None,
     states: Path | None = None,
     folder: Path | None = None,
+    weights: Path | None = None,
     report: Report | None = None,
 ) -> list[CellRecord]:
     """Trains and reads cells of one group.
@@ -64,6 +66,7 @@ def run_group(
         device: Where to run. Default: CUDA where there is one.
         states: Folder for images that were made, which groups share.
         folder: Folder for the state of this group's unfinished training; if it was killed it goes on from there.
+        weights: Folder for the weights of trained networks. Default: they are not kept.
         report: Called while it works.
 
     Returns:
@@ -90,6 +93,9 @@ def run_group(
         begun = time.perf_counter()
         trained = materials.trained(cells, folder)
         earlier = _seconds_before(trained, time.perf_counter() - begun)
+        for plan in plans if weights else ():
+            if plan.member in trained.networks:
+                save_member(weights / f"{plan.identity}.safetensors", trained.networks[plan.member])
     tables = {cell: [_history(trained.histories[cell])] if cell in trained.histories else [] for cell in cells}
     spectra: dict[MemberSettings, list[SpectrumRecord]] = {}
     errors = dict(trained.failed)
@@ -174,18 +180,32 @@ def _last_epoch(trained: Trained, cell: MemberSettings) -> int:
     return int(trained.histories[cell]["epoch"].max()) if cell in trained.histories else 0
 
 
+_HISTORY = {
+    "loss": (TRAINING, "loss"),
+    "accuracy": (TRAINING, "accuracy"),
+    "alpha": (TRAINING, "alpha"),
+    "skipped": (TRAINING, "skipped"),
+    "held_out_accuracy": (HELD_OUT, "accuracy"),
+    "held_out_alpha": (HELD_OUT, "alpha"),
+}
+"""Column of a training history -> condition and quantity of its tidy rows."""
+
+
 def _history(history: pd.DataFrame) -> pd.DataFrame:
     """Training history as tidy rows."""
-    names = {
-        "loss": (TRAINING, "loss"),
-        "accuracy": (TRAINING, "accuracy"),
-        "alpha": (TRAINING, "alpha"),
-        "skipped": (TRAINING, "skipped"),
-        "held_out_accuracy": (HELD_OUT, "accuracy"),
-        "held_out_alpha": (HELD_OUT, "alpha"),
-    }
     tables = [
         history[["layer", "epoch"]].assign(perturbation=condition, strength=0.0, quantity=quantity, value=history[name])
-        for name, (condition, quantity) in names.items()
+        for name, (condition, quantity) in _HISTORY.items()
     ]
     return pd.concat(tables, ignore_index=True)[list(ROW)].dropna(subset="value")
+
+
+def history_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The training history that tidy rows of one cell are of: epoch, layer, and a column for each number, NaN where missing."""
+    columns = {tuple(condition): name for name, condition in _HISTORY.items()}
+    names = [columns.get(each) for each in zip(rows["perturbation"], rows["quantity"], strict=True)]
+    own = rows.assign(name=names).dropna(subset="name")
+    order = {layer: number for number, layer in enumerate(dict.fromkeys(own["layer"]))}
+    table = own.pivot(index=["epoch", "layer"], columns="name", values="value").reindex(columns=list(_HISTORY)).reset_index()
+    table = table.sort_values(["epoch", "layer"], key=lambda column: column.map(order) if column.name == "layer" else column)
+    return table.astype({"skipped": int}).rename_axis(columns=None).reset_index(drop=True)

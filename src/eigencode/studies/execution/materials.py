@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -24,8 +25,8 @@ from eigencode.studies.cell import RESULT_VERSION, CellConfig, Readout
 from eigencode.training import JacobianSettings, MemberSettings, SpectralSettings
 from eigencode.training.grouping import Trained, train_group
 
-Report = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done and how much there is."""
+Report = Callable[[str, int, int, str], None]
+"""Called with what is being done, how much is done, how much there is, and what was seen of it."""
 
 SOURCE_SEED = 1000
 """Seed of networks with whose features images are made; no shipped study reads a network of this seed."""
@@ -64,17 +65,23 @@ class GroupResources:
     @cached_property
     def training(self) -> ImageSet:
         """Training images."""
-        return self._images("train", self.plan.images.train_count)
+        return self._images(self.plan.images.split, self.plan.images.train_count)
 
     @cached_property
     def test(self) -> ImageSet:
         """Test images."""
-        return self._images("test", self.plan.images.test_count)
+        return self._images("train" if self.plan.images.split == "test" else "test", self.plan.images.test_count)
 
     def _images(self, split: Any, count: int | None) -> ImageSet:
         told = self.plan.images
         return datasets.load(
-            told.data, split=split, count=count, root=self._data_root, image_size=told.size, download=self._download
+            told.data,
+            split=split,
+            count=count,
+            seed=told.seed,
+            root=self._data_root,
+            image_size=told.size,
+            download=self._download,
         )
 
     def network(self, cell: MemberSettings) -> nn.Module:
@@ -82,7 +89,7 @@ class GroupResources:
         told = self.plan.network
         options: dict[str, Any] = dict(told.options)
         shape = self.test.shape
-        return models.load(told.model, weights=told.weights, image_shape=shape, seed=cell.seed, **options).to(self.device)
+        return models.load(told.model, weights=told.weights or told.initial, image_shape=shape, seed=cell.seed, **options).to(self.device)
 
     def trained(self, cells: list[MemberSettings], folder: Path | None) -> Trained:
         """Networks after the plan's training, which goes on from the folder if it was begun there."""
@@ -94,7 +101,7 @@ class GroupResources:
             held_out=self.test,
             checkpoint=folder / "group.safetensors" if folder else None,
             discard=lambda: None,
-            progress=lambda done, total, _seen: self.say("training", done, total),
+            progress=lambda done, total, seen: self.say("training", done, total, _in_words(seen)),
         )
 
     def perturbation(self, told: PerturbationSpec) -> Any:
@@ -159,10 +166,15 @@ class GroupResources:
             self._sources[source.network_identity], self.training.subset(count, seed=0), construction, progress=self.say
         )
 
-    def say(self, stage: str, done: int, total: int) -> None:
+    def say(self, stage: str, done: int, total: int, seen: str = "") -> None:
         """Reports what is being done."""
         if self._report:
-            self._report(stage, done, total)
+            self._report(stage, done, total, seen)
+
+
+def _in_words(seen: dict[str, float]) -> str:
+    """Loss, accuracy and alpha, as far as they are known."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in seen.items() if not math.isnan(value))
 
 
 def code_digest(plan: CellConfig) -> str:

@@ -113,7 +113,7 @@ def plan_groups(
         StudyError: ranks that are none, or beyond the images that are read.
     """
     for plan in study.cells():
-        _check_ranks(plan, few_images=study.scale == "smoke")
+        _check_ranks(plan, few_images=study.scale in ("smoke", "train"))
     there = store.finished() if store else {}
     kept = {} if again else {identity: error for identity, error in there.items() if not (retry and error)}
     groups = []
@@ -199,6 +199,7 @@ def run_study(
     data_root: str | None = None,
     device: str | None = None,
     states: Path | None = None,
+    weights: Path | None = None,
     report: Report | None = None,
     ended: Ended | None = None,
 ) -> Summary:
@@ -214,6 +215,7 @@ def run_study(
         data_root: Folder of data sets.
         device: Where to run. Default: CUDA where there is one.
         states: Folder for unfinished training; a run that was killed goes on from there.
+        weights: Folder for the weights of trained networks, as IDENTITY.safetensors. Default: they are not kept.
         report: Called while a group is worked on.
         ended: Called whenever a group has ended.
 
@@ -239,7 +241,7 @@ def run_study(
     for group in groups:
         if not group.missing:
             tidy(group.plans, states, store)
-    waiting = [Task(group.missing, data_root, device, states) for group in groups if group.missing]
+    waiting = [Task(group.missing, data_root, device, states, weights=weights) for group in groups if group.missing]
     while waiting:
         free = UnclaimedTasks(waiting, store, before)
         try:
@@ -254,7 +256,7 @@ def run_study(
         if waiting and not free.taken:
             tell()
             if report:
-                report("waiting for another process", 0, 1)
+                report("waiting for another process", 0, 1, "")
             time.sleep(_PATIENCE)
     tell()
     _add_up(summary, identities, store, again=again)
