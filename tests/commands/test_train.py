@@ -6,7 +6,6 @@ import time
 
 import pandas as pd
 import pytest
-import torch
 
 from command_line import command, run
 
@@ -92,7 +91,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     )
     states = tmp_path / "killed" / "states"
     for _ in range(600):
-        if states.exists() and any(states.glob("group*")):
+        if any(states.glob("*/group.safetensors")):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -105,16 +104,16 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
-    from eigencode.training.saving import save_tensors
-
-    save_tensors(tmp_path / "states" / "group-000.safetensors", {"a": torch.zeros(1)}, {"identity": {}, "epoch": 1, "rows": []})
+def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "group-000.safetensors").write_text("of the version before")
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
     assert status == 1
-    assert "belongs to another run: its settings differ" in err
+    assert "states is the unfinished training of another run (there is no study.yaml)." in err
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path, "--overwrite", "true")
-    state = tmp_path / "states" / "group-000.safetensors"
-    assert (status, f"--overwrite: {state} is damaged or of another run, and is replaced.\n" in err) == (0, True)
+    assert status == 0
+    assert f"--overwrite: {tmp_path / 'states'} is damaged or of another run, and is replaced.\n" in err
+    assert not (tmp_path / "states").exists()
 
 
 @pytest.mark.parametrize(
@@ -161,9 +160,8 @@ def test_a_changed_command_does_not_go_on_from_another_run(capsys, tmp_path):
         ),
         (
             ["--robustness.attacks", "fgsm", "--robustness.epsilons", "8"],
-            1,
-            "fgsm: `epsilon` must lie in 0..1, the distance between two images in linf within bounds 0..1; got 8. It is in input "
-            "units: write 8/255, not 8.",
+            2,
+            "train: fgsm: `strengths` must be in 0..1, the range of pixels; got 8 (epsilon, input units).",
         ),
         (["--stack", "0"], 2, "--stack must be at least 1; got 0."),
     ],
@@ -194,14 +192,14 @@ def test_a_read_only_folder(capsys, tmp_path):
 def test_overwrite_goes_on_from_a_state_of_its_own(capsys, tmp_path, monkeypatch):
     words = [*TRAIN, "--out", tmp_path, "--overwrite", "true"]
     with monkeypatch.context() as patched:
-        patched.setattr("eigencode.commands.train.robust_table", _stopped)
+        patched.setattr("eigencode.studies.execution.group.attacked", _stopped)
         status, _, err = run(capsys, *words)
     assert (status, err.splitlines()[-1]) == (
         130,
         f"eigencode: interrupted; the last state is kept in {tmp_path / 'states'}: give the command again to go on.",
     )
     status, _, err = run(capsys, *words)
-    assert (status, err.splitlines()[0]) == (0, f"Going on from {tmp_path / 'states' / 'group-000.safetensors'}.")
+    assert (status, err.splitlines()[0]) == (0, f"Going on from {tmp_path / 'states'}.")
     assert "replaced" not in err
 
 
@@ -227,7 +225,7 @@ def test_what_another_command_removes_is_told(capsys, tmp_path):
     ]
     status, _, err = run(capsys, *words, tmp_path)
     assert status == 0
-    assert f"--overwrite removed members, history.csv, which another run had left in {tmp_path}.\n" in err
+    assert f"--overwrite removed members, cells.sqlite, history.csv, which another run had left in {tmp_path}.\n" in err
     assert not (tmp_path / "members").exists()
     status, _, err = run(capsys, *words, tmp_path)
     assert (status, "--overwrite removed" in err) == (0, False)
@@ -235,8 +233,11 @@ def test_what_another_command_removes_is_told(capsys, tmp_path):
 
 def test_a_state_of_another_configuration_tells_of_overwrite(capsys, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("eigencode.commands.train.robust_table", _stopped)
+        patched.setattr("eigencode.studies.execution.group.attacked", _stopped)
         run(capsys, *TRAIN, "--out", tmp_path)
     status, _, err = run(capsys, *TRAIN, "--learning_rate", "0.5", "--out", tmp_path)
     assert (status, err.count("Going on from")) == (1, 0)
-    assert err.endswith("Use the same configuration, another folder, or remove it to start again. --overwrite replaces it.\n")
+    assert err == (
+        f"eigencode: {tmp_path / 'states'} is the unfinished training of another run (learning_rate: 0.0001 there). Use the same "
+        "configuration, another folder, or remove it to start again. --overwrite replaces it.\n"
+    )

@@ -1,284 +1,278 @@
-"""``eigencode train``."""
+"""``eigencode train``: a study of one block, whose store, report and networks lie in one folder."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
 
-from eigencode import models
+from eigencode._files import replacing
 from eigencode._text import for_spreadsheet
-from eigencode.attacks import Attack, by_name
+from eigencode.attacks import by_name
 from eigencode.attacks.outputs import check_batch
-from eigencode.commands.common import load_images, network_title, results_folder, usable_device
+from eigencode.commands.common import results_folder, usable_device
 from eigencode.commands.options import TrainConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
-from eigencode.commands.progress import ProgressBar, progress_bar, tell
-from eigencode.datasets import ImageSet
-from eigencode.errors import AttackError, CheckpointError, TrainingError, UsageError
+from eigencode.commands.progress import progress_bar, tell
+from eigencode.errors import CheckpointError, EigencodeError, TrainingError, UsageError
 from eigencode.penalties.forms import DEFAULT_WINDOW
-from eigencode.perturbations.specification import KINDS
+from eigencode.perturbations.specification import KINDS, GradientSteps, PerturbationSpec
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
 from eigencode.reports.records import TrainingRecord
 from eigencode.spectra.window import Window
-from eigencode.training import JacobianSettings, MemberSettings, Settings, robust_accuracies
-from eigencode.training.grouping import Trained, group_size, train_group
-from eigencode.training.saving import remove_states, save_member, saved_members
+from eigencode.studies import Block, CellConfig, ImagesSpec, Local, NetworkSpec, Readout, Store, Study, run_study
+from eigencode.studies.execution.group import HELD_OUT, TRAINING, history_of
+from eigencode.studies.execution.materials import GroupResources
+from eigencode.studies.execution.scheduling import outdated
+from eigencode.studies.yaml import to_yaml
+from eigencode.training import JacobianSettings, MemberSettings, Settings
 from eigencode.training.settings import TrainingOptions
 
-STATES, MEMBERS = "states", "members"
+STATES, MEMBERS, STORE, STUDY = "states", "members", "cells.sqlite", "study.yaml"
 
 _MOST_NETWORKS = 10_000
 
+_GRID = ("beta", "target", "covariance", "jacobian")
+
 
 def run(config: TrainConfig) -> None:
-    """Trains the grid of networks; prints the table or the record, and writes weights, history and report."""
-    cells, settings = cells_of(config), settings_of(config)
-    attacks, epsilons = _attacks(config), parse_numbers(config.robustness.epsilons, "robustness.epsilons")
-    with results_folder(config) as folder:
-        states = folder / STATES if folder else None
-        try:
-            _run(config, cells, settings, attacks, epsilons, folder=folder, states=states)
-        except CheckpointError as error:
-            raise CheckpointError(str(error) if config.overwrite else f"{error} --overwrite replaces it.") from None
-        except KeyboardInterrupt as interruption:
-            if states and not str(interruption) and any(states.glob("*.safetensors")):
-                raise KeyboardInterrupt(f"the last state is kept in {states}: give the command again to go on.") from None
-            raise
-
-
-def _run(
-    config: TrainConfig,
-    cells: Sequence[MemberSettings],
-    settings: Settings,
-    attacks: Mapping[str, Attack],
-    epsilons: Sequence[float],
-    *,
-    folder: Path | None,
-    states: Path | None,
-) -> None:
-    images = load_images(config)
-    held_out = load_images(config, split="test" if config.split == "train" else "train")
-    attacked_images = held_out.subset(min(config.robustness.count, len(held_out)), seed=config.seed) if attacks else held_out
-    for name, attack in attacks.items():
-        for epsilon in epsilons:
-            check_batch(held_out.inputs[:1], held_out.labels[:1], epsilon, attack.norm, attack.bounds, name=name)
+    """Trains the grid of networks; prints the table or the record, and writes weights, history, store and report."""
+    study = study_of(config)
     device = usable_device(config.device)
-
-    def network_for(cell: MemberSettings) -> nn.Module:
-        assert config.model is not None
-        shape = images.shape
-        model = models.load(config.model, weights=config.weights, image_shape=shape, classes=config.classes, seed=cell.seed)
-        return model.to(device)
-
-    size = _group_size(config, cells, network_for(cells[0]), images, settings, device=device, states=states)
-    groups = [cells[start : start + size] for start in range(0, len(cells), size)]
-    trained = _train(groups, network_for, images, held_out, settings, states=states, overwrite=config.overwrite)
-    attacked = robust_table(trained.networks, attacked_images, attacks, epsilons, size=size)
-    _finish(config, cells, trained, attacked, images=images, folder=folder)
-
-
-def _train(
-    groups: Sequence[Sequence[MemberSettings]],
-    network_for: Callable[[MemberSettings], nn.Module],
-    images: ImageSet,
-    held_out: ImageSet,
-    settings: Settings,
-    *,
-    states: Path | None,
-    overwrite: bool,
-) -> Trained:
-    trained = Trained()
-    with progress_bar("train") as report:
-        for number, group in enumerate(groups):
-            stage = f"networks {len(group)}" + (f", group {number + 1} of {len(groups)}" if len(groups) > 1 else "")
-            state = states / f"group-{number:03d}.safetensors" if states else None
-            begun = _Begun(partial(_show, report, stage), state if state and state.exists() else None)
-            trained.add(
-                train_group(
-                    network_for,
-                    images,
-                    settings=settings,
-                    cells=group,
-                    held_out=held_out,
-                    checkpoint=state,
-                    discard=partial(begun.replaced, state) if overwrite else None,
-                    progress=begun,
-                )
-            )
-            begun.say()  # of a state in which nothing was left to do
-    return trained
-
-
-class _Begun:
-    """Progress of a group that first says from which state it goes on: when it does, since the state may be refused."""
-
-    def __init__(self, show: Callable[..., None], state: Path | None) -> None:
-        self._show, self._state = show, state
-
-    def __call__(self, *step: Any) -> None:
-        self.say()
-        self._show(*step)
-
-    def say(self) -> None:
-        if self._state:
-            tell(f"Going on from {self._state}.")
-        self._state = None
-
-    def replaced(self, state: Path | None) -> None:
-        tell(f"--overwrite: {state} is damaged or of another run, and is replaced.")
-        self._state = None
-
-
-def _show(report: ProgressBar, stage: str, done: int, total: int, seen: Mapping[str, float]) -> None:
-    """Loss, accuracy and alpha beside the bar, as far as they are known."""
-    report(stage, done, total, "  ".join(f"{name} {value:.3f}" for name, value in seen.items() if not math.isnan(value)))
-
-
-def _group_size(
-    config: TrainConfig,
-    cells: Sequence[MemberSettings],
-    network: nn.Module,
-    images: ImageSet,
-    settings: Settings,
-    *,
-    device: str,
-    states: Path | None,
-) -> int:
-    """Networks for each stack; that of the run which is going on, if there is one."""
-    try:
-        begun = saved_members(states / "group-000.safetensors") if states else None
-    except CheckpointError:
-        if not config.overwrite:
+    with results_folder(config) as folder, _work_place(folder, study, overwrite=config.overwrite) as place:
+        name = _images_named(config, study.cells()[0], device)
+        try:
+            outcome = _trained(config, study, device, place, keep=folder is not None)
+            _finish(config, outcome, images=name, folder=folder, place=place)
+        except KeyboardInterrupt as interruption:
+            if folder and not str(interruption) and any(path.is_dir() or path.suffix == ".sqlite" for path in place.iterdir()):
+                raise KeyboardInterrupt(f"the last state is kept in {place}: give the command again to go on.") from None
             raise
-        begun = None
-    asked = config.stack if config.stack is not None else begun
-    penalised = any(cell.jacobian for cell in cells)
-    return group_size(network, images, settings, device=device, asked=asked, jacobian=penalised)
 
 
-def cells_of(config: TrainConfig) -> list[MemberSettings]:
-    """The grid: targets x strengths x penalties x seeds; at beta 0 the target plays no part, and one of them is trained.
+def study_of(config: TrainConfig) -> Study:
+    """The networks of a command: a grid of targets, weights of penalties and seeds.
 
     Raises:
-        UsageError: something that is not a number, or no network or too many.
+        UsageError: settings that make no sense, or too many networks.
     """
-    targets, betas, covariances, jacobians = (
-        list(dict.fromkeys(parse_numbers(getattr(config, name), name))) for name in ("target", "beta", "covariance", "jacobian")
-    )
-    pulled = sum(beta != 0 for beta in betas)  # without the penalty, one target stands for all
-    settings = (pulled * len(targets) + (pulled < len(betas))) * len(covariances) * len(jacobians)
-    if (count := settings * config.seeds) > _MOST_NETWORKS:
+    given = {name: list(dict.fromkeys(parse_numbers(getattr(config, name), name))) for name in _GRID}
+    pulled = sum(beta != 0 for beta in given["beta"])  # without the penalty, one target stands for all
+    others = len(given["covariance"]) * len(given["jacobian"]) * config.seeds
+    if (count := (pulled * len(given["target"]) + (pulled < len(given["beta"]))) * others) > _MOST_NETWORKS:
         raise UsageError(f"train: this grid has {count} networks; {_MOST_NETWORKS} at most. Split it.")
-    cells = []
-    for beta, target, covariance, jacobian, seed in itertools.product(
-        betas, targets, covariances, jacobians, range(config.seed, config.seed + config.seeds)
-    ):
-        if beta == 0:
-            target = targets[0]
-        try:
-            cell = MemberSettings(seed, config.learning_rate, target, beta, covariance, jacobian)
-        except TrainingError as error:
-            raise UsageError(f"train: {error}") from None
-        if cell not in cells:
-            cells.append(cell)
-    return cells
+    if config.spectral.ranks is not None:
+        parse_ranks(config.spectral.ranks)
+    try:
+        plan = CellConfig(
+            network=NetworkSpec(
+                config.model or "", {} if config.classes is None else {"classes": config.classes}, initial=config.weights
+            ),
+            images=ImagesSpec(config.data, config.count, None, config.image_size, config.split, config.seed),
+            training=settings_of(config),
+            member=MemberSettings(learning_rate=config.learning_rate, target=given["target"][0]),
+            reading=Readout(
+                config.spectral.layers or "penultimate",
+                config.spectral.ranks or DEFAULT_WINDOW[config.spectral.form],
+                config.held_out_count,
+                _attacks(config),
+            ),
+        )
+        grid = {f"member.{name}": tuple(values) for name, values in given.items()}
+        block = Block(plan, grid, tuple(range(config.seed, config.seed + config.seeds)))
+        return Study("train", "Networks of eigencode train", (block,), scale="train")
+    except UsageError:
+        raise
+    except EigencodeError as error:
+        raise UsageError(f"train: {error}") from None
 
 
 def settings_of(config: TrainConfig) -> Settings:
     """Settings that all networks share.
 
     Raises:
-        UsageError: settings that make no sense.
+        TrainingError: settings that make no sense.
     """
-    if config.spectral.ranks is not None:
-        parse_ranks(config.spectral.ranks)
     shared = {item.name: getattr(config, item.name) for item in fields(TrainingOptions)}
     jacobian = {item.name: getattr(config, f"jacobian_{item.name}") for item in fields(JacobianSettings)}
-    try:
-        return Settings(**shared, jacobian=JacobianSettings(**jacobian))
-    except TrainingError as error:
-        raise UsageError(f"train: {error}") from None
+    return Settings(**shared, jacobian=JacobianSettings(**jacobian))
 
 
-def _attacks(config: TrainConfig) -> dict[str, Attack]:
+def _attacks(config: TrainConfig) -> tuple[PerturbationSpec, ...]:
     chosen = config.robustness
-    names = parse_names(chosen.attacks, "robustness.attacks") if chosen.attacks else []
+    names = list(dict.fromkeys(parse_names(chosen.attacks, "robustness.attacks"))) if chosen.attacks else []
     if wrong := [name for name in names if name not in KINDS or not KINDS[name].attack]:
         raise UsageError(f"train: --robustness.attacks takes fgsm and pgd; got {wrong[0]!r}. eigencode attack has others.")
+    epsilons = tuple(dict.fromkeys(parse_numbers(chosen.epsilons, "robustness.epsilons")))
+    options = {item.name: getattr(chosen, item.name) for item in fields(GradientSteps)}
+    return tuple(
+        PerturbationSpec(
+            name,
+            epsilons,
+            chosen.count,
+            spectra=False,
+            **{option: value for option, value in options.items() if option in KINDS[name].options},
+        )
+        for name in names
+    )
+
+
+def _images_named(config: TrainConfig, plan: CellConfig, device: str) -> str:
+    """Name of the training images; refuses attacks that the held-out ones do not allow."""
+    resources = GroupResources(plan, data_root=config.data_root, device=device)
+    shown = resources.test.subset(1)
+    for spec in plan.reading.perturbations:
+        attack = by_name(spec.kind, spec)
+        for epsilon in spec.strengths:
+            check_batch(shown.inputs, shown.labels, epsilon, attack.norm, attack.bounds, name=spec.kind)
+    return resources.training.name
+
+
+@contextmanager
+def _work_place(folder: Path | None, study: Study, *, overwrite: bool) -> Iterator[Path]:
+    """Where unfinished training, and the cells and networks that are finished, are until the report is written."""
+    if folder is None:
+        with tempfile.TemporaryDirectory() as place:
+            yield Path(place)
+        return
+    place, told = folder / STATES, to_yaml(study)
+    if place.is_dir() and any(place.iterdir()):
+        reason = _not_of(place, told, study)
+        if not reason:
+            tell(f"Going on from {place}.")
+        elif not overwrite:
+            raise CheckpointError(
+                f"{place} is the unfinished training of another run ({reason}). Use the same configuration, another folder, or "
+                "remove it to start again. --overwrite replaces it."
+            )
+        else:
+            tell(f"--overwrite: {place} is damaged or of another run, and is replaced.")
+            shutil.rmtree(place)
+    if not (place / STUDY).exists():
+        place.mkdir(parents=True, exist_ok=True)
+        with replacing(place / STUDY) as new:
+            new.write_text(told, encoding="utf-8")
+    yield place
+
+
+def _not_of(place: Path, told: str, study: Study) -> str:
+    """Why unfinished training is not that of a study; empty if it is."""
     try:
-        return {name: by_name(name, chosen) for name in names}
-    except AttackError as error:
-        raise UsageError(str(error)) from None
+        earlier = (place / STUDY).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return f"there is no {STUDY}"
+    if earlier != told:
+        lines = [line.strip() for line in earlier.splitlines() if line not in told.splitlines()]
+        return f"{lines[0]} there" if lines else "its configuration differs"
+    changed = outdated(study.cells(), Store(place / STORE).stamps()) if (place / STORE).exists() else {}
+    return f"{next(iter(changed))} was changed since" if changed else ""
 
 
-def robust_table(
-    networks: Mapping[MemberSettings, nn.Module],
-    images: ImageSet,
-    attacks: Mapping[str, Attack],
-    epsilons: Sequence[float],
-    *,
-    size: int,
-) -> dict[MemberSettings, dict[str, float]]:
-    """Accuracy of each network under each attack, with keys such as "fgsm 0.05"; ``size`` networks are attacked as one stack."""
-    found: dict[MemberSettings, dict[str, float]] = {cell: {} for cell in networks}
-    cells = list(networks)
-    for start in range(0, len(cells), size):
-        group = cells[start : start + size]
-        for name, attack in attacks.items():
-            table = robust_accuracies([networks[cell] for cell in group], images, attack, epsilons=epsilons)
-            for _, row in table.iterrows():
-                found[group[int(row["member"])]][f"{name} {row['epsilon']:g}"] = float(row["accuracy"])
-    return found
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of the networks.
+
+    Attributes:
+        plans: Those that were trained.
+        names: Identity -> name, of all.
+        histories: Identity -> training history.
+        robust: Identity -> accuracies under attacks, such as "fgsm 0.05".
+        failed: Name -> why its training stopped.
+        seconds: Of training, of all together.
+    """
+
+    plans: Sequence[CellConfig]
+    names: Mapping[str, str]
+    histories: Mapping[str, pd.DataFrame]
+    robust: Mapping[str, Mapping[str, float]]
+    failed: Mapping[str, str]
+    seconds: float
 
 
-def _finish(
-    config: TrainConfig,
-    cells: Sequence[MemberSettings],
-    trained: Trained,
-    attacked: Mapping[MemberSettings, Mapping[str, float]],
-    *,
-    images: ImageSet,
-    folder: Path | None,
-) -> None:
-    names = dict(zip(cells, member_names(cells), strict=True))
-    for cell, reason in trained.failed.items():
-        tell(f"{names[cell]}: {reason}")
-    if not trained.networks:
-        raise TrainingError(f"every network diverged; {names[cells[0]]}: {trained.failed[cells[0]]}")
-    kept = list(trained.networks)
-    history = pd.concat([trained.histories[cell].assign(member=number) for number, cell in enumerate(kept)], ignore_index=True)
-    ends = [_outcome(cell, names[cell], trained.histories[cell], attacked[cell]) for cell in kept]
-    outcome = pd.DataFrame([row for rows in ends for row in rows])
-    _warn_of_skipped(trained, names)
-    networks = "1 network" if len(kept) == 1 else f"{len(kept)} networks"
-    title = f"{network_title(config).removesuffix(' (random weights)')} trained on {images.name} · {networks}"
-    failed = {names[cell]: reason for cell, reason in trained.failed.items()}
-    titles = [names[cell] for cell in kept]
+def _trained(config: TrainConfig, study: Study, device: str, place: Path, *, keep: bool) -> _Outcome:
+    """Trains what is not trained yet, and reads what came of it from the store."""
+    store, plans = Store(place / STORE), study.cells()
+    with progress_bar("train") as show:
+        summary = run_study(
+            study,
+            store,
+            Local(),
+            retry=True,
+            stack=config.stack,
+            data_root=config.data_root,
+            device=device,
+            states=place if keep else None,
+            weights=place / MEMBERS if keep else None,
+            report=show,
+            ended=lambda done, failed, total: show("networks", done, total, f"{failed} failed" if failed else ""),
+        )
+    if summary.unstarted:
+        raise TrainingError(next(iter(summary.unstarted)))
+    names = dict(zip((plan.identity for plan in plans), member_names([plan.member for plan in plans]), strict=True))
+    failed = {names[identity]: reason for identity, reason in summary.failed.items()}
+    kept = [plan for plan in plans if plan.identity not in summary.failed]
+    if not kept:
+        name, reason = next(iter(failed.items()))
+        raise TrainingError(f"every network diverged; {name}: {reason}" if reason.startswith("Training stopped") else reason)
+    rows = dict(iter(store.results([plan.identity for plan in kept]).groupby("cell", sort=False)))
+    seconds = store.cells([plan.identity for plan in kept])["seconds"].sum()
+    histories = {identity: history_of(own) for identity, own in rows.items()}
+    robust = {identity: _robust(own) for identity, own in rows.items()}
+    return _Outcome(kept, names, histories, robust, failed, float(seconds))
+
+
+def _robust(rows: pd.DataFrame) -> dict[str, float]:
+    own = rows[(rows["quantity"] == "accuracy") & ~rows["perturbation"].isin([TRAINING, HELD_OUT])]
+    each = zip(own["perturbation"], own["strength"], own["value"], strict=True)
+    return {f"{kind} {epsilon:g}": float(value) for kind, epsilon, value in each}
+
+
+def _finish(config: TrainConfig, outcome: _Outcome, *, images: str, folder: Path | None, place: Path) -> None:
+    for name, reason in outcome.failed.items():
+        tell(f"{name}: {reason}")
+    _warn_of_skipped(outcome)
+    titles = [outcome.names[plan.identity] for plan in outcome.plans]
+    history = pd.concat(
+        [outcome.histories[plan.identity].assign(member=number) for number, plan in enumerate(outcome.plans)], ignore_index=True
+    )
+    ends = pd.DataFrame([row for plan in outcome.plans for row in _rows_of(plan, outcome)])
+    networks = "1 network" if len(titles) == 1 else f"{len(titles)} networks"
+    title = f"{config.model} trained on {images} · {networks}"
     window = Window.of(config.spectral.ranks or DEFAULT_WINDOW[config.spectral.form])
     record = TrainingRecord(
-        history=history, outcome=outcome, title=title, configuration=asdict(config), window=window, names=titles, failed=failed
+        history=history,
+        outcome=ends,
+        title=title,
+        configuration=asdict(config),
+        window=window,
+        seconds=outcome.seconds,
+        names=titles,
+        failed=outcome.failed,
     ).as_dict()
-    shown = rounded(outcome)
+    shown = rounded(ends)
     if folder:
-        figures = drawn({"learning": plot_learning(history, names=titles), "outcome": plot_outcome(outcome)})
+        figures = drawn({"learning": plot_learning(history, names=titles), "outcome": plot_outcome(ends)})
         page = render_page("training", record=record, figures=figures, rows=shown)
 
         def write(new: Path) -> None:
-            for cell, network in trained.networks.items():
-                save_member(new / MEMBERS / f"{names[cell]}.safetensors", network)
+            (new / MEMBERS).mkdir()
+            for plan, name in zip(outcome.plans, titles, strict=True):
+                shutil.copyfile(place / MEMBERS / f"{plan.identity}.safetensors", new / MEMBERS / f"{name}.safetensors")
+            shutil.copyfile(place / STUDY, new / STUDY)
+            Store(new / STORE).merge(Store(place / STORE))
             for_spreadsheet(history).to_csv(new / "history.csv", index=False)
-            for_spreadsheet(outcome).to_csv(new / "summary.csv", index=False)
+            for_spreadsheet(ends).to_csv(new / "summary.csv", index=False)
 
-        finish = partial(remove_states, folder / STATES)
+        finish = partial(shutil.rmtree, place, ignore_errors=True)
         written = write_folder(folder, write_data=write, record=record, page=page, figures=figures, finish=finish)
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
@@ -290,13 +284,13 @@ def _finish(
         tell(f"Report: {written}")
 
 
-def _warn_of_skipped(trained: Trained, names: Mapping[MemberSettings, str]) -> None:
-    for cell, history in trained.histories.items():
-        skipped = int(history["skipped"].sum())
-        if skipped and cell.beta:
+def _warn_of_skipped(outcome: _Outcome) -> None:
+    for plan in outcome.plans:
+        skipped = int(outcome.histories[plan.identity]["skipped"].sum())
+        if skipped and plan.member.beta:
             tell(
-                f"{names[cell]}: {skipped} batches were too small for the ranks, or their code had collapsed, and were not "
-                "penalised.",
+                f"{outcome.names[plan.identity]}: {skipped} batches were too small for the ranks, or their code had collapsed, and "
+                "were not penalised.",
             )
 
 
@@ -312,12 +306,13 @@ def member_names(cells: Sequence[MemberSettings]) -> list[str]:
     return names
 
 
-def _outcome(cell: MemberSettings, name: str, history: pd.DataFrame, attacked: Mapping[str, float]) -> list[dict[str, Any]]:
+def _rows_of(plan: CellConfig, outcome: _Outcome) -> list[dict[str, Any]]:
     """A row for each measured layer of a network at its last epoch; attacks are on the whole network, and in the last row."""
+    history, cell = outcome.histories[plan.identity], plan.member
     last = history[history["epoch"] == history["epoch"].max()]
     return [
         {
-            "network": name,
+            "network": outcome.names[plan.identity],
             "layer": row["layer"],
             "target": cell.target if cell.beta else math.nan,
             "beta": cell.beta,
@@ -327,7 +322,10 @@ def _outcome(cell: MemberSettings, name: str, history: pd.DataFrame, attacked: M
             "training accuracy": row["accuracy"],
             "alpha (training)": row["alpha"],
             "alpha (held out)": row["held_out_alpha"],
-            **{attack: accuracy if number == len(last) - 1 else math.nan for attack, accuracy in attacked.items()},
+            **{
+                attack: accuracy if number == len(last) - 1 else math.nan
+                for attack, accuracy in outcome.robust[plan.identity].items()
+            },
         }
         for number, (_, row) in enumerate(last.iterrows())
     ]

@@ -32,6 +32,7 @@ CONTENTS = (
     "components.safetensors",
     "images.safetensors",
     "members",
+    "cells.sqlite",
     "history.csv",
     "results.parquet",
     "cells.csv",

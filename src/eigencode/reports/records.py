@@ -92,6 +92,7 @@ class TrainingRecord:
         title: What was trained, in a line.
         configuration: Resolved configuration.
         window: Ranks and weights of the exponents.
+        seconds: Seconds of training and reading.
         names: The networks' names, in the order of ``member``.
         failed: Networks that diverged, and how.
     """
@@ -101,6 +102,7 @@ class TrainingRecord:
     title: str
     configuration: Mapping[str, Any]
     window: Window
+    seconds: float
     names: Sequence[str]
     failed: Mapping[str, str]
 
@@ -110,7 +112,7 @@ class TrainingRecord:
             "title": self.title,
             **circumstances(self.configuration),
             **_window(self.window),
-            "seconds": round(float(self.history.drop_duplicates(["member", "epoch"])["seconds"].sum()), 1),
+            "seconds": round(self.seconds, 1),
             "networks": list(self.names),
             "failed": dict(self.failed),
             "outcome": _rows(self.outcome),

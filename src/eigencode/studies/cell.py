@@ -66,7 +66,9 @@ class NetworkSpec:
         """Checks types, and that a network is read or trained."""
         check_fields(self, StudyError, owner="network")
         if self.weights and self.initial:
-            raise StudyError("network: `initial` weights are trained, and a network with `weights` is not. Leave out one of them.")
+            raise StudyError(
+                "network: `initial` weights are trained, and a network with `weights` is not. Leave out one of them."
+            )
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,9 @@ def run_task(task: Task, report: Report | None = None) -> TaskResult:
             return TaskResult(
                 task, [], f"{error.filename or 'a file'} cannot be written ({error.strerror}). Make room and start again."
             )
-        reason = str(error) if isinstance(error, EigencodeError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = (
+            str(error) if isinstance(error, EigencodeError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        )
         return TaskResult(task, failed_group(task.plans, reason), interrupted=True)
     else:
         return TaskResult(task, records)

@@ -89,7 +89,9 @@ class GroupResources:
         told = self.plan.network
         options: dict[str, Any] = dict(told.options)
         shape = self.test.shape
-        return models.load(told.model, weights=told.weights or told.initial, image_shape=shape, seed=cell.seed, **options).to(self.device)
+        return models.load(told.model, weights=told.weights or told.initial, image_shape=shape, seed=cell.seed, **options).to(
+            self.device
+        )
 
     def trained(self, cells: list[MemberSettings], folder: Path | None) -> Trained:
         """Networks after the plan's training, which goes on from the folder if it was begun there."""
