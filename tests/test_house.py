@@ -113,9 +113,6 @@ MORE_PARAMETERS = {
     ),
     "called by torch": ("_readers/checkpoints.py:_second_version", "_readers/checkpoints.py:_third_version"),
     "not yet handed one value": (
-        "commands/train.py:_group_size",
-        "commands/train.py:_run",
-        "commands/train.py:_train",
         "papers/schaeffer2020/figures.py:_line",
         "penalties/leading.py:tracked",
         "studies/execution/scheduling.py:plan_groups",

@@ -104,6 +104,41 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_a_training_is_read_as_a_study(capsys, tmp_path):
+    """The store and the study in the folder say what the table, the history and the weights say."""
+    status, _, _ = run(capsys, *TRAIN, "--beta", "0,0.1", "--robustness.attacks", "fgsm", "--robustness.epsilons", "0.1", "--out", tmp_path)
+    assert status == 0
+    status, out, _ = run(capsys, "study", "show", tmp_path / "study.yaml")
+    assert (status, "Networks of eigencode train" in out) == (0, True)
+    words = ["results", tmp_path / "study.yaml", "--store", tmp_path / "cells.sqlite", "--export", tmp_path / "rows.csv"]
+    assert run(capsys, *words)[0] == 0
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert list(summary["beta"]) == [0.0, 0.1]
+    for number, (_, network) in enumerate(summary.iterrows()):
+        own = rows[rows["beta"] == network["beta"]]
+        last = own[own["epoch"] == own["epoch"].max()]
+        held_out = last[last["perturbation"] == "held_out"].set_index("quantity")["value"]
+        assert held_out["alpha"] == network["alpha (held out)"]
+        assert held_out["accuracy"] == network["accuracy"]
+        (attacked,) = last[(last["perturbation"] == "fgsm") & (last["quantity"] == "accuracy")]["value"]
+        assert attacked == network["fgsm 0.1"]
+        losses = own[(own["perturbation"] == "training") & (own["quantity"] == "loss")]["value"]
+        assert list(losses) == list(history[history["member"] == number]["loss"])
+
+
+def test_weights_that_are_missing_are_not_made_up(capsys, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.commands.train._finish", _stopped)
+        assert run(capsys, *TRAIN, "--out", tmp_path)[0] == 130
+    (weights,) = (tmp_path / "states" / "members").iterdir()
+    weights.unlink()
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
+    assert (status, "(the weights of 1 finished networks are missing)" in err) == (1, True)
+    assert run(capsys, *TRAIN, "--out", tmp_path, "--overwrite")[0] == 0
+
+
 def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
     (tmp_path / "states").mkdir()
     (tmp_path / "states" / "group-000.safetensors").write_text("of the version before")
@@ -161,7 +196,8 @@ def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
         (
             ["--robustness.attacks", "fgsm", "--robustness.epsilons", "8"],
             2,
-            "train: fgsm: `strengths` must be in 0..1, the range of pixels; got 8 (epsilon, input units).",
+            "train: fgsm: `strengths` must be in 0..1, the range of pixels; got 8 (epsilon, input units). Write "
+            "8/255 for levels of 0..255.",
         ),
         (["--stack", "0"], 2, "--stack must be at least 1; got 0."),
     ],

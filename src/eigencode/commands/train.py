@@ -23,7 +23,7 @@ from eigencode.commands.common import results_folder, usable_device
 from eigencode.commands.options import TrainConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.errors import CheckpointError, EigencodeError, TrainingError, UsageError
+from eigencode.errors import CheckpointError, EigencodeError, StudyError, TrainingError, UsageError
 from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.perturbations.specification import KINDS, GradientSteps, PerturbationSpec
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
@@ -82,7 +82,7 @@ def study_of(config: TrainConfig) -> Study:
             member=MemberSettings(learning_rate=config.learning_rate, target=given["target"][0]),
             reading=Readout(
                 config.spectral.layers or "penultimate",
-                config.spectral.ranks or DEFAULT_WINDOW[config.spectral.form],
+                config.spectral.ranks or str(DEFAULT_WINDOW[config.spectral.form]),
                 config.held_out_count,
                 _attacks(config),
             ),
@@ -141,8 +141,8 @@ def _images_named(config: TrainConfig, plan: CellConfig, device: str) -> str:
 def _work_place(folder: Path | None, study: Study, *, overwrite: bool) -> Iterator[Path]:
     """Where unfinished training, and the cells and networks that are finished, are until the report is written."""
     if folder is None:
-        with tempfile.TemporaryDirectory() as place:
-            yield Path(place)
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
         return
     place, told = folder / STATES, to_yaml(study)
     if place.is_dir() and any(place.iterdir()):
@@ -173,8 +173,18 @@ def _not_of(place: Path, told: str, study: Study) -> str:
     if earlier != told:
         lines = [line.strip() for line in earlier.splitlines() if line not in told.splitlines()]
         return f"{lines[0]} there" if lines else "its configuration differs"
-    changed = outdated(study.cells(), Store(place / STORE).stamps()) if (place / STORE).exists() else {}
-    return f"{next(iter(changed))} was changed since" if changed else ""
+    if not (place / STORE).exists():
+        return ""
+    store = Store(place / STORE)
+    try:
+        changed, there = outdated(study.cells(), store.stamps()), store.finished()
+    except StudyError as error:
+        return str(error)
+    if changed:
+        return f"{next(iter(changed))} was changed since"
+    finished = [identity for identity, error in there.items() if not error]
+    lost = [identity for identity in finished if not (place / MEMBERS / f"{identity}.safetensors").is_file()]
+    return f"the weights of {len(lost)} finished networks are missing" if lost else ""
 
 
 @dataclass(frozen=True)
@@ -223,8 +233,9 @@ def _trained(config: TrainConfig, study: Study, device: str, place: Path, *, kee
     if not kept:
         name, reason = next(iter(failed.items()))
         raise TrainingError(f"every network diverged; {name}: {reason}" if reason.startswith("Training stopped") else reason)
-    rows = dict(iter(store.results([plan.identity for plan in kept]).groupby("cell", sort=False)))
-    seconds = store.cells([plan.identity for plan in kept])["seconds"].sum()
+    identities = [plan.identity for plan in kept]
+    rows = {str(identity): own for identity, own in store.results(identities).groupby("cell", sort=False)}
+    seconds = store.cells(identities)["seconds"].sum()
     histories = {identity: history_of(own) for identity, own in rows.items()}
     robust = {identity: _robust(own) for identity, own in rows.items()}
     return _Outcome(kept, names, histories, robust, failed, float(seconds))
@@ -237,13 +248,10 @@ def _robust(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _finish(config: TrainConfig, outcome: _Outcome, *, images: str, folder: Path | None, place: Path) -> None:
-    for name, reason in outcome.failed.items():
-        tell(f"{name}: {reason}")
-    _warn_of_skipped(outcome)
+    _warn(outcome)
     titles = [outcome.names[plan.identity] for plan in outcome.plans]
-    history = pd.concat(
-        [outcome.histories[plan.identity].assign(member=number) for number, plan in enumerate(outcome.plans)], ignore_index=True
-    )
+    each = [outcome.histories[plan.identity].assign(member=number) for number, plan in enumerate(outcome.plans)]
+    history = pd.concat(each, ignore_index=True)
     ends = pd.DataFrame([row for plan in outcome.plans for row in _rows_of(plan, outcome)])
     networks = "1 network" if len(titles) == 1 else f"{len(titles)} networks"
     title = f"{config.model} trained on {images} · {networks}"
@@ -284,13 +292,15 @@ def _finish(config: TrainConfig, outcome: _Outcome, *, images: str, folder: Path
         tell(f"Report: {written}")
 
 
-def _warn_of_skipped(outcome: _Outcome) -> None:
+def _warn(outcome: _Outcome) -> None:
+    for name, reason in outcome.failed.items():
+        tell(f"{name}: {reason}")
     for plan in outcome.plans:
         skipped = int(outcome.histories[plan.identity]["skipped"].sum())
         if skipped and plan.member.beta:
             tell(
-                f"{outcome.names[plan.identity]}: {skipped} batches were too small for the ranks, or their code had collapsed, and "
-                "were not penalised.",
+                f"{outcome.names[plan.identity]}: {skipped} batches were too small for the ranks, or their code had collapsed, "
+                "and were not penalised.",
             )
 
 

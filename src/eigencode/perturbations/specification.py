@@ -228,7 +228,8 @@ class PerturbationSpec(PerturbationOptions, _KindAndStrengths):
         for strength in self.strengths:
             if not low <= strength <= high:
                 range_ = f"in {low:g}..{high:g}, the range of pixels" if high < math.inf else f"at least {low:g}"
-                raise StudyError(f"{self.kind}: `strengths` must be {range_}; got {strength:g} ({self.what.strength}).")
+                remedy = f" Write {strength:g}/255 for levels of 0..255." if strength > high else ""
+                raise StudyError(f"{self.kind}: `strengths` must be {range_}; got {strength:g} ({self.what.strength}).{remedy}")
         if not self.spectra and not self.what.attack:
             raise StudyError(f"{self.kind}: accuracy alone, `spectra` false, is read of fgsm and pgd only.")
         if self.data and self.kind not in MADE:

@@ -28,8 +28,8 @@ from eigencode.studies import (
     to_yaml,
 )
 from eigencode.studies.execution import engines
-from eigencode.studies.execution.engines import Task, TaskResult
-from eigencode.studies.execution.group import failed_group, run_group, states_of
+from eigencode.studies.execution.engines import TaskResult
+from eigencode.studies.execution.group import Task, failed_group, run_group, states_of
 from eigencode.studies.execution.sharing import UnclaimedTasks, remove_stale_locks, tidy
 from small_study import STUDY, table
 
@@ -98,11 +98,11 @@ def test_on_a_full_disk_nothing_has_failed(tmp_path, monkeypatch):
 def test_a_stack_that_needs_too_much_memory_is_halved(tmp_path, monkeypatch):
     tried = []
 
-    def limited(plans, **options):
-        tried.append(len(plans))
-        if len(plans) > 1:
+    def limited(task, report):
+        tried.append(len(task.plans))
+        if len(task.plans) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return run_group(plans, **options)
+        return run_group(task, report)
 
     monkeypatch.setattr(engines, "run_group", limited)
     store = Store(tmp_path / "store.sqlite")
@@ -118,13 +118,13 @@ def test_a_stack_that_needs_too_much_memory_is_halved(tmp_path, monkeypatch):
 def test_halves_of_a_stack_go_on_after_a_kill(tmp_path, monkeypatch):
     stages, killing = [], [True]
 
-    def limited(plans, **options):
-        if len(plans) > 2:
+    def limited(task, _report):
+        if len(task.plans) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        own = [plans[0].identity]
+        own = [task.plans[0].identity]
         stages.append(own)
-        records = run_group(plans, **{**options, "report": lambda stage, *_: own.append(stage)})
-        if killing and plans[-1] == STUDY.cells()[-1]:
+        records = run_group(task, lambda stage, *_: own.append(stage))
+        if killing and task.plans[-1] == STUDY.cells()[-1]:
             raise KeyboardInterrupt
         return records
 
@@ -176,9 +176,9 @@ def test_code_that_is_edited_while_it_is_trained(tmp_path, monkeypatch):
     code.write_text("from eigencode import models\ndef make(): return models.load('gerum_cnn', image_shape=(1, 8, 8))\n")
     study = overridden(STUDY, f"network.model=file:{code}:make")
 
-    def edited(plans, **options):
+    def edited(task, report):
         code.write_text(code.read_text() + "# changed\n")
-        return run_group(plans, **options)
+        return run_group(task, report)
 
     monkeypatch.setattr(engines, "run_group", edited)
     summary = run_study(study, Store(tmp_path / "store.sqlite"), Local(), stack=2, states=tmp_path / "states")
@@ -190,7 +190,7 @@ def test_another_try_that_comes_to_an_end_loses_no_result(tmp_path, monkeypatch)
     run_study(STUDY, store, Local())
     before = table(store)
 
-    def ended(plans, **options):
+    def ended(_task, _report):
         raise MemoryError("none left")
 
     monkeypatch.setattr(engines, "run_group", ended)

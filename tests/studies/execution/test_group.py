@@ -20,7 +20,7 @@ from eigencode.studies import (
     run_study,
 )
 from eigencode.studies.cell import with_field
-from eigencode.studies.execution.group import run_group, states_of
+from eigencode.studies.execution.group import Task, run_group, states_of
 from eigencode.training import train
 from eigencode.training.saving import load_tensors, save_tensors
 from small_study import PLAN, STUDY, Counting, table
@@ -125,16 +125,16 @@ def test_time_before_a_kill_counts(tmp_path, monkeypatch):
     plans, folder = STUDY.cells(), tmp_path / "state"
     monkeypatch.setattr("eigencode.studies.execution.group.read", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run_group(plans, folder=folder)
+        run_group(Task(plans, folder=folder))
     monkeypatch.undo()
     (state,) = folder.iterdir()
     tensors, facts = load_tensors(state)
     for row in facts["rows"]:
         row["seconds"] = 500.0
     save_tensors(state, tensors, facts)
-    seconds = [record.seconds for record in run_group(plans, folder=folder)]
+    seconds = [record.seconds for record in run_group(Task(plans, folder=folder))]
     assert 1000 < seconds[0] < 1060  # two epochs, though each may have several layers
-    assert run_group(plans[:1])[0].seconds < 60
+    assert run_group(Task(plans[:1]))[0].seconds < 60
 
 
 def test_other_cells_have_another_place_for_their_training(tmp_path):
@@ -163,14 +163,14 @@ def test_files_changed_after_cells_were_finished_are_told(tmp_path):
 
 def test_progress_is_told():
     seen = []
-    run_group(STUDY.cells()[:1], report=lambda stage, done, total: seen.append(stage))
+    run_group(Task(tuple(STUDY.cells()[:1])), lambda stage, *_: seen.append(stage))
     assert list(dict.fromkeys(seen)) == ["training", "reading", "pgd 0.05", "pgd 0.1"]
 
 
 def test_more_stimuli_than_there_are_images_are_told_before_training(monkeypatch):
     plan = with_field(PLAN, "reading.stimuli", (60, 500))
     monkeypatch.setattr("eigencode.studies.execution.materials.train_group", None)
-    (record,) = run_group([plan])
+    (record,) = run_group(Task((plan,)))
     assert record.error == "`reading.stimuli` asks for 500 test images; there are 120"
 
 

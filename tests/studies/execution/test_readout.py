@@ -26,7 +26,7 @@ from eigencode.studies import (
 )
 from eigencode.studies import load as load_study
 from eigencode.studies.execution.estimating import estimated
-from eigencode.studies.execution.group import run_group
+from eigencode.studies.execution.group import Task, run_group
 from eigencode.studies.execution.scheduling import plan_groups
 from eigencode.studies.results.judging import claims_of
 from small_study import PLAN, STUDY, table
@@ -158,7 +158,7 @@ def test_a_released_data_set_that_is_not_there_is_told_before_training(tmp_path)
 def test_a_layer_that_does_not_exist_is_told_before_training(tmp_path):
     plan = replace(PLAN, reading=replace(PLAN.reading, layers="nosuch"))
     seen = []
-    (record,) = run_group([plan], report=lambda *words: seen.append(words))
+    (record,) = run_group(Task((plan,)), lambda *words: seen.append(words))
     assert record.error.startswith("`layers`: no layer is called 'nosuch'")
     assert seen == []
 

@@ -18,8 +18,7 @@ from eigencode import _signals
 from eigencode._allocator import keep_freed_memory
 from eigencode._arguments import checked
 from eigencode.errors import DataError, DiskError, EigencodeError, ModelError, StudyError
-from eigencode.studies.cell import CellConfig
-from eigencode.studies.execution.group import CellRecord, failed_group, run_group
+from eigencode.studies.execution.group import CellRecord, Task, failed_group, run_group
 from eigencode.studies.execution.materials import Report
 
 _PATIENCE = 5.0
@@ -31,27 +30,6 @@ _LOOK = 2.0
 _AHEAD = 2
 """Tasks that a cluster is given for each that it has room for: some wait there, so that it grows if it can; the others are left
 to other processes."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A group of cells to be trained as one stack.
-
-    Attributes:
-        plans: The cells.
-        data_root: Folder of data sets.
-        device: Where to run. Default: CUDA where there is one.
-        states: Folder for unfinished training, and for images that were made.
-        folder: Folder for this group's unfinished training, in it.
-        weights: Folder for the weights of trained networks, which are kept there if it is given.
-    """
-
-    plans: tuple[CellConfig, ...]
-    data_root: str | None = None
-    device: str | None = None
-    states: Path | None = None
-    folder: Path | None = None
-    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -209,15 +187,7 @@ def _run_in_worker(task: Task, folder: Path) -> TaskResult:
 def run_task(task: Task, report: Report | None = None) -> TaskResult:
     """Runs a task; what goes wrong becomes part of the records."""
     try:
-        records = run_group(
-            task.plans,
-            data_root=task.data_root,
-            device=task.device,
-            states=task.states,
-            folder=task.folder,
-            weights=task.weights,
-            report=report,
-        )
+        records = run_group(task, report)
     except (DataError, DiskError, ModelError) as error:
         return TaskResult(task, [], str(error))
     except torch.OutOfMemoryError as error:  # of a GPU that others use too, or of an estimate that was too low

@@ -48,25 +48,32 @@ class CellRecord:
     computed_with: dict[str, Any] = field(default_factory=computed_with)
 
 
-def run_group(
-    plans: Sequence[CellConfig],
-    *,
-    data_root: str | None = None,
-    device: str | None = None,
-    states: Path | None = None,
-    folder: Path | None = None,
-    weights: Path | None = None,
-    report: Report | None = None,
-) -> list[CellRecord]:
+@dataclass(frozen=True)
+class Task:
+    """A group of cells to be trained as one stack.
+
+    Attributes:
+        plans: The cells, which differ in ``member`` alone.
+        data_root: Folder of data sets.
+        device: Where to run. Default: CUDA where there is one.
+        states: Folder for unfinished training, and for images that were made, which groups share.
+        folder: Folder for this group's unfinished training, in it; if it was killed it goes on from there.
+        weights: Folder for the weights of trained networks. Default: they are not kept.
+    """
+
+    plans: tuple[CellConfig, ...]
+    data_root: str | None = None
+    device: str | None = None
+    states: Path | None = None
+    folder: Path | None = None
+    weights: Path | None = None
+
+
+def run_group(task: Task, report: Report | None = None) -> list[CellRecord]:
     """Trains and reads cells of one group.
 
     Args:
-        plans: Cells that differ in ``member`` alone.
-        data_root: Folder of data sets.
-        device: Where to run. Default: CUDA where there is one.
-        states: Folder for images that were made, which groups share.
-        folder: Folder for the state of this group's unfinished training; if it was killed it goes on from there.
-        weights: Folder for the weights of trained networks. Default: they are not kept.
+        task: The cells, and where everything is.
         report: Called while it works.
 
     Returns:
@@ -75,27 +82,13 @@ def run_group(
     Raises:
         EigencodeError: data or a network that cannot be loaded, or settings that no cell of the group can be trained with.
     """
-    started, earlier = time.perf_counter(), 0.0
+    started, plans = time.perf_counter(), task.plans
     code_revision()  # as it is now: the source may change in the hours that follow
-    materials = GroupResources(plans[0], data_root=data_root, device=device, states=states, report=report)
+    materials = GroupResources(plans[0], data_root=task.data_root, device=task.device, states=task.states, report=report)
     cells = [plan.member for plan in plans]
-    try:  # what cannot be read is told before hours of training
-        _ = materials.released
-        traced = trace(materials.network(cells[0]), materials.test.inputs[:2].to(materials.device))
-        select_layers(traced, materials.plan.reading.layers)
-    except ActivationError as error:
-        return failed_group(plans, str(error))
-    if (most := max(materials.plan.reading.stimuli, default=0)) > len(materials.test):
-        return failed_group(plans, f"`reading.stimuli` asks for {most} test images; there are {len(materials.test)}")
-    if plans[0].network.weights:
-        trained = Trained({cell: materials.network(cell) for cell in cells})
-    else:
-        begun = time.perf_counter()
-        trained = materials.trained(cells, folder)
-        earlier = _seconds_before(trained, time.perf_counter() - begun)
-        for plan in plans if weights else ():
-            if plan.member in trained.networks:
-                save_member(weights / f"{plan.identity}.safetensors", trained.networks[plan.member])
+    if reason := _unreadable(materials):  # told before hours of training
+        return failed_group(plans, reason)
+    trained, earlier = _trained(task, materials)
     tables = {cell: [_history(trained.histories[cell])] if cell in trained.histories else [] for cell in cells}
     spectra: dict[MemberSettings, list[SpectrumRecord]] = {}
     errors = dict(trained.failed)
@@ -120,6 +113,33 @@ def run_group(
         return CellRecord(plan, pd.concat(tables[plan.member], ignore_index=True), spectra[plan.member], seconds=seconds)
 
     return [record_of(plan) for plan in plans]
+
+
+def _unreadable(materials: GroupResources) -> str:
+    """Why a group cannot be read; empty if it can."""
+    plan = materials.plan
+    try:
+        _ = materials.released
+        traced = trace(materials.network(plan.member), materials.test.inputs[:2].to(materials.device))
+        select_layers(traced, plan.reading.layers)
+    except ActivationError as error:
+        return str(error)
+    if (most := max(plan.reading.stimuli, default=0)) > len(materials.test):
+        return f"`reading.stimuli` asks for {most} test images; there are {len(materials.test)}"
+    return ""
+
+
+def _trained(task: Task, materials: GroupResources) -> tuple[Trained, float]:
+    """The networks of a group, and the seconds of training before it was killed and went on, if it was."""
+    cells = [plan.member for plan in task.plans]
+    if materials.plan.network.weights:
+        return Trained({cell: materials.network(cell) for cell in cells}), 0.0
+    begun = time.perf_counter()
+    trained = materials.trained(cells, task.folder)
+    for plan in task.plans:
+        if task.weights and plan.member in trained.networks:
+            save_member(task.weights / f"{plan.identity}.safetensors", trained.networks[plan.member])
+    return trained, _seconds_before(trained, time.perf_counter() - begun)
 
 
 def _seconds_before(trained: Trained, here: float) -> float:
@@ -203,7 +223,7 @@ def _history(history: pd.DataFrame) -> pd.DataFrame:
 def history_of(rows: pd.DataFrame) -> pd.DataFrame:
     """The training history that tidy rows of one cell are of: epoch, layer, and a column for each number, NaN where missing."""
     columns = {tuple(condition): name for name, condition in _HISTORY.items()}
-    names = [columns.get(each) for each in zip(rows["perturbation"], rows["quantity"], strict=True)]
+    names = pd.Series(map(columns.get, zip(rows["perturbation"], rows["quantity"], strict=True)), rows.index)
     own = rows.assign(name=names).dropna(subset="name")
     order = {layer: number for number, layer in enumerate(dict.fromkeys(own["layer"]))}
     table = own.pivot(index=["epoch", "layer"], columns="name", values="value").reindex(columns=list(_HISTORY)).reset_index()

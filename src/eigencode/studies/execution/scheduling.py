@@ -18,8 +18,8 @@ from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.spectra.window import Window
 from eigencode.studies.cell import CellConfig, groups_of
 from eigencode.studies.definition import Study
-from eigencode.studies.execution.engines import Engine, Task, TaskResult
-from eigencode.studies.execution.group import stack_size, without_exponent
+from eigencode.studies.execution.engines import Engine, TaskResult
+from eigencode.studies.execution.group import Task, stack_size, without_exponent
 from eigencode.studies.execution.materials import Report
 from eigencode.studies.execution.sharing import UnclaimedTasks, remove_stale_locks, tidy
 from eigencode.studies.results.store import Store

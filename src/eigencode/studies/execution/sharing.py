@@ -11,8 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from eigencode.studies.cell import CellConfig
-from eigencode.studies.execution.engines import Task
-from eigencode.studies.execution.group import states_of
+from eigencode.studies.execution.group import Task, states_of
 from eigencode.studies.results.store import Store
 
 
