@@ -114,7 +114,6 @@ MORE_PARAMETERS = {
     "called by torch": ("_readers/checkpoints.py:_second_version", "_readers/checkpoints.py:_third_version"),
     "not yet handed one value": (
         "papers/schaeffer2020/figures.py:_line",
-        "penalties/leading.py:tracked",
         "studies/execution/scheduling.py:plan_groups",
         "training/grouping.py:train_group",
     ),

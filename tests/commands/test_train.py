@@ -106,7 +106,9 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
 
 def test_a_training_is_read_as_a_study(capsys, tmp_path):
     """The store and the study in the folder say what the table, the history and the weights say."""
-    status, _, _ = run(capsys, *TRAIN, "--beta", "0,0.1", "--robustness.attacks", "fgsm", "--robustness.epsilons", "0.1", "--out", tmp_path)
+    status, _, _ = run(
+        capsys, *TRAIN, "--beta", "0,0.1", "--robustness.attacks", "fgsm", "--robustness.epsilons", "0.1", "--out", tmp_path
+    )
     assert status == 0
     status, out, _ = run(capsys, "study", "show", tmp_path / "study.yaml")
     assert (status, "Networks of eigencode train" in out) == (0, True)

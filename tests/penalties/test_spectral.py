@@ -6,7 +6,7 @@ import torch
 from eigencode import datasets, models
 from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties import SpectralPenalty, Tracking
-from eigencode.penalties.leading import _by_cores, _improved
+from eigencode.spectra.leading import _by_cores, _improved
 from oracles import penalties as oracle
 from processes import torchrun
 

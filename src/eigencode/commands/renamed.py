@@ -9,7 +9,7 @@ from typing import Any
 
 from eigencode._arguments import shown
 from eigencode.commands.progress import tell
-from eigencode.errors import RenamedWarning, UsageError
+from eigencode.errors import ReliabilityWarning, RenamedWarning, UsageError
 
 _NOW: dict[str, dict[str, str]] = {
     "train": {
@@ -69,18 +69,19 @@ def present_values(command: str, told: Any) -> Any:
 
 @contextmanager
 def told_as_notes() -> Iterator[None]:
-    """Says that a name was renamed in one line, once, and not as Python shows warnings."""
-    usual, said = warnings.showwarning, set[str]()
+    """Says what eigencode warns of in one line, once, and not as Python shows warnings."""
+    usual, said, own = warnings.showwarning, set[str](), (RenamedWarning, ReliabilityWarning)
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if not issubclass(category, RenamedWarning):
+        if not issubclass(category, own):
             usual(message, category, *place)
         elif str(message) not in said:
             said.add(str(message))
             tell(f"Note: {message}")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", RenamedWarning)
+        for category in own:
+            warnings.simplefilter("always", category)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

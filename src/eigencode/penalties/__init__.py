@@ -8,8 +8,8 @@ from eigencode.penalties.jacobian import (
     jacobian_squares,
     random_directions,
 )
-from eigencode.penalties.leading import Tracking
 from eigencode.penalties.spectral import PenaltyStep, SpectralPenalty
+from eigencode.spectra.leading import Tracking
 
 __all__ = [
     "PenaltyStep",

@@ -9,17 +9,16 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from eigencode import _processes
 from eigencode._arguments import checked
 from eigencode._arithmetic import full_float32
-from eigencode.errors import PenaltyError
+from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties.forms import DEFAULT_WINDOW, SMALLEST_EIGENVALUE, Form, evaluate
-from eigencode.penalties.leading import Leading, Reduce, Tracking, dense, no_reduction, tracked
-from eigencode.spectra.eigenvalues import numerical_floor
+from eigencode.spectra.leading import Leading, Samples, Tracking, above_floor, dense, tracked
 from eigencode.spectra.power_law import power_law_line
 from eigencode.spectra.window import Ranks, Window
 
@@ -172,14 +171,18 @@ class SpectralPenalty:
     def evaluate(self, activations: Float[Tensor, "members n f"]) -> tuple[Tensor, Tensor, Leading | None]:
         """Values, what d value / d eigenvalue is times processes / (n - 1), and eigenpairs; the block moves on. No autograd."""
         members, n_local, n_features = activations.shape
-        reduce, total = _over_processes(n_local, activations.device)
+        samples = _over_processes(n_local, activations.device)
+        total = samples.total
         last = self.window.last
         if len(self.skipped) != members:
             self.skipped = self.skipped.new_zeros(members)
         if min(total - 1, n_features) < last:
             return self._too_small(activations, total)
         target = self.target.to(activations.device).expand(members)
-        found, solver = self._solve(activations, target, total, reduce)
+        try:
+            found, solver = self._solve(activations, target, samples)
+        except SpectrumError as error:
+            raise PenaltyError(f"SpectralPenalty: {error} Lower the learning rate, or clip the gradients.") from None
         usable = self._usable(found, activations, total)
         safe = torch.where(usable[:, None], found.eigenvalues, 1.0)
         values, gradients = evaluate(self.form, safe, target, self.window)
@@ -195,7 +198,7 @@ class SpectralPenalty:
         )
         return values, gradients * (_processes.count() / (total - 1)), found
 
-    def _solve(self, activations: Tensor, target: Tensor, total: int, reduce: Reduce) -> tuple[Leading, list[str]]:
+    def _solve(self, activations: Tensor, target: Tensor, samples: Samples) -> tuple[Leading, list[str]]:
         """Eigenpairs of each member: tracked where its block has a size that pays, else, or if that fails, dense.
 
         A member whose block fails gets one of twice the size for the next call (of the same, if the code has left it), one that
@@ -203,9 +206,9 @@ class SpectralPenalty:
         """
         members, _, n_features = activations.shape
         count, rows = self.window.last + 1, self.tracking.rows(self.window.last)  # one more: it may equal the last
-        largest = min(total, n_features) // _DENSE_ORDER
+        largest = min(samples.total, n_features) // _DENSE_ORDER
         if self.solver == "dense" or largest < rows:
-            return dense(activations, count=count, total=total, reduce=reduce), ["dense"] * members
+            return dense(activations, count, samples), ["dense"] * members
         if len(self._blocks) != members:
             self._blocks = [None] * members
         sizes = [_rows_of(block, n_features, activations.dtype) for block in self._blocks]
@@ -216,14 +219,12 @@ class SpectralPenalty:
             found = tracked(
                 activations if len(chosen) == members else activations[chosen],
                 torch.stack(carried).to(activations.device),
-                first=self.window.first,
-                last=count,
-                settings=self.tracking,
-                weigh=partial(self._weights, target=target[chosen]),
-                total=total,
-                reduce=reduce,
+                (self.window.first, count),
+                self.tracking,
+                partial(self._weights, target=target[chosen]),
+                samples,
             )
-            room = max(size, min(total, n_features) // _GROWN_ORDER)
+            room = max(size, min(samples.total, n_features) // _GROWN_ORDER)
             for number, (pairs, block) in zip(chosen.tolist(), found, strict=True):
                 parts[number], self._blocks[number] = pairs, block[:room]
         residuals = torch.cat([part.residual for part in parts.values()]).tolist() if parts else []
@@ -234,7 +235,7 @@ class SpectralPenalty:
                 continue
             lost = attempt is not None and math.isinf(left[number])
             grown = min(sizes[number] if lost else 2 * sizes[number], largest) or rows
-            exact = dense(activations[number, None], count=grown, total=total, reduce=reduce)
+            exact = dense(activations[number, None], grown, samples)
             self._blocks[number], solver[number] = exact.vectors[0], "dense"
             parts[number] = exact.truncated(count)
             if attempt is not None:
@@ -302,29 +303,10 @@ def _rows_of(block: Tensor | None, n_features: int, dtype: torch.dtype) -> int:
     return len(block) if block is not None and block.shape[1] == n_features and block.dtype == dtype else 0
 
 
-def above_floor(
-    eigenvalues: Float[Tensor, "members k"],
-    activations: Float[Tensor, "members n f"],
-    *,
-    total: int,
-    everywhere: bool = False,
-) -> Bool[Tensor, "members k"]:
-    """Which eigenvalues lie above the numerical floor, as in measurements; ``everywhere`` the same, if all processes ask."""
-    scales = activations[:, :1].abs().amax(dim=2).sum(dim=1)  # of the first image; 0 where a process has none
-    if everywhere:
-        scales = _processes.largest(scales)
-    floors = [
-        numerical_floor(largest, n_samples=total, n_features=activations.shape[2], scale=scale, dtype=activations.dtype)
-        for largest, scale in zip(eigenvalues[:, 0].tolist(), scales.tolist(), strict=True)
-    ]
-    return eigenvalues > torch.tensor(floors, dtype=eigenvalues.dtype, device=eigenvalues.device)[:, None]
-
-
-def _over_processes(n_local: int, device: torch.device) -> tuple[Reduce, int]:
-    """Sum over processes, and the number of samples of all of them."""
+def _over_processes(n_local: int, device: torch.device) -> Samples:
     if _processes.count() == 1:
-        return no_reduction, n_local
-    return _processes.total, int(_processes.total(torch.tensor(n_local, device=device)))
+        return Samples(n_local)
+    return Samples(int(_processes.total(torch.tensor(n_local, device=device))), _processes.total)
 
 
 class _Penalty(torch.autograd.Function):

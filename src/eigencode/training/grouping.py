@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ from torch import nn
 
 from eigencode.activations import model_device, trace
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import ActivationError, CheckpointError, DivergenceError, TrainingError
+from eigencode.errors import ActivationError, CheckpointError, DivergenceError, ReliabilityWarning, TrainingError
 from eigencode.training.loop import Progress, train
 from eigencode.training.networks import bytes_kept, stackable
 from eigencode.training.settings import MemberSettings, Settings
@@ -138,7 +139,6 @@ def train_group(
     cells: Sequence[MemberSettings],
     held_out: ImageSet | None = None,
     checkpoint: Path | None = None,
-    discard: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Trains a group of networks; if one diverges, each is trained alone, which changes nothing for the others.
@@ -149,8 +149,8 @@ def train_group(
         settings: What all networks share.
         cells: What is each network's own.
         held_out: Images for accuracy and exponents after each epoch.
-        checkpoint: File for the group's state; networks trained alone get files beside it.
-        discard: Start again where the checkpoint is damaged or of another run, in place of an error; called before it is removed.
+        checkpoint: File for the group's state; networks trained alone get files beside it. One that is damaged or of another run
+            is removed, with a warning.
         progress: Called after each step.
 
     Returns:
@@ -171,9 +171,10 @@ def train_group(
             progress=progress,
         )
     except CheckpointError:
-        if discard is None or checkpoint is None:
+        if checkpoint is None:
             raise
-        discard()
+        told = f"{checkpoint} is damaged or of another run. It was removed, and training starts again."
+        warnings.warn(told, ReliabilityWarning, stacklevel=2)
         checkpoint.unlink(missing_ok=True)
         return again(cells=cells, checkpoint=checkpoint)
     except DivergenceError as error:
@@ -182,7 +183,7 @@ def train_group(
         trained = Trained()
         for number, cell in enumerate(cells):
             own = checkpoint and checkpoint.with_name(f"{checkpoint.stem}-{number:03d}{checkpoint.suffix}")
-            trained.add(again(cells=[cell], checkpoint=own, discard=discard))
+            trained.add(again(cells=[cell], checkpoint=own))
         return trained
     histories = {cell: run.history[run.history["member"] == number] for number, cell in enumerate(cells)}
     return Trained(dict(zip(cells, run.models, strict=True)), histories)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -23,9 +24,7 @@ from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, CheckpointError, DivergenceError, PenaltyError, SpectrumError, TrainingError
 from eigencode.penalties.forms import DEFAULT_WINDOW
-from eigencode.penalties.leading import dense
-from eigencode.penalties.spectral import above_floor
-from eigencode.spectra.power_law import power_law_line
+from eigencode.spectra.accumulator import SpectrumAccumulator
 from eigencode.spectra.window import Window
 from eigencode.training.data import Batches, seed_for
 from eigencode.training.networks import images_at_once
@@ -244,24 +243,25 @@ class _Run:
         return correct / self.held_out.size, self._held_out_alpha() if measured else missing
 
     def _held_out_alpha(self) -> Tensor:
+        """As ``measure`` has them; NaN where the window goes beyond the numerical rank."""
         assert self.held_out is not None
         spectral = self.settings.spectral
         window = Window.of(spectral.ranks or DEFAULT_WINDOW[spectral.form])
         indices = torch.arange(min(self.held_out.size, self.settings.held_out_count))
-        parts: dict[str, list[Tensor]] = {}
+        spectra: dict[tuple[int, str], SpectrumAccumulator] = {}
         for batch in indices.split(self._at_once):
-            for layer, code in self.learner.codes(self.held_out.gather(batch[None])[0][0]).items():
-                parts.setdefault(layer, []).append(code.flatten(2))
+            for layer, codes in self.learner.codes(self.held_out.gather(batch[None])[0][0]).items():
+                for member, code in enumerate(codes):
+                    if (member, layer) not in spectra:
+                        spectra[member, layer] = SpectrumAccumulator(expected_images=len(indices), name=layer)
+                    try:
+                        spectra[member, layer].update(code)
+                    except SpectrumError as error:
+                        raise DivergenceError(f"Training stopped after epoch {self.epoch + 1}: {error}") from None
         alphas = torch.full((len(self.cells), len(self.learner.rows)), torch.nan, dtype=torch.float64)
-        for row, layer in enumerate(self.learner.rows):
-            if layer not in parts:
-                continue
-            code = torch.cat(parts.pop(layer), dim=1)
-            if min(len(indices) - 1, code.shape[2]) < window.last:
-                continue
-            found = dense(code, count=window.last, total=len(indices)).eigenvalues.cpu()
-            exponents, _ = power_law_line(found.clamp_min(torch.finfo(found.dtype).tiny), window)
-            alphas[:, row] = torch.where(above_floor(found, code, total=len(indices))[:, -1], exponents, torch.nan)
+        for (member, layer), spectrum in spectra.items():
+            with contextlib.suppress(SpectrumError):
+                alphas[member, self.learner.rows.index(layer)] = spectrum.compute().fit(window).alpha
         return alphas
 
     def _save(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,29 +60,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     raise CheckpointError(f"{path} is not a checkpoint of a training run ({reason}). Remove it to start again.")
 
 
-def saved_members(path: Path) -> int | None:
-    """Number of networks whose state a file holds; None if there is no such file.
-
-    Raises:
-        CheckpointError: the file is damaged or of another kind.
-    """
-    if not path.exists():
-        return None
-    identity = load_tensors(path)[1].get("identity")
-    cells = identity.get("cells") if isinstance(identity, dict) else None
-    return len(cells) or None if isinstance(cells, list) else None
-
-
 def save_member(path: Path, model: nn.Module) -> None:
     """Writes a network's weights, to be loaded with ``--weights`` or ``eigencode.models.load``."""
     save_tensors(path, model.state_dict(), {})
-
-
-def remove_states(folder: Path) -> None:
-    """Removes the states of a run that is finished, with what a kill left of writing them; other files stay."""
-    for path in (*folder.glob("group-*.safetensors"), *folder.glob(".group-*.safetensors.lock")):
-        path.unlink()
-    for path in folder.glob(".group-*.safetensors.partial"):
-        shutil.rmtree(path)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -102,7 +102,6 @@ class GroupResources:
             cells=cells,
             held_out=self.test,
             checkpoint=folder / "group.safetensors" if folder else None,
-            discard=lambda: None,
             progress=lambda done, total, seen: self.say("training", done, total, _in_words(seen)),
         )
 

@@ -15,16 +15,15 @@ from functools import cache, partial
 import numpy as np
 import scipy.linalg
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from eigencode import _processes
 from eigencode._arguments import check_fields, checked
-from eigencode.errors import PenaltyError
+from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.spectra.covariance import Moments, add_samples, gram_of_rows
-
-Reduce = Callable[[Tensor], Tensor]
-"""Sums a tensor over processes; the identity for one process."""
+from eigencode.spectra.eigenvalues import numerical_floor
 
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -82,31 +81,56 @@ class Leading:
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
-def no_reduction(values: Tensor) -> Tensor:
-    """Sum over one process."""
-    return values
+@dataclass(frozen=True)
+class Samples:
+    """Those of a batch in all processes.
+
+    Attributes:
+        total: How many there are.
+        sum: Sum of a tensor over processes; the identity for one process.
+    """
+
+    total: int
+    sum: Callable[[Tensor], Tensor] = lambda values: values
 
 
-def dense(activations: Float[Tensor, "members n f"], *, count: int, total: int, reduce: Reduce = no_reduction) -> Leading:
+def above_floor(
+    eigenvalues: Float[Tensor, "members k"],
+    activations: Float[Tensor, "members n f"],
+    *,
+    total: int,
+    everywhere: bool = False,
+) -> Bool[Tensor, "members k"]:
+    """Which eigenvalues lie above the numerical floor, as in measurements; ``everywhere`` the same, if all processes ask."""
+    scales = activations[:, :1].abs().amax(dim=2).sum(dim=1)  # of the first image; 0 where a process has none
+    if everywhere:
+        scales = _processes.largest(scales)
+    floors = [
+        numerical_floor(largest, n_samples=total, n_features=activations.shape[2], scale=scale, dtype=activations.dtype)
+        for largest, scale in zip(eigenvalues[:, 0].tolist(), scales.tolist(), strict=True)
+    ]
+    return eigenvalues > torch.tensor(floors, dtype=eigenvalues.dtype, device=eigenvalues.device)[:, None]
+
+
+def dense(activations: Float[Tensor, "members n f"], count: int, samples: Samples) -> Leading:
     """Leading eigenpairs from the smaller of covariance and Gram matrix, in float64.
 
     Args:
         activations: Shape (members, n, f); the mean is removed here.
         count: Eigenpairs wanted; fewer are returned if there are fewer.
-        total: Samples of all processes.
-        reduce: Sum over processes, for which the covariance is always used.
+        samples: Of all processes; for more than one the covariance is always used.
 
     Returns:
         Leading.
     """
-    solved = [_dense_one(member, count, total, reduce) for member in activations]
+    solved = [_dense_one(member, count, samples) for member in activations]
     zero = torch.zeros(len(activations), dtype=torch.float64, device=activations.device)
     eigenvalues, vectors, projections = (torch.stack(part) for part in zip(*solved, strict=True))
     return Leading(eigenvalues, vectors, projections, zero, zero)
 
 
-def _dense_one(rows: Tensor, count: int, total: int, reduce: Reduce) -> tuple[Tensor, Tensor, Tensor]:
-    n_samples, n_features = rows.shape
+def _dense_one(rows: Tensor, count: int, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+    (n_samples, n_features), total = rows.shape, samples.total
     count = min(count, n_features, total - 1)
     if n_samples < n_features and n_samples == total:
         eigenvalues, left = _leading_of(_finite(gram_of_rows([rows])), count)
@@ -117,9 +141,9 @@ def _dense_one(rows: Tensor, count: int, total: int, reduce: Reduce) -> tuple[Te
         vectors = _completed((left * inverse[:, None]) @ centred)
         return eigenvalues / (total - 1), vectors.to(rows.dtype), (left * lengths[:, None]).to(rows.dtype)
     moments = add_samples(Moments.empty(n_features, rows.device), rows[:, None])
-    from_mean = moments.mean - reduce(n_samples * moments.mean) / total
+    from_mean = moments.mean - samples.sum(n_samples * moments.mean) / total
     scatter = moments.scatter.addr_(from_mean, from_mean, alpha=n_samples)
-    eigenvalues, exact = _leading_of(_finite(reduce(scatter)), count)
+    eigenvalues, exact = _leading_of(_finite(samples.sum(scatter)), count)
     centred = rows.to(torch.float64) - (moments.mean - from_mean)
     return eigenvalues / (total - 1), exact.to(rows.dtype), (exact @ centred.T).to(rows.dtype)
 
@@ -189,43 +213,38 @@ class Tracking:
 def tracked(
     activations: Float[Tensor, "members n f"],
     block: Float[Tensor, "members m f"],
-    *,
-    first: int,
-    last: int,
+    ranks: tuple[int, int],
     settings: Tracking,
     weigh: Callable[[Tensor, Tensor], Tensor],
-    total: int,
-    reduce: Reduce = no_reduction,
+    samples: Samples,
 ) -> list[tuple[Leading, Float[Tensor, "rows f"]]]:
     """Leading eigenpairs by Rayleigh-Ritz in a block of the step before, widened by its residuals.
 
     Args:
         activations: Shape (members, n, f); the mean is removed here.
         block: Orthonormal rows that nearly span the leading eigenvectors.
-        first: First rank that counts.
-        last: Eigenpairs wanted: one more than the last rank that counts.
+        ranks: First rank that counts, and eigenpairs wanted: one more than the last rank that counts.
         settings: See ``Tracking``.
         weigh: Eigenvalues (chosen, last) and the chosen members' numbers to the penalty's gradient by each eigenvalue.
-        total: Samples of all processes.
-        reduce: Sum over processes.
+        samples: Of all processes.
 
     Returns:
         For each member its eigenpairs, and its block for the next step, with more rows where one expansion was not enough.
         Where ``residual`` exceeds the tolerance the solver has not converged; it is infinite where the block sees nothing but
         rounding at a rank that counts, since then it cannot tell a code that has collapsed from one that it has lost.
     """
-    members, size, _ = block.shape
+    (first, last), (members, size, _) = ranks, block.shape
     pool = min(last + settings.pool, size)
     width = min(max(settings.expansion, last // 2), pool)
     basis = 1.5 * block - 0.5 * (block @ block.mT) @ block  # rotations of earlier steps leave rounding in the orthonormality
-    ritz = partial(_ritz, window=slice(first - 1, last - 1), total=total, reduce=reduce)
-    basis, codes, values, noise = ritz(basis, _project(basis, activations, total, reduce), size)
+    ritz = partial(_ritz, window=slice(first - 1, last - 1), samples=samples)
+    basis, codes, values, noise = ritz(basis, _project(basis, activations, samples), size)
     data, expansions = activations, 0
     open_ = torch.arange(members, device=block.device)
     found: dict[int, tuple[Leading, Tensor]] = {}
     while True:
         sizes = torch.maximum(values, noise)
-        outside, relative = _residuals(data, basis, codes[:, :pool], sizes, total, reduce)
+        outside, relative = _residuals(data, basis, codes[:, :pool], sizes, samples)
         pool = last
         slope = weigh(sizes[:, :last], open_).abs()
         pull = slope * sizes[:, :last]
@@ -251,7 +270,7 @@ def tracked(
         shares[:, :last] += pull / pull.mean(dim=1, keepdim=True).clamp_min(_TINY)
         scales = shares / sizes[:, : outside.shape[1]]
         added = _directions(outside.to(torch.float64) * scales[:, :, None], basis, width)
-        codes = torch.cat([codes, _project(added, data, total, reduce)], dim=1)
+        codes = torch.cat([codes, _project(added, data, samples)], dim=1)
         basis, codes, values, noise = ritz(torch.cat([basis, added], dim=1), codes, size + expansions * settings.expansion)
         expansions += 1
 
@@ -274,23 +293,21 @@ def _improved(rows: Tensor, values: Tensor, outside: Tensor, relative: Tensor) -
     return torch.addcmul(rows, outside, step[:, :, None].to(rows.dtype)), larger
 
 
-def _residuals(data: Tensor, basis: Tensor, codes: Tensor, sizes: Tensor, total: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
+def _residuals(data: Tensor, basis: Tensor, codes: Tensor, sizes: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
     """What the covariance makes of the leading rows beyond the block, and its length relative to the size of each."""
-    images = reduce(codes @ data) / (total - 1)
+    images = samples.sum(codes @ data) / (samples.total - 1)
     outside = images - (images @ basis.mT) @ basis
     lengths = torch.linalg.vector_norm(outside, dim=2, dtype=torch.float64)
     return outside, lengths / sizes[:, : codes.shape[1]]
 
 
-def _project(rows: Tensor, activations: Tensor, total: int, reduce: Reduce) -> Tensor:
+def _project(rows: Tensor, activations: Tensor, samples: Samples) -> Tensor:
     """Centred activations along rows, shape (members, m, n)."""
     codes = rows @ activations.mT
-    return codes - reduce(codes.sum(dim=2, keepdim=True)) / total
+    return codes - samples.sum(codes.sum(dim=2, keepdim=True)) / samples.total
 
 
-def _ritz(
-    rows: Tensor, codes: Tensor, keep: int, *, window: slice, total: int, reduce: Reduce
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _ritz(rows: Tensor, codes: Tensor, keep: int, *, window: slice, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rotates orthonormal rows and their codes to the leading ``keep`` Ritz vectors; also returns Ritz values and their rounding.
 
     The codes of nearly converged rows are nearly orthogonal, each of its own size, so rounding of a product of two of them is
@@ -299,12 +316,12 @@ def _ritz(
     the rotated codes, which are nearly orthogonal, are rotated once more.
     """
     for _ in range(2):
-        products = _finite(reduce(codes @ codes.mT).to(torch.float64))
+        products = _finite(samples.sum(codes @ codes.mT).to(torch.float64))
         ascending, vectors = _small_eigenpairs(products)
         rotation = vectors.flip(2)[:, :, :keep].mT
-        values = ascending.flip(1)[:, :keep].clamp_min(0) / (total - 1)
+        values = ascending.flip(1)[:, :keep].clamp_min(0) / (samples.total - 1)
         lengths = products.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-        mixed = (rotation.abs() @ lengths[:, :, None])[:, :, 0] ** 2 / (total - 1)
+        mixed = (rotation.abs() @ lengths[:, :, None])[:, :, 0] ** 2 / (samples.total - 1)
         noise = torch.maximum(torch.finfo(codes.dtype).eps * mixed, _ROUNDING * values[:, :1]).clamp_min(_TINY)
         rotation = rotation.to(rows.dtype)
         rows, codes = rotation @ rows, rotation @ codes
@@ -342,7 +359,7 @@ def _by_cores(matrices: Tensor) -> tuple[Tensor, Tensor]:
 def _finite(products: Tensor) -> Tensor:
     """The products, unless a NaN or infinite activation has reached them; then a square on the diagonal is one too."""
     if not bool(torch.isfinite(products.diagonal(dim1=-2, dim2=-1)).all()):
-        raise PenaltyError("SpectralPenalty: activations are NaN or infinite. Lower the learning rate, or clip the gradients.")
+        raise SpectrumError("activations are NaN or infinite.")
     return products
 
 

@@ -5,9 +5,8 @@ import torch
 
 from eigencode.errors import PenaltyError
 from eigencode.penalties import SpectralPenalty, Tracking
-from eigencode.penalties.leading import tracked
-from eigencode.penalties.spectral import above_floor
 from eigencode.spectra import Eigenspectrum
+from eigencode.spectra.leading import Samples, above_floor, tracked
 
 SMALL = Tracking(oversampling=6, pool=3, expansion=6, max_expansions=3)
 UNITS, IMAGES, RANKS = 120, 150, (2, 8)
@@ -69,11 +68,10 @@ def test_residual_is_the_part_of_a_power_iteration_that_leaves_the_block(dtype):
     ((pairs, _),) = tracked(
         code[None],
         block[None],
-        first=RANKS[0],
-        last=last,
-        settings=settings,
-        weigh=lambda eigenvalues, _: torch.ones_like(eigenvalues),
-        total=IMAGES,
+        (RANKS[0], last),
+        settings,
+        lambda eigenvalues, _: torch.ones_like(eigenvalues),
+        Samples(IMAGES),
     )
     covariance, exact = torch.cov(code.double().T), block.double()
     values, vectors = torch.linalg.eigh(exact @ covariance @ exact.T)
