@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -76,31 +77,45 @@ def measuring(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def hooked(model: nn.Module, names: Collection[str], observe: Callable[[str, int, Any, Any], None]) -> Iterator[None]:
+def hooked(
+    model: nn.Module,
+    names: Collection[str],
+    observe: Callable[[str, int, Any, Any], None],
+    change: Callable[[str, int, Any], Any] | None = None,
+) -> Iterator[None]:
     """Calls ``observe(module name, call number, inputs, output)`` for every call of some modules while the model runs.
 
     Args:
         model: Network.
         names: Names of modules.
         observe: Called inside the forward hook, before any later in-place operation can change the output.
+        change: Called before the module with its name, the call's number and the inputs; what it returns takes their place, or
+            None.
 
     Yields:
         Nothing; run the model inside the block. On leaving, hooks are gone.
     """
-    calls: Counter[str] = Counter()
+    begun: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
-            calls[name] += 1
-            observe(name, calls[name], inputs, output)
+    def before(_module: nn.Module, inputs: Any, *, name: str) -> Any:
+        begun[name] += 1
+        return change(name, begun[name], inputs) if change else None
 
-        return hook
+    def after(_module: nn.Module, inputs: Any, output: Any, *, name: str) -> None:
+        ended[name] += 1
+        observe(name, ended[name], inputs, output)
+
+    def anew(*_: Any) -> None:
+        begun.clear()
+        ended.clear()
 
     with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(anew).remove)
         for name, module in model.named_modules():
             if name in names:
-                stack.callback(module.register_forward_hook(hook_for(name)).remove)
-        stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+                stack.callback(module.register_forward_pre_hook(partial(before, name=name)).remove)
+                stack.callback(module.register_forward_hook(partial(after, name=name)).remove)
         yield
 
 

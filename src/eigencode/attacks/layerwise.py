@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
-from eigencode.activations import model_device, restore_training, tensors_in
+from eigencode.activations import hooked, model_device, restore_training, tensors_in
 from eigencode.attacks.outputs import Loss, check_labels, input_gradient, sample_cross_entropy, scores_of, undisturbed
 from eigencode.errors import AttackError
 from eigencode.perturbations.noise import standard_normal
@@ -98,7 +98,7 @@ class LayerAttack:
         readouts = self.readouts_of(model)
         module_name, _, call = re.sub(r"\[.*\]$", "", layer).partition("#")
         try:
-            module = model.get_submodule(module_name)
+            model.get_submodule(module_name)
         except AttributeError:
             raise AttackError(f"LayerAttack: the network has no module {module_name!r}. See model.named_modules().") from None
         if self.loss_at == "local" and layer not in readouts:
@@ -113,8 +113,7 @@ class LayerAttack:
         stream = _LAYER_STREAM + place * _CALLS + int(call or 1)
         site = AttackedLayer(self, model, int(call or 1), labels.cpu(), readout, stream)
         with ExitStack() as stack:
-            stack.callback(module.register_forward_pre_hook(site.change_input).remove)
-            stack.callback(module.register_forward_hook(site.read_output).remove)
+            stack.enter_context(hooked(model, [module_name], site.read_output, site.change_input))
             if readout is not None:
                 stack.callback(restore_training, {part: part.training for part in readout.modules()})
                 readout.eval()
@@ -150,7 +149,6 @@ class AttackedLayer:
         self._leaf: Tensor | None = None
         self._output: Any = None
         self._mode: Literal["off", "capture", "attack"] = "off"
-        self._calls = 0
 
     def prepare(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Finds the direction for a batch, and returns the batch as it is; its next pass through the network is attacked."""
@@ -163,15 +161,12 @@ class AttackedLayer:
             if self._cached_bytes + size <= _CACHE:
                 self._cache[first] = step
                 self._cached_bytes += size
-        self._step, self._mode, self._calls = step, "attack", 0
+        self._step, self._mode = step, "attack"
         return inputs
 
-    def change_input(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Forward pre-hook: adds epsilon times the direction."""
-        if self._mode == "off":
-            return None
-        self._calls += 1
-        if self._calls != self._call:
+    def change_input(self, _name: str, call: int, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Adds epsilon times the direction to the input of the call that is attacked."""
+        if self._mode == "off" or call != self._call:
             return None
         position = next((i for i, arg in enumerate(args) if isinstance(arg, Tensor) and arg.dtype.is_floating_point), None)
         if position is None:
@@ -186,9 +181,9 @@ class AttackedLayer:
             changed = source + self.epsilon * self._step.to(source)
         return (*args[:position], changed, *args[position + 1 :])
 
-    def read_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        """Forward hook: classifies the layer's output by its own classifier."""
-        if self._mode == "off" or self._calls != self._call:
+    def read_output(self, _name: str, call: int, _args: Any, output: Any) -> None:
+        """Classifies the layer's output by its own classifier."""
+        if self._mode == "off" or call != self._call:
             return
         if self._mode == "capture":
             self._output = output
@@ -214,7 +209,7 @@ class AttackedLayer:
         """Direction for a batch, shaped like the layer's input: float32 noise, or signs as int8."""
         gaussian = self._attack.direction == "gaussian"
         labels = self._labels[indices].to(inputs.device)
-        self._mode, self._calls, self._leaf = "capture", 0, None
+        self._mode, self._leaf = "capture", None
         with undisturbed(self._model), torch.set_grad_enabled(not gaussian):
             outputs = self._model(inputs) if gaussian or self._readout is not None else scores_of(self._model, inputs)
             self._mode = "off"
