@@ -8,6 +8,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -30,6 +31,7 @@ RANGES = {
     "epochs": (1, LARGEST),
     "half_samples": (0, 10_000),
     "held_out_count": (1, LARGEST),
+    "image_shape": (1, 16_384),
     "image_size": (1, 16_384),
     "measure_every": (1, LARGEST),
     "probe": (0, LARGEST),
@@ -48,6 +50,8 @@ RANGES = {
 """Least and largest of whole numbers whose name means the same everywhere: what is above would fill any memory."""
 
 _LONGEST, _FLOAT32 = 80, 3.4e38
+
+_DEVICE = re.compile(r"cpu|(cuda|hpu|mps|xla|xpu)(:\d{1,3})?")
 
 
 def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -115,6 +119,8 @@ def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeErr
     start = f"{owner}: " * bool(owner) + (written or f"`{name}`")
     if masked := _masked(value):
         raise error(f"{start} has {masked} masked entries, which would be read as numbers. Fill or remove them.")
+    if kind := _not_dense(value):
+        raise error(f"{start} must be a tensor that holds its numbers one by one; got {kind}. Call its to_dense() first.")
     if not fits(value, hint):
         raise error(f"{start} must be {_in_words(hint)}; got {shown(value)}.{_meant(value, hint)}")
     if _is_whole(value):
@@ -123,6 +129,10 @@ def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeErr
             limit = f"at least {least}" if value < least else f"at most {largest}"
             raise error(f"{start} must be {limit}; got {shown(value)}.")
         return int(value)
+    if name == "device" and isinstance(value, str) and not _DEVICE.fullmatch(value):
+        raise error(f"{start} must be cpu, cuda, or one of several such as cuda:1; got {shown(value)}.")
+    if isinstance(value, tuple) and name in RANGES:
+        return tuple(check(owner, name, each, Any, error, written=written) for each in value)
     if isinstance(value, Real) and _is_finite(value) and abs(float(value)) > _FLOAT32:
         raise error(f"{start} must lie within ±3.4e38, the range of float32; got {shown(value)}.")
     return value
@@ -149,22 +159,27 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, (tuple, list)) and _all_fit(value, parts)
     if origin in (Sequence, Iterable, list):
-        return _is_list(value, parts[0])
+        return _is_list(value, parts[0]) and not (origin is Sequence and isinstance(value, (set, frozenset)))
     if origin is Callable:
         return callable(value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(fits(each, parts[1]) for each in value.values())
     if hint in _SCALARS:
         return bool(_SCALARS[hint](value))
-    if not inspect.isclass(hint) or getattr(hint, "_is_protocol", False) > getattr(hint, "_is_runtime_protocol", False):
-        return True
-    if hasattr(hint, "array_type"):  # of jaxtyping, whose shapes are checked in tests
+    return not inspect.isclass(hint) or _is_of(value, hint)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a class, or does what a protocol says, which a class itself does not."""
+    if getattr(kind, "_is_protocol", False) and (isinstance(value, type) or not getattr(kind, "_is_runtime_protocol", False)):
+        return not isinstance(value, type)
+    if hasattr(kind, "array_type"):  # of jaxtyping, whose shapes are checked in tests
         return (
-            isinstance(value, hint.array_type)
+            isinstance(value, kind.array_type)
             or _is_array(value)
             or (isinstance(value, (list, tuple)) and _is_list(value, float))
         )
-    return isinstance(value, os.PathLike if issubclass(hint, os.PathLike) else hint)
+    return isinstance(value, os.PathLike if issubclass(kind, os.PathLike) else kind)
 
 
 def _all_fit(values: Any, parts: tuple[Any, ...]) -> bool:
@@ -175,11 +190,12 @@ def _all_fit(values: Any, parts: tuple[Any, ...]) -> bool:
 
 def _is_list(value: Any, part: Any) -> bool:
     """Whether values can be taken one by one: numbers from a list, range, set or array; iterators are not used up."""
+    numbers = part in (int, float)
     if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple, range, set, frozenset)):
+        value = value.tolist() if numbers else None
+    if isinstance(value, (list, tuple, range)) or (numbers and isinstance(value, (set, frozenset))):
         return all(fits(each, part) for each in value)
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and part not in (int, float)
+    return isinstance(value, Iterable) and not numbers and not isinstance(value, (str, bytes, Mapping, set, frozenset))
 
 
 def _is_switch(value: Any) -> bool:
@@ -253,13 +269,23 @@ def shown(value: Any) -> str:
         return type(value).__name__
     if isinstance(value, int) and abs(value) > 10**_LONGEST:
         return "a number of more than 80 digits"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return bool(numpy and isinstance(value, numpy.ndarray))
+
+
+def _not_dense(value: Any) -> str:
+    """What kind of tensor it is that does not hold its numbers one by one; empty for all else."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return ""
+    if value.layout != torch.strided or value.is_nested:
+        return "a nested tensor" if value.is_nested else "a sparse tensor"
+    return "a tensor without numbers, on the meta device" if value.is_meta else ""
 
 
 def _masked(value: Any) -> int:

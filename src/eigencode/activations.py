@@ -14,16 +14,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from eigencode._arguments import checked
+from eigencode._arguments import checked, shown
 from eigencode._arithmetic import exact_arithmetic
 from eigencode._grammar import names_in
-from eigencode.errors import ActivationError
+from eigencode.errors import ActivationError, ModelError
 
 Units = Literal["all", "channels", "pooled"]
 Tokens = Literal["all", "mean", "cls"]
 
 _PASS_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity, nn.Flatten)
 """Modules whose output in evaluation mode is their input, reshaped at most: another layer already shows that code."""
+
+
+_MAPS = 4
+"""Dimensions of a batch of images: n, channels, height, width."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,34 @@ class Layer:
     passes_on: bool
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+
+def usable_device(asked: str | torch.device | None, *, written: str = "--device") -> str:
+    """The device asked for, else CUDA where there is one.
+
+    Raises:
+        ModelError: it cannot be used here.
+    """
+    device = str(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        torch.ones(1, dtype=torch.float64, device=device).item()  # which a device that holds no numbers cannot
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ModelError(f"{written} {device} cannot be used ({str(error).splitlines()[0]}). Choose another.") from None
+    return device
+
+
+def cannot_run(model: nn.Module, inputs: Tensor, error: Exception) -> str:
+    """A sentence on a network that raised an error when it was given images."""
+    said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), inputs.dtype)
+    if inputs.dtype != dtype:
+        kinds = [str(kind).removeprefix("torch.") for kind in (inputs.dtype, dtype)]
+        return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). Convert the images to {kinds[1]}."
+    first = "; channels come first" if inputs.ndim == _MAPS else ""
+    return (
+        f"The network cannot run on images of shape {tuple(inputs.shape[1:])} ({said}). Use images of the size and channels it "
+        f"was made for{first}."
+    )
 
 
 def model_device(model: nn.Module) -> torch.device:
@@ -224,10 +256,7 @@ def trace(model: nn.Module, inputs: Tensor) -> Trace:
         with measuring(model), hooked(model, names, observe):
             model(inputs.clone())  # it may work in place, and they are the caller's
     except Exception as error:  # networks refuse inputs in any way they like
-        raise ActivationError(
-            f"The network cannot run on images of shape {tuple(inputs.shape[1:])} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}). Use images of the size and channels it was made for."
-        ) from error
+        raise ActivationError(cannot_run(model, inputs, error)) from error
     modules = dict(model.named_modules())
     count = Counter(name for name, *_ in events)
     several = frozenset(name for name, calls in count.items() if calls > 1)
@@ -295,7 +324,7 @@ def select_layers(traced: Trace, layers: str | Sequence[str]) -> list[Layer]:
     except ValueError as error:
         raise ActivationError(f"`layers`: {error}; got {layers!r}.") from None
     if not isinstance(requests, Sequence) or not requests or not all(isinstance(request, str) for request in requests):
-        raise ActivationError(f"`layers` must be a name, a glob, 'all', 'penultimate' or a list of these; got {layers!r}.")
+        raise ActivationError(f"`layers` must be a name, a glob, 'all', 'penultimate' or a list of these; got {shown(layers)}.")
     wanted: set[str] = set()
     for request in requests:
         if request == "all":

@@ -126,8 +126,8 @@ def test_a_training_is_read_as_a_study(capsys, tmp_path):
         assert held_out["accuracy"] == network["accuracy"]
         (attacked,) = last[(last["perturbation"] == "fgsm") & (last["quantity"] == "accuracy")]["value"]
         assert attacked == network["fgsm 0.1"]
-        losses = own[(own["perturbation"] == "training") & (own["quantity"] == "loss")]["value"]
-        assert list(losses) == list(history[history["member"] == number]["loss"])
+        loss = last[(last["perturbation"] == "training") & (last["quantity"] == "loss")]["value"]
+        assert list(loss) == list(history[(history["member"] == number) & (history["epoch"] == 2)]["loss"])
 
 
 def test_weights_that_are_missing_are_not_made_up(capsys, tmp_path, monkeypatch):

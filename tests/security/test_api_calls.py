@@ -1,4 +1,4 @@
-"""Calls of the library by the hundred with one argument that is wrong: each works, or is refused in one sentence."""
+"""Calls of the library with one argument that is wrong, each with each: they work, or are refused in one sentence."""
 
 import random
 
@@ -11,7 +11,7 @@ import eigencode as ec
 from eigencode.errors import EigencodeError
 
 SEED = 20
-SHORT, LONG = 7, 40
+SHORT, ALL = 7, 0
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
@@ -43,6 +43,8 @@ _WRONG = [
     torch.full((40,), -5), torch.full((40, 1, 4, 4), float("nan")), torch.ones(40, 1, 4, 4, dtype=torch.uint8),
     np.ones(3), np.float32(2.0), np.int64(3), np.bool_(True), np.array(["a"]), np.array([None]),
     np.ma.masked_greater(np.arange(12.0).reshape(4, 3), 5), _IMAGES, _SPECTRUM, _NETWORK, nn.Linear(3, 2), nn.Identity(),
+    np.ones((40, 1, 4, 4)), torch.ones(40, 1, 4, 4, dtype=torch.float64), torch.ones(40, 4, 4, 1), torch.ones(40, 1, 4, 4, dtype=torch.float16),
+    torch.ones(40, 1, 4, 4, dtype=torch.complex64), torch.ones(40, 1, 4, 4).to_sparse(), torch.ones(40, 1, 4, 4, device="meta"), "gpu", "cuda:99",
     ec.attacks.PGD(steps=2), ec.attacks.PGD, ec.perturbations.GaussianNoise, torch.Generator(),
 ]  # fmt: skip
 
@@ -117,6 +119,7 @@ _CALLS = {
     "SpectralPenalty": (ec.penalties.SpectralPenalty, lambda: {
         "target": 1.0, "ranks": (1, 8), "form": "line", "solver": "dense", "degenerate": "skip", "tracking": ec.penalties.Tracking(),
     }),
+    "penalty": (ec.penalties.SpectralPenalty(1.0, ranks=(1, 8)), lambda: {"activations": _CODE}),
     "Tracking": (ec.penalties.Tracking, lambda: {"oversampling": 5, "pool": 5, "expansion": 5, "tolerance": 0.1, "max_expansions": 2}),
     "jacobian_penalty": (ec.penalties.jacobian_penalty, lambda: {
         "function": _network(), "inputs": _IMAGES.inputs, "kind": "projected", "projections": 2, "squared": True,
@@ -137,23 +140,27 @@ _CALLS = {
 }  # fmt: skip
 
 _PROVIDED = {
-    ("train", "images"),
-    ("train", "held_out"),
     ("jacobian_penalty", "function"),
+    ("perturbed_spectra", "perturbation"),
     ("measure", "model"),
     ("collect", "model"),
 }
 """What is called: a function or network of the caller's fails in its own way, and its own error is the one to see."""
 
+_ENDLESS = {
+    ("pgd", "steps"),
+    ("pgd", "restarts"),
+    ("stimulus_curve", "repeats"),
+    ("expected_exponent", "draws"),
+}
+"""A large number of these is what was asked for, and takes its time."""
+
 
 def calls(name, count):
     """Arguments of a call, the same at every run, and which one was changed."""
-    draws = random.Random(f"{SEED} {name}")
     _, arguments = _CALLS[name]
-    names = sorted(arguments())
-    for _ in range(count):
-        changed = draws.choice(names)
-        yield changed, draws.randrange(len(_WRONG))
+    every = [(changed, number) for changed in sorted(arguments()) for number in range(len(_WRONG))]
+    yield from random.Random(f"{SEED} {name}").sample(every, count) if count else every
 
 
 @pytest.mark.parametrize("name", list(_CALLS))
@@ -166,7 +173,7 @@ def test_calls_that_are_right(name):
 
 @pytest.mark.filterwarnings("ignore::eigencode.errors.ReliabilityWarning")
 @pytest.mark.parametrize("name", list(_CALLS))
-@pytest.mark.parametrize("count", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [SHORT, pytest.param(ALL, marks=pytest.mark.slow)])
 def test_a_wrong_argument_is_refused_in_a_sentence(name, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     function, arguments = _CALLS[name]
@@ -174,6 +181,8 @@ def test_a_wrong_argument_is_refused_in_a_sentence(name, count, tmp_path, monkey
     for changed, number in calls(name, count):
         value = _WRONG[number]
         if (name, changed) in _PROVIDED and (callable(value) or hasattr(value, "__getitem__")):
+            continue
+        if (name, changed) in _ENDLESS and isinstance(value, int) and value == 2**40:
             continue
         try:
             function(**{**arguments(), changed: value})

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eigencode._arithmetic import exact_arithmetic
-from eigencode.activations import model_device, restore_training
+from eigencode.activations import cannot_run, model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
-from eigencode.errors import AttackError
+from eigencode.errors import AttackError, EigencodeError
 from eigencode.perturbations.specification import Norm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,9 +67,15 @@ def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """The network's scores, shape (n, classes).
 
     Raises:
-        AttackError: the output is not a matrix of floating-point scores, one row for each image.
+        AttackError: the network cannot run on these inputs, or its output is not a matrix of floating-point scores, one row
+            for each image.
     """
-    scores = model(inputs)
+    try:
+        scores = model(inputs)
+    except (EigencodeError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # networks refuse inputs in any way they like
+        raise AttackError(cannot_run(model, inputs, error)) from error
     if not isinstance(scores, Tensor):
         raise AttackError(
             f"The network must return one tensor of scores (n, classes); got {type(scores).__name__}. "
@@ -158,6 +164,8 @@ def check_batch(inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm, boun
             shape; a budget below zero or above the distance between two images.
     """
     low, high = bounds
+    if isinstance(inputs, Tensor) and inputs.ndim == 0:
+        raise AttackError(f"{name}: images must have shape (n, ...); got a single number.")
     if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
         raise AttackError(f"{name}: images and labels must be tensors; got {type(inputs).__name__} and {type(labels).__name__}.")
     if inputs.dtype not in (torch.float32, torch.float64):

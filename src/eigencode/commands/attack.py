@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from eigencode.activations import usable_device
 from eigencode.attacks import by_name
-from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder, usable_device
+from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder
 from eigencode.commands.options import AttackConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell

@@ -26,6 +26,7 @@ from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.errors import EigencodeError, UsageError
 from eigencode.perturbations.specification import KINDS, TOOLBOX, GradientSteps, PerturbationKind, kind_of
 from eigencode.studies.cell import field_of
+from eigencode.training.settings import GRID
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _check_meaning(config: Any) -> None:
     if isinstance(config, AttackConfig):
         parse_numbers(config.strengths, "strengths")
     if isinstance(config, TrainConfig):
-        for name in ("target", "beta", "covariance", "jacobian", "robustness.epsilons"):
+        for name in (*GRID, "robustness.epsilons"):
             parse_numbers(field_of(config, name), name)
     missing = _WITHOUT_NETWORK.get(type(config))
     if missing and config.model is None and not getattr(config, "recording", None):

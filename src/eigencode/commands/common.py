@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from eigencode import datasets, models
@@ -16,7 +15,6 @@ from eigencode.commands.options import NetworkAndImages, SpectraOfLayers
 from eigencode.commands.parsing import parse_names
 from eigencode.commands.progress import tell
 from eigencode.datasets import ImageSet
-from eigencode.errors import ModelError
 from eigencode.reports import claimed, contents_of
 
 
@@ -48,20 +46,6 @@ def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
     """Arguments that ``measure`` and ``perturbed_spectra`` share."""
     names = ("units", "tokens", "batch_size", "memory_limit", "half_samples", "seed")
     return {"layers": parse_names(config.layers, "layers"), **{name: getattr(config, name) for name in names}}
-
-
-def usable_device(asked: str | None) -> str:
-    """The device asked for, else CUDA where there is one.
-
-    Raises:
-        ModelError: it cannot be used here.
-    """
-    device = asked or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.ones(1, dtype=torch.float64, device=device).item()  # which a device that holds no numbers cannot
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ModelError(f"--device {device} cannot be used ({str(error).splitlines()[0]}). Choose another.") from None
-    return device
 
 
 def load_images(config: NetworkAndImages, *, split: str | None = None, count: int | None = None) -> ImageSet:

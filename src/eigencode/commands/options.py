@@ -11,7 +11,9 @@ from typing import ClassVar, Literal
 from eigencode.perturbations.specification import GradientSteps, Made, PerturbationOptions
 from eigencode.training.settings import (  # noqa: F401 - the parser looks for the types of what is inherited here
     AdversarialSettings,
+    GridOptions,
     JacobianKind,
+    Numbers,
     Optimizer,
     Rule,
     Schedule,
@@ -142,7 +144,6 @@ class ConstructConfig(NetworkAndImages):
     layer: str = "penultimate"
 
 
-Numbers = str | float | list[float]
 """One number, or several separated by commas: a network is trained for each."""
 
 
@@ -162,7 +163,7 @@ class RobustnessConfig(GradientSteps):
 
 
 @dataclass(frozen=True)
-class TrainConfig(TrainingOptions, NetworkAndImages):
+class TrainConfig(TrainingOptions, GridOptions, NetworkAndImages):
     """Train networks whose code decays as asked, for several seeds and settings side by side.
 
     The networks are the grid of all targets, weights of penalties and seeds; several numbers are separated by commas. A run that
@@ -173,12 +174,7 @@ class TrainConfig(TrainingOptions, NetworkAndImages):
         batch_size: Images in a batch; the last batch of an epoch may be smaller.
         seeds: Networks for each setting, with seeds seed, seed + 1, ...
         learning_rate: Learning rate at the first epoch.
-        target: Exponents asked of the penalised layers.
-        beta: Weights of the spectral penalty; at 0 the exponent is measured all the same.
-        covariance: Weights c1 of the penalty on the off-diagonal part of the covariance of the last penalised layer (Schaeffer
-            et al. 2020, Eq. 1).
         covariance_kind: Covariance over the batch, or outer products of each image's code (per_sample).
-        jacobian: Weights c2 of the penalty on the Jacobian of the scores with respect to the input (likewise).
         jacobian_kind: exact Frobenius norm of the Jacobian; projected on random vectors (Hoffman et al. 2019); or column_sum,
             the norm of the sum over classes (Schaeffer et al. 2020).
         jacobian_projections: Random vectors for each image, for projected.
@@ -194,10 +190,6 @@ class TrainConfig(TrainingOptions, NetworkAndImages):
     split: Literal["train", "test"] = "train"
     seeds: int = 1
     learning_rate: float = 1e-4
-    target: Numbers = "1"
-    beta: Numbers = "0"
-    covariance: Numbers = "0"
-    jacobian: Numbers = "0"
     jacobian_kind: JacobianKind = "exact"
     jacobian_projections: int = 1
     jacobian_squared: bool = False

@@ -17,9 +17,10 @@ import pandas as pd
 
 from eigencode._files import replacing
 from eigencode._text import for_spreadsheet
+from eigencode.activations import usable_device
 from eigencode.attacks import by_name
 from eigencode.attacks.outputs import check_batch
-from eigencode.commands.common import results_folder, usable_device
+from eigencode.commands.common import results_folder
 from eigencode.commands.options import TrainConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell
@@ -35,13 +36,11 @@ from eigencode.studies.execution.materials import GroupResources
 from eigencode.studies.execution.scheduling import outdated
 from eigencode.studies.yaml import to_yaml
 from eigencode.training import JacobianSettings, MemberSettings, Settings
-from eigencode.training.settings import TrainingOptions
+from eigencode.training.settings import GRID, WEIGHTS, TrainingOptions
 
 STATES, MEMBERS, STORE, STUDY = "states", "members", "cells.sqlite", "study.yaml"
 
 _MOST_NETWORKS = 10_000
-
-_GRID = ("beta", "target", "covariance", "jacobian")
 
 
 def run(config: TrainConfig) -> None:
@@ -65,9 +64,9 @@ def study_of(config: TrainConfig) -> Study:
     Raises:
         UsageError: settings that make no sense, or too many networks.
     """
-    given = {name: list(dict.fromkeys(parse_numbers(getattr(config, name), name))) for name in _GRID}
+    given = {name: list(dict.fromkeys(parse_numbers(getattr(config, name), name))) for name in ("beta", *GRID)}
     pulled = sum(beta != 0 for beta in given["beta"])  # without the penalty, one target stands for all
-    others = len(given["covariance"]) * len(given["jacobian"]) * config.seeds
+    others = math.prod(len(values) for name, values in given.items() if name not in ("beta", "target")) * config.seeds
     if (count := (pulled * len(given["target"]) + (pulled < len(given["beta"]))) * others) > _MOST_NETWORKS:
         raise UsageError(f"train: this grid has {count} networks; {_MOST_NETWORKS} at most. Split it.")
     if config.spectral.ranks is not None:
@@ -306,9 +305,7 @@ def _warn(outcome: _Outcome) -> None:
 
 def member_names(cells: Sequence[MemberSettings]) -> list[str]:
     """A name for each network: its seed, and what differs between networks; no target where it plays no part."""
-    varied = [
-        field for field in ("target", "beta", "covariance", "jacobian") if len({getattr(cell, field) for cell in cells}) > 1
-    ]
+    varied = [field for field in GRID if len({getattr(cell, field) for cell in cells}) > 1]
     names = []
     for cell in cells:
         own = [field for field in varied if field != "target" or cell.beta]
@@ -325,9 +322,7 @@ def _rows_of(plan: CellConfig, outcome: _Outcome) -> list[dict[str, Any]]:
             "network": outcome.names[plan.identity],
             "layer": row["layer"],
             "target": cell.target if cell.beta else math.nan,
-            "beta": cell.beta,
-            "covariance": cell.covariance,
-            "jacobian": cell.jacobian,
+            **{name: getattr(cell, name) for name in WEIGHTS},
             "accuracy": row["held_out_accuracy"],
             "training accuracy": row["accuracy"],
             "alpha (training)": row["alpha"],

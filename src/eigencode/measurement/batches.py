@@ -41,6 +41,8 @@ class Batches:
                 raise DataError(
                     f"measure: images must be floating point; got {self.source.dtype}. Use ImageSet.from_uint8, or divide by 255."
                 )
+            if self.source.ndim == 0:
+                raise DataError("measure: images must have shape (n, ...); got a single number. Pass a tensor of images.")
             self.count = len(self.source)
         else:
             sized = hasattr(self.source, "dataset") and hasattr(self.source.dataset, "__len__")

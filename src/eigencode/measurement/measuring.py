@@ -24,6 +24,7 @@ from eigencode.activations import (
     trace,
     uncompiled,
     unreadable,
+    usable_device,
 )
 from eigencode.errors import ActivationError, ConstantCodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation
@@ -113,7 +114,9 @@ def measure(
     """
     model = uncompiled(model)
     home = model_device(model)
-    batches = Batches(images, batch_size, home if device is None else torch.device(device), perturbation)
+    batches = Batches(
+        images, batch_size, home if device is None else torch.device(usable_device(device, written="`device`")), perturbation
+    )
     settings = MeasuringSettings(layers, units, tokens, batch_size, parse_bytes(memory_limit), half_samples, seed)
     if device is not None:
         model.to(batches.device)

@@ -31,8 +31,15 @@ def _glorot(model: nn.Module) -> nn.Module:
 
 
 def _features(layers: nn.Sequential, image_shape: ImageShape) -> int:
-    with torch.no_grad():
-        return int(layers(torch.zeros(1, *image_shape)).flatten(1).shape[1])
+    try:
+        with torch.no_grad():
+            return int(layers(torch.zeros(1, *image_shape)).flatten(1).shape[1])
+    except RuntimeError:
+        channels, height, width = image_shape
+        raise ModelError(
+            f"Images of {channels} channels, {height} high and {width} wide are too small for this network: its convolutions "
+            "leave nothing of them. Use larger images; channels come first."
+        ) from None
 
 
 @checked(ModelError)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import exact_arithmetic
-from eigencode.activations import model_device
+from eigencode.activations import cannot_run, model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError
 
@@ -64,8 +64,13 @@ def jacobian_penalty(
     if not isinstance(inputs, Tensor) or not inputs.dtype.is_floating_point or inputs.ndim < 2:
         raise PenaltyError(f"jacobian_penalty: `inputs` must be a floating-point tensor (n, ...); got {type(inputs).__name__}.")
     source = inputs.detach().requires_grad_(True)
-    with torch.enable_grad():
-        outputs = function(source)
+    try:
+        with torch.enable_grad():
+            outputs = function(source)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not isinstance(function, nn.Module):
+            raise
+        raise PenaltyError(cannot_run(function, inputs, error)) from error
     flat = outputs.flatten(1)
     directions = random_directions(flat, projections, generator=generator) if kind == "projected" else None
     squares = jacobian_squares(flat, source, kind=kind, directions=directions)

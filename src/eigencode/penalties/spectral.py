@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from eigencode import _processes
-from eigencode._arguments import checked
+from eigencode._arguments import checked, shown
 from eigencode._arithmetic import full_float32
 from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties.forms import DEFAULT_WINDOW, SMALLEST_EIGENVALUE, Form, evaluate
@@ -106,7 +106,9 @@ class SpectralPenalty:
     ) -> None:
         self.target = torch.as_tensor(target, dtype=torch.float64).reshape(-1)
         if not bool((self.target >= 0).all() & self.target.isfinite().all()):
-            raise PenaltyError(f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {target}.")
+            raise PenaltyError(
+                f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {shown(self.target.tolist())}."
+            )
         self.window = DEFAULT_WINDOW[form] if ranks is None else Window.of(ranks)
         self.form, self.solver, self.degenerate = form, solver, degenerate
         self.tracking = tracking or Tracking()
@@ -141,6 +143,8 @@ class SpectralPenalty:
             PenaltyError: activations that are not finite or not floating point, another number of members than targets, and,
                 unless ``degenerate`` is "skip", a batch that is too small for the ranks or a collapsed code.
         """
+        if not isinstance(activations, Tensor):
+            raise PenaltyError(f"SpectralPenalty: activations must be a tensor; got {type(activations).__name__}.")
         if not activations.dtype.is_floating_point or activations.ndim < 3:
             raise PenaltyError(
                 f"SpectralPenalty: activations must be floating-point of shape (n, units ...); got {activations.dtype} of shape "

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from eigencode.reports.study_drawing import colours, finish, panels_of, spectrum
 from eigencode.studies.definition import Study
 from eigencode.studies.results.table import NotTestedError, StudyResults
+from eigencode.training.settings import WEIGHTS
 
 _MOST_SPECTRA = 12
 
-_TOLD = ("model", "width", "data", "form", "epochs", "trained", "beta", "target", "covariance", "jacobian", "jacobian_kind")
+_TOLD = ("model", "width", "data", "form", "epochs", "trained", "target", *WEIGHTS, "jacobian_kind")
 
 
 def draw(study: Study, figure: str | None, results: StudyResults) -> Figure | None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from eigencode._text import printable
 from eigencode.reports.terminal import print_plain
 from eigencode.spectra.metrics import METRICS
+from eigencode.training.settings import WEIGHTS
 
 
 def cells(row: pd.Series) -> dict[str, str]:
@@ -61,7 +62,7 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     for name in table:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):
-            exact = ("target", "beta", "covariance", "jacobian")
+            exact = ("target", *WEIGHTS)
             if column.isna().all() or (name in exact and not (column.fillna(0) != 0).any()):
                 continue
             shown[name] = ["–" if math.isnan(value) else (f"{value:g}" if name in exact else f"{value:.3f}") for value in column]

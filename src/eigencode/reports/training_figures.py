@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
 from eigencode.spectra.plotting import new_figure
+from eigencode.training.settings import WEIGHTS
 
 _LEGEND_ENTRIES = 12
 """With more settings the legend would hide the curves."""
@@ -96,15 +97,15 @@ def _along_layers(outcome: pd.DataFrame) -> Figure:
 
 
 def _against_alpha(outcome: pd.DataFrame) -> Figure:
-    known = ("network", "layer", "target", "beta", "covariance", "jacobian", "training accuracy")
+    known = ("network", "layer", "target", *WEIGHTS, "training accuracy")
     accuracies = [str(name) for name in outcome if name not in known and not str(name).startswith("alpha")]
     axis = "alpha (training)" if outcome["alpha (training)"].notna().any() else "alpha (held out)"
     figure = new_figure(4.2 * len(accuracies), 3.8)
     panels = np.atleast_1d(figure.subplots(1, len(accuracies)))
-    varied = next((name for name in ("beta", "covariance", "jacobian") if outcome[name].nunique() > 1), "beta")
+    varied = next((name for name in WEIGHTS if outcome[name].nunique() > 1), "beta")
     groups = list(outcome.groupby(varied, sort=False))
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
-    symbol = {"beta": "β", "covariance": "c1", "jacobian": "c2"}[varied]
+    symbol = WEIGHTS[varied]["symbol"]
     for panel, name in zip(panels, accuracies, strict=True):
         for (value, rows), colour in zip(groups, colours, strict=True):
             panel.plot(rows[axis], rows[name], "o", ms=5, color=colour, label=f"{symbol} = {value:g}", alpha=0.8)

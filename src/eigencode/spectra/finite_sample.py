@@ -16,6 +16,9 @@ from eigencode.spectra.window import Ranks, Window
 _TIE = 1e-9
 """Neighbours closer than this, relative to their size, are one eigenvalue of several dimensions: rounding decides their gap."""
 
+_MOST_NUMBERS = 2**30
+"""Numbers of a simulated sample: 8 GiB."""
+
 _BISECTIONS = 44
 """Halvings of each bracket: 13 digits of the gap between neighbours."""
 
@@ -109,6 +112,11 @@ def expected_exponent(alpha: float, *, n_samples: int, n_features: int, ranks: R
         raise SpectrumError(
             f"expected_exponent: `ranks` {window} must lie within 1..{min(n_samples - 1, n_features)} for {n_samples} samples "
             f"of {n_features} units. Lower the last rank or raise either number."
+        )
+    if n_samples * n_features > _MOST_NUMBERS:
+        raise SpectrumError(
+            f"expected_exponent: a simulated sample of {n_samples} x {n_features} numbers is too large; {_MOST_NUMBERS} at most. "
+            "Lower one of them."
         )
     generator = torch.Generator().manual_seed(seed)
     scale = torch.arange(1, n_features + 1, dtype=torch.float64) ** (-alpha / 2)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from eigencode._arguments import shown
 from eigencode._digests import digest_of
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import TrainingError
@@ -28,8 +30,20 @@ def _class_of(label: Any) -> int:
         if number != label or number < 0 or isinstance(label, bool):
             raise ValueError
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise TrainingError(f"Labels of a Dataset must be classes, whole numbers from 0 on; got {label!r}. Fix them.") from None
+        raise TrainingError(
+            f"Labels of a Dataset must be classes, whole numbers from 0 on; got {shown(label)}. Fix them."
+        ) from None
     return number
+
+
+def _pair(item: Any) -> tuple[Any, int]:
+    """Input and class of an item of a Dataset."""
+    if not isinstance(item, (tuple, list)) or len(item) < 2 or not isinstance(item[0], (Tensor, np.ndarray)):
+        kind = f"({', '.join(type(each).__name__ for each in item)})" if isinstance(item, (tuple, list)) else type(item).__name__
+        raise TrainingError(
+            f"Items of a Dataset must be a tensor of an image and its label; got {kind}. Add a transform to tensors."
+        )
+    return item[0], _class_of(item[1])
 
 
 class Batches:
@@ -51,7 +65,7 @@ class Batches:
             fits = device.type == "cpu" or images.inputs.nbytes < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
             self._inputs: Tensor | None = images.inputs.to(device) if fits else images.inputs
             self._labels, self._dataset, self.size = images.labels.to(self._inputs.device), None, len(images)
-        elif isinstance(cast(Any, images), Tensor) or not hasattr(images, "__getitem__"):
+        elif isinstance(cast(Any, images), (Tensor, np.ndarray, str, bytes, Mapping)) or not hasattr(images, "__getitem__"):
             raise TrainingError(
                 f"Images must be an ImageSet or a map-style Dataset; got {type(images).__name__}. Pass a DataLoader's "
                 "`dataset`, or ImageSet(inputs, labels)."
@@ -88,8 +102,8 @@ class Batches:
                 for member, own in enumerate(indices.tolist()):
                     if seeds is not None:
                         torch.manual_seed(seeds[member])
-                    items += [self._dataset[index] for index in own]
-            inputs, labels = default_collate([(item[0], _class_of(item[1])) for item in items])
+                    items += [_pair(self._dataset[index]) for index in own]
+            inputs, labels = default_collate(items)
         else:
             assert self._inputs is not None
             flat = flat.to(self._inputs.device)

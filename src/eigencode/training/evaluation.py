@@ -45,8 +45,11 @@ def robust_accuracies(
         Columns member, epsilon, accuracy.
 
     Raises:
+        TrainingError: no network.
         AttackError: anything the attack refuses.
     """
+    if not models:
+        raise TrainingError("robust_accuracies: `models` is empty. Pass at least one network.")
     device = model_device(models[0])
     images = images.cpu()
     members = members_of(models, images.inputs[:2].to(device))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from eigencode._arguments import check_fields, checked
 from eigencode._grammar import names_in
@@ -16,6 +16,12 @@ Optimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "step", "cosine"]
 Rule = Literal["backpropagation", "local", "greedy"]
 JacobianKind = Literal["exact", "projected", "column_sum"]
+Numbers = str | float | list[float]
+
+
+def _weight(symbol: str, *, of: Literal["code", "inputs"] = "code") -> Any:
+    """A weight of a penalty: what figures call it, and what is differentiated beside the loss."""
+    return field(default=0.0, metadata={"symbol": symbol, "of": of})
 
 
 @dataclass(frozen=True)
@@ -37,16 +43,17 @@ class MemberSettings:
     seed: int = 0
     learning_rate: float = 1e-4
     target: float | Mapping[str, float] = 1.0
-    beta: float | Mapping[str, float] = 0.0
-    covariance: float = 0.0
-    jacobian: float = 0.0
+    beta: float | Mapping[str, float] = _weight("β")
+    covariance: float = _weight("c1")
+    jacobian: float = _weight("c2", of="inputs")
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
         check_fields(self, TrainingError, owner="")
         if self.learning_rate <= 0:
             raise TrainingError(f"`learning_rate` must be positive; got {self.learning_rate}.")
-        for name, value in (("beta", self.beta), ("covariance", self.covariance), ("jacobian", self.jacobian)):
+        for name in WEIGHTS:
+            value = getattr(self, name)
             for weight in value.values() if isinstance(value, Mapping) else [value]:
                 if weight < 0:
                     raise TrainingError(f"`{name}` is the weight of a penalty and must be at least 0; got {weight}.")
@@ -58,6 +65,31 @@ class MemberSettings:
     def beta_of(self, layer: str) -> float:
         """Weight of the spectral penalty at a layer."""
         return _of_layer(self.beta, layer, "beta")
+
+
+WEIGHTS = {item.name: item.metadata for item in fields(MemberSettings) if "symbol" in item.metadata}
+"""Name of each penalty's weight -> its symbol, and whether the penalty is of the code or of the inputs."""
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """The grid of networks as the command line has it: several numbers are separated by commas.
+
+    Args:
+        target: Exponents asked of the penalised layers.
+        beta: Weights of the spectral penalty; at 0 the exponent is measured all the same.
+        covariance: Weights c1 of the penalty on the off-diagonal part of the covariance of the last penalised layer (Schaeffer
+            et al. 2020, Eq. 1).
+        jacobian: Weights c2 of the penalty on the Jacobian of the scores with respect to the input (likewise).
+    """
+
+    target: Numbers = "1"
+    beta: Numbers = "0"
+    covariance: Numbers = "0"
+    jacobian: Numbers = "0"
+
+
+GRID = tuple(item.name for item in fields(GridOptions))
 
 
 def _of_layer(value: float | Mapping[str, float], layer: str, name: str) -> float:

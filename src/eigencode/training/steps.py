@@ -15,11 +15,11 @@ from eigencode.attacks.geometry import Ball
 from eigencode.attacks.gradient import PGD
 from eigencode.attacks.outputs import check_batch
 from eigencode.errors import DivergenceError, TrainingError
-from eigencode.penalties import SpectralPenalty, covariance_members, half_square_or_norm, jacobian_squares, random_directions
-from eigencode.training.data import generator_for
+from eigencode.penalties import SpectralPenalty
 from eigencode.training.local_errors import LocalErrors
 from eigencode.training.networks import Members, evaluating, members_of
-from eigencode.training.settings import MemberSettings, Settings
+from eigencode.training.settings import WEIGHTS, MemberSettings, Settings
+from eigencode.training.terms import TERMS, ForwardPass
 
 NO_LAYER = ""
 """Name of the row of a network of which no layer is measured."""
@@ -134,9 +134,9 @@ class GradientLearner:
                     f"ranks {penalty.window} need batches of {penalty.window.last + 1}. Enlarge the batch or lower "
                     "the last rank."
                 )
-        self._covariance = self._per_member([cell.covariance for cell in cells])
-        self._jacobian = self._per_member([cell.jacobian for cell in cells])
-        if not layers and any(cell.covariance or cell.beta for cell in cells):
+        self._weights = {name: self._per_member([getattr(cell, name) for cell in cells]) for name in TERMS}
+        of_codes = [name for name, weight in WEIGHTS.items() if weight["of"] == "code"]
+        if not layers and any(getattr(cell, name) for cell in cells for name in of_codes):
             raise TrainingError("Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.")
         told = settings.adversarial
         if told.epsilon:
@@ -160,8 +160,8 @@ class GradientLearner:
         """See ``Learner``."""
         inputs = self._attacked(batch)
         self._members.train(True)
-        with_jacobian = bool(self._jacobian.any())
-        if with_jacobian:
+        used = {name: weights for name, weights in self._weights.items() if bool(weights.any())}
+        if any(WEIGHTS[name]["of"] == "inputs" for name in used):
             inputs = inputs.detach().requires_grad_(True)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._settings.mixed_precision):
             scores, codes = self._members.forward(inputs, self._layers)
@@ -170,12 +170,10 @@ class GradientLearner:
         terms = {"the cross entropy": losses}
         for layer, penalty in self._penalties.items():
             terms[f"the spectral penalty at {layer}"] = self._spectral(layer, penalty, codes[layer])
-        if bool(self._covariance.any()):
-            layer = self._layers[-1]
-            norms = covariance_members(codes[layer].to(scores.dtype), kind=self._settings.covariance_kind)
-            terms[f"the covariance penalty at {layer}"] = self._covariance * norms
-        if with_jacobian:
-            terms["the Jacobian penalty"] = self._jacobian * self._jacobian_norms(scores, inputs, batch.step)
+        code = codes[self._layers[-1]] if self._layers else None
+        seen = ForwardPass(inputs, scores, code, [cell.seed for cell in self._cells], batch.step)
+        for name, weights in used.items():
+            terms[f"the {name} penalty"] = weights * TERMS[name](seen, self._settings)
         self._check_finite(terms, batch)
         total = torch.stack([term.to(torch.float64) for term in terms.values()]).sum()
         gradients = torch.autograd.grad(total, self._members.leaves, allow_unused=True)
@@ -204,17 +202,6 @@ class GradientLearner:
                 "choose a wider layer."
             )
         return self._betas[layer] * penalty.members(code)
-
-    def _jacobian_norms(self, scores: Tensor, inputs: Tensor, step: int) -> Tensor:
-        chosen = self._settings.jacobian
-        directions = None
-        if chosen.kind == "projected":
-            drawn = [
-                random_directions(scores[0], chosen.projections, generator=generator_for(cell.seed, step)) for cell in self._cells
-            ]
-            directions = torch.stack(drawn, dim=1)
-        squares = jacobian_squares(scores, inputs, kind=chosen.kind, directions=directions)
-        return half_square_or_norm(squares, squared=chosen.squared).mean(dim=1)
 
     def _attacked(self, batch: Batch) -> Tensor:
         chosen = self._settings.adversarial
@@ -313,7 +300,7 @@ class LocalLearner:
         self._networks = LocalErrors(models)
         self.rows, self.measures = self._networks.names, False
         betas = [cell.beta_of(layer) for cell in cells for layer in self.rows]
-        others = [value for cell in cells for value in (cell.covariance, cell.jacobian)]
+        others = [getattr(cell, name) for cell in cells for name in TERMS]
         if any(betas) or any(others) or settings.adversarial.epsilon or settings.clip or settings.mixed_precision:
             raise TrainingError(
                 "Local errors have a closed-form update: penalties, adversarial training, clipping and mixed precision need "

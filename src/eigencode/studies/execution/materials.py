@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from torch import nn
 
 from eigencode import datasets, models
 from eigencode._digests import digest_of, short_digest
+from eigencode.activations import usable_device
 from eigencode.attacks import ConstructedSet, Construction, by_name, construct
 from eigencode.datasets import ImageSet
 from eigencode.errors import TrainingError
@@ -59,7 +59,7 @@ class GroupResources:
     ) -> None:
         self.plan, self._data_root, self._states, self._report = plan, data_root, states, report
         self._download = download
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = usable_device(device, written="`device`")
         self._sources: dict[str, nn.Module] = {}
 
     @cached_property

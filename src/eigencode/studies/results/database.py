@@ -68,6 +68,9 @@ def prepare_sqlite(connection: Any, _record: Any) -> None:
     """A log that readers need not wait for, and writes that survive a power cut."""
     begin_ourselves(connection, _record)
     cursor = connection.cursor()
+    tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not {"alembic_version", "cells"} <= tables:
+        return  # of something else, which is refused, and stays as it is
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     until = time.monotonic() + BUSY_SECONDS

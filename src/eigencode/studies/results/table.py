@@ -16,6 +16,7 @@ from eigencode.spectra.window import Ranks, Window
 from eigencode.studies.cell import NAMES, CellConfig
 from eigencode.studies.results.refitting import refitted
 from eigencode.studies.results.store import Store
+from eigencode.training.settings import WEIGHTS
 
 _KEYS = ("cell", "layer", "perturbation", "strength", "epoch", "quantity", "value")
 
@@ -285,5 +286,5 @@ def _fields(plan: CellConfig) -> dict[str, Any]:
         "trained": plan.network.weights or f"{plan.training.adversarial.norm} {plan.training.adversarial.epsilon:g}",
         "beta": member["beta"],
         "network": plan.network_identity,
-        **{name: member[name] for name in ("seed", "target", "covariance", "jacobian")},
+        **{name: member[name] for name in ("seed", "target", *WEIGHTS)},
     }
