@@ -10,7 +10,7 @@ import torch
 
 from command_line import run
 from eigencode import cli
-from eigencode.activations import usable_device
+from eigencode._running import usable_device
 from eigencode.commands.checking import options_of, switches_of
 from eigencode.commands.results import grouped
 from eigencode.datasets import load

@@ -14,7 +14,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _LARGEST = 2**29
 """Bytes. Larger blocks are still given back: too much memory would be held by those that are not used again."""
 
-_GIVEN_BACK = 2**20
+_GIVEN_BACK = 2**17
 """Bytes. Inside ``freed_memory_given_back`` larger blocks come from the system itself, and return to it."""
 
 _OWN_RULE = 2**25

@@ -120,7 +120,9 @@ def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeErr
     if masked := _masked(value):
         raise error(f"{start} has {masked} masked entries, which would be read as numbers. Fill or remove them.")
     if kind := _not_dense(value):
-        raise error(f"{start} must be a tensor that holds its numbers one by one; got {kind}. Call its to_dense() first.")
+        raise error(f"{start} must be a tensor that holds its numbers one by one; got {kind}. Make it dense.")
+    if name != "output" and getattr(value, "is_meta", False):  # of outputs, the sizes may be all that is asked for
+        raise error(f"{start} must be a tensor with numbers; got one on the meta device. Put it on the CPU.")
     if not fits(value, hint):
         raise error(f"{start} must be {_in_words(hint)}; got {shown(value)}.{_meant(value, hint)}")
     if _is_whole(value):
@@ -131,7 +133,7 @@ def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeErr
         return int(value)
     if name == "device" and isinstance(value, str) and not _DEVICE.fullmatch(value):
         raise error(f"{start} must be cpu, cuda, or one of several such as cuda:1; got {shown(value)}.")
-    if isinstance(value, tuple) and name in RANGES:
+    if isinstance(value, tuple) and name == "image_shape":
         return tuple(check(owner, name, each, Any, error, written=written) for each in value)
     if isinstance(value, Real) and _is_finite(value) and abs(float(value)) > _FLOAT32:
         raise error(f"{start} must lie within ±3.4e38, the range of float32; got {shown(value)}.")
@@ -224,7 +226,7 @@ _SCALARS: dict[Any, Callable[[Any], bool]] = {
 _WORDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a text", NoneType: "None"}
 
 _CLASSES = {
-    "Attack": "an attack",
+    "Attack": "an attack, such as PGD()",
     "ImageSet": "an ImageSet(inputs, labels)",
     "LayerAttack": "a LayerAttack",
     "Module": "a torch.nn.Module (see eigencode.models.load)",
@@ -265,6 +267,8 @@ def shown(value: Any) -> str:
     """A value in a sentence: itself if it is short and plain, else its class."""
     if _is_array(value):
         return f"an array of {value.dtype}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if not isinstance(value, (str, int, float, tuple, list, dict, NoneType)):
         return type(value).__name__
     if isinstance(value, int) and abs(value) > 10**_LONGEST:
@@ -283,9 +287,7 @@ def _not_dense(value: Any) -> str:
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):
         return ""
-    if value.layout != torch.strided or value.is_nested:
-        return "a nested tensor" if value.is_nested else "a sparse tensor"
-    return "a tensor without numbers, on the meta device" if value.is_meta else ""
+    return "a nested tensor" if value.is_nested else "a sparse tensor" if value.layout != torch.strided else ""
 
 
 def _masked(value: Any) -> int:

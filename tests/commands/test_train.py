@@ -279,3 +279,26 @@ def test_a_state_of_another_configuration_tells_of_overwrite(capsys, tmp_path, m
         f"eigencode: {tmp_path / 'states'} is the unfinished training of another run (learning_rate: 0.0001 there). Use the same "
         "configuration, another folder, or remove it to start again. --overwrite replaces it.\n"
     )
+
+
+def test_no_other_command_leaves_results_beside_unfinished_training(capsys, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.studies.execution.group.attacked", _stopped)
+        assert run(capsys, *TRAIN, "--out", tmp_path)[0] == 130
+    for words in (["measure", "--count", 60], ["attack", "--count", 60], ["construct", "--count", 20, "--steps", 2]):
+        status, _, err = run(capsys, *words, "--model", "schaeffer_cnn", "--out", tmp_path, "--overwrite")
+        assert (status, err.count("\n")) == (1, 1)
+        assert "holds unfinished training, in states. Give that command again, or name another folder." in err
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
+    assert (status, "Going on from" in err) == (0, True)
+
+
+def test_a_damaged_state_is_told_of_and_training_starts_again(capsys, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.studies.execution.group.attacked", _stopped)
+        assert run(capsys, *TRAIN, "--out", tmp_path)[0] == 130
+    (state,) = (tmp_path / "states").glob("*/group.safetensors")
+    state.write_bytes(state.read_bytes()[:-100])
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
+    assert status == 0
+    assert f"Note: {state} is damaged or of another run. It was removed, and training starts again.\n" in err

@@ -173,12 +173,12 @@ def check_told(fault, answer, folder, before, whole):
         is_new = (out / "record.json").exists() and not (before / "out" / "record.json").exists()
         if "nothing was written" in last:
             assert not is_new
-            assert not list(out.rglob("states/*.safetensors"))
+            assert not list(out.rglob("states/**/*.safetensors"))
             assert not (out / "r.csv").exists()
         if "all results are in" in last:
             assert left(folder)[1] == whole[1]
         if "the last state is kept in" in last:
-            assert list((out / "states").glob("*.safetensors"))
+            assert list((out / "states").rglob("*.safetensors"))
     else:
         assert status == 1, err
         assert last.startswith("eigencode: ")

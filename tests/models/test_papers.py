@@ -99,3 +99,15 @@ def test_cifar_resnet50_reads_the_robustness_librarys_files(tmp_path, generator)
     images = torch.rand(2, 3, 32, 32, generator=generator)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), model.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["gerum_cnn", "schaeffer_cnn"])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (1, 2, 2), (3, 1, 1)])
+def test_images_that_leave_nothing(name, shape):
+    with pytest.raises(ModelError, match="are too small for this network: its convolutions leave nothing of them"):
+        models.load(name, image_shape=shape)
+
+
+def test_images_without_pixels():
+    with pytest.raises(ModelError, match=r"`image_shape` must be at least 1; got 0\."):
+        models.load("jiang_mlp", image_shape=(1, 0, 0))

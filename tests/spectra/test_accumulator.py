@@ -451,3 +451,14 @@ def test_merge_of_samples_that_became_groups_at_different_times():
         torch.testing.assert_close(found.eigenvalues, whole.eigenvalues, rtol=1e-10, atol=1e-12)
         assert found.half_samples is not None
         assert all(700 < count < 980 for count in found.half_counts)
+
+
+@pytest.mark.parametrize(("shape", "first"), [((80, 20), 1.0), ((20, 80), 1.0), ((80, 20), 0.0)])
+def test_activations_whose_squares_are_lost_are_refused(shape, first):
+    code = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    code[0] *= first
+    kept, lost = code * 1e-140, code * 1e-160
+    expected = Eigenspectrum.from_activations(code, half_samples=0).eigenvalues
+    assert torch.allclose(Eigenspectrum.from_activations(kept, half_samples=0).eigenvalues * 1e280, expected, rtol=1e-9)
+    with pytest.raises(SpectrumError, match=r"squares of these activations, all below 1e-145, are lost in float64\. Multiply"):
+        Eigenspectrum.from_activations(lost, half_samples=0)

@@ -233,8 +233,6 @@ def robustness_curve(
 
     Source: Gerum et al. 2022, Fig. 2f; flags after Carlini et al. 2019.
     """
-    if isinstance(attack, type):
-        raise AttackError(f"robustness_curve: `attack` must be an instance such as {attack.__name__}(); got the class. Call it.")
     images = images.cpu()
     try:
         budgets = sorted({float(epsilon) for epsilon in epsilons})

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eigencode._arithmetic import exact_arithmetic
-from eigencode.activations import cannot_run, model_device, restore_training
+from eigencode._running import cannot_run
+from eigencode.activations import model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError, EigencodeError
 from eigencode.perturbations.specification import Norm

@@ -99,6 +99,8 @@ def _check_meaning(config: Any) -> None:
     if isinstance(config, SpectraOfLayers):
         parse_ranks(config.ranks)
         parse_names(config.layers, "layers")
+        if config.half_samples == 1:
+            raise UsageError("--half_samples must be 0 or at least 2; got 1. Give for example 20.")
         try:
             parse_bytes(config.memory_limit)
         except EigencodeError as error:

@@ -11,11 +11,15 @@ from typing import Any
 from torch import nn
 
 from eigencode import datasets, models
-from eigencode.commands.options import NetworkAndImages, SpectraOfLayers
+from eigencode.commands.options import NetworkAndImages, SpectraOfLayers, TrainConfig
 from eigencode.commands.parsing import parse_names
 from eigencode.commands.progress import tell
 from eigencode.datasets import ImageSet
+from eigencode.errors import DataError
 from eigencode.reports import claimed, contents_of
+
+STATES = "states"
+"""Folder in that of the results for unfinished training."""
 
 
 @contextmanager
@@ -23,12 +27,17 @@ def results_folder(config: NetworkAndImages) -> Iterator[Path | None]:
     """The folder that a command is to leave, kept for it until it ends; None if it is to leave none.
 
     Raises:
-        DataError: it cannot be written to, another run has it, or it holds earlier results that are not to be replaced.
+        DataError: it cannot be written to, another run has it, or it holds earlier results that are not to be replaced,
+            or unfinished training of another command.
     """
     if config.out is None:
         yield None
         return
     folder = Path(config.out)
+    if not isinstance(config, TrainConfig) and (folder / STATES).is_dir() and any((folder / STATES).iterdir()):
+        raise DataError(
+            f"--out: {folder} holds unfinished training, in {STATES}. Give that command again, or name another folder."
+        )
     with claimed(folder, overwrite=config.overwrite, configuration=asdict(config)):
         earlier = contents_of(folder)
         yield folder

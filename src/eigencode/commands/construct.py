@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eigencode.activations import usable_device
+from eigencode._running import usable_device
 from eigencode.attacks import ConstructedSet, Construction, construct
 from eigencode.commands.common import load_images, load_model, results_folder
 from eigencode.commands.options import ConstructConfig

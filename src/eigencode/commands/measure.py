@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from eigencode import models
-from eigencode.activations import usable_device
+from eigencode._running import usable_device
 from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder
 from eigencode.commands.options import MeasureConfig
 from eigencode.commands.parsing import parse_ranks

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from eigencode.activations import usable_device
+from eigencode._running import usable_device
 from eigencode.commands.choosing import say_failed, say_outdated
 from eigencode.commands.options import StudyConfig, StudyRun
 from eigencode.commands.progress import duration, progress_bar, tell

@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from eigencode._files import replacing
+from eigencode._running import usable_device
 from eigencode._text import for_spreadsheet
-from eigencode.activations import usable_device
 from eigencode.attacks import by_name
 from eigencode.attacks.outputs import check_batch
-from eigencode.commands.common import results_folder
+from eigencode.commands.common import STATES, results_folder
 from eigencode.commands.options import TrainConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell
@@ -38,7 +38,7 @@ from eigencode.studies.yaml import to_yaml
 from eigencode.training import JacobianSettings, MemberSettings, Settings
 from eigencode.training.settings import GRID, WEIGHTS, TrainingOptions
 
-STATES, MEMBERS, STORE, STUDY = "states", "members", "cells.sqlite", "study.yaml"
+MEMBERS, STORE, STUDY = "members", "cells.sqlite", "study.yaml"
 
 _MOST_NETWORKS = 10_000
 
@@ -53,7 +53,7 @@ def run(config: TrainConfig) -> None:
             outcome = _trained(config, study, device, place, keep=folder is not None)
             _finish(config, outcome, images=name, folder=folder, place=place)
         except KeyboardInterrupt as interruption:
-            if folder and not str(interruption) and any(path.is_dir() or path.suffix == ".sqlite" for path in place.iterdir()):
+            if folder and not str(interruption) and _is_worth_keeping(place):
                 raise KeyboardInterrupt(f"the last state is kept in {place}: give the command again to go on.") from None
             raise
 
@@ -160,7 +160,16 @@ def _work_place(folder: Path | None, study: Study, *, overwrite: bool) -> Iterat
         place.mkdir(parents=True, exist_ok=True)
         with replacing(place / STUDY) as new:
             new.write_text(told, encoding="utf-8")
-    yield place
+    try:
+        yield place
+    finally:
+        if not _is_worth_keeping(place):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_worth_keeping(place: Path) -> bool:
+    """Whether some network was trained, or begun."""
+    return any(place.rglob("*.safetensors"))
 
 
 def _not_of(place: Path, told: str, study: Study) -> str:

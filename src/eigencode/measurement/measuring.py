@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked
+from eigencode._running import usable_device
 from eigencode._sizes import parse_bytes
 from eigencode.activations import (
     Tokens,
@@ -24,7 +25,6 @@ from eigencode.activations import (
     trace,
     uncompiled,
     unreadable,
-    usable_device,
 )
 from eigencode.errors import ActivationError, ConstantCodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation

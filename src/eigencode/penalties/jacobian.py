@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import exact_arithmetic
-from eigencode.activations import cannot_run, model_device
+from eigencode._running import cannot_run
+from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError
 

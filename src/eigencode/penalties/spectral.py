@@ -104,11 +104,11 @@ class SpectralPenalty:
         degenerate: Degenerate = "raise",
         tracking: Tracking | None = None,
     ) -> None:
+        if isinstance(target, Tensor) and target.is_complex():
+            raise PenaltyError("SpectralPenalty: `target` must be a finite exponent of at least 0; got complex numbers.")
         self.target = torch.as_tensor(target, dtype=torch.float64).reshape(-1)
         if not bool((self.target >= 0).all() & self.target.isfinite().all()):
-            raise PenaltyError(
-                f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {shown(self.target.tolist())}."
-            )
+            raise PenaltyError(f"SpectralPenalty: `target` must be a finite exponent of at least 0; got {shown(target)}.")
         self.window = DEFAULT_WINDOW[form] if ranks is None else Window.of(ranks)
         self.form, self.solver, self.degenerate = form, solver, degenerate
         self.tracking = tracking or Tracking()
@@ -116,6 +116,7 @@ class SpectralPenalty:
         self.last: PenaltyStep | None = None
         self._blocks: list[Tensor | None] = []
 
+    @checked(PenaltyError)
     def __call__(self, activations: Tensor) -> Float[Tensor, ""]:
         """Penalty of one network's batch.
 
@@ -130,6 +131,7 @@ class SpectralPenalty:
         """
         return self.members(as_member(activations))[0]
 
+    @checked(PenaltyError)
     def members(self, activations: Tensor) -> Float[Tensor, " members"]:
         """Penalty of each member of an ensemble.
 
@@ -143,8 +145,6 @@ class SpectralPenalty:
             PenaltyError: activations that are not finite or not floating point, another number of members than targets, and,
                 unless ``degenerate`` is "skip", a batch that is too small for the ranks or a collapsed code.
         """
-        if not isinstance(activations, Tensor):
-            raise PenaltyError(f"SpectralPenalty: activations must be a tensor; got {type(activations).__name__}.")
         if not activations.dtype.is_floating_point or activations.ndim < 3:
             raise PenaltyError(
                 f"SpectralPenalty: activations must be floating-point of shape (n, units ...); got {activations.dtype} of shape "

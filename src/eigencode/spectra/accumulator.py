@@ -24,7 +24,7 @@ from eigencode.spectra.covariance import (
     variances_of,
 )
 from eigencode.spectra.eigenspectrum import Eigenspectrum
-from eigencode.spectra.eigenvalues import Numbers, as_numbers, descending_eigenvalues
+from eigencode.spectra.eigenvalues import SMALLEST, TOO_SMALL, Numbers, as_numbers, descending_eigenvalues
 from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, deal, draw_halves
 from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, sketch_dimension
@@ -114,8 +114,7 @@ class SpectrumAccumulator:
                 into units. With ``positions``: (n_images, n_positions, n_units). Copied, not changed.
 
         Raises:
-            SpectrumError: not floating point, masked entries, another shape than before, or NaN or infinite values (the message
-                names the code, how many there are and the first sample with one).
+            SpectrumError: not floating point, masked entries, another shape than before, or NaN or infinite values.
         """
         batch = as_numbers(activations, caller=self.name, what="activations")
         n_positions, n_units = check_shape(batch, positions=self.positions, name=self.name)
@@ -230,12 +229,14 @@ class SpectrumAccumulator:
             Eigenvalues of the covariance matrix (divisor n - 1), the largest min(n_samples, n_features) of them.
 
         Raises:
-            SpectrumError: fewer than two samples.
+            SpectrumError: fewer than two samples, or activations whose squares are lost.
         """
         if self.n_samples < 2:
             raise SpectrumError(
                 f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
             )
+        if 0 < self._scale < SMALLEST:
+            raise SpectrumError(f"{self.name}: {TOO_SMALL}")
         self._deal()
         if self._rows and self._width <= self.n_samples:
             form = self._form(self.n_images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,12 @@ _NEGATIVE = 1e-6
 
 _ASCENT = 1e-9
 """Relative to an eigenvalue: solvers return them in order, whatever their rounding."""
+
+
+SMALLEST = 1e-145
+"""Activations whose squares are still float64 with all their digits, far below the largest too."""
+
+TOO_SMALL = "squares of these activations, all below 1e-145, are lost in float64. Multiply the activations."
 
 
 def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
@@ -132,10 +139,13 @@ def descending_eigenvalues(matrix: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
         Eigenvalues, shape (k,), in the units of the matrix.
 
     Raises:
-        SpectrumError: the matrix is not finite, since squares of the activations overflow.
+        SpectrumError: the matrix is not finite, since squares of the activations overflow, or so small that they are lost.
     """
-    if not bool(torch.stack(torch.aminmax(matrix)).isfinite().all()):  # makes no copy of the matrix, as isfinite does
+    lowest, largest = (float(value) for value in torch.aminmax(matrix))  # makes no copy of the matrix, as isfinite does
+    if not math.isfinite(lowest + largest):
         raise SpectrumError("eigenvalues: squares of these activations exceed float64 (above 1e150). Divide the activations.")
+    if 0 < largest < SMALLEST**2:
+        raise SpectrumError(f"eigenvalues: {TOO_SMALL}")
     ascending: Tensor = torch.linalg.eigvalsh(matrix)
     return ascending.flip(0).clamp_min(0).cpu()
 

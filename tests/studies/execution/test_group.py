@@ -109,7 +109,7 @@ def test_training_is_kept_where_reading_came_to_an_unexpected_end(tmp_path, monk
     def out_of_memory(*_arguments):
         raise MemoryError("none left")
 
-    def report(stage, done, _total):
+    def report(stage, done, *_):
         trained.extend([done] if stage == "training" else [])
 
     with monkeypatch.context() as patch:

@@ -463,3 +463,13 @@ def test_a_schema_with_bytes_that_are_no_text(tmp_path):
     for make in (True, False):
         with pytest.raises(StudyError, match=r"is damaged: its schema holds what eigencode did not write\."):
             Store(path, make=make).finished()
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_another_database_keeps_every_byte(make, tmp_path):
+    path = tmp_path / "other.sqlite"
+    execute(str(path), "CREATE TABLE letters (body TEXT)", "INSERT INTO letters VALUES ('a')")
+    before = path.read_bytes()
+    with pytest.raises(StudyError, match="is a database of something else"):
+        Store(path, make=make)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])

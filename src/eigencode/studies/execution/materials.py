@@ -15,7 +15,7 @@ from torch import nn
 
 from eigencode import datasets, models
 from eigencode._digests import digest_of, short_digest
-from eigencode.activations import usable_device
+from eigencode._running import usable_device
 from eigencode.attacks import ConstructedSet, Construction, by_name, construct
 from eigencode.datasets import ImageSet
 from eigencode.errors import TrainingError

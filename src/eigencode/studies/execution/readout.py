@@ -111,6 +111,8 @@ def _made(
 
 
 def _spectra(network: nn.Module, images: ImageSet, layers: str, name: str, strength: float) -> list[SpectrumRecord]:
+    if len(images) == 1:  # of a training with so few held-out images, which have no covariance
+        return []
     try:
         found = measure(network, images, layers=layers, half_samples=0)
     except ConstantCodeError:
