@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import eigencode
+from eigencode.studies import load
 
 PACKAGE = Path(eigencode.__file__).parent
 PAGE = PACKAGE.parents[1] / "docs" / "how-to" / "extend.md"
@@ -113,6 +116,49 @@ class Signs:
 KINDS = {kind.name""",
         ),
     },
+    "A reliability flag.": {
+        "attacks/reliability.py": (
+            "FLAGS = {",
+            'FLAGS = {\n    "few_images": Flag("Fewer than 100 images were attacked.", "Attack more."),',
+        ),
+        "attacks/curves.py": (
+            "        found = list(self.constant)\n",
+            '        found = [*self.constant, *(["few_images"] if len(self.run.target) < 100 else [])]\n',
+        ),
+    },
+    "A penalty.": {
+        "penalties/size.py": (
+            "",
+            '''"""Size of a code."""
+
+from torch import Tensor
+
+
+def size_members(code: Tensor) -> Tensor:
+    """Mean square of each member's code, shape (members,)."""
+    return code.flatten(1).square().mean(dim=1)
+''',
+        ),
+        "training/settings.py": (
+            '    jacobian: float = _weight("c2", of="inputs")\n',
+            '    jacobian: float = _weight("c2", of="inputs")\n    size: float = _weight("c3")\n',
+            '    jacobian: Numbers = "0"\n',
+            '    jacobian: Numbers = "0"\n    size: Numbers = "0"\n',
+        ),
+        "training/terms.py": (
+            "TERMS: dict",
+            """def _size(seen: ForwardPass, _settings: Settings) -> Tensor:
+    from eigencode.penalties.size import size_members
+
+    assert seen.code is not None
+    return size_members(seen.code)
+
+
+TERMS: dict""",
+            '"jacobian": _jacobian}',
+            '"jacobian": _jacobian, "size": _size}',
+        ),
+    },
     "A paper and its studies.": {
         "papers/small/__init__.py": ("", '"""A small paper."""\n\nfrom eigencode.papers.small.study import PAPER\n'),
         "papers/small/study.py": (
@@ -202,6 +248,10 @@ read = ["--model", "one_layer", "--count", "60", "--half_samples", "0", "--ranks
 assert cli.main(["measure", *read, "--recording", "recorded.npy", "--out", "measured"]) == 0
 assert cli.main(["attack", *read, "--perturbation", "levels", "--strengths", "0,0.5", "--out", "attacked"]) == 0
 assert cli.main(["attack", *read, "--data", "stripes", "--perturbation", "signs", "--strengths", "0.1", "--out", "signs"]) == 0
+train = ["train", "--model", "one_layer", "--count", "100", "--batch_size", "50", "--epochs", "2", "--spectral.ranks", "early"]
+assert cli.main([*train, "--learning_rate", "0.01", "--size", "0,100", "--robustness.attacks", "fgsm", "--out", "sized"]) == 0
+identities = [cell.identity for cell in load("demo").cells()]
+assert cli.main(["attack", *read, "--perturbation", "fgsm", "--strengths", "0.1", "--out", "flagged"]) == 0
 assert cli.main(["reproduce", "small.fig1", "--store", "small.sqlite", "--out", "small"]) == 0
 words = "network.model=one_layer reading.ranks=early training.epochs=1 seeds=1 grid.member.beta=0 grid.member.target=1"
 study = overridden(load("demo"), f"{words} training.spectral.ranks=2-9 'reading.perturbations=[{{kind: levels, strengths: [0.5]}}]'")
@@ -209,7 +259,7 @@ store = Store("store.sqlite")
 assert not run_study(study, store, Local()).failed
 rows = store.results()
 kept = rows[(rows["quantity"] == "effective_rank") & (rows["perturbation"] == "levels")]
-json.dump({"values": list(kept["value"]), "strengths": list(kept["strength"])}, open("study.json", "w"))
+json.dump({"values": list(kept["value"]), "strengths": list(kept["strength"]), "identities": identities}, open("study.json", "w"))
 """
 
 
@@ -269,6 +319,25 @@ def test_an_attack_on_a_data_set(followed):
     table = pd.read_csv(folder / "signs" / "summary.csv")
     assert set(zip(table["perturbation"], table["strength"], strict=True)) == {("unperturbed", 0), ("signs", 0.1)}
     assert "stripes" in json.loads((folder / "signs" / "record.json").read_text())["title"]
+
+
+def test_a_flag(followed):
+    folder, _ = followed
+    flags = json.loads((folder / "flagged" / "record.json").read_text())["flags"]
+    assert flags["few_images"]["meaning"] == "Fewer than 100 images were attacked."
+
+
+def test_a_penalty(followed):
+    """It is an option, a column, part of a network's name and of the page, and names no earlier cell anew."""
+    folder, _ = followed
+    table = pd.read_csv(folder / "sized" / "summary.csv")
+    assert list(table["size"]) == [0, 100]
+    assert list(table["network"]) == ["size0_seed0", "size100_seed0"]
+    weights = [load_file(folder / "sized" / "members" / f"{name}.safetensors") for name in table["network"]]
+    assert not torch.equal(weights[0]["1.weight"], weights[1]["1.weight"])
+    assert "size100_seed0" in (folder / "sized" / "report.html").read_text()
+    kept = json.loads((folder / "study.json").read_text())["identities"]
+    assert kept == [cell.identity for cell in load("demo").cells()]
 
 
 def test_a_paper(followed):

@@ -244,7 +244,7 @@ def serve():
     import torch
 
     torch.set_num_threads(1)
-    Figure.savefig = _drawn
+    Figure.savefig, Figure.draw_without_rendering = _drawn, lambda _figure: None
     for line in sys.stdin:
         asked = json.loads(line)
         told = asked["folder"] + ".told"

@@ -109,7 +109,12 @@ def left(folder):
         if not name.endswith(".sqlite") and not any(part in OTHERS or part.startswith(".") for part in Path(name).parts)
     ]
     contents = {path.name: path.read_bytes() for path in files}
-    return names, contents, {path.name: cells(path) for path in folder.glob("*.sqlite")}
+    return names, contents, {path.name: cells(path) for path in stores(folder)}
+
+
+def stores(folder):
+    """All but those of unfinished training."""
+    return [*folder.glob("*.sqlite"), *folder.glob("out/*.sqlite")]
 
 
 def cells(path):
@@ -134,7 +139,7 @@ def listing(folder):
 def check_readable(folder, before, whole):
     """What there is, is old or new; reading it changes nothing."""
     listed, out = listing(folder), folder / "out"
-    for path in folder.glob("*.sqlite"):
+    for path in stores(folder):
         for cell, found in cells(path).items():
             assert found == whole[2][path.name][cell]
     assert listing(folder) == listed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from eigencode.commands.parsing import parse_names
 from eigencode.commands.progress import tell
 from eigencode.datasets import ImageSet
 from eigencode.errors import DataError
+from eigencode.measurement.settings import MeasuringSettings
 from eigencode.reports import claimed, contents_of
 
 STATES = "states"
@@ -53,8 +54,8 @@ def network_title(config: NetworkAndImages) -> str:
 
 def measuring_settings(config: SpectraOfLayers) -> dict[str, Any]:
     """Arguments that ``measure`` and ``perturbed_spectra`` share."""
-    names = ("units", "tokens", "batch_size", "memory_limit", "half_samples", "seed")
-    return {"layers": parse_names(config.layers, "layers"), **{name: getattr(config, name) for name in names}}
+    given = {item.name: getattr(config, item.name) for item in fields(MeasuringSettings)}
+    return given | {"layers": parse_names(config.layers, "layers")}
 
 
 def load_images(config: NetworkAndImages, *, split: str | None = None, count: int | None = None) -> ImageSet:
