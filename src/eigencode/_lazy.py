@@ -1,24 +1,32 @@
 """Names of a package that are loaded when they are first used: ``eigencode --help`` does not wait for torch."""
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import sys
+from collections.abc import Callable
 from typing import Any
 
 
-def loader(package: str, homes: Mapping[str, str], rooms: Sequence[str] = ()) -> Callable[[str], Any]:
-    """What a package uses as its ``__getattr__``.
+def public_names(package: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__all__``, ``__getattr__`` and ``__dir__``, from what it imports for type checkers alone.
 
     Args:
-        package: Name of the package.
-        homes: Public name -> module where it is defined.
-        rooms: Modules that are public themselves.
+        package: Name of the package, whose source has ``if TYPE_CHECKING:`` with the imports.
+
+    Returns:
+        The three.
     """
+    blocks = [node for node in ast.parse(inspect.getsource(sys.modules[package])).body if isinstance(node, ast.If)]
+    lines = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    homes = {each.name: str(line.module) for line in lines for each in line.names}
 
     def load(name: str) -> Any:
-        if name in rooms:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:
             return importlib.import_module(f"{package}.{name}")
-        if name in homes:
-            return getattr(importlib.import_module(homes[name]), name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(homes[name]), name)
 
-    return load
+    names = sorted(homes)
+    return names, load, lambda: names

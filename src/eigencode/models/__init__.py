@@ -2,56 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import loader
+from eigencode._lazy import public_names
 
 if TYPE_CHECKING:
-    from eigencode.models.checkpoints import load_weights, read_state_dict
-    from eigencode.models.groups import GROUPS, expand
-    from eigencode.models.loading import load, normalize_inputs
+    from eigencode.models.checkpoints import load_weights as load_weights, read_state_dict as read_state_dict
+    from eigencode.models.groups import GROUPS as GROUPS, expand as expand
+    from eigencode.models.loading import load as load, normalize_inputs as normalize_inputs
     from eigencode.models.papers import (
-        PAPER_MODELS,
-        CifarResNet50,
-        JiangNetwork,
-        gerum_cnn,
-        gerum_deep_mlp,
-        gerum_shallow_mlp,
-        schaeffer_cnn,
+        PAPER_MODELS as PAPER_MODELS,
+        CifarResNet50 as CifarResNet50,
+        JiangNetwork as JiangNetwork,
+        gerum_cnn as gerum_cnn,
+        gerum_deep_mlp as gerum_deep_mlp,
+        gerum_shallow_mlp as gerum_shallow_mlp,
+        schaeffer_cnn as schaeffer_cnn,
     )
 
-_HOME = {
-    "GROUPS": "eigencode.models.groups",
-    "PAPER_MODELS": "eigencode.models.papers",
-    "CifarResNet50": "eigencode.models.papers",
-    "JiangNetwork": "eigencode.models.papers",
-    "expand": "eigencode.models.groups",
-    "gerum_cnn": "eigencode.models.papers",
-    "gerum_deep_mlp": "eigencode.models.papers",
-    "gerum_shallow_mlp": "eigencode.models.papers",
-    "load": "eigencode.models.loading",
-    "load_weights": "eigencode.models.checkpoints",
-    "normalize_inputs": "eigencode.models.loading",
-    "read_state_dict": "eigencode.models.checkpoints",
-    "schaeffer_cnn": "eigencode.models.papers",
-}
-
-__all__ = [
-    "GROUPS",
-    "PAPER_MODELS",
-    "CifarResNet50",
-    "JiangNetwork",
-    "expand",
-    "gerum_cnn",
-    "gerum_deep_mlp",
-    "gerum_shallow_mlp",
-    "load",
-    "load_weights",
-    "normalize_inputs",
-    "read_state_dict",
-    "schaeffer_cnn",
-]
-
-__getattr__ = loader(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__all__, __getattr__, __dir__ = public_names(__name__)

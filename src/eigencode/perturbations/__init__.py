@@ -9,37 +9,20 @@ Names are loaded when they are first used: what there is, is said without torch 
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import loader
+from eigencode._lazy import public_names
 
 if TYPE_CHECKING:
-    from eigencode.perturbations.components import PrincipalComponents, Projection, Whitening
-    from eigencode.perturbations.noise import GaussianNoise, PureNoise, standard_normal, uniform
-    from eigencode.perturbations.specification import PerturbationSpec
+    from eigencode.perturbations.components import (
+        PrincipalComponents as PrincipalComponents,
+        Projection as Projection,
+        Whitening as Whitening,
+    )
+    from eigencode.perturbations.noise import (
+        GaussianNoise as GaussianNoise,
+        PureNoise as PureNoise,
+        standard_normal as standard_normal,
+        uniform as uniform,
+    )
+    from eigencode.perturbations.specification import PerturbationSpec as PerturbationSpec
 
-_HOME = {
-    "GaussianNoise": "eigencode.perturbations.noise",
-    "PerturbationSpec": "eigencode.perturbations.specification",
-    "PrincipalComponents": "eigencode.perturbations.components",
-    "Projection": "eigencode.perturbations.components",
-    "PureNoise": "eigencode.perturbations.noise",
-    "Whitening": "eigencode.perturbations.components",
-    "standard_normal": "eigencode.perturbations.noise",
-    "uniform": "eigencode.perturbations.noise",
-}
-
-__all__ = [
-    "GaussianNoise",
-    "PerturbationSpec",
-    "PrincipalComponents",
-    "Projection",
-    "PureNoise",
-    "Whitening",
-    "standard_normal",
-    "uniform",
-]
-
-__getattr__ = loader(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__all__, __getattr__, __dir__ = public_names(__name__)

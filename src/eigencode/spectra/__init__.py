@@ -5,69 +5,34 @@ Names are loaded when they are first used: the command line and the studies read
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import loader
+from eigencode._lazy import public_names
 
 if TYPE_CHECKING:
-    from eigencode.spectra.accumulator import SpectrumAccumulator
-    from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
-    from eigencode.spectra.dimension import participation_ratio, power_law_dimension, smoothness_bound
-    from eigencode.spectra.eigenspectrum import Eigenspectrum
-    from eigencode.spectra.files import load_spectra, save_spectra
-    from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
-    from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
-    from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
-    from eigencode.spectra.window import WINDOWS, Window
+    from eigencode.spectra.accumulator import SpectrumAccumulator as SpectrumAccumulator
+    from eigencode.spectra.cross_validated import CrossValidatedSpectrum as CrossValidatedSpectrum, cvpca as cvpca
+    from eigencode.spectra.dimension import (
+        participation_ratio as participation_ratio,
+        power_law_dimension as power_law_dimension,
+        smoothness_bound as smoothness_bound,
+    )
+    from eigencode.spectra.eigenspectrum import Eigenspectrum as Eigenspectrum
+    from eigencode.spectra.files import load_spectra as load_spectra, save_spectra as save_spectra
+    from eigencode.spectra.finite_sample import (
+        expected_exponent as expected_exponent,
+        population_eigenvalues as population_eigenvalues,
+        population_exponent as population_exponent,
+    )
+    from eigencode.spectra.power_law import (
+        PowerLawFit as PowerLawFit,
+        fit_power_law as fit_power_law,
+        power_law_line as power_law_line,
+        window_sensitivity as window_sensitivity,
+    )
+    from eigencode.spectra.uncertainty import (
+        AlphaInterval as AlphaInterval,
+        alpha_interval as alpha_interval,
+        stimulus_curve as stimulus_curve,
+    )
+    from eigencode.spectra.window import WINDOWS as WINDOWS, Window as Window
 
-_HOME = {
-    "WINDOWS": "eigencode.spectra.window",
-    "AlphaInterval": "eigencode.spectra.uncertainty",
-    "CrossValidatedSpectrum": "eigencode.spectra.cross_validated",
-    "Eigenspectrum": "eigencode.spectra.eigenspectrum",
-    "PowerLawFit": "eigencode.spectra.power_law",
-    "SpectrumAccumulator": "eigencode.spectra.accumulator",
-    "Window": "eigencode.spectra.window",
-    "alpha_interval": "eigencode.spectra.uncertainty",
-    "cvpca": "eigencode.spectra.cross_validated",
-    "expected_exponent": "eigencode.spectra.finite_sample",
-    "fit_power_law": "eigencode.spectra.power_law",
-    "load_spectra": "eigencode.spectra.files",
-    "participation_ratio": "eigencode.spectra.dimension",
-    "population_eigenvalues": "eigencode.spectra.finite_sample",
-    "population_exponent": "eigencode.spectra.finite_sample",
-    "power_law_dimension": "eigencode.spectra.dimension",
-    "power_law_line": "eigencode.spectra.power_law",
-    "save_spectra": "eigencode.spectra.files",
-    "smoothness_bound": "eigencode.spectra.dimension",
-    "stimulus_curve": "eigencode.spectra.uncertainty",
-    "window_sensitivity": "eigencode.spectra.power_law",
-}
-
-__all__ = [
-    "WINDOWS",
-    "AlphaInterval",
-    "CrossValidatedSpectrum",
-    "Eigenspectrum",
-    "PowerLawFit",
-    "SpectrumAccumulator",
-    "Window",
-    "alpha_interval",
-    "cvpca",
-    "expected_exponent",
-    "fit_power_law",
-    "load_spectra",
-    "participation_ratio",
-    "population_eigenvalues",
-    "population_exponent",
-    "power_law_dimension",
-    "power_law_line",
-    "save_spectra",
-    "smoothness_bound",
-    "stimulus_curve",
-    "window_sensitivity",
-]
-
-__getattr__ = loader(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__, __getattr__, __dir__ = public_names(__name__)

@@ -5,37 +5,17 @@ Names are loaded when they are first used: the command line reads the settings w
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import loader
+from eigencode._lazy import public_names
 
 if TYPE_CHECKING:
-    from eigencode.training.evaluation import robust_accuracies
-    from eigencode.training.loop import Training, train
-    from eigencode.training.settings import AdversarialSettings, JacobianSettings, MemberSettings, Settings, SpectralSettings
+    from eigencode.training.evaluation import robust_accuracies as robust_accuracies
+    from eigencode.training.loop import Training as Training, train as train
+    from eigencode.training.settings import (
+        AdversarialSettings as AdversarialSettings,
+        JacobianSettings as JacobianSettings,
+        MemberSettings as MemberSettings,
+        Settings as Settings,
+        SpectralSettings as SpectralSettings,
+    )
 
-_HOME = {
-    "AdversarialSettings": "eigencode.training.settings",
-    "MemberSettings": "eigencode.training.settings",
-    "JacobianSettings": "eigencode.training.settings",
-    "Settings": "eigencode.training.settings",
-    "SpectralSettings": "eigencode.training.settings",
-    "Training": "eigencode.training.loop",
-    "robust_accuracies": "eigencode.training.evaluation",
-    "train": "eigencode.training.loop",
-}
-
-__all__ = [
-    "AdversarialSettings",
-    "JacobianSettings",
-    "MemberSettings",
-    "Settings",
-    "SpectralSettings",
-    "Training",
-    "robust_accuracies",
-    "train",
-]
-
-__getattr__ = loader(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__all__, __getattr__, __dir__ = public_names(__name__)
