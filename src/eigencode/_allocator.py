@@ -74,10 +74,10 @@ def freed_memory_given_back() -> Iterator[None]:
     Source: mallopt(3), malloc_trim(3).
     """
     library = _c_library()
-    told = any(name in os.environ for name in _TOLD)
+    is_set = any(name in os.environ for name in _TOLD)
     if library is not None:
         library.malloc_trim(0)
-        if not told:
+        if not is_set:
             library.mallopt(_MMAP_MAX, _MANY)
             library.mallopt(_MMAP_THRESHOLD, _GIVEN_BACK)
     try:
@@ -86,7 +86,7 @@ def freed_memory_given_back() -> Iterator[None]:
         if library is not None:
             if _keeping["freed_memory"]:
                 keep_freed_memory()
-            elif not told:
+            elif not is_set:
                 library.mallopt(_MMAP_THRESHOLD, _OWN_RULE)
                 library.mallopt(_TRIM_THRESHOLD, 2 * _OWN_RULE)
             library.malloc_trim(0)

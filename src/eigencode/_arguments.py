@@ -84,22 +84,22 @@ def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[
     return decorate
 
 
-def check_fields(told: Any, error: type[EigencodeError], *, owner: str | None = None, choices_only: bool = False) -> None:
+def check_fields(instance: Any, error: type[EigencodeError], *, owner: str | None = None, choices_only: bool = False) -> None:
     """Holds the fields of a dataclass against their annotations; called first in ``__post_init__``.
 
     Args:
-        told: Instance of the dataclass.
+        instance: Instance of the dataclass.
         error: Class of what is raised.
         owner: What sentences begin with. Default: name of the class; "" for nothing.
         choices_only: Leave numbers alone: of results, which may be NaN.
     """
-    kind: Any = type(told)
+    kind: Any = type(instance)
     for name, (hint, default) in _hints(kind).items():
-        given = getattr(told, name)
+        given = getattr(instance, name)
         if given is default or (choices_only and not choices_of(hint)):
             continue
         if (value := check(kind.__name__ if owner is None else owner, name, given, hint, error)) is not given:
-            object.__setattr__(told, name, value)
+            object.__setattr__(instance, name, value)
 
 
 def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeError], *, written: str | None = None) -> Any:

@@ -51,7 +51,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         DiskError: it cannot be written; what was there is as it was.
     """
-    told, path = path, _resolved(path)
+    given, path = path, _resolved(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise DiskError(f"{told} cannot be written ({why(error)}). Make room, or name another file.") from error
+        raise DiskError(f"{given} cannot be written ({why(error)}). Make room, or name another file.") from error
 
 
 def _resolved(path: str | Path) -> Path:

@@ -47,8 +47,8 @@ def plain_message(error: str) -> tuple[str, str]:
         r"Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:.*Given value: (.*)$", text
     ):
         kinds = re.split(r", (?![^\[]*\])", union[1])
-        told = sorted({_kind_in_words(kind) for kind in kinds}, key=lambda kind: (kind == "null", kind))  # versions differ
-        return place, f"expected {' or '.join(told)}; got {_given(union[2])}"[:_LONGEST]
+        expected = sorted({_kind_in_words(kind) for kind in kinds}, key=lambda kind: (kind == "null", kind))  # versions differ
+        return place, f"expected {' or '.join(expected)}; got {_given(union[2])}"[:_LONGEST]
     if single := re.search(r"Expected an? (typing.Literal\[[^\]]*\]|<class '\w+'>)\. Got value: (.*)$", text):
         return place, f"expected {_kind_in_words(single[1])}; got {_given(single[2])}{_meant(single[2], single[1])}"
     for python, words in _EXPECTED.items():

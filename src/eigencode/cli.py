@@ -182,8 +182,10 @@ def _of_file(error: OSError) -> str:
 
 def _explained(config: Any) -> dict[str, str]:
     """Name -> what the docstrings of a configuration class say about it, or else those of its parents."""
-    told = (parameter for base in reversed(config.__mro__) for parameter in docstring_parser.parse(base.__doc__ or "").params)
-    return {parameter.arg_name: parameter.description or "" for parameter in told}
+    documented = (
+        parameter for base in reversed(config.__mro__) for parameter in docstring_parser.parse(base.__doc__ or "").params
+    )
+    return {parameter.arg_name: parameter.description or "" for parameter in documented}
 
 
 def _normalised(words: Sequence[str]) -> list[str]:
@@ -236,12 +238,12 @@ def _files_read(words: Sequence[str]) -> list[str]:
 def _with_present_names(command: str, path: str) -> str:
     """The path of a file of options, or its text with the names that options have now."""
     try:
-        told = read_yaml(Path(path))
-        if isinstance(told, dict) and "config" in told:
+        values = read_yaml(Path(path))
+        if isinstance(values, dict) and "config" in values:
             raise UsageError(f"--config: {path} names another file of options. Write its options into this one.")
-        present = present_values(command, told)
+        present = present_values(command, values)
         _refuse_misread([command], present)
-        return path if present == told else dump_yaml(present)
+        return path if present == values else dump_yaml(present)
     except FileError as error:
         raise UsageError(f"--config: {error}") from None
     except yaml.YAMLError as error:
@@ -259,10 +261,10 @@ def _check_values(words: Sequence[str]) -> None:
     flag = ""
     for word in words:
         flag, _, value = word.partition("=") if word.startswith("--") else (flag, "", word)
-        told: Any = value
+        nested: Any = value
         for name in reversed(flag.removeprefix("--").split(".")):
-            told = {name: told}
-        _refuse_misread(words, told)
+            nested = {name: nested}
+        _refuse_misread(words, nested)
         if (group := flag.removeprefix("--")) in groups:
             raise UsageError(
                 f"{flag} stands for several options. Name them, such as {flag}.{groups[group]}, or a file of all options with "
@@ -272,8 +274,8 @@ def _check_values(words: Sequence[str]) -> None:
             raise UsageError(f"{value} has a YAML tag, which options do not take. Write the value alone.")
 
 
-def _refuse_misread(words: Sequence[str], told: Any) -> None:
-    for name, text in misread(_COMMANDS[words[0]][0], told) if words and words[0] in _COMMANDS else ():
+def _refuse_misread(words: Sequence[str], values: Any) -> None:
+    for name, text in misread(_COMMANDS[words[0]][0], values) if words and words[0] in _COMMANDS else ():
         raise UsageError(f"--{name}: expected a decimal number; got {text}.")
 
 

@@ -50,13 +50,13 @@ def in_use(device: str) -> str:
         free, total = torch.cuda.mem_get_info(device)
         return f"{device}, {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB"
     threads = torch.get_num_threads()
-    told = f"{threads} {'thread' if threads == 1 else 'threads'}"
+    used = f"{threads} {'thread' if threads == 1 else 'threads'}"
     if sys.platform == "win32":
-        return told
+        return used
     import resource
 
     unit = 1 if sys.platform == "darwin" else 2**10
-    return f"{told}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
+    return f"{used}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
 
 
 def computed_with() -> dict[str, Any]:

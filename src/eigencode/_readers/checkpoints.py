@@ -323,15 +323,15 @@ def _numbers(values: Any) -> tuple[int, ...]:
 def _view(storage: Any, offset: Any, shape: Any, stride: Any, dtype: torch.dtype | None = None, metadata: Any = None) -> _View:
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without storage")
-    told = metadata if isinstance(metadata, dict) else {}
+    known = metadata if isinstance(metadata, dict) else {}
     return _View(
         storage,
         dtype or storage.dtype,
         _whole(offset),
         _numbers(shape),
         _numbers(stride),
-        bool(told.get("conj")),
-        bool(told.get("neg")),
+        bool(known.get("conj")),
+        bool(known.get("neg")),
     )
 
 

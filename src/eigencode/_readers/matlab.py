@@ -161,8 +161,8 @@ def _matrices(file: BinaryIO) -> Iterator[tuple[str, Array]]:
         if len(head) < 20:
             raise EOFError("it is truncated")
         order = "<" if 0 <= struct.unpack("<i", head[:4])[0] < 5000 else ">"
-        told, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head)
-        digits = (told // 1000, told // 100 % 10, told // 10 % 10, told % 10)
+        declared, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head)
+        digits = (declared // 1000, declared // 100 % 10, declared // 10 % 10, declared % 10)
         if digits[0] not in (0, 1) or digits[1] != 0 or digits[2] not in _FOURTH or digits[3] not in (0, 1, 2):
             raise ValueError("no header of MATLAB")
         dtype = np.dtype(_FOURTH[digits[2]]).newbyteorder(order)  # type: ignore[arg-type]

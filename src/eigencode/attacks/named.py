@@ -43,10 +43,10 @@ def by_name(
         raise AttackError(f"{name}: it needs principal components. Pass `components`, a function that returns them.")
     usual = PerturbationOptions()
     there = {"components": components, "seed": seed}
-    told = {each: there.get(each, getattr(options, each, getattr(usual, each, None))) for each in kind.options}
-    if told.get("steps", 1) is None:
-        told["steps"] = kind.steps
+    chosen = {each: there.get(each, getattr(options, each, getattr(usual, each, None))) for each in kind.options}
+    if chosen.get("steps", 1) is None:
+        chosen["steps"] = kind.steps
     module, _, maker = kind.maker.partition(":")
     make = getattr(import_module(module), maker)
     given = {"attack": rest} if kind is TOOLBOX else kind.given
-    return make(**given, **told) if kind.attack or kind.at_layers else partial(make, **given, **told)
+    return make(**given, **chosen) if kind.attack or kind.at_layers else partial(make, **given, **chosen)

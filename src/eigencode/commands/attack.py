@@ -85,8 +85,8 @@ def _results(
 
 
 def _names(config: AttackConfig) -> list[str]:
-    told = config.perturbation
-    names = parse_names(told if isinstance(told, str) else ",".join(told), "perturbation")
+    given = config.perturbation
+    names = parse_names(given if isinstance(given, str) else ",".join(given), "perturbation")
     at_layers = [name for name in names if (kind := kind_of(name)) and kind.at_layers]
     if at_layers and len(at_layers) < len(names):
         raise UsageError(

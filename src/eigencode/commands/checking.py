@@ -148,8 +148,8 @@ class _Rule:
 
 
 def _kinds_of(config: AttackConfig) -> list[PerturbationKind | None]:
-    told = config.perturbation if isinstance(config.perturbation, list) else config.perturbation.split(",")
-    return [kind_of(each.strip()) for each in told]
+    names = config.perturbation if isinstance(config.perturbation, list) else config.perturbation.split(",")
+    return [kind_of(each.strip()) for each in names]
 
 
 def _rules_of_attacks() -> Iterator[_Rule]:

@@ -63,8 +63,8 @@ def refuse_none(evidence: StudyResults, config: StudyChoice, study: Study, store
     what = f"{study.name} ({study.scale}) is finished in {store.address}"
     command = shlex.join(["eigencode", "study", "run", *asked, "--store", store.address])
     if reasons := _reasons(study, store):
-        told = "; ".join(f"{count} failed: {reason.rstrip('.')}" for reason, count in reasons.items())
-        raise StudyError(f"no cell of {what}: {told}. Try again with: {command} --retry")
+        counted = "; ".join(f"{count} failed: {reason.rstrip('.')}" for reason, count in reasons.items())
+        raise StudyError(f"no cell of {what}: {counted}. Try again with: {command} --retry")
     raise StudyError(f"no cell of {what}. {_at_other_scales(study, store)}Run it with: {command}")
 
 

@@ -37,19 +37,19 @@ def present_words(words: Sequence[str]) -> list[str]:
     return present
 
 
-def present_values(command: str, told: Any) -> Any:
+def present_values(command: str, given: Any) -> Any:
     """The values of a file of options under the names that options have now.
 
     Raises:
         UsageError: one is there under its old and its new name.
     """
     now = _NOW.get(command, {})
-    if not isinstance(told, dict):
-        return told
+    if not isinstance(given, dict):
+        return given
     groups = {old.partition(".")[0] for old in now}
-    values = {name: value for name, value in told.items() if not (name in groups and isinstance(value, Mapping))}
-    for group in groups & (told.keys() - values.keys()):
-        for name, value in told[group].items():
+    values = {name: value for name, value in given.items() if not (name in groups and isinstance(value, Mapping))}
+    for group in groups & (given.keys() - values.keys()):
+        for name, value in given[group].items():
             old = f"{group}.{name}"
             new = now.get(old, old)
             if old != new:

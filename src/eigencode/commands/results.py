@@ -81,9 +81,9 @@ def _print(config: ResultsConfig, study: Study, evidence: StudyResults, table: p
     more = f" (the first {_SHOWN} shown; --export writes all)" if len(table) > _SHOWN else ""
     title = f"{study.name} ({study.scale})" + (f", less {config.against} of the same seed" if config.against else "")
     print_rows(shown, title=f"{title}: {len(table)} rows{more}")
-    told = [name for name in constant if pd.notna(table[name].iloc[0])]
-    if told:
-        tell("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in told))
+    constants = [name for name in constant if pd.notna(table[name].iloc[0])]
+    if constants:
+        tell("All rows: " + ", ".join(f"{name} {table[name].iloc[0]}" for name in constants))
 
 
 def compared(rows: pd.DataFrame, against: str, where: str = "", *, all_epochs: bool = False) -> tuple[pd.DataFrame, int]:
@@ -112,8 +112,8 @@ def compared(rows: pd.DataFrame, against: str, where: str = "", *, all_epochs: b
         raise UsageError("--against: seeds are what is paired. Name networks by other columns, such as beta=0.")
     both = pd.concat([reference, others])
     fixed = [*_PAIRED, *(["epoch"] if all_epochs else [])]
-    told = [name for name in rows if name not in {*fixed, *named, "epoch", "cell", "network", "value"}]
-    most = both.groupby(named, dropna=False)[told].nunique(dropna=False).max()
+    differing = [name for name in rows if name not in {*fixed, *named, "epoch", "cell", "network", "value"}]
+    most = both.groupby(named, dropna=False)[differing].nunique(dropna=False).max()
     own = [name for name, count in most.items() if count > 1 and reference[name].notna().any()]
     keys = [name for name in [*fixed, *own] if name not in named]
     if reference.duplicated(keys).any():

@@ -48,8 +48,8 @@ def keeping(what: str, store: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        told = f"{what} kept in {without_password(store)}: give the command again to go on."
-        raise KeyboardInterrupt(str(interruption) or told) from None
+        message = f"{what} kept in {without_password(store)}: give the command again to go on."
+        raise KeyboardInterrupt(str(interruption) or message) from None
 
 
 def run_chosen(config: StudyRun, study: Study, store: Store, engine: Engine) -> Summary:

@@ -143,9 +143,9 @@ def _work_place(folder: Path | None, study: Study, *, overwrite: bool) -> Iterat
         with tempfile.TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
-    place, told = folder / STATES, to_yaml(study)
+    place, text = folder / STATES, to_yaml(study)
     if place.is_dir() and any(place.iterdir()):
-        reason = _not_of(place, told, study)
+        reason = _not_of(place, text, study)
         if not reason:
             tell(f"Going on from {place}.")
         elif not overwrite:
@@ -159,7 +159,7 @@ def _work_place(folder: Path | None, study: Study, *, overwrite: bool) -> Iterat
     if not (place / STUDY).exists():
         place.mkdir(parents=True, exist_ok=True)
         with replacing(place / STUDY) as new:
-            new.write_text(told, encoding="utf-8")
+            new.write_text(text, encoding="utf-8")
     try:
         yield place
     finally:
@@ -172,14 +172,14 @@ def _is_worth_keeping(place: Path) -> bool:
     return any(place.rglob("*.safetensors"))
 
 
-def _not_of(place: Path, told: str, study: Study) -> str:
+def _not_of(place: Path, text: str, study: Study) -> str:
     """Why unfinished training is not that of a study; empty if it is."""
     try:
         earlier = (place / STUDY).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return f"there is no {STUDY}"
-    if earlier != told:
-        lines = [line.strip() for line in earlier.splitlines() if line not in told.splitlines()]
+    if earlier != text:
+        lines = [line.strip() for line in earlier.splitlines() if line not in text.splitlines()]
         return f"{lines[0]} there" if lines else "its configuration differs"
     if not (place / STORE).exists():
         return ""

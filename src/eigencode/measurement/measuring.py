@@ -202,9 +202,9 @@ class NetworkReader:
             result.n_passes += 1
             self.finish(metrics, result, tight=planned.tight)
         if not result:
-            told = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
+            text = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
             kind = ConstantCodeError if wanted else ActivationError
-            raise kind(f"No layer could be measured. {told}. Name other layers or pass other images.")
+            raise kind(f"No layer could be measured. {text}. Name other layers or pass other images.")
         order = [layer.name for layer in traced.layers]
         for name in sorted(result, key=order.index):
             result[name] = result.pop(name)
@@ -240,10 +240,10 @@ class NetworkReader:
 
         batches = self.batches
         done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
-        layers, told = [plan.layer for plan in planned.plans], self.settings
+        layers, settings = [plan.layer for plan in planned.plans], self.settings
         with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
             for inputs, indices in batches.numbered():
-                with capture_codes(self.model, layers, consume, several=several, units=told.units, tokens=told.tokens):
+                with capture_codes(self.model, layers, consume, several=several, units=settings.units, tokens=settings.tokens):
                     outputs = self.model(inputs)  # alone: a perturbation, made before, may have run the model too
                 if on_output:
                     on_output(outputs, indices)

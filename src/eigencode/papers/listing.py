@@ -59,5 +59,5 @@ def _counted(cells: set[str], there: dict[str, str | None]) -> str:
     """Finished and failed cells in words, nothing if there are none."""
     finished = sum(cell in there and there[cell] is None for cell in cells)
     failed = sum(bool(there.get(cell)) for cell in cells)
-    told = f"{finished} of {len(cells)}" if finished or failed else ""
-    return f"{told}, {failed} failed" if failed else told
+    text = f"{finished} of {len(cells)}" if finished or failed else ""
+    return f"{text}, {failed} failed" if failed else text

@@ -155,13 +155,13 @@ class GradientSteps:
     keep: Keep = "final"
 
 
-def conflict(told: GradientSteps) -> str | None:
+def conflict(options: GradientSteps) -> str | None:
     """What of these steps makes no sense together, in a sentence; None if all does."""
-    if told.restarts > 1 and told.start != "random":
-        return f'`restarts` of {told.restarts} need start="random"; from the input all would be equal.'
-    if told.step_size is not None and told.step_size <= 0:
-        return f"`step_size` must be above 0; got {told.step_size}."
-    if told.step_size is not None and told.relative_step:
+    if options.restarts > 1 and options.start != "random":
+        return f'`restarts` of {options.restarts} need start="random"; from the input all would be equal.'
+    if options.step_size is not None and options.step_size <= 0:
+        return f"`step_size` must be above 0; got {options.step_size}."
+    if options.step_size is not None and options.relative_step:
         return "`relative_step` sets the length of a step, and so does `step_size`. Leave one out."
     return None
 
@@ -255,15 +255,15 @@ class PerturbationSpec(PerturbationOptions, _KindAndStrengths):
     @property
     def variant(self) -> str:
         """What is done whatever the kind and the strength, in words: what is not the default."""
-        told = self._told()
-        if told.get("steps") == self.what.steps:
-            del told["steps"]
+        given = self._told()
+        if given.get("steps") == self.what.steps:
+            del given["steps"]
         if self.norm == "linf" and self.step_size == _GERUM_STEP:
-            del told["step_size"]
+            del given["step_size"]
         words: list[str] = [] if self.norm == "linf" else [self.norm]
         if self.count is not None or not self.spectra:
             words.append("all images" if self.count is None else f"count {self.count}")
-        words += [f"{name} {value}" for name, value in told.items() if name != "norm"]
+        words += [f"{name} {value}" for name, value in given.items() if name != "norm"]
         return ", ".join([*words, *filter(None, [self.data])]) or "by default"
 
     def _told(self) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def claimed(
             finally:
                 shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
     except KeyboardInterrupt as interruption:
-        told = "" if stamp(folder / RECORD) == earlier else _kept(folder)
-        raise KeyboardInterrupt(str(interruption) or told) from None
+        message = "" if stamp(folder / RECORD) == earlier else _kept(folder)
+        raise KeyboardInterrupt(str(interruption) or message) from None
     finally:
         with contextlib.suppress(OSError, ValueError):
             for each in missing:

@@ -71,8 +71,8 @@ class PerturbationRecord(MeasurementRecord):
         for name, curve in curves.items():
             for point in curve.points:
                 for flag in point.flags:
-                    told = raised.setdefault(flag, {**vars(FLAGS[flag]), "conditions": []})
-                    told["conditions"].append(f"{name} {point.epsilon:g}")
+                    entry = raised.setdefault(flag, {**vars(FLAGS[flag]), "conditions": []})
+                    entry["conditions"].append(f"{name} {point.epsilon:g}")
         return super().as_dict() | {
             "perturbations": list(dict.fromkeys(self.summary["perturbation"])),
             "curves": {name: _rows(curve.table()) for name, curve in curves.items()},

@@ -68,8 +68,8 @@ def _in_order(spectra: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 def _label(row: pd.Series, varied: list[str]) -> str:
     """What tells a network from the others; at beta 0 the target plays no part."""
-    told = [name for name in varied if name != "target" or row["beta"]]
+    shown = [name for name in varied if name != "target" or row["beta"]]
     return (
-        ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else f"{name} {row[name]}" for name in told)
+        ", ".join(f"{name} {row[name]:g}" if isinstance(row[name], float) else f"{name} {row[name]}" for name in shown)
         or row["model"]
     )

@@ -31,8 +31,8 @@ def cells_table(evidence: StudyResults) -> pd.DataFrame:
 
 def results_table(evidence: StudyResults) -> pd.DataFrame:
     """One row for each kind of cell and layer: accuracy, exponent and dimension on test images, mean ± standard deviation."""
-    told = {"accuracy": ("held_out", "accuracy"), "α": ("unperturbed", "alpha"), "dimension": ("unperturbed", "dimension")}
-    rows = {column: evidence.select(quantity, perturbation=condition) for column, (condition, quantity) in told.items()}
+    shown = {"accuracy": ("held_out", "accuracy"), "α": ("unperturbed", "alpha"), "dimension": ("unperturbed", "dimension")}
+    rows = {column: evidence.select(quantity, perturbation=condition) for column, (condition, quantity) in shown.items()}
     return _by_kind(evidence, rows)
 
 
@@ -91,10 +91,10 @@ def varied_columns(cells: pd.DataFrame, always: tuple[str, ...] = ()) -> list[st
     left_out = ("cell", "network", "finished", "code_revision", "hardware", "seed", "seconds")
     names = [str(name) for name in cells if name not in left_out]
     cells = cells.assign(target=cells["target"].where(cells["beta"] > 0))  # of a network without the penalty it says nothing
-    told = [name for name in names if cells[name].nunique(dropna=False) > 1 or name in always]
-    plain = [name for name in told if "." not in name]
+    shown = [name for name in names if cells[name].nunique(dropna=False) > 1 or name in always]
+    plain = [name for name in shown if "." not in name]
     kinds = cells.groupby(plain, dropna=False) if plain else None
-    return [name for name in told if name in plain or kinds is None or (kinds[name].nunique(dropna=False) > 1).any()]
+    return [name for name in shown if name in plain or kinds is None or (kinds[name].nunique(dropna=False) > 1).any()]
 
 
 def _shown(value: Any) -> str:

@@ -170,7 +170,7 @@ class CellConfig:
     def named_files(self) -> list[Path]:
         """Files and folders that are named: weights, a network's own code, images; there or not."""
         code = self.network.model.removeprefix("file:").rpartition(":")[0] if self.network.model.startswith("file:") else None
-        data = [self.images.data, *(told.data for told in self.reading.perturbations)]
+        data = [self.images.data, *(spec.data for spec in self.reading.perturbations)]
         weights = self.network.weights or self.network.initial
         if weights and self.network.model.startswith(("torchvision:", "timm:")) and not os.path.exists(weights):
             weights = None  # their own, by name
@@ -203,7 +203,7 @@ class CellConfig:
     @property
     def makes_images(self) -> bool:
         """Whether images are made for it by another network."""
-        return any(told.kind in MADE and not told.data for told in self.reading.perturbations)
+        return any(spec.kind in MADE and not spec.data for spec in self.reading.perturbations)
 
 
 def _is_weighted(ranks: str) -> bool:

@@ -151,7 +151,7 @@ def smoke_version(study: Study) -> Study:
 
 def _shrunk(block: Block) -> Block:
     plan = block.plan
-    told = plan.training
+    training = plan.training
     few = tuple(
         replace(each, strengths=_ends(each.strengths), count=_FEW, steps=5 if each.kind in MADE else 3)
         for each in plan.reading.perturbations
@@ -162,7 +162,9 @@ def _shrunk(block: Block) -> Block:
     smaller = replace(
         plan,
         images=replace(plan.images, data=data, train_count=8 * _FEW, test_count=8 * _FEW),
-        training=replace(told, epochs=min(told.epochs, 2), batch_size=min(told.batch_size, 4 * _FEW), measure_every=1),
+        training=replace(
+            training, epochs=min(training.epochs, 2), batch_size=min(training.batch_size, 4 * _FEW), measure_every=1
+        ),
         reading=replace(plan.reading, count=8 * _FEW, perturbations=few, stimuli=stimuli),
     )
     grid = {name: _ends(values) for name, values in block.grid.items()}

@@ -173,8 +173,8 @@ def train_group(
     except CheckpointError:
         if checkpoint is None:
             raise
-        told = f"{checkpoint} is damaged or of another run. It was removed, and training starts again."
-        warnings.warn(told, ReliabilityWarning, stacklevel=2)
+        message = f"{checkpoint} is damaged or of another run. It was removed, and training starts again."
+        warnings.warn(message, ReliabilityWarning, stacklevel=2)
         checkpoint.unlink(missing_ok=True)
         return again(cells=cells, checkpoint=checkpoint)
     except DivergenceError as error:

@@ -109,19 +109,19 @@ def train(
         >>> import eigencode as ec
         >>> digits = ec.datasets.load("digits", split="train", count=400)
         >>> network = ec.models.load("gerum_shallow_mlp", image_shape=digits.shape)
-        >>> told = Settings(epochs=2, batch_size=100, spectral=ec.training.SpectralSettings(ranks="gerum"))
-        >>> run = train(network, digits, settings=told, cells=MemberSettings(target=2.0, beta=0.1))
+        >>> settings = Settings(epochs=2, batch_size=100, spectral=ec.training.SpectralSettings(ranks="gerum"))
+        >>> run = train(network, digits, settings=settings, cells=MemberSettings(target=2.0, beta=0.1))
         >>> list(run.history.columns[:6])
         ['member', 'epoch', 'layer', 'loss', 'accuracy', 'alpha']
     """
     networks = [models] if isinstance(models, nn.Module) else list(models)
-    told = settings or Settings()
+    chosen = settings or Settings()
     if cells is None:
         cells = [MemberSettings(seed=number) for number in range(len(networks))]
     cells = (cells,) if isinstance(cells, MemberSettings) else tuple(cells)
     if len(cells) != len(networks):
         raise TrainingError(f"There are {len(cells)} cells for {len(networks)} networks. Pass one for each.")
-    run = _Run(networks, images, told, cells, held_out, Path(checkpoint) if checkpoint else None)
+    run = _Run(networks, images, chosen, cells, held_out, Path(checkpoint) if checkpoint else None)
     run.go_on(progress)
     return run.finished()
 

@@ -49,8 +49,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors, texts = read_safetensors(path)
         facts = json.loads(texts["facts"])
-        told = facts.pop(CHECKSUM, None)
-        if told is not None and told != checksum(tensors, {"facts": json.dumps(facts, allow_nan=True)}):
+        expected = facts.pop(CHECKSUM, None)
+        if expected is not None and expected != checksum(tensors, {"facts": json.dumps(facts, allow_nan=True)}):
             raise ValueError("its checksum is another")
         return tensors, facts
     except FileError:

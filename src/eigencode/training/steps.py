@@ -138,9 +138,16 @@ class GradientLearner:
         of_codes = [name for name, weight in WEIGHTS.items() if weight["of"] == "code"]
         if not layers and any(getattr(cell, name) for cell in cells for name in of_codes):
             raise TrainingError("Spectral and covariance penalties need a layer. Name one with the spectral settings' `layers`.")
-        told = settings.adversarial
-        if told.epsilon:
-            check_batch(sample, torch.zeros(len(sample), dtype=torch.int64), told.epsilon, told.norm, PGD().bounds, name="pgd")
+        adversarial = settings.adversarial
+        if adversarial.epsilon:
+            check_batch(
+                sample,
+                torch.zeros(len(sample), dtype=torch.int64),
+                adversarial.epsilon,
+                adversarial.norm,
+                PGD().bounds,
+                name="pgd",
+            )
         self._optimizer = self._new_optimizer()
 
     def _per_member(self, values: Sequence[float]) -> Tensor:

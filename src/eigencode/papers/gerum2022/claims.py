@@ -188,9 +188,9 @@ def _g5(evidence: StudyResults) -> Finding:
         column: Best.of(table, column, lambda _, alpha: low <= alpha <= high)
         for column in (attack_column(table, kind, "gerum_deep_mlp") for kind in ("fgsm", "pgd"))
     }
-    told = "; ".join(f"best {column} {each.text()}, of each seed at α {each.place.text(2)}" for column, each in robust.items())
+    detail = "; ".join(f"best {column} {each.text()}, of each seed at α {each.place.text(2)}" for column, each in robust.items())
     found = (
-        f"best accuracy {best.text(4)} (baseline {base.text(4)}), best weak minus best of the rest {best.ahead.text(4)}; {told}"
+        f"best accuracy {best.text(4)} (baseline {base.text(4)}), best weak minus best of the rest {best.ahead.text(4)}; {detail}"
     )
     test = (
         f"the best weak networks more accurate than the best of the rest; each seed's most robust at α of {low:g} to {high:g}; "
@@ -230,12 +230,12 @@ def _g7(evidence: StudyResults) -> Finding:
         column: Best.of(table, column, lambda beta, _: beta == STRONG)
         for column in (attack_column(table, kind, "cifar10") for kind in ("fgsm", "pgd"))
     }
-    told = "; ".join(
+    detail = "; ".join(
         f"best {column} {each.text()}, best strong minus best of the rest {each.ahead.text()}, of each seed at α "
         f"{each.place.text(2)}"
         for column, each in robust.items()
     )
-    found = f"best accuracy {best.text(4)}, best weak with α below 1 minus best of the rest {best.ahead.text(4)}; {told}"
+    found = f"best accuracy {best.text(4)}, best weak with α below 1 minus best of the rest {best.ahead.text(4)}; {detail}"
     test = (
         "the best weak networks with α below 1 more accurate than the best of the rest; the best strong ones more robust than "
         f"the best of the rest, and each seed's most robust at α of {low:g} to {high:g}; {TESTS}; {_CHOSEN}"

@@ -160,7 +160,7 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         budgets = _BUDGETS if scale != "quick" else (0.0, 1.0)
         return (Block(with_field(plan, "reading.perturbations", sets), {"training.adversarial.epsilon": budgets}, seeds),)
     if figure == "released":
-        sets = tuple(replace(told, data=f"ilyas:release_datasets/{RELEASED[told.kind]}") for told in sets)
+        sets = tuple(replace(spec, data=f"ilyas:release_datasets/{RELEASED[spec.kind]}") for spec in sets)
         trained = with_field(plan, "reading.perturbations", sets)
         library = replace(IMAGENET, network=NetworkSpec(LIBRARYS), images=ImagesSpec("cifar10"), reading=trained.reading)
         return (Block(trained, {}, seeds), Block(library, {"network.weights": _RELEASED_WEIGHTS}))

@@ -101,8 +101,8 @@ class _Arithmetic:
 
 def _arithmetic(plan: CellConfig, data_root: str | None) -> _Arithmetic:
     """Of a network that is trained; of one that is not, a step is a forward pass."""
-    told = plan.network
-    return _counted(told.model, tuple(sorted(told.options.items())), told.weights is None, plan.images, data_root)
+    spec = plan.network
+    return _counted(spec.model, tuple(sorted(spec.options.items())), spec.weights is None, plan.images, data_root)
 
 
 @lru_cache(maxsize=32)
@@ -127,7 +127,7 @@ def _overhead(group: Group, data_root: str | None) -> float:
     steps = 0
     if not plan.network.weights:
         steps = plan.training.epochs * math.ceil(len(_images(plan.images, "train", data_root)) / plan.training.batch_size)
-    read = 1 + sum(len(told.strengths) for told in plan.reading.perturbations)
+    read = 1 + sum(len(spec.strengths) for spec in plan.reading.perturbations)
     return _A_STEP * steps + len(group.missing) * (_A_PASS * read + _A_PASS * plan.training.epochs)
 
 
@@ -137,35 +137,35 @@ def _training_passes(plan: CellConfig, data_root: str | None) -> float:
         return 0.0
     training, test = (_images(plan.images, split, data_root) for split in ("train", "test"))
     arithmetic = _arithmetic(plan, data_root)
-    told, each = plan.training, arithmetic.step / arithmetic.forward
-    if told.adversarial.epsilon:
-        each += _ATTACKED * told.adversarial.steps
+    settings, each = plan.training, arithmetic.step / arithmetic.forward
+    if settings.adversarial.epsilon:
+        each += _ATTACKED * settings.adversarial.steps
     if plan.member.jacobian:  # differentiated twice
-        each += _DOUBLE * (1 + jacobian_rows(told))
-    return told.epochs * (each * len(training) + len(test))
+        each += _DOUBLE * (1 + jacobian_rows(settings))
+    return settings.epochs * (each * len(training) + len(test))
 
 
 def _making(plan: CellConfig, made: set[str], data_root: str | None) -> float:
     """Forward passes that making images costs, and training the networks that make them; what ``made`` has is there."""
     passes = 0.0
-    for told in plan.reading.perturbations:
-        if told.kind not in MADE or told.data:
+    for spec in plan.reading.perturbations:
+        if spec.kind not in MADE or spec.data:
             continue
-        for strength in told.strengths:
+        for strength in spec.strengths:
             source = source_of(plan, strength)
             if source.identity not in made:
                 passes += _training_passes(source, data_root)
-            images = f"{source.identity} {told.kind} {told.count} {told.n_steps}"
+            images = f"{source.identity} {spec.kind} {spec.count} {spec.n_steps}"
             if images not in made:
-                passes += _ATTACKED * told.n_steps * (told.count or MADE_FROM)
+                passes += _ATTACKED * spec.n_steps * (spec.count or MADE_FROM)
             made |= {source.identity, images}
     return passes
 
 
 @lru_cache(maxsize=4)
-def _images(told: ImagesSpec, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
-    count = told.train_count if split == "train" else told.test_count
-    return datasets.load(told.data, split=split, count=count, root=data_root, image_size=told.size, download=False)
+def _images(spec: ImagesSpec, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
+    count = spec.train_count if split == "train" else spec.test_count
+    return datasets.load(spec.data, split=split, count=count, root=data_root, image_size=spec.size, download=False)
 
 
 def _products_per_second(order: int = 1000) -> float:

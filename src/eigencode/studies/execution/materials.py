@@ -73,23 +73,23 @@ class GroupResources:
         return self._images("train" if self.plan.images.split == "test" else "test", self.plan.images.test_count)
 
     def _images(self, split: Any, count: int | None) -> ImageSet:
-        told = self.plan.images
+        spec = self.plan.images
         return datasets.load(
-            told.data,
+            spec.data,
             split=split,
             count=count,
-            seed=told.seed,
+            seed=spec.seed,
             root=self._data_root,
-            image_size=told.size,
+            image_size=spec.size,
             download=self._download,
         )
 
     def network(self, cell: MemberSettings) -> nn.Module:
         """A network with its weights, or with the initial ones that its seed decides."""
-        told = self.plan.network
-        options: dict[str, Any] = dict(told.options)
+        spec = self.plan.network
+        options: dict[str, Any] = dict(spec.options)
         shape = self.test.shape
-        return models.load(told.model, weights=told.weights or told.initial, image_shape=shape, seed=cell.seed, **options).to(
+        return models.load(spec.model, weights=spec.weights or spec.initial, image_shape=shape, seed=cell.seed, **options).to(
             self.device
         )
 
@@ -105,15 +105,15 @@ class GroupResources:
             progress=lambda done, total, seen: self.say("training", done, total, _in_words(seen)),
         )
 
-    def perturbation(self, told: PerturbationSpec) -> Any:
+    def perturbation(self, spec: PerturbationSpec) -> Any:
         """A perturbation or attack."""
-        return by_name(told.kind, told, components=lambda: self._components)
+        return by_name(spec.kind, spec, components=lambda: self._components)
 
     @cached_property
     def _components(self) -> PrincipalComponents:
         return PrincipalComponents.fit(self.training)
 
-    def made(self, told: PerturbationSpec, strength: float) -> ImageSet:
+    def made(self, spec: PerturbationSpec, strength: float) -> ImageSet:
         """Images that another network makes from training images (Ilyas et al. 2019), or a data set that was made so.
 
         That network is the plan's, with another seed and without penalties, trained adversarially with ``strength`` as its l2
@@ -122,18 +122,18 @@ class GroupResources:
         Raises:
             TrainingError: the other network cannot be trained.
         """
-        if told.data:
-            found = self.released[told.data]
-            return found.subset(min(told.count or MADE_FROM, len(found)), seed=0)
+        if spec.data:
+            found = self.released[spec.data]
+            return found.subset(min(spec.count or MADE_FROM, len(found)), seed=0)
         source = source_of(self.plan, strength)
-        count = min(told.count or MADE_FROM, len(self.training))
-        construction = Construction(told.kind, steps=told.n_steps)  # type: ignore[arg-type]
+        count = min(spec.count or MADE_FROM, len(self.training))
+        construction = Construction(spec.kind, steps=spec.n_steps)  # type: ignore[arg-type]
         if self._states is None:
             return self._make(source, construction, count, None).images
         folder = self._states.absolute() / "made" / f"{RESULT_VERSION}-{source.network_identity}{code_digest(source)}"
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps([self._digest, count, asdict(construction)], sort_keys=True)
-        path = folder / f"{told.kind}-{short_digest(text)}.safetensors"
+        path = folder / f"{spec.kind}-{short_digest(text)}.safetensors"
         with FileLock(folder / "lock"):  # several processes may need the same images
             if not path.exists():
                 self._make(source, construction, count, folder).save(path)
@@ -146,7 +146,7 @@ class GroupResources:
         Raises:
             DataError: one is not there.
         """
-        named = {told.data for told in self.plan.reading.perturbations if told.data}
+        named = {spec.data for spec in self.plan.reading.perturbations if spec.data}
         return {name: datasets.load(name, root=self._data_root) for name in sorted(named)}
 
     @cached_property

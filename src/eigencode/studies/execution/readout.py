@@ -57,14 +57,14 @@ def read(network: nn.Module, materials: GroupResources) -> tuple[list[Row], list
     images = _subset(test, reading.count)
     kept = _spectra(network, images, reading.layers, UNPERTURBED, 0.0)
     rows: list[Row] = []
-    for told in reading.perturbations:
-        if not told.spectra:
+    for spec in reading.perturbations:
+        if not spec.spectra:
             continue
-        if told.kind in MADE:
-            more_rows, more_spectra = _made(network, materials, told, reading.layers)
+        if spec.kind in MADE:
+            more_rows, more_spectra = _made(network, materials, spec, reading.layers)
         else:
-            shown = images if told.count is None else _subset(test, told.count)
-            more_rows, more_spectra = _perturbed(network, materials, told, shown, reading.layers)
+            shown = images if spec.count is None else _subset(test, spec.count)
+            more_rows, more_spectra = _perturbed(network, materials, spec, shown, reading.layers)
         rows += more_rows
         kept += more_spectra
     if reading.stimuli:
@@ -76,12 +76,12 @@ def read(network: nn.Module, materials: GroupResources) -> tuple[list[Row], list
 
 
 def _perturbed(
-    network: nn.Module, materials: GroupResources, told: PerturbationSpec, images: ImageSet, layers: str
+    network: nn.Module, materials: GroupResources, spec: PerturbationSpec, images: ImageSet, layers: str
 ) -> tuple[list[Row], list[SpectrumRecord]]:
-    perturbation = materials.perturbation(told)
+    perturbation = materials.perturbation(spec)
     try:
         found = perturbed_spectra(
-            network, images, perturbation, strengths=told.strengths, layers=layers, half_samples=0, probe=0, name=told.kind
+            network, images, perturbation, strengths=spec.strengths, layers=layers, half_samples=0, probe=0, name=spec.kind
         )
     except ConstantCodeError:
         return [], []
@@ -90,23 +90,23 @@ def _perturbed(
     for condition in found.conditions:
         if condition.perturbation != UNPERTURBED:
             kept += [
-                SpectrumRecord(layer, told.kind, condition.strength, spectrum) for layer, spectrum in condition.spectra.items()
+                SpectrumRecord(layer, spec.kind, condition.strength, spectrum) for layer, spectrum in condition.spectra.items()
             ]
-        rows += [(layer, told.kind, condition.strength, "accuracy", accuracy) for layer, accuracy in condition.accuracy.items()]
+        rows += [(layer, spec.kind, condition.strength, "accuracy", accuracy) for layer, accuracy in condition.accuracy.items()]
     return rows, kept
 
 
 def _made(
-    network: nn.Module, materials: GroupResources, told: PerturbationSpec, layers: str
+    network: nn.Module, materials: GroupResources, spec: PerturbationSpec, layers: str
 ) -> tuple[list[Row], list[SpectrumRecord]]:
     rows: list[Row] = []
     kept = []
-    for strength in told.strengths:
-        images = materials.made(told, strength)
-        kept += _spectra(network, images, layers, told.kind, strength)
+    for strength in spec.strengths:
+        images = materials.made(spec, strength)
+        kept += _spectra(network, images, layers, spec.kind, strength)
         with undisturbed(network):
             right = predictions(network, images.inputs, batch_size=250) == images.labels
-        rows.append(("", told.kind, strength, "accuracy", float(right.double().mean())))
+        rows.append(("", spec.kind, strength, "accuracy", float(right.double().mean())))
     return rows, kept
 
 
@@ -141,16 +141,16 @@ def attacked(networks: Mapping[Any, nn.Module], materials: GroupResources) -> di
         Rows of each.
     """
     rows: dict[Any, list[Row]] = {name: [] for name in networks}
-    for told in materials.plan.reading.perturbations:
-        if told.spectra or not networks:
+    for spec in materials.plan.reading.perturbations:
+        if spec.spectra or not networks:
             continue
-        attack = materials.perturbation(told)
-        images = _subset(materials.test, told.count or len(materials.test))
-        for epsilon in told.strengths:
-            materials.say(f"{told.kind} {epsilon:g}", 0, 1)
+        attack = materials.perturbation(spec)
+        images = _subset(materials.test, spec.count or len(materials.test))
+        for epsilon in spec.strengths:
+            materials.say(f"{spec.kind} {epsilon:g}", 0, 1)
             table = robust_accuracies(list(networks.values()), images, attack, epsilons=[epsilon])
             for name, accuracy in zip(networks, table.sort_values("member")["accuracy"], strict=True):
-                rows[name].append(("", told.kind, float(epsilon), "accuracy", float(accuracy)))
+                rows[name].append(("", spec.kind, float(epsilon), "accuracy", float(accuracy)))
     return rows
 
 

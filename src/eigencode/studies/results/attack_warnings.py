@@ -31,18 +31,18 @@ def attack_warnings(evidence: StudyResults, plans: Sequence[CellConfig]) -> list
     attacked: dict[str, set[str]] = {}
     for plan in (plan for plan in plans if plan.identity in finished):
         fgsm = {
-            (told.norm, told.count, told.spectra, each)
-            for told in plan.reading.perturbations
-            for each in told.strengths
-            if told.kind == "fgsm"
+            (spec.norm, spec.count, spec.spectra, each)
+            for spec in plan.reading.perturbations
+            for each in spec.strengths
+            if spec.kind == "fgsm"
         }
-        for told in plan.reading.perturbations:
-            for strength in told.strengths if told.kind == "pgd" else ():
+        for spec in plan.reading.perturbations:
+            for strength in spec.strengths if spec.kind == "pgd" else ():
                 name = f"pgd {strength:g}"
                 attacked.setdefault(name, set()).add(plan.network_identity)
-                if _out_of_reach(told, strength):
+                if _out_of_reach(spec, strength):
                     raised.setdefault((name, "budget_out_of_reach"), set()).add(plan.network_identity)
-                on_the_same = (told.norm, told.count, told.spectra, strength) in fgsm
+                on_the_same = (spec.norm, spec.count, spec.spectra, strength) in fgsm
                 if on_the_same and gaps.get((plan.identity, strength), 0.0) > _MORE:
                     raised.setdefault((name, "weaker_than_fgsm"), set()).add(plan.network_identity)
     return [
@@ -51,9 +51,9 @@ def attack_warnings(evidence: StudyResults, plans: Sequence[CellConfig]) -> list
     ]
 
 
-def _out_of_reach(told: PerturbationSpec, strength: float) -> bool:
-    step = step_length(told.norm, strength, told.n_steps, told.step_size, relative=told.relative_step)
-    return told.start == "input" and told.n_steps * step < strength * (1 - 1e-9)
+def _out_of_reach(spec: PerturbationSpec, strength: float) -> bool:
+    step = step_length(spec.norm, strength, spec.n_steps, spec.step_size, relative=spec.relative_step)
+    return spec.start == "input" and spec.n_steps * step < strength * (1 - 1e-9)
 
 
 def _gaps(evidence: StudyResults) -> dict[Any, float]:

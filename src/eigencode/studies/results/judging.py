@@ -87,12 +87,12 @@ def study_record(
 def _changes(study: Study, configuration: dict[str, Any]) -> str:
     """What makes a study the user's own, in words; nothing where no paper's has its name."""
     from_file = str(configuration.get("name")).endswith((".yaml", ".yml"))
-    told = []
+    changes = []
     if from_file and study.scale == "own" and study.paper:
-        told.append(f"not {study.name} as it comes")
+        changes.append(f"not {study.name} as it comes")
     if changed := configuration.get("set"):
-        told += [f"changed: {changed}"] if from_file else [configuration["scale"], f"changed: {changed}"]
-    return ", ".join(told)
+        changes += [f"changed: {changed}"] if from_file else [configuration["scale"], f"changed: {changed}"]
+    return ", ".join(changes)
 
 
 def part(study: Study, evidence: StudyResults, *figures: str) -> StudyResults:

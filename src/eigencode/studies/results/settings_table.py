@@ -44,16 +44,16 @@ def settings_of(study: Study) -> list[dict[str, str]]:
         shipped = [study.paper.study(study.figure, "cpu").cells()]
     how = "shrunk" if study.scale == "smoke" else "changed"
     differing = min((_differing(plans, others) for others in shipped), key=len, default=[])
-    told = {name: [own for own in differing if f"{own}.".startswith(f"{name}.")] for name in study.sources}
+    covered = {name: [own for own in differing if f"{own}.".startswith(f"{name}.")] for name in study.sources}
     rows = [
         {
             "field": name,
             "here": _values(name, plans),
-            "source": f"{how} here; as the study comes: {source}" if told[name] else source,
+            "source": f"{how} here; as the study comes: {source}" if covered[name] else source,
         }
         for name, source in study.sources.items()
     ]
-    others = [name for name in differing if not any(name in names for names in told.values())]
+    others = [name for name in differing if not any(name in names for names in covered.values())]
     return rows + [{"field": name, "here": _values(name, plans), "source": f"{how} here"} for name in others]
 
 
@@ -86,7 +86,7 @@ def _values(name: str, plans: list[CellConfig]) -> str:
     trained = [plan for plan in plans if not plan.network.weights] if name.startswith(("training", "member")) else plans
     every = [field_of(plan, name) for plan in trained]
     if name == "reading.perturbations":
-        every = [told for perturbations in every for told in perturbations]
+        every = [spec for perturbations in every for spec in perturbations]
     if every and all(isinstance(value, (int, float)) for value in every):
         every.sort()
     texts = list(dict.fromkeys(in_few_characters(value) for value in every)) or ["–"]

@@ -50,13 +50,13 @@ class StudyResults:
         found = found[found["error"].isna()]
         self._ways = _disputed(plans)
         varied = _varied(plans, self._ways)
-        told = [
+        listed = [
             {"cell": row["id"], **varied[row["id"]], **{name: row[name] for name in _ABOUT}} for row in found.to_dict("records")
         ]
         columns = ["cell", *(next(iter(varied.values())) if varied else {}), *_ABOUT]
         self._store = store
-        self._results = store.results([row["cell"] for row in told]) if told else pd.DataFrame(columns=list(_KEYS))
-        self._hold(plans, pd.DataFrame(told, columns=columns))
+        self._results = store.results([row["cell"] for row in listed]) if listed else pd.DataFrame(columns=list(_KEYS))
+        self._hold(plans, pd.DataFrame(listed, columns=columns))
 
     def _hold(self, plans: Sequence[CellConfig], cells: pd.DataFrame) -> None:
         identities = {plan.identity for plan in plans}
@@ -235,10 +235,10 @@ def _disputed(plans: Sequence[CellConfig]) -> dict[tuple[str, str, float], str]:
     """(Identity, kind, strength) of perturbations that not all plans do in the same way -> that way in words."""
     ways: dict[tuple[str, float], dict[str, str]] = {}
     for plan in plans:
-        for told in plan.reading.perturbations:
-            way = told.variant
-            for strength in told.strengths:
-                ways.setdefault((told.kind, strength), {})[plan.identity] = way
+        for spec in plan.reading.perturbations:
+            way = spec.variant
+            for strength in spec.strengths:
+                ways.setdefault((spec.kind, strength), {})[plan.identity] = way
     return {
         (identity, kind, strength): way
         for (kind, strength), own in ways.items()
