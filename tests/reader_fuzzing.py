@@ -176,7 +176,8 @@ def _weights(path):
 
 
 def _config(path):
-    from eigencode.cli import _files_read as check_files, build_parser
+    from eigencode.cli import _files_read as check_files
+    from eigencode.cli import build_parser
 
     words = ["measure", "--config", str(path)]
     check_files(words)

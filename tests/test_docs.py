@@ -16,7 +16,8 @@ from PIL import Image
 
 from eigencode import cli
 from eigencode.attacks import FLAGS
-from eigencode.studies import Store, from_yaml, load as load_study
+from eigencode.studies import Store, from_yaml
+from eigencode.studies import load as load_study
 from eigencode.studies.results.judging import claims_of
 from eigencode.studies.yaml import overridden
 

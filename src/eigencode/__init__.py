@@ -5,37 +5,68 @@ Names are loaded when they are first used, so that ``eigencode --help`` does not
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import public_names
-from eigencode._version import __version__ as __version__
+from eigencode._lazy import lazy
+from eigencode._version import __version__
 
 if TYPE_CHECKING:
     from eigencode import (
-        attacks as attacks,
-        datasets as datasets,
-        models as models,
-        penalties as penalties,
-        perturbations as perturbations,
-        reports as reports,
-        spectra as spectra,
-        studies as studies,
-        training as training,
+        attacks,
+        datasets,
+        models,
+        penalties,
+        perturbations,
+        reports,
+        spectra,
+        studies,
+        training,
     )
-    from eigencode._allocator import keep_freed_memory as keep_freed_memory
-    from eigencode.activations import trace as trace
-    from eigencode.datasets import ImageSet as ImageSet
-    from eigencode.errors import EigencodeError as EigencodeError
-    from eigencode.measurement.measuring import Measurement as Measurement, collect as collect, measure as measure
-    from eigencode.measurement.perturbed import PerturbedSpectra as PerturbedSpectra, perturbed_spectra as perturbed_spectra
+    from eigencode._allocator import keep_freed_memory
+    from eigencode.activations import trace
+    from eigencode.datasets import ImageSet
+    from eigencode.errors import EigencodeError
+    from eigencode.measurement.measuring import Measurement, collect, measure
+    from eigencode.measurement.perturbed import PerturbedSpectra, perturbed_spectra
     from eigencode.spectra import (
-        WINDOWS as WINDOWS,
-        Eigenspectrum as Eigenspectrum,
-        SpectrumAccumulator as SpectrumAccumulator,
-        Window as Window,
-        cvpca as cvpca,
-        fit_power_law as fit_power_law,
-        load_spectra as load_spectra,
-        save_spectra as save_spectra,
-        stimulus_curve as stimulus_curve,
+        WINDOWS,
+        Eigenspectrum,
+        SpectrumAccumulator,
+        Window,
+        cvpca,
+        fit_power_law,
+        load_spectra,
+        save_spectra,
+        stimulus_curve,
     )
 
-__all__, __getattr__, __dir__ = public_names(__name__)
+__all__ = [
+    "WINDOWS",
+    "EigencodeError",
+    "Eigenspectrum",
+    "ImageSet",
+    "Measurement",
+    "PerturbedSpectra",
+    "SpectrumAccumulator",
+    "Window",
+    "__version__",
+    "attacks",
+    "collect",
+    "cvpca",
+    "datasets",
+    "fit_power_law",
+    "keep_freed_memory",
+    "load_spectra",
+    "measure",
+    "models",
+    "penalties",
+    "perturbations",
+    "perturbed_spectra",
+    "reports",
+    "save_spectra",
+    "spectra",
+    "stimulus_curve",
+    "studies",
+    "trace",
+    "training",
+]
+
+__getattr__, __dir__ = lazy(__name__)

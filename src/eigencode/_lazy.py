@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 
-def public_names(package: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's ``__all__``, ``__getattr__`` and ``__dir__``, from what it imports for type checkers alone.
+def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__``, from what it imports for type checkers alone.
 
     Args:
         package: Name of the package, whose source has ``if TYPE_CHECKING:`` with the imports.
 
     Returns:
-        The three.
+        The two.
     """
     blocks = [node for node in ast.parse(inspect.getsource(sys.modules[package])).body if isinstance(node, ast.If)]
     lines = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
@@ -28,5 +28,4 @@ def public_names(package: str) -> tuple[list[str], Callable[[str], Any], Callabl
             return importlib.import_module(f"{package}.{name}")
         return getattr(importlib.import_module(homes[name]), name)
 
-    names = sorted(homes)
-    return names, load, lambda: names
+    return load, lambda: list(sys.modules[package].__all__)

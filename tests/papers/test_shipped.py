@@ -12,10 +12,12 @@ from eigencode.studies import (
     Local,
     Store,
     StudyResults,
-    load as load_study,
     overridden,
     run_study,
     smoke_version,
+)
+from eigencode.studies import (
+    load as load_study,
 )
 from eigencode.studies.results.judging import claims_of, figures_of, part
 

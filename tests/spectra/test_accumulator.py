@@ -2,7 +2,8 @@ from itertools import pairwise, permutations
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eigencode.errors import SpectrumError
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule
 
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator, fit_power_law

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eigencode.spectra.resampling import GROUPS, MIN_GROUPS
 from eigencode.spectra.sketch import map_bytes

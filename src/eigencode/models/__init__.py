@@ -2,20 +2,36 @@
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import public_names
+from eigencode._lazy import lazy
 
 if TYPE_CHECKING:
-    from eigencode.models.checkpoints import load_weights as load_weights, read_state_dict as read_state_dict
-    from eigencode.models.groups import GROUPS as GROUPS, expand as expand
-    from eigencode.models.loading import load as load, normalize_inputs as normalize_inputs
+    from eigencode.models.checkpoints import load_weights, read_state_dict
+    from eigencode.models.groups import GROUPS, expand
+    from eigencode.models.loading import load, normalize_inputs
     from eigencode.models.papers import (
-        PAPER_MODELS as PAPER_MODELS,
-        CifarResNet50 as CifarResNet50,
-        JiangNetwork as JiangNetwork,
-        gerum_cnn as gerum_cnn,
-        gerum_deep_mlp as gerum_deep_mlp,
-        gerum_shallow_mlp as gerum_shallow_mlp,
-        schaeffer_cnn as schaeffer_cnn,
+        PAPER_MODELS,
+        CifarResNet50,
+        JiangNetwork,
+        gerum_cnn,
+        gerum_deep_mlp,
+        gerum_shallow_mlp,
+        schaeffer_cnn,
     )
 
-__all__, __getattr__, __dir__ = public_names(__name__)
+__all__ = [
+    "GROUPS",
+    "PAPER_MODELS",
+    "CifarResNet50",
+    "JiangNetwork",
+    "expand",
+    "gerum_cnn",
+    "gerum_deep_mlp",
+    "gerum_shallow_mlp",
+    "load",
+    "load_weights",
+    "normalize_inputs",
+    "read_state_dict",
+    "schaeffer_cnn",
+]
+
+__getattr__, __dir__ = lazy(__name__)

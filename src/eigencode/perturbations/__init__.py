@@ -9,20 +9,31 @@ Names are loaded when they are first used: what there is, is said without torch 
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import public_names
+from eigencode._lazy import lazy
 
 if TYPE_CHECKING:
     from eigencode.perturbations.components import (
-        PrincipalComponents as PrincipalComponents,
-        Projection as Projection,
-        Whitening as Whitening,
+        PrincipalComponents,
+        Projection,
+        Whitening,
     )
     from eigencode.perturbations.noise import (
-        GaussianNoise as GaussianNoise,
-        PureNoise as PureNoise,
-        standard_normal as standard_normal,
-        uniform as uniform,
+        GaussianNoise,
+        PureNoise,
+        standard_normal,
+        uniform,
     )
-    from eigencode.perturbations.specification import PerturbationSpec as PerturbationSpec
+    from eigencode.perturbations.specification import PerturbationSpec
 
-__all__, __getattr__, __dir__ = public_names(__name__)
+__all__ = [
+    "GaussianNoise",
+    "PerturbationSpec",
+    "PrincipalComponents",
+    "Projection",
+    "PureNoise",
+    "Whitening",
+    "standard_normal",
+    "uniform",
+]
+
+__getattr__, __dir__ = lazy(__name__)

@@ -5,23 +5,47 @@ Names are loaded when they are first used: a study itself needs no torch.
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import public_names
+from eigencode._lazy import lazy
 
 if TYPE_CHECKING:
-    from eigencode.papers.registry import from_yaml as from_yaml, load as load, paper as paper
-    from eigencode.perturbations.specification import PerturbationSpec as PerturbationSpec
+    from eigencode.papers.registry import from_yaml, load, paper
+    from eigencode.perturbations.specification import PerturbationSpec
     from eigencode.studies.cell import (
-        CellConfig as CellConfig,
-        ImagesSpec as ImagesSpec,
-        NetworkSpec as NetworkSpec,
-        Readout as Readout,
+        CellConfig,
+        ImagesSpec,
+        NetworkSpec,
+        Readout,
     )
-    from eigencode.studies.definition import Block as Block, Study as Study, smoke_version as smoke_version
-    from eigencode.studies.execution.engines import Local as Local, RayEngine as RayEngine
-    from eigencode.studies.execution.scheduling import plan_groups as plan_groups, run_study as run_study
-    from eigencode.studies.results.claim import Claim as Claim, Finding as Finding
-    from eigencode.studies.results.store import Store as Store
-    from eigencode.studies.results.table import StudyResults as StudyResults
-    from eigencode.studies.yaml import overridden as overridden, to_yaml as to_yaml
+    from eigencode.studies.definition import Block, Study, smoke_version
+    from eigencode.studies.execution.engines import Local, RayEngine
+    from eigencode.studies.execution.scheduling import plan_groups, run_study
+    from eigencode.studies.results.claim import Claim, Finding
+    from eigencode.studies.results.store import Store
+    from eigencode.studies.results.table import StudyResults
+    from eigencode.studies.yaml import overridden, to_yaml
 
-__all__, __getattr__, __dir__ = public_names(__name__)
+__all__ = [
+    "Block",
+    "CellConfig",
+    "Claim",
+    "Finding",
+    "ImagesSpec",
+    "Local",
+    "NetworkSpec",
+    "PerturbationSpec",
+    "RayEngine",
+    "Readout",
+    "Store",
+    "Study",
+    "StudyResults",
+    "from_yaml",
+    "load",
+    "overridden",
+    "paper",
+    "plan_groups",
+    "run_study",
+    "smoke_version",
+    "to_yaml",
+]
+
+__getattr__, __dir__ = lazy(__name__)

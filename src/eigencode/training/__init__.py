@@ -5,17 +5,28 @@ Names are loaded when they are first used: the command line reads the settings w
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import public_names
+from eigencode._lazy import lazy
 
 if TYPE_CHECKING:
-    from eigencode.training.evaluation import robust_accuracies as robust_accuracies
-    from eigencode.training.loop import Training as Training, train as train
+    from eigencode.training.evaluation import robust_accuracies
+    from eigencode.training.loop import Training, train
     from eigencode.training.settings import (
-        AdversarialSettings as AdversarialSettings,
-        JacobianSettings as JacobianSettings,
-        MemberSettings as MemberSettings,
-        Settings as Settings,
-        SpectralSettings as SpectralSettings,
+        AdversarialSettings,
+        JacobianSettings,
+        MemberSettings,
+        Settings,
+        SpectralSettings,
     )
 
-__all__, __getattr__, __dir__ = public_names(__name__)
+__all__ = [
+    "AdversarialSettings",
+    "JacobianSettings",
+    "MemberSettings",
+    "Settings",
+    "SpectralSettings",
+    "Training",
+    "robust_accuracies",
+    "train",
+]
+
+__getattr__, __dir__ = lazy(__name__)

@@ -21,9 +21,11 @@ from eigencode.studies import (
     Store,
     Study,
     StudyResults,
-    load as load_study,
     overridden,
     run_study,
+)
+from eigencode.studies import (
+    load as load_study,
 )
 from eigencode.studies.execution.estimating import estimated
 from eigencode.studies.execution.group import Task, run_group

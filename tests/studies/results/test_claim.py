@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from eigencode.errors import StudyError
-from eigencode.papers.gerum2022 import claims as gerum2022_claims, stated as gerum2022_stated
-from eigencode.papers.jiang2020 import claims as jiang2020_claims, stated as jiang2020_stated
+from eigencode.papers.gerum2022 import claims as gerum2022_claims
+from eigencode.papers.gerum2022 import stated as gerum2022_stated
+from eigencode.papers.jiang2020 import claims as jiang2020_claims
+from eigencode.papers.jiang2020 import stated as jiang2020_stated
 from eigencode.papers.schaeffer2020 import claims as schaeffer2020_claims
 from eigencode.perturbations.specification import MADE
 from eigencode.studies import Store, StudyResults, load

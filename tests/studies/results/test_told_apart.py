@@ -9,7 +9,8 @@ from eigencode.errors import StudyError
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.reports.study_figures import spectra_of_networks
 from eigencode.reports.study_tables import perturbed_tables
-from eigencode.studies import Block, Store, Study, StudyResults, load, paper as load_paper
+from eigencode.studies import Block, Store, Study, StudyResults, load
+from eigencode.studies import paper as load_paper
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW

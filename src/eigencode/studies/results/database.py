@@ -13,7 +13,8 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import ArgumentError as URLError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError as URLError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 BUSY_SECONDS = 60
 

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.exc import ArgumentError as URLError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError as URLError
+from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from eigencode._arguments import checked
 from eigencode.errors import StudyError
