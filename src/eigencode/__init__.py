@@ -5,21 +5,11 @@ Names are loaded when they are first used, so that ``eigencode --help`` does not
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import lazy
+from eigencode._lazy import loader
 from eigencode._version import __version__
 
 if TYPE_CHECKING:
-    from eigencode import (
-        attacks,
-        datasets,
-        models,
-        penalties,
-        perturbations,
-        reports,
-        spectra,
-        studies,
-        training,
-    )
+    from eigencode import attacks, datasets, models, penalties, perturbations, reports, spectra, studies, training
     from eigencode._allocator import keep_freed_memory
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
@@ -37,6 +27,28 @@ if TYPE_CHECKING:
         save_spectra,
         stimulus_curve,
     )
+
+_HOME = {
+    "Eigenspectrum": "eigencode.spectra",
+    "EigencodeError": "eigencode.errors",
+    "ImageSet": "eigencode.datasets",
+    "Measurement": "eigencode.measurement",
+    "PerturbedSpectra": "eigencode.measurement",
+    "SpectrumAccumulator": "eigencode.spectra",
+    "WINDOWS": "eigencode.spectra",
+    "Window": "eigencode.spectra",
+    "collect": "eigencode.measurement",
+    "cvpca": "eigencode.spectra",
+    "fit_power_law": "eigencode.spectra",
+    "keep_freed_memory": "eigencode._allocator",
+    "load_spectra": "eigencode.spectra",
+    "measure": "eigencode.measurement",
+    "perturbed_spectra": "eigencode.measurement",
+    "save_spectra": "eigencode.spectra",
+    "stimulus_curve": "eigencode.spectra",
+    "trace": "eigencode.activations",
+}
+_ROOMS = ("attacks", "datasets", "models", "penalties", "perturbations", "reports", "spectra", "studies", "training")
 
 __all__ = [
     "WINDOWS",
@@ -69,4 +81,8 @@ __all__ = [
     "training",
 ]
 
-__getattr__, __dir__ = lazy(__name__)
+__getattr__ = loader(__name__, _HOME, _ROOMS)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

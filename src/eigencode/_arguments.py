@@ -51,7 +51,7 @@ RANGES = {
 
 _LONGEST, _FLOAT32 = 80, 3.4e38
 
-_DEVICE = re.compile(r"cpu|(cuda|hpu|mps|xla|xpu)(:\d{1,3})?")
+_DEVICE = re.compile(r"(cpu|cuda|hpu|mps|xla|xpu)(:\d{1,3})?")
 
 
 def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -194,7 +194,7 @@ def _is_list(value: Any, part: Any) -> bool:
     """Whether values can be taken one by one: numbers from a list, range, set or array; iterators are not used up."""
     numbers = part in (int, float)
     if hasattr(value, "tolist"):
-        value = value.tolist() if numbers else None
+        value = None if _not_dense(value) else value.tolist()
     if isinstance(value, (list, tuple, range)) or (numbers and isinstance(value, (set, frozenset))):
         return all(fits(each, part) for each in value)
     return isinstance(value, Iterable) and not numbers and not isinstance(value, (str, bytes, Mapping, set, frozenset))
@@ -226,7 +226,7 @@ _SCALARS: dict[Any, Callable[[Any], bool]] = {
 _WORDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a text", NoneType: "None"}
 
 _CLASSES = {
-    "Attack": "an attack, such as PGD()",
+    "Attack": "an attack",
     "ImageSet": "an ImageSet(inputs, labels)",
     "LayerAttack": "a LayerAttack",
     "Module": "a torch.nn.Module (see eigencode.models.load)",
@@ -259,6 +259,8 @@ def _in_words(hint: Any) -> str:
 
 
 def _meant(value: Any, hint: Any) -> str:
+    if isinstance(value, type):
+        return f" Give one of it: {value.__name__}(...)."
     close = difflib.get_close_matches(value.lower(), map(str, choices_of(hint)), n=1) if isinstance(value, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor, nn
 
 from eigencode.errors import ModelError
+
+_MISFIT = re.compile(
+    r"shapes? cannot|(must|should) (match|be the same|have the same|be equal|contain)|(input|output) size|to have \d+ channels"
+    r"|invalid for input|expected \dD|expected input with shape|scalar types|multiply up to",
+    re.IGNORECASE,
+)
+"""How torch says that sizes or types do not fit."""
 
 _MAPS = 4
 """Dimensions of a batch of images: n, channels, height, width."""
@@ -23,6 +32,11 @@ def usable_device(asked: str | torch.device | None, *, written: str = "--device"
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(f"{written} {device} cannot be used ({str(error).splitlines()[0]}). Choose another.") from None
     return device
+
+
+def does_not_fit(error: Exception) -> bool:
+    """Whether torch refuses sizes or types of tensors, and not for want of memory or for a fault of the device."""
+    return not isinstance(error, torch.OutOfMemoryError) and _MISFIT.search(str(error)) is not None
 
 
 def cannot_run(model: nn.Module, inputs: Tensor, error: Exception) -> str:

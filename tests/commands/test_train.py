@@ -1,13 +1,20 @@
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from command_line import command, run
+from eigencode import models
+from eigencode.attacks import FGSM
+from eigencode.datasets import load
+from eigencode.training import MemberSettings, Settings, SpectralSettings, robust_accuracies, train
 
 TRAIN = ["train", "--model", "schaeffer_cnn", "--count", 300, "--epochs", 2, "--batch_size", 100, "--spectral.ranks", "jiang"]
 
@@ -146,7 +153,7 @@ def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
     (tmp_path / "states" / "group-000.safetensors").write_text("of the version before")
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
     assert status == 1
-    assert "states is the unfinished training of another run (there is no study.yaml)." in err
+    assert "states is the unfinished training of another run (there is no run.json that can be read)." in err
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path, "--overwrite", "true")
     assert status == 0
     assert f"--overwrite: {tmp_path / 'states'} is damaged or of another run, and is replaced.\n" in err
@@ -301,4 +308,85 @@ def test_a_damaged_state_is_told_of_and_training_starts_again(capsys, tmp_path, 
     state.write_bytes(state.read_bytes()[:-100])
     status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
     assert status == 0
-    assert f"Note: {state} is damaged or of another run. It was removed, and training starts again.\n" in err
+    assert f"Note: A state in {state.parent} is damaged or of another run. It was removed, and training starts again.\n" in err
+
+
+def _begin(capsys, monkeypatch, *words):
+    """Runs a command up to where its networks are attacked."""
+    with monkeypatch.context() as patched:
+        patched.setattr("eigencode.studies.execution.group.attacked", _stopped)
+        assert run(capsys, *words)[0] == 130
+
+
+def test_training_on_other_images_of_the_same_name_does_not_go_on(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    labels = draws.integers(0, 10, 150)
+    np.savez("mine.npz", inputs=draws.random((150, 1, 8, 8), dtype=np.float32), labels=labels)
+    words = [
+        *TRAIN[:3],
+        "--epochs",
+        2,
+        "--batch_size",
+        100,
+        "--spectral.ranks",
+        "jiang",
+        "--data",
+        "tensors:mine.npz",
+        "--out",
+        "out",
+    ]
+    _begin(capsys, monkeypatch, *words)
+    moment = Path("mine.npz").stat()
+    np.savez("mine.npz", inputs=draws.random((150, 1, 8, 8), dtype=np.float32), labels=labels)
+    os.utime("mine.npz", ns=(moment.st_atime_ns, moment.st_mtime_ns))
+    status, _, err = run(capsys, *words)
+    assert (status, "out/states is the unfinished training of another run (its images differ)." in err) == (1, True)
+
+
+def test_the_stack_of_training_that_goes_on_is_kept(capsys, tmp_path, monkeypatch):
+    words = [*TRAIN, "--seeds", 4, "--out", tmp_path]
+    _begin(capsys, monkeypatch, *words, "--stack", 2)
+    (state,) = (tmp_path / "states").glob("*/group.safetensors")
+    status, _, err = run(capsys, *words, "--stack", 3)
+    assert (status, "(stack: 2 there)" in err) == (1, True)
+    _begin(capsys, monkeypatch, *words)
+    assert list((tmp_path / "states").glob("*/group.safetensors")) == [state]
+
+
+@pytest.mark.parametrize("damage", ["run.json", "cells.sqlite"])
+def test_a_place_that_is_damaged_is_replaced_if_asked(damage, capsys, tmp_path, monkeypatch):
+    _begin(capsys, monkeypatch, *TRAIN, "--out", tmp_path)
+    (tmp_path / "states" / damage).write_bytes(b"\xff not what it was")
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path)
+    assert (status, "states is the unfinished training of another run (" in err, err.count("\n")) == (1, True, 1)
+    status, _, err = run(capsys, *TRAIN, "--out", tmp_path, "--overwrite")
+    assert (status, "is damaged or of another run, and is replaced.\n" in err) == (0, True)
+
+
+def test_a_kill_before_anything_was_begun_changes_nothing(capsys, tmp_path):
+    (tmp_path / "states" / ".run.json.partial").mkdir(parents=True)
+    (tmp_path / "states" / ".run.json.lock").touch()
+    assert run(capsys, *TRAIN, "--out", tmp_path)[0] == 0
+    assert not (tmp_path / "states").exists()
+
+
+def test_the_seed_chooses_the_attacked_images(capsys):
+    words = [*TRAIN, "--learning_rate", 0.01, "--robustness.attacks", "fgsm", "--robustness.count", 40, "--seed", 3, "--json"]
+    status, out, _ = run(capsys, *words)
+    assert status == 0
+    settings = Settings(epochs=2, batch_size=100, spectral=SpectralSettings(ranks="jiang"))
+    images, held_out = (
+        load("digits", split=split, **count) for split, count in (("train", {"count": 300, "seed": 3}), ("test", {}))
+    )
+    network = models.load("schaeffer_cnn", image_shape=images.shape, seed=3)
+    train(network, images, settings=settings, cells=MemberSettings(seed=3, learning_rate=0.01))
+    shown = held_out.subset(40, seed=3)
+    expected = robust_accuracies([network], shown, FGSM(), epsilons=[0.05])["accuracy"][0]
+    assert json.loads(out)["outcome"][0]["fgsm 0.05"] == expected
+
+
+def test_all_networks_that_diverge_are_an_error(capsys):
+    status, _, err = run(capsys, *TRAIN, "--seeds", 2, "--learning_rate", "1e30")
+    assert status == 1
+    assert err.splitlines()[-1].startswith("eigencode: every network diverged; seed0: Training")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eigencode._arithmetic import exact_arithmetic
-from eigencode._running import cannot_run
+from eigencode._running import cannot_run, does_not_fit
 from eigencode.activations import model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
-from eigencode.errors import AttackError, EigencodeError
+from eigencode.errors import AttackError
 from eigencode.perturbations.specification import Norm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -73,9 +73,9 @@ def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """
     try:
         scores = model(inputs)
-    except (EigencodeError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # networks refuse inputs in any way they like
+    except (RuntimeError, ValueError) as error:
+        if not does_not_fit(error):
+            raise
         raise AttackError(cannot_run(model, inputs, error)) from error
     if not isinstance(scores, Tensor):
         raise AttackError(

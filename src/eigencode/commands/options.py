@@ -144,9 +144,6 @@ class ConstructConfig(NetworkAndImages):
     layer: str = "penultimate"
 
 
-"""One number, or several separated by commas: a network is trained for each."""
-
-
 @dataclass(frozen=True)
 class RobustnessConfig(GradientSteps):
     """Attacks on the trained networks, on held-out images.

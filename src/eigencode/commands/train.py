@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from eigencode._files import replacing
 from eigencode._running import usable_device
 from eigencode._text import for_spreadsheet
 from eigencode.attacks import by_name
 from eigencode.attacks.outputs import check_batch
-from eigencode.commands.common import STATES, results_folder
+from eigencode.commands.common import results_folder
 from eigencode.commands.options import TrainConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.errors import CheckpointError, EigencodeError, StudyError, TrainingError, UsageError
+from eigencode.commands.unfinished import MEMBERS, STORE, work_place, worth_keeping
+from eigencode.datasets import ImageSet
+from eigencode.errors import EigencodeError, TrainingError, UsageError
 from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.perturbations.specification import KINDS, GradientSteps, PerturbationSpec
 from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
@@ -32,13 +32,12 @@ from eigencode.reports.records import TrainingRecord
 from eigencode.spectra.window import Window
 from eigencode.studies import Block, CellConfig, ImagesSpec, Local, NetworkSpec, Readout, Store, Study, run_study
 from eigencode.studies.execution.group import HELD_OUT, TRAINING, history_of
-from eigencode.studies.execution.materials import GroupResources
-from eigencode.studies.execution.scheduling import outdated
+from eigencode.studies.execution.materials import GroupResources, images_kept
 from eigencode.studies.yaml import to_yaml
 from eigencode.training import JacobianSettings, MemberSettings, Settings
 from eigencode.training.settings import GRID, WEIGHTS, TrainingOptions
 
-MEMBERS, STORE, STUDY = "members", "cells.sqlite", "study.yaml"
+STUDY = "study.yaml"
 
 _MOST_NETWORKS = 10_000
 
@@ -46,16 +45,18 @@ _MOST_NETWORKS = 10_000
 def run(config: TrainConfig) -> None:
     """Trains the grid of networks; prints the table or the record, and writes weights, history, store and report."""
     study = study_of(config)
-    device = usable_device(config.device)
-    with results_folder(config) as folder, _work_place(folder, study, overwrite=config.overwrite) as place:
-        name = _images_named(config, study.cells()[0], device)
-        try:
-            outcome = _trained(config, study, device, place, keep=folder is not None)
-            _finish(config, outcome, images=name, folder=folder, place=place)
-        except KeyboardInterrupt as interruption:
-            if folder and not str(interruption) and _is_worth_keeping(place):
-                raise KeyboardInterrupt(f"the last state is kept in {place}: give the command again to go on.") from None
-            raise
+    plan, device = study.cells()[0], usable_device(config.device)
+    with results_folder(config) as folder, images_kept():
+        resources = GroupResources(plan, data_root=config.data_root, device=device)
+        _check_attacks(plan, resources.test)
+        with work_place(folder, study, resources, asked=config.stack, overwrite=config.overwrite) as (place, stack):
+            try:
+                outcome = _trained(replace(config, stack=stack), study, device, place, keep=folder is not None)
+                _finish(config, study, outcome, images=resources.training.name, folder=folder, place=place)
+            except KeyboardInterrupt as interruption:
+                if folder and not str(interruption) and worth_keeping(place):
+                    raise KeyboardInterrupt(f"the last state is kept in {place}: give the command again to go on.") from None
+                raise
 
 
 def study_of(config: TrainConfig) -> Study:
@@ -125,74 +126,13 @@ def _attacks(config: TrainConfig) -> tuple[PerturbationSpec, ...]:
     )
 
 
-def _images_named(config: TrainConfig, plan: CellConfig, device: str) -> str:
-    """Name of the training images; refuses attacks that the held-out ones do not allow."""
-    resources = GroupResources(plan, data_root=config.data_root, device=device)
-    shown = resources.test.subset(1)
+def _check_attacks(plan: CellConfig, held_out: ImageSet) -> None:
+    """Refuses attacks that the held-out images do not allow."""
+    shown = held_out.subset(1)
     for spec in plan.reading.perturbations:
         attack = by_name(spec.kind, spec)
         for epsilon in spec.strengths:
             check_batch(shown.inputs, shown.labels, epsilon, attack.norm, attack.bounds, name=spec.kind)
-    return resources.training.name
-
-
-@contextmanager
-def _work_place(folder: Path | None, study: Study, *, overwrite: bool) -> Iterator[Path]:
-    """Where unfinished training, and the cells and networks that are finished, are until the report is written."""
-    if folder is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            yield Path(temporary)
-        return
-    place, text = folder / STATES, to_yaml(study)
-    if place.is_dir() and any(place.iterdir()):
-        reason = _not_of(place, text, study)
-        if not reason:
-            tell(f"Going on from {place}.")
-        elif not overwrite:
-            raise CheckpointError(
-                f"{place} is the unfinished training of another run ({reason}). Use the same configuration, another folder, or "
-                "remove it to start again. --overwrite replaces it."
-            )
-        else:
-            tell(f"--overwrite: {place} is damaged or of another run, and is replaced.")
-            shutil.rmtree(place)
-    if not (place / STUDY).exists():
-        place.mkdir(parents=True, exist_ok=True)
-        with replacing(place / STUDY) as new:
-            new.write_text(text, encoding="utf-8")
-    try:
-        yield place
-    finally:
-        if not _is_worth_keeping(place):
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _is_worth_keeping(place: Path) -> bool:
-    """Whether some network was trained, or begun."""
-    return any(place.rglob("*.safetensors"))
-
-
-def _not_of(place: Path, text: str, study: Study) -> str:
-    """Why unfinished training is not that of a study; empty if it is."""
-    try:
-        earlier = (place / STUDY).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return f"there is no {STUDY}"
-    if earlier != text:
-        lines = [line.strip() for line in earlier.splitlines() if line not in text.splitlines()]
-        return f"{lines[0]} there" if lines else "its configuration differs"
-    if not (place / STORE).exists():
-        return ""
-    store = Store(place / STORE)
-    try:
-        changed, there = outdated(study.cells(), store.stamps()), store.finished()
-    except StudyError as error:
-        return str(error)
-    if changed:
-        return f"{next(iter(changed))} was changed since"
-    finished = [identity for identity, error in there.items() if not error]
-    lost = [identity for identity in finished if not (place / MEMBERS / f"{identity}.safetensors").is_file()]
-    return f"the weights of {len(lost)} finished networks are missing" if lost else ""
 
 
 @dataclass(frozen=True)
@@ -237,10 +177,14 @@ def _trained(config: TrainConfig, study: Study, device: str, place: Path, *, kee
         raise TrainingError(next(iter(summary.unstarted)))
     names = dict(zip((plan.identity for plan in plans), member_names([plan.member for plan in plans]), strict=True))
     failed = {names[identity]: reason for identity, reason in summary.failed.items()}
+    if len(set(failed.values())) > 1 or len(failed) < len(plans):
+        for name, reason in failed.items():
+            tell(f"{name}: {reason}")
     kept = [plan for plan in plans if plan.identity not in summary.failed]
     if not kept:
         name, reason = next(iter(failed.items()))
-        raise TrainingError(f"every network diverged; {name}: {reason}" if reason.startswith("Training stopped") else reason)
+        diverged = reason.startswith(("Training stopped", "Training diverged"))
+        raise TrainingError(f"every network diverged; {name}: {reason}" if diverged else reason)
     identities = [plan.identity for plan in kept]
     rows = {str(identity): own for identity, own in store.results(identities).groupby("cell", sort=False)}
     seconds = store.cells(identities)["seconds"].sum()
@@ -255,11 +199,11 @@ def _robust(rows: pd.DataFrame) -> dict[str, float]:
     return {f"{kind} {epsilon:g}": float(value) for kind, epsilon, value in each}
 
 
-def _finish(config: TrainConfig, outcome: _Outcome, *, images: str, folder: Path | None, place: Path) -> None:
-    _warn(outcome)
+def _finish(config: TrainConfig, study: Study, outcome: _Outcome, *, images: str, folder: Path | None, place: Path) -> None:
+    _warn_of_skipped(outcome)
     titles = [outcome.names[plan.identity] for plan in outcome.plans]
-    each = [outcome.histories[plan.identity].assign(member=number) for number, plan in enumerate(outcome.plans)]
-    history = pd.concat(each, ignore_index=True)
+    history = pd.concat([outcome.histories[plan.identity] for plan in outcome.plans], ignore_index=True)
+    history.insert(0, "member", np.repeat(range(len(titles)), [len(outcome.histories[plan.identity]) for plan in outcome.plans]))
     ends = pd.DataFrame([row for plan in outcome.plans for row in _rows_of(plan, outcome)])
     networks = "1 network" if len(titles) == 1 else f"{len(titles)} networks"
     title = f"{config.model} trained on {images} · {networks}"
@@ -283,7 +227,7 @@ def _finish(config: TrainConfig, outcome: _Outcome, *, images: str, folder: Path
             (new / MEMBERS).mkdir()
             for plan, name in zip(outcome.plans, titles, strict=True):
                 shutil.copyfile(place / MEMBERS / f"{plan.identity}.safetensors", new / MEMBERS / f"{name}.safetensors")
-            shutil.copyfile(place / STUDY, new / STUDY)
+            (new / STUDY).write_text(to_yaml(study), encoding="utf-8")
             Store(new / STORE).merge(Store(place / STORE))
             for_spreadsheet(history).to_csv(new / "history.csv", index=False)
             for_spreadsheet(ends).to_csv(new / "summary.csv", index=False)
@@ -300,9 +244,7 @@ def _finish(config: TrainConfig, outcome: _Outcome, *, images: str, folder: Path
         tell(f"Report: {written}")
 
 
-def _warn(outcome: _Outcome) -> None:
-    for name, reason in outcome.failed.items():
-        tell(f"{name}: {reason}")
+def _warn_of_skipped(outcome: _Outcome) -> None:
     for plan in outcome.plans:
         skipped = int(outcome.histories[plan.identity]["skipped"].sum())
         if skipped and plan.member.beta:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import lazy
+from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.models.checkpoints import load_weights, read_state_dict
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
         gerum_shallow_mlp,
         schaeffer_cnn,
     )
+
+_HOME = {
+    "GROUPS": "eigencode.models.groups",
+    "PAPER_MODELS": "eigencode.models.papers",
+    "CifarResNet50": "eigencode.models.papers",
+    "JiangNetwork": "eigencode.models.papers",
+    "expand": "eigencode.models.groups",
+    "gerum_cnn": "eigencode.models.papers",
+    "gerum_deep_mlp": "eigencode.models.papers",
+    "gerum_shallow_mlp": "eigencode.models.papers",
+    "load": "eigencode.models.loading",
+    "load_weights": "eigencode.models.checkpoints",
+    "normalize_inputs": "eigencode.models.loading",
+    "read_state_dict": "eigencode.models.checkpoints",
+    "schaeffer_cnn": "eigencode.models.papers",
+}
 
 __all__ = [
     "GROUPS",
@@ -34,4 +50,8 @@ __all__ = [
     "schaeffer_cnn",
 ]
 
-__getattr__, __dir__ = lazy(__name__)
+__getattr__ = loader(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

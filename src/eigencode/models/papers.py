@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import checked
+from eigencode._running import does_not_fit
 from eigencode.errors import ModelError
 
 ImageShape = tuple[int, int, int]
@@ -34,7 +35,9 @@ def _features(layers: nn.Sequential, image_shape: ImageShape) -> int:
     try:
         with torch.no_grad():
             return int(layers(torch.zeros(1, *image_shape)).flatten(1).shape[1])
-    except RuntimeError:
+    except RuntimeError as error:
+        if not does_not_fit(error):
+            raise
         channels, height, width = image_shape
         raise ModelError(
             f"Images of {channels} channels, {height} high and {width} wide are too small for this network: its convolutions "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import exact_arithmetic
-from eigencode._running import cannot_run
+from eigencode._running import cannot_run, does_not_fit
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError
@@ -69,7 +69,7 @@ def jacobian_penalty(
         with torch.enable_grad():
             outputs = function(source)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or not isinstance(function, nn.Module):
+        if not does_not_fit(error) or not isinstance(function, nn.Module):
             raise
         raise PenaltyError(cannot_run(function, inputs, error)) from error
     flat = outputs.flatten(1)

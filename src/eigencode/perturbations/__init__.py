@@ -9,21 +9,23 @@ Names are loaded when they are first used: what there is, is said without torch 
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import lazy
+from eigencode._lazy import loader
 
 if TYPE_CHECKING:
-    from eigencode.perturbations.components import (
-        PrincipalComponents,
-        Projection,
-        Whitening,
-    )
-    from eigencode.perturbations.noise import (
-        GaussianNoise,
-        PureNoise,
-        standard_normal,
-        uniform,
-    )
+    from eigencode.perturbations.components import PrincipalComponents, Projection, Whitening
+    from eigencode.perturbations.noise import GaussianNoise, PureNoise, standard_normal, uniform
     from eigencode.perturbations.specification import PerturbationSpec
+
+_HOME = {
+    "GaussianNoise": "eigencode.perturbations.noise",
+    "PerturbationSpec": "eigencode.perturbations.specification",
+    "PrincipalComponents": "eigencode.perturbations.components",
+    "Projection": "eigencode.perturbations.components",
+    "PureNoise": "eigencode.perturbations.noise",
+    "Whitening": "eigencode.perturbations.components",
+    "standard_normal": "eigencode.perturbations.noise",
+    "uniform": "eigencode.perturbations.noise",
+}
 
 __all__ = [
     "GaussianNoise",
@@ -36,4 +38,8 @@ __all__ = [
     "uniform",
 ]
 
-__getattr__, __dir__ = lazy(__name__)
+__getattr__ = loader(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -5,35 +5,42 @@ Names are loaded when they are first used: the command line and the studies read
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import lazy
+from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.spectra.accumulator import SpectrumAccumulator
     from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
-    from eigencode.spectra.dimension import (
-        participation_ratio,
-        power_law_dimension,
-        smoothness_bound,
-    )
+    from eigencode.spectra.dimension import participation_ratio, power_law_dimension, smoothness_bound
     from eigencode.spectra.eigenspectrum import Eigenspectrum
     from eigencode.spectra.files import load_spectra, save_spectra
-    from eigencode.spectra.finite_sample import (
-        expected_exponent,
-        population_eigenvalues,
-        population_exponent,
-    )
-    from eigencode.spectra.power_law import (
-        PowerLawFit,
-        fit_power_law,
-        power_law_line,
-        window_sensitivity,
-    )
-    from eigencode.spectra.uncertainty import (
-        AlphaInterval,
-        alpha_interval,
-        stimulus_curve,
-    )
+    from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
+    from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
+    from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
     from eigencode.spectra.window import WINDOWS, Window
+
+_HOME = {
+    "WINDOWS": "eigencode.spectra.window",
+    "AlphaInterval": "eigencode.spectra.uncertainty",
+    "CrossValidatedSpectrum": "eigencode.spectra.cross_validated",
+    "Eigenspectrum": "eigencode.spectra.eigenspectrum",
+    "PowerLawFit": "eigencode.spectra.power_law",
+    "SpectrumAccumulator": "eigencode.spectra.accumulator",
+    "Window": "eigencode.spectra.window",
+    "alpha_interval": "eigencode.spectra.uncertainty",
+    "cvpca": "eigencode.spectra.cross_validated",
+    "expected_exponent": "eigencode.spectra.finite_sample",
+    "fit_power_law": "eigencode.spectra.power_law",
+    "load_spectra": "eigencode.spectra.files",
+    "participation_ratio": "eigencode.spectra.dimension",
+    "population_eigenvalues": "eigencode.spectra.finite_sample",
+    "population_exponent": "eigencode.spectra.finite_sample",
+    "power_law_dimension": "eigencode.spectra.dimension",
+    "power_law_line": "eigencode.spectra.power_law",
+    "save_spectra": "eigencode.spectra.files",
+    "smoothness_bound": "eigencode.spectra.dimension",
+    "stimulus_curve": "eigencode.spectra.uncertainty",
+    "window_sensitivity": "eigencode.spectra.power_law",
+}
 
 __all__ = [
     "WINDOWS",
@@ -59,4 +66,8 @@ __all__ = [
     "window_sensitivity",
 ]
 
-__getattr__, __dir__ = lazy(__name__)
+__getattr__ = loader(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -235,8 +235,6 @@ class SpectrumAccumulator:
             raise SpectrumError(
                 f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
             )
-        if 0 < self._scale < SMALLEST:
-            raise SpectrumError(f"{self.name}: {TOO_SMALL}")
         self._deal()
         if self._rows and self._width <= self.n_samples:
             form = self._form(self.n_images)
@@ -244,6 +242,8 @@ class SpectrumAccumulator:
         through_covariance = bool(self._groups)
         eigenvalues, halves = self._from_moments() if through_covariance else self._from_gram()
         kept = min(self.n_samples, self._n_units)
+        if 0 < self._scale < SMALLEST and not bool(eigenvalues.any()):
+            raise SpectrumError(f"{self.name}: {TOO_SMALL}")
         if float(eigenvalues.sum()) <= self._n_units * (_CONSTANT * self._scale) ** 2:
             eigenvalues, halves = torch.zeros_like(eigenvalues), []
         return Eigenspectrum(

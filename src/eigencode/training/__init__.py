@@ -5,18 +5,23 @@ Names are loaded when they are first used: the command line reads the settings w
 
 from typing import TYPE_CHECKING
 
-from eigencode._lazy import lazy
+from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.training.evaluation import robust_accuracies
     from eigencode.training.loop import Training, train
-    from eigencode.training.settings import (
-        AdversarialSettings,
-        JacobianSettings,
-        MemberSettings,
-        Settings,
-        SpectralSettings,
-    )
+    from eigencode.training.settings import AdversarialSettings, JacobianSettings, MemberSettings, Settings, SpectralSettings
+
+_HOME = {
+    "AdversarialSettings": "eigencode.training.settings",
+    "MemberSettings": "eigencode.training.settings",
+    "JacobianSettings": "eigencode.training.settings",
+    "Settings": "eigencode.training.settings",
+    "SpectralSettings": "eigencode.training.settings",
+    "Training": "eigencode.training.loop",
+    "robust_accuracies": "eigencode.training.evaluation",
+    "train": "eigencode.training.loop",
+}
 
 __all__ = [
     "AdversarialSettings",
@@ -29,4 +34,8 @@ __all__ = [
     "train",
 ]
 
-__getattr__, __dir__ = lazy(__name__)
+__getattr__ = loader(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -48,7 +48,7 @@ def robust_accuracies(
         TrainingError: no network.
         AttackError: anything the attack refuses.
     """
-    if not models:
+    if len(models) == 0:
         raise TrainingError("robust_accuracies: `models` is empty. Pass at least one network.")
     device = model_device(models[0])
     images = images.cpu()

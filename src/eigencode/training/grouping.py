@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ from torch import nn
 
 from eigencode.activations import model_device, trace
 from eigencode.datasets.images import ImageSet
-from eigencode.errors import ActivationError, CheckpointError, DivergenceError, ReliabilityWarning, TrainingError
+from eigencode.errors import ActivationError, DivergenceError, TrainingError
 from eigencode.training.loop import Progress, train
 from eigencode.training.networks import bytes_kept, stackable
 from eigencode.training.settings import MemberSettings, Settings
@@ -149,8 +148,7 @@ def train_group(
         settings: What all networks share.
         cells: What is each network's own.
         held_out: Images for accuracy and exponents after each epoch.
-        checkpoint: File for the group's state; networks trained alone get files beside it. One that is damaged or of another run
-            is removed, with a warning.
+        checkpoint: File for the group's state; networks trained alone get files beside it.
         progress: Called after each step.
 
     Returns:
@@ -170,13 +168,6 @@ def train_group(
             checkpoint=checkpoint,
             progress=progress,
         )
-    except CheckpointError:
-        if checkpoint is None:
-            raise
-        message = f"{checkpoint} is damaged or of another run. It was removed, and training starts again."
-        warnings.warn(message, ReliabilityWarning, stacklevel=2)
-        checkpoint.unlink(missing_ok=True)
-        return again(cells=cells, checkpoint=checkpoint)
     except DivergenceError as error:
         if len(cells) == 1:
             return Trained(failed={cells[0]: str(error)})

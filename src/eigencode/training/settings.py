@@ -17,6 +17,7 @@ Schedule = Literal["constant", "step", "cosine"]
 Rule = Literal["backpropagation", "local", "greedy"]
 JacobianKind = Literal["exact", "projected", "column_sum"]
 Numbers = str | float | list[float]
+"""One number, or several separated by commas: a network is trained for each."""
 
 
 def _weight(symbol: str, *, of: Literal["code", "inputs"] = "code") -> Any:

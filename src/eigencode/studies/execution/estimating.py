@@ -165,7 +165,8 @@ def _making(plan: CellConfig, made: set[str], data_root: str | None) -> float:
 @lru_cache(maxsize=4)
 def _images(spec: ImagesSpec, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
     count = spec.train_count if split == "train" else spec.test_count
-    return datasets.load(spec.data, split=split, count=count, root=data_root, image_size=spec.size, download=False)
+    part = split if spec.split == "train" else "test" if split == "train" else "train"
+    return datasets.load(spec.data, split=part, count=count, root=data_root, image_size=spec.size, download=False)
 
 
 def _products_per_second(order: int = 1000) -> float:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from eigencode._digests import digest_of, short_digest
 from eigencode._running import usable_device
 from eigencode.attacks import ConstructedSet, Construction, by_name, construct
 from eigencode.datasets import ImageSet
-from eigencode.errors import TrainingError
+from eigencode.errors import CheckpointError, ReliabilityWarning, TrainingError
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.studies.cell import RESULT_VERSION, CellConfig, Readout
@@ -33,6 +36,19 @@ SOURCE_SEED = 1000
 
 MADE_FROM = 3000
 """Images that are made where a plan does not say how many."""
+
+_KEPT: ContextVar[dict[tuple[Any, ...], ImageSet] | None] = ContextVar("images that groups share", default=None)
+_MOST_KEPT = 4
+
+
+@contextmanager
+def images_kept() -> Iterator[None]:
+    """Inside, groups that name the same images share them; they are loaded once, and what is changed meanwhile is not seen."""
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 class GroupResources:
@@ -57,7 +73,7 @@ class GroupResources:
         report: Report | None = None,
         download: bool = True,
     ) -> None:
-        self.plan, self._data_root, self._states, self._report = plan, data_root, states, report
+        self.plan, self.data_root, self._states, self._report = plan, data_root, states, report
         self._download = download
         self.device = usable_device(device, written="`device`")
         self._sources: dict[str, nn.Module] = {}
@@ -74,15 +90,24 @@ class GroupResources:
 
     def _images(self, split: Any, count: int | None) -> ImageSet:
         spec = self.plan.images
-        return datasets.load(
+        key = (spec.data, split, count, spec.seed, spec.size, self.data_root)
+        kept = _KEPT.get()
+        if kept is not None and key in kept:
+            return kept[key]
+        found = datasets.load(
             spec.data,
             split=split,
             count=count,
             seed=spec.seed,
-            root=self._data_root,
+            root=self.data_root,
             image_size=spec.size,
             download=self._download,
         )
+        if kept is not None:
+            if len(kept) >= _MOST_KEPT:
+                del kept[next(iter(kept))]
+            kept[key] = found
+        return found
 
     def network(self, cell: MemberSettings) -> nn.Module:
         """A network with its weights, or with the initial ones that its seed decides."""
@@ -94,8 +119,9 @@ class GroupResources:
         )
 
     def trained(self, cells: list[MemberSettings], folder: Path | None) -> Trained:
-        """Networks after the plan's training, which goes on from the folder if it was begun there."""
-        return train_group(
+        """Networks after the plan's training, which goes on from the folder if it was begun there; what is damaged is removed."""
+        train_all = partial(
+            train_group,
             self.network,
             self.training,
             settings=self.plan.training,
@@ -104,6 +130,16 @@ class GroupResources:
             checkpoint=folder / "group.safetensors" if folder else None,
             progress=lambda done, total, seen: self.say("training", done, total, _in_words(seen)),
         )
+        try:
+            return train_all()
+        except CheckpointError:
+            if folder is None:
+                raise
+            text = f"A state in {folder} is damaged or of another run. It was removed, and training starts again."
+            warnings.warn(text, ReliabilityWarning, stacklevel=2)
+            for state in folder.glob("*.safetensors"):
+                state.unlink()
+            return train_all()
 
     def perturbation(self, spec: PerturbationSpec) -> Any:
         """A perturbation or attack."""
@@ -147,7 +183,7 @@ class GroupResources:
             DataError: one is not there.
         """
         named = {spec.data for spec in self.plan.reading.perturbations if spec.data}
-        return {name: datasets.load(name, root=self._data_root) for name in sorted(named)}
+        return {name: datasets.load(name, root=self.data_root) for name in sorted(named)}
 
     @cached_property
     def _digest(self) -> str:
@@ -157,7 +193,7 @@ class GroupResources:
     def _make(self, source: CellConfig, construction: Construction, count: int, folder: Path | None) -> ConstructedSet:
         name = source.network_identity
         if name not in self._sources:
-            others = GroupResources(source, data_root=self._data_root, device=self.device, report=self._report)
+            others = GroupResources(source, data_root=self.data_root, device=self.device, report=self._report)
             trained = others.trained([source.member], folder)
             if trained.failed:
                 reason = trained.failed[source.member]

@@ -54,7 +54,7 @@ def read(network: nn.Module, materials: GroupResources) -> tuple[list[Row], list
         EigencodeError: a layer, perturbation or data set that the network cannot be read with.
     """
     reading, test = materials.plan.reading, materials.test
-    images = _subset(test, reading.count)
+    images = _subset(test, reading.count, materials)
     kept = _spectra(network, images, reading.layers, UNPERTURBED, 0.0)
     rows: list[Row] = []
     for spec in reading.perturbations:
@@ -63,7 +63,7 @@ def read(network: nn.Module, materials: GroupResources) -> tuple[list[Row], list
         if spec.kind in MADE:
             more_rows, more_spectra = _made(network, materials, spec, reading.layers)
         else:
-            shown = images if spec.count is None else _subset(test, spec.count)
+            shown = images if spec.count is None else _subset(test, spec.count, materials)
             more_rows, more_spectra = _perturbed(network, materials, spec, shown, reading.layers)
         rows += more_rows
         kept += more_spectra
@@ -145,7 +145,7 @@ def attacked(networks: Mapping[Any, nn.Module], materials: GroupResources) -> di
         if spec.spectra or not networks:
             continue
         attack = materials.perturbation(spec)
-        images = _subset(materials.test, spec.count or len(materials.test))
+        images = _subset(materials.test, spec.count or len(materials.test), materials)
         for epsilon in spec.strengths:
             materials.say(f"{spec.kind} {epsilon:g}", 0, 1)
             table = robust_accuracies(list(networks.values()), images, attack, epsilons=[epsilon])
@@ -160,8 +160,8 @@ def as_table(rows: Sequence[Row], epoch: int) -> pd.DataFrame:
     return table.assign(epoch=epoch)[list(ROW)].dropna(subset="value")
 
 
-def _subset(images: ImageSet, count: int) -> ImageSet:
-    return images.subset(min(count, len(images)), seed=0)
+def _subset(images: ImageSet, count: int, materials: GroupResources) -> ImageSet:
+    return images.subset(min(count, len(images)), seed=materials.plan.images.seed)
 
 
 def _numbers(spectrum: Eigenspectrum, ranks: Any) -> dict[str, float]:
