@@ -120,9 +120,9 @@ def check(owner: str, name: str, value: Any, hint: Any, error: type[EigencodeErr
     if masked := _masked(value):
         raise error(f"{start} has {masked} masked entries, which would be read as numbers. Fill or remove them.")
     if kind := _not_dense(value):
-        raise error(f"{start} must be a tensor that holds its numbers one by one; got {kind}. Make it dense.")
+        raise error(f"{start} must be a dense tensor; got {kind}. Convert it.")
     if name != "output" and getattr(value, "is_meta", False):  # of outputs, the sizes may be all that is asked for
-        raise error(f"{start} must be a tensor with numbers; got one on the meta device. Put it on the CPU.")
+        raise error(f"{start} must be a tensor with data; got one on the meta device. Create it on a real device.")
     if not fits(value, hint):
         raise error(f"{start} must be {_in_words(hint)}; got {shown(value)}.{_meant(value, hint)}")
     if _is_whole(value):
@@ -260,7 +260,7 @@ def _in_words(hint: Any) -> str:
 
 def _meant(value: Any, hint: Any) -> str:
     if isinstance(value, type):
-        return f" Give one of it: {value.__name__}(...)."
+        return f" Pass an instance: {value.__name__}(...)."
     close = difflib.get_close_matches(value.lower(), map(str, choices_of(hint)), n=1) if isinstance(value, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -285,7 +285,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _not_dense(value: Any) -> str:
-    """What kind of tensor it is that does not hold its numbers one by one; empty for all else."""
+    """What kind of tensor it is, if it is not dense; empty for all else."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):
         return ""

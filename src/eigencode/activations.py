@@ -100,8 +100,9 @@ def hooked(
     ended: Counter[str] = Counter()
 
     def before(_module: nn.Module, inputs: Any, *, name: str) -> Any:
+        assert change is not None
         begun[name] += 1
-        return change(name, begun[name], inputs) if change else None
+        return change(name, begun[name], inputs)
 
     def after(_module: nn.Module, inputs: Any, output: Any, *, name: str) -> None:
         ended[name] += 1
@@ -115,7 +116,8 @@ def hooked(
         stack.callback(model.register_forward_pre_hook(anew).remove)
         for name, module in model.named_modules():
             if name in names:
-                stack.callback(module.register_forward_pre_hook(partial(before, name=name)).remove)
+                if change is not None:
+                    stack.callback(module.register_forward_pre_hook(partial(before, name=name)).remove)
                 stack.callback(module.register_forward_hook(partial(after, name=name)).remove)
         yield
 

@@ -206,7 +206,7 @@ class TestFlags:
         ({"epsilons": []}, "robustness_curve: `epsilons` is empty. Name at least one budget."),
         ({"epsilons": 0.1}, "robustness_curve: `epsilons` must be a list, each part a finite number; got 0.1."),
         ({"epsilons": [0.1], "attack": PGD(targeted=True)}, "the attack must not be targeted"),
-        ({"epsilons": [0.1], "attack": PGD}, r"`attack` must be an attack; got the class PGD\. Give one of it: PGD\(\.\.\.\)"),
+        ({"epsilons": [0.1], "attack": PGD}, r"`attack` must be an attack; got the class PGD\. Pass an instance: PGD\(\.\.\.\)"),
         ({"epsilons": [0.1], "probe": -1}, "robustness_curve: `probe` must be at least 0; got -1."),
         ({"epsilons": [0.1], "mode": "both"}, "robustness_curve: `mode` must be one of independent, nested; got 'both'."),
         ({"epsilons": [0.1, 1.5]}, "`epsilon` must lie in 0..1, .* got 1.5"),

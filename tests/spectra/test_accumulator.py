@@ -460,5 +460,5 @@ def test_activations_whose_squares_are_lost_are_refused(shape, first):
     kept, lost = code * 1e-140, code * 1e-160
     expected = Eigenspectrum.from_activations(code, half_samples=0).eigenvalues
     assert torch.allclose(Eigenspectrum.from_activations(kept, half_samples=0).eigenvalues * 1e280, expected, rtol=1e-9)
-    with pytest.raises(SpectrumError, match=r"squares of these activations, all below 1e-145, are lost in float64\. Multiply"):
+    with pytest.raises(SpectrumError, match=r"the squares of these activations, all below 1e-145, underflow float64\. Scale"):
         Eigenspectrum.from_activations(lost, half_samples=0)

@@ -87,7 +87,7 @@ class TrainingRecord:
     """Record of a training.
 
     Attributes:
-        history: ``Training.history`` of all networks.
+        history: ``Training.history`` of all networks, without the seconds of each epoch.
         outcome: One row for each network and layer, at the last epoch.
         title: What was trained, in a line.
         configuration: Resolved configuration.

@@ -229,7 +229,7 @@ class SpectrumAccumulator:
             Eigenvalues of the covariance matrix (divisor n - 1), the largest min(n_samples, n_features) of them.
 
         Raises:
-            SpectrumError: fewer than two samples, or activations whose squares are lost.
+            SpectrumError: fewer than two samples, or activations whose squares underflow.
         """
         if self.n_samples < 2:
             raise SpectrumError(

@@ -22,9 +22,9 @@ _ASCENT = 1e-9
 
 
 SMALLEST = 1e-145
-"""Activations whose squares are still float64 with all their digits, far below the largest too."""
+"""Squares of activations above this keep all their digits in float64, and so do eigenvalues far below the largest."""
 
-TOO_SMALL = "squares of these activations, all below 1e-145, are lost in float64. Multiply the activations."
+TOO_SMALL = "the squares of these activations, all below 1e-145, underflow float64. Scale the activations up."
 
 
 def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
@@ -139,7 +139,7 @@ def descending_eigenvalues(matrix: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
         Eigenvalues, shape (k,), in the units of the matrix.
 
     Raises:
-        SpectrumError: the matrix is not finite, since squares of the activations overflow, or so small that they are lost.
+        SpectrumError: the matrix is not finite, since squares of the activations overflow, or underflow.
     """
     lowest, largest = (float(value) for value in torch.aminmax(matrix))  # makes no copy of the matrix, as isfinite does
     if not math.isfinite(lowest + largest):

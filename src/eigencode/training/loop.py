@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -253,7 +254,9 @@ class _Run:
             for layer, codes in self.learner.codes(self.held_out.gather(batch[None])[0][0]).items():
                 for member, code in enumerate(codes):
                     if (member, layer) not in spectra:
-                        spectra[member, layer] = SpectrumAccumulator(expected_images=len(indices), name=layer)
+                        spectra[member, layer] = SpectrumAccumulator(
+                            memory_limit=sys.maxsize, expected_images=len(indices), name=layer
+                        )  # never sketched: a number of training says nothing of how it was found
                     try:
                         spectra[member, layer].update(code)
                     except SpectrumError as error:

@@ -222,7 +222,7 @@ def _history(history: pd.DataFrame) -> pd.DataFrame:
 
 def history_of(rows: pd.DataFrame) -> pd.DataFrame:
     """The training history that tidy rows of one cell are of: epoch, layer, and a column for each number, NaN where missing."""
-    columns = {tuple(condition): name for name, condition in _HISTORY.items()}
+    columns = {condition: name for name, condition in _HISTORY.items()}
     names = pd.Series(map(columns.get, zip(rows["perturbation"], rows["quantity"], strict=True)), rows.index)
     own = rows.assign(name=names).dropna(subset="name")
     order = {layer: number for number, layer in enumerate(dict.fromkeys(own["layer"]))}
