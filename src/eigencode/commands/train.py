@@ -27,7 +27,7 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError, TrainingError, UsageError
 from eigencode.penalties.forms import DEFAULT_WINDOW
 from eigencode.perturbations.specification import KINDS, GradientSteps, PerturbationSpec
-from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, render_page, rounded, write_folder
+from eigencode.reports import drawn, plot_learning, plot_outcome, print_rows, remove_at_once, render_page, rounded, write_folder
 from eigencode.reports.records import TrainingRecord
 from eigencode.spectra.window import Window
 from eigencode.studies import Block, CellConfig, ImagesSpec, Local, NetworkSpec, Readout, Store, Study, run_study
@@ -232,7 +232,7 @@ def _finish(config: TrainConfig, study: Study, outcome: _Outcome, *, images: str
             for_spreadsheet(history).to_csv(new / "history.csv", index=False)
             for_spreadsheet(ends).to_csv(new / "summary.csv", index=False)
 
-        finish = partial(shutil.rmtree, place, ignore_errors=True)
+        finish = partial(remove_at_once, place)
         written = write_folder(folder, write_data=write, record=record, page=page, figures=figures, finish=finish)
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))

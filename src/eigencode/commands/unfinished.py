@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from eigencode._files import replacing
 from eigencode.commands.common import STATES
 from eigencode.commands.progress import tell
 from eigencode.errors import CheckpointError, StudyError
+from eigencode.reports import remove_at_once
 from eigencode.studies import Store, Study
 from eigencode.studies.execution.group import stack_size
 from eigencode.studies.execution.materials import GroupResources
@@ -61,7 +61,8 @@ def work_place(
         yield place, stack
     finally:
         if not worth_keeping(place):
-            shutil.rmtree(place, ignore_errors=True)
+            with suppress(OSError):
+                remove_at_once(place)
 
 
 def worth_keeping(place: Path) -> bool:
@@ -98,7 +99,7 @@ def _begun(place: Path, study: Study, facts: dict[str, Any], asked: int | None, 
             "remove it to start again. --overwrite replaces it."
         )
     tell(f"--overwrite: {place} is damaged or of another run, and is replaced.")
-    shutil.rmtree(place)
+    remove_at_once(place)
     return None
 
 

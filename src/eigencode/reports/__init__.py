@@ -7,7 +7,7 @@ from eigencode._lazy import loader
 if TYPE_CHECKING:
     from eigencode.reports.drawing import drawn
     from eigencode.reports.figures import plot_along_layers, plot_spectra
-    from eigencode.reports.folder import claimed, contents_of, record_of, write_folder
+    from eigencode.reports.folder import claimed, contents_of, record_of, remove_at_once, write_folder
     from eigencode.reports.page import render_markdown, render_page, write_report
     from eigencode.reports.perturbed_figures import (
         plot_accuracy_against_alpha,
@@ -36,6 +36,7 @@ _HOME = {
     "print_rows": "eigencode.reports.terminal",
     "print_table": "eigencode.reports.tables",
     "record_of": "eigencode.reports.folder",
+    "remove_at_once": "eigencode.reports.folder",
     "render_markdown": "eigencode.reports.page",
     "render_page": "eigencode.reports.page",
     "rounded": "eigencode.reports.tables",
@@ -59,6 +60,7 @@ __all__ = [
     "print_rows",
     "print_table",
     "record_of",
+    "remove_at_once",
     "render_markdown",
     "render_page",
     "rounded",

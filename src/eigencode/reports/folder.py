@@ -196,6 +196,19 @@ def _check(folder: Path, overwrite: bool | None, configuration: Mapping[str, Any
         raise DataError(f"--out: {folder} holds {there}, which would be replaced. {remedy}")
 
 
+def remove_at_once(path: Path) -> None:
+    """Removes a folder, if it is there, in that of the results: a kill leaves all of it, or what the next run clears away.
+
+    Raises:
+        OSError: it is all still there.
+    """
+    rest = path.with_name(f"{_PARTIAL}-finished")
+    _remove(rest)
+    if path.exists():
+        path.rename(rest)
+    shutil.rmtree(rest, ignore_errors=True)
+
+
 def _recover(folder: Path) -> None:
     """Puts in place what a run had written when it was killed, and removes what it had half written; the lock is held."""
     _move(folder)
