@@ -84,7 +84,6 @@ def test_report_has_claims_figures_and_data(capsys, store):
     assert status == 0
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_a_report_that_is_interrupted_at_its_end_says_where_it_is(capsys, store, tmp_path, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
@@ -95,6 +94,7 @@ def test_a_report_that_is_interrupted_at_its_end_says_where_it_is(capsys, store,
     assert (tmp_path / "report" / "record.json").exists()
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_report_opens_in_a_browser_without_a_word_in_its_console(store):
     browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr", "--v=0"]
     options = [f"--user-data-dir={store / 'browser'}", "--disable-background-networking", "--dump-dom"]
