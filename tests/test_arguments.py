@@ -51,7 +51,11 @@ def issubclass_(value, kind):
 
 def _hints(called):
     try:
-        return get_type_hints(called.__init__ if inspect.isclass(called) else called)
+        found = get_type_hints(called.__init__ if inspect.isclass(called) else called)
+        if (passed := found.pop("measuring", None)) is not None:
+            (keywords,) = get_args(passed)
+            found |= get_type_hints(keywords)
+        return found
     except NameError:  # of plots, whose types are imported for mypy alone
         return {}
 

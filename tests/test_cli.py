@@ -85,7 +85,7 @@ import signal, time
 from eigencode import __main__, cli
 number = signal.Signals({int(number)})
 signal.signal(number, signal.SIG_DFL)  # it is ignored in the background of some shells
-def parser():
+def parser(_command):
     {body}
     raise SystemExit(0)
 cli.build_parser = parser

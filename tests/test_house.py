@@ -108,15 +108,12 @@ MORE_PARAMETERS = {
         "reports/page.py:write_report",
         "spectra/accumulator.py:__init__",
         "spectra/power_law.py:fit_power_law",
+        "studies/execution/scheduling.py:plan_groups",
         "studies/execution/scheduling.py:run_study",
         "training/loop.py:train",
     ),
     "called by torch": ("_readers/checkpoints.py:_second_version", "_readers/checkpoints.py:_third_version"),
-    "not yet handed one value": (
-        "papers/schaeffer2020/figures.py:_line",
-        "studies/execution/scheduling.py:plan_groups",
-        "training/grouping.py:train_group",
-    ),
+    "the arguments of train": ("training/grouping.py:train_group",),
 }
 """Reason -> functions that take more."""
 

@@ -48,6 +48,29 @@ PAPER_MODELS: dict''',
             '"gerum_shallow_mlp": gerum_shallow_mlp,\n    "one_layer": one_layer,',
         ),
     },
+    "An option of measuring.": {
+        "measurement/settings.py": (
+            """        seed: Seed of half-samples and sketches.
+    \"\"\"
+""",
+            """        seed: Seed of half-samples and sketches.
+        coarse: Round codes to half precision.
+    \"\"\"
+""",
+            "    seed: int = 0\n",
+            "    seed: int = 0\n    coarse: bool = False\n",
+            "    seed: int\n",
+            "    seed: int\n    coarse: bool\n",
+        ),
+        "measurement/measuring.py": (
+            "    seed: int = 0,\n",
+            "    seed: int = 0,\n    coarse: bool = False,\n",
+            "        seed=seed,\n",
+            "        seed=seed,\n        coarse=coarse,\n",
+            "            metrics[name].update(code)\n",
+            "            metrics[name].update(code.half() if self.settings.coarse else code)\n",
+        ),
+    },
     "A perturbation without labels.": {
         "perturbations/levels.py": (
             "",
@@ -246,7 +269,9 @@ signal = draws.normal(size=(40, 60)) * numpy.arange(1, 41)[:, None] ** -0.5
 numpy.save("recorded.npy", signal + 0.05 * draws.normal(size=(2, 40, 60)))
 read = ["--model", "one_layer", "--count", "60", "--half_samples", "0", "--ranks", "early"]
 assert cli.main(["measure", *read, "--recording", "recorded.npy", "--out", "measured"]) == 0
+assert cli.main(["measure", *read, "--coarse", "--out", "coarse"]) == 0
 assert cli.main(["attack", *read, "--perturbation", "levels", "--strengths", "0,0.5", "--out", "attacked"]) == 0
+assert cli.main(["attack", *read, "--perturbation", "levels", "--strengths", "0.5", "--coarse", "--out", "coarse_levels"]) == 0
 assert cli.main(["attack", *read, "--data", "stripes", "--perturbation", "signs", "--strengths", "0.1", "--out", "signs"]) == 0
 train = ["train", "--model", "one_layer", "--count", "100", "--batch_size", "50", "--epochs", "2", "--spectral.ranks", "early"]
 assert cli.main([*train, "--learning_rate", "0.01", "--size", "0,100", "--robustness.attacks", "fgsm", "--out", "sized"]) == 0
@@ -303,6 +328,16 @@ def test_a_network_a_window_and_a_metric(followed):
         assert f" {row['effective_rank']:.1f} " in printed
     assert "eff. rank" in printed
     assert "eff. rank" in (folder / "measured" / "report.html").read_text()
+
+
+def test_an_option_of_measuring(followed):
+    """In the command line and in Python, of both ways to measure."""
+    folder, _ = followed
+    tables = [pd.read_csv(folder / name / "summary.csv") for name in ("measured", "coarse", "attacked", "coarse_levels")]
+    exact, coarse, levels, coarse_levels = (list(table["alpha"].iloc[[0, -1]]) for table in tables)
+    assert 0 < abs(exact[0] - coarse[0]) < 0.01
+    assert all(0 < abs(one - other) < 0.01 for one, other in zip(levels, coarse_levels, strict=True))
+    assert json.loads((folder / "coarse" / "record.json").read_text())["configuration"]["coarse"]
 
 
 def test_a_perturbation(followed):

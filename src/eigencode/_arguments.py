@@ -54,11 +54,12 @@ _LONGEST, _FLOAT32 = 80, 3.4e38
 _DEVICE = re.compile(r"(cpu|cuda|hpu|mps|xla|xpu)(:\d{1,3})?")
 
 
-def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def checked(error: type[EigencodeError], *, options: type | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator of functions and methods whose arguments are held against their annotations before anything is done.
 
     Args:
         error: Class of what is raised, in one sentence that names function, parameter and value.
+        options: Dataclass whose fields are the keywords that the function takes as ``**options``; its signature shows them.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -66,11 +67,13 @@ def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            signature, hints = _declared(function)
+            signature, hints = _declared(function, options)
             try:
                 given = signature.bind_partial(*args, **kwargs)
-            except TypeError:  # which Python words itself
-                return function(*args, **kwargs)
+            except TypeError as wrong:
+                if options:
+                    raise TypeError(f"{owner}() {wrong}") from None
+                return function(*args, **kwargs)  # which Python words itself
             for name, value in given.arguments.items():
                 kind, hint = signature.parameters[name].kind, hints.get(name, Any)
                 if kind is inspect.Parameter.VAR_KEYWORD:
@@ -79,6 +82,8 @@ def checked(error: type[EigencodeError]) -> Callable[[Callable[P, R]], Callable[
                     given.arguments[name] = check(owner, name, value, hint, error)
             return function(*given.args, **given.kwargs)
 
+        if options:
+            vars(call)["__signature__"] = _signature(function, options)
         return call
 
     return decorate
@@ -299,8 +304,27 @@ def _masked(value: Any) -> int:
 
 
 @functools.cache
-def _declared(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
-    return inspect.signature(function), get_type_hints(function)
+def _declared(function: Callable[..., Any], options: type | None) -> tuple[inspect.Signature, dict[str, Any]]:
+    known = get_type_hints(function)
+    if options:
+        known |= {name: hint for name, (hint, _) in _hints(options).items()}
+    return _signature(function, options), known
+
+
+def _signature(function: Callable[..., Any], options: type | None) -> inspect.Signature:
+    """Of a function, with the fields of a dataclass in place of ``**options``."""
+    signature = inspect.signature(function)
+    if options is None:
+        return signature
+    *own, _ = signature.parameters.values()
+    fields = dataclasses.fields(options)
+    return signature.replace(
+        parameters=own
+        + [
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+            for each in fields
+        ]
+    )
 
 
 @functools.cache

@@ -9,19 +9,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import checked, shown
 from eigencode._arithmetic import exact_arithmetic
+from eigencode._codes import Tokens, Units
 from eigencode._grammar import names_in
 from eigencode._running import cannot_run
 from eigencode.errors import ActivationError
-
-Units = Literal["all", "channels", "pooled"]
-Tokens = Literal["all", "mean", "cls"]
 
 _PASS_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity, nn.Flatten)
 """Modules whose output in evaluation mode is their input, reshaped at most: another layer already shows that code."""

@@ -63,8 +63,12 @@ class _Parser(Parser):
         sys.exit(EXIT_USAGE)
 
 
-def build_parser() -> Parser:
-    """Parser of all commands, made from their configuration classes."""
+def build_parser(command: str | None = None) -> Parser:
+    """Parser of all commands, made from their configuration classes.
+
+    Args:
+        command: The one whose options are needed, which saves the time for those of the others. Default: all.
+    """
     parser = _Parser(
         prog="eigencode",
         allow_abbrev=False,
@@ -75,18 +79,24 @@ def build_parser() -> Parser:
     for name, (config, _) in _COMMANDS.items():
         lines = (config.__doc__ or "").split("\n\n")[0]
         sub = _Parser(description=lines, allow_abbrev=False)
-        sub.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below.")
-        explained = _explained(config)
-        positionals = getattr(config, "positionals", ())
-        for option in positionals:
-            kind = get_type_hints(config)[option]  # without a default, which would take the place of what --config says
-            sub.add_argument(option, nargs="?", type=kind, default=SUPPRESS, help=explained.get(option))
-        sub.add_class_arguments(config, nested_key=None, skip=set(positionals))
-        for action in sub._actions:
-            if action.dest in _groups_of(config):
-                action.help = SUPPRESS  # it would read a file
+        if command in (None, name):
+            _add_options(sub, config)
         commands.add_subcommand(name, sub, help=lines)
     return parser
+
+
+def _add_options(parser: Parser, config: Any) -> None:
+    """The options of a configuration class."""
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below.")
+    explained, groups = _explained(config), _groups_of(config)
+    positionals = getattr(config, "positionals", ())
+    for option in positionals:
+        kind = get_type_hints(config)[option]  # without a default, which would take the place of what --config says
+        parser.add_argument(option, nargs="?", type=kind, default=SUPPRESS, help=explained.get(option))
+    parser.add_class_arguments(config, nested_key=None, skip=set(positionals))
+    for action in parser._actions:
+        if action.dest in groups:
+            action.help = SUPPRESS  # it would read a file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,7 +173,7 @@ def _parsed(words: Sequence[str]) -> Any:
         raise UsageError("options must be text in UTF-8; got other bytes. Write them anew.") from None
     words = _files_read(words)
     _check_values(words)
-    parser = build_parser()
+    parser = build_parser(words[0] if words and words[0] in _COMMANDS else None)
     try:
         return parser.instantiate(parser.parse_args(words))
     except TypeError:  # of jsonargparse, which takes null for a group of options and fails later

@@ -8,6 +8,7 @@ this process to files within the folder: what Python writes itself, and whole ca
 import builtins
 import contextlib
 import errno
+import functools
 import io
 import json
 import os
@@ -18,6 +19,9 @@ import traceback
 from pathlib import Path
 
 KILLED = 99
+
+LATER = ("pandas.io.formats.csvs", "pyarrow.pandas_compat", "rich.progress", "sqlalchemy.dialects.sqlite", "torch._dynamo")
+"""What commands import when they first need it: once here, for all of them."""
 
 
 class Faults:
@@ -240,10 +244,13 @@ def serve():
 
     for _, module in cli._COMMANDS.values():
         import_module(module)
-    import_module("torch._dynamo")  # every optimizer imports it, which takes more than a second
-    import torch
-
-    torch.set_num_threads(1)
+    for module in LATER:
+        import_module(module)
+    import_module("sklearn.datasets").load_digits()
+    cli.build_parser = functools.cache(cli.build_parser)
+    for name in cli._COMMANDS:
+        cli.build_parser(name)
+    import_module("torch").set_num_threads(1)
     Figure.savefig, Figure.draw_without_rendering = _drawn, lambda _figure: None
     for line in sys.stdin:
         asked = json.loads(line)

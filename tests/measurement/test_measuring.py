@@ -1,5 +1,8 @@
 import gc
+import inspect
 import weakref
+from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ import eigencode as ec
 from eigencode._sizes import parse_bytes
 from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
 from eigencode.measurement.measuring import collect, measure
+from eigencode.measurement.settings import MeasuringKeywords, MeasuringOptions
 from eigencode.measurement.summary import summary_row
 from oracles import spectra as oracle
 from processes import torchrun
@@ -383,3 +387,13 @@ def test_images_in_reverse(digits):
         ec.measure(network, told, layers="layer.1", half_samples=0)["layer.1"].eigenvalues for told in (pixels, pixels[::-1])
     )
     torch.testing.assert_close(first, second)
+
+
+def test_options_are_the_same_wherever_they_are_written():
+    kept = {item.name: item.default for item in fields(MeasuringOptions)}
+    assert get_type_hints(MeasuringKeywords) == get_type_hints(MeasuringOptions)
+    for function in (ec.measure, ec.perturbed_spectra):
+        shown = inspect.signature(function).parameters
+        assert {name: shown[name].default for name in kept} == kept
+    with pytest.raises(TypeError, match=r"perturbed_spectra\(\) got an unexpected keyword argument 'unit'"):
+        ec.perturbed_spectra(nn.Identity(), None, None, strengths=[1], unit="all")

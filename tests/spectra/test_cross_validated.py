@@ -95,6 +95,16 @@ def test_seeded_shuffles(generator):
             "repeats along the first dimension.",
         ),
         (
+            torch.zeros(2, 2, 4),
+            "rec: cvpca needs responses of shape (2, n_stimuli, n_neurons) with at least 3 stimuli and 1 neuron; got (2, 2, 4). Arrange two "
+            "repeats along the first dimension.",
+        ),
+        (
+            torch.zeros(2, 5, 0),
+            "rec: cvpca needs responses of shape (2, n_stimuli, n_neurons) with at least 3 stimuli and 1 neuron; got (2, 5, 0). Arrange two "
+            "repeats along the first dimension.",
+        ),
+        (
             torch.full((2, 5, 4), float("nan")),
             "rec: responses must be finite; got 40 NaN or infinite values. Remove those neurons.",
         ),
@@ -113,3 +123,9 @@ def test_a_window_with_negative_signal_names_the_largest(generator):
     )
     with pytest.raises(SpectrumError, match="goes beyond the numerical rank"):
         found.fit((1, 60))
+
+
+def test_no_signal_has_no_rank():
+    found = cvpca(torch.zeros(2, 10, 4))
+    assert found.eigenvalues.tolist() == [0.0] * 4
+    assert found.numerical_rank == 0

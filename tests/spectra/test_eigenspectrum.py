@@ -5,6 +5,7 @@ from sklearn.decomposition import PCA
 
 from eigencode.errors import DataError, SpectrumError
 from eigencode.spectra import Eigenspectrum, load_spectra, save_spectra
+from eigencode.spectra.eigenvalues import eigenpairs
 
 
 @pytest.fixture
@@ -135,6 +136,7 @@ def test_one_unit_and_five_images(generator):
 def test_window_grid_by_default(spectrum):
     table = spectrum.window_sensitivity()
     assert set(table["first"]) == {1, 2, 5, 10, 20, 50, 100}
+    assert set(table["last"]) == {5, 10, 20, 50, 100, 119}
     assert table["last"].max() == spectrum.numerical_rank == 119
 
 
@@ -144,4 +146,24 @@ def test_plot_draws_what_is_there(spectrum):
     assert line.get_xdata()[[0, -1]].tolist() == [1, spectrum.numerical_rank]
     assert line.get_ydata()[0] == float(spectrum.eigenvalues[0])
     assert list(fit.get_xdata()) == [6, 50]
+    assert line.get_label() == spectrum.name
+    assert axes.get_figure().get_layout_engine() is not None  # labels are not cut off
     assert axes.texts[0].get_text() == f"α = {spectrum.fit((6, 50)).alpha:.2f}"
+
+
+def test_a_fit_says_of_what_it_is_and_keeps_within_the_floor(generator):
+    code = torch.randn(200, 10, generator=generator, dtype=torch.float64)
+    found = Eigenspectrum.from_activations(torch.cat([code, code + 1e-13 * code.roll(1, 0)], dim=1), name="twice")
+    assert found.numerical_rank == 10 < int((found.eigenvalues > 0).sum())
+    fit = found.fit((1, 8))
+    assert (fit.n_samples, fit.n_features, fit.method) == (200, 20, found.method)
+    with pytest.raises(SpectrumError, match=r"`ranks` \(1, 15\) goes beyond the numerical rank 10"):
+        found.fit((1, 15))
+
+
+def test_eigenpairs_make_the_matrix(generator):
+    rows = torch.randn(6, 9, generator=generator, dtype=torch.float64) * 1e-3
+    values, vectors = eigenpairs(rows.T @ rows)
+    assert bool((values[:-1] >= values[1:]).all())
+    assert bool((values >= 0).all())
+    assert torch.allclose((vectors * values) @ vectors.T, rows.T @ rows, atol=1e-18)

@@ -113,6 +113,12 @@ def test_line_takes_batches():
             "pass more images or units.",
         ),
         (
+            law(1, 8),
+            {"ranks": (6, 50)},
+            "layer: `ranks` (6, 50) goes beyond the numerical rank 8; the largest window possible is (6, 8). Lower the last rank, or "
+            "pass more images or units.",
+        ),
+        (
             law(1, 2),
             {"ranks": "gerum"},
             "layer: `ranks` (6, 50) goes beyond the numerical rank 2; no window of 3 ranks is possible. Pass more images or another "
@@ -138,7 +144,10 @@ def test_window_sensitivity_is_the_fit_of_every_window(generator):
     table = window_sensitivity(values, first=[1, 6, 599], last=[10, 50, 600, 700])
     assert list(zip(table["first"], table["last"], strict=True)) == [(1, 10), (1, 50), (1, 600), (6, 10), (6, 50), (6, 600)]
     row = table[(table["first"] == 6) & (table["last"] == 50)].iloc[0]
-    assert row["alpha"] == fit_power_law(values, ranks="gerum").alpha
+    fit = fit_power_law(values, ranks="gerum")
+    assert (row["alpha"], row["stderr"], row["r2"]) == (fit.alpha, fit.stderr, fit.r2)
+    weighted = window_sensitivity(values, first=[6], last=[50], weights="inverse_rank")
+    assert weighted["alpha"].tolist() == [fit_power_law(values, ranks="gerum", weights="inverse_rank").alpha] != [fit.alpha]
 
 
 def test_window_sensitivity_without_any_window():

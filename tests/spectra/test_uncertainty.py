@@ -33,6 +33,7 @@ class TestPopulation:
         assert float(estimates[1]) == float(estimates[2])
         assert float(estimates[1]) == pytest.approx(float(close[1:3].mean()), rel=1e-3)
         assert population_eigenvalues(values, n_samples=100, ranks=(3, 5)).tolist() == estimates[2:].tolist()
+        assert population_eigenvalues(values, n_samples=100, ranks=(4, 4)).tolist() == estimates[3:4].tolist()
 
     @pytest.mark.parametrize(("alpha", "plain_is_off_by"), [(0.5, 0.04), (1.0, 0.03)])
     def test_removes_the_bias_of_sampling(self, power_law_code, alpha, plain_is_off_by):
@@ -156,6 +157,9 @@ class TestStimulusCurve:
         code = power_law_code(1.0, 200, 90)
         table = stimulus_curve(code, counts=[200], ranks="gerum")
         assert table["alpha"].iloc[0] == pytest.approx(spectrum(code).fit("gerum").alpha, rel=1e-9)
+        corrected = population_exponent(spectrum(code).eigenvalues, n_samples=199, ranks="gerum")
+        assert table["alpha_population"].iloc[0] == pytest.approx(corrected, rel=1e-9)
+        assert table.columns.tolist() == ["count", "alpha", "alpha_stderr", "alpha_population", "population_stderr"]
 
     @pytest.mark.slow
     def test_the_standard_error_is_that_of_fresh_images(self):

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from eigencode._codes import Tokens, Units  # noqa: F401 - the parser looks for the types of what is inherited here
+from eigencode.measurement.settings import MeasuringOptions
 from eigencode.perturbations.specification import GradientSteps, Made, PerturbationOptions
-from eigencode.training.settings import (  # noqa: F401 - the parser looks for the types of what is inherited here
+from eigencode.training.settings import (  # noqa: F401 - likewise
     AdversarialSettings,
     GridOptions,
     JacobianKind,
@@ -63,26 +65,18 @@ class NetworkAndImages:
 
 
 @dataclass(frozen=True)
-class SpectraOfLayers(NetworkAndImages):
+class SpectraOfLayers(MeasuringOptions, NetworkAndImages):
     """Which layers are measured, and how.
 
     Args:
+        seed: Seed of every random choice.
         layers: all, penultimate, names or globs, separated by commas.
-        units: What a unit is in a convolution map: all numbers, channels (positions are samples), or pooled.
-        tokens: Which tokens of a token model, under units=all.
         ranks: Fit window: jiang (1-10), gerum (6-50), schaeffer (10-316), schaeffer_output (10-100), stringer (11-500,
             weights 1/n), or two ranks such as 6-50, if need be with their weights: "11-200, weights inverse_rank".
-        memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
-            images; a layer that does not fit alone is sketched.
-        half_samples: Random half-samples for the interval of alpha. 0 for none.
     """
 
     layers: str = "penultimate"
-    units: Literal["all", "channels", "pooled"] = "all"
-    tokens: Literal["all", "mean", "cls"] = "all"
     ranks: str = "gerum"
-    memory_limit: str = "4GiB"
-    half_samples: int = 20
 
 
 @dataclass(frozen=True)

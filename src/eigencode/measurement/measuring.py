@@ -14,18 +14,9 @@ from torch import Tensor, nn
 from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked
+from eigencode._codes import Tokens, Units
 from eigencode._running import usable_device
-from eigencode._sizes import parse_bytes
-from eigencode.activations import (
-    Tokens,
-    Units,
-    capture_codes,
-    model_device,
-    select_layers,
-    trace,
-    uncompiled,
-    unreadable,
-)
+from eigencode.activations import capture_codes, model_device, select_layers, trace, uncompiled, unreadable
 from eigencode.errors import ActivationError, ConstantCodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation
 from eigencode.measurement.memory import Pass, passes_of
@@ -117,7 +108,15 @@ def measure(
     batches = Batches(
         images, batch_size, home if device is None else torch.device(usable_device(device, written="`device`")), perturbation
     )
-    settings = MeasuringSettings(layers, units, tokens, batch_size, parse_bytes(memory_limit), half_samples, seed)
+    settings = MeasuringSettings(
+        layers=layers,
+        units=units,
+        tokens=tokens,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
+        half_samples=half_samples,
+        seed=seed,
+    )
     if device is not None:
         model.to(batches.device)
     try:

@@ -78,7 +78,7 @@ def _size(layer: Layer, count: int | None, settings: MeasuringSettings) -> Code:
 
 def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], settings: MeasuringSettings) -> int:
     """Bytes that are left beside the results, if they are enough for every layer."""
-    limit = settings.memory_limit
+    limit = settings.limit
     results = sum(8 * (1 + settings.half_samples) * min(size.n_samples, size.n_units) for size in sizes)
     for layer, size in zip(layers, sizes, strict=True):
         least = least_limit(size.n_units)

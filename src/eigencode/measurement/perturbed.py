@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
-from eigencode._sizes import parse_bytes
-from eigencode.activations import Tokens, Units, model_device, select_layers, trace, uncompiled
+from eigencode.activations import model_device, select_layers, trace, uncompiled
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.outputs import check_batch
@@ -23,7 +22,7 @@ from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
 from eigencode.measurement.batches import Batches, Perturbation
 from eigencode.measurement.measuring import Measurement, NetworkReader, Progress
-from eigencode.measurement.settings import MeasuringSettings
+from eigencode.measurement.settings import MeasuringKeywords, MeasuringOptions, MeasuringSettings
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra.window import Ranks
 
@@ -102,7 +101,7 @@ class PerturbedSpectra:
         )
 
 
-@checked(AttackError)
+@checked(AttackError, options=MeasuringOptions)
 def perturbed_spectra(
     model: nn.Module,
     images: ImageSet,
@@ -110,17 +109,12 @@ def perturbed_spectra(
     *,
     strengths: Sequence[float],
     layers: str | Sequence[str] = "all",
-    units: Units = "all",
-    tokens: Tokens = "all",
     mode: Mode = "independent",
     probe: int = 100,
-    batch_size: int = 128,
-    memory_limit: int | str = "4GiB",
-    half_samples: int = 20,
-    seed: int = 0,
     name: str | None = None,
     baseline: Condition | None = None,
     progress: Progress | None = None,
+    **measuring: Unpack[MeasuringKeywords],
 ) -> PerturbedSpectra:
     """Accuracy, eigenspectrum, exponent and dimension of every layer under every strength of a perturbation.
 
@@ -134,17 +128,12 @@ def perturbed_spectra(
             ``GaussianNoise``), an attack on images (``PGD(...)``, ``FGSM(...)``, ``ArtAttack(...)``), or a ``LayerAttack``.
         strengths: Strengths, in any order; zero of an attack or of ``GaussianNoise`` is the unperturbed condition.
         layers: As in ``measure``. For a ``LayerAttack``, "all" means the layers with a classifier of their own if there are any.
-        units: As in ``measure``.
-        tokens: As in ``measure``.
         mode: Of ``robustness_curve``, for attacks on images.
         probe: Of ``robustness_curve``, for attacks on images.
-        batch_size: Images for each forward pass.
-        memory_limit: As in ``measure``.
-        half_samples: As in ``measure``.
-        seed: Seed of half-samples and sketches.
         name: What the perturbation is called in the results. Default: its own name.
         baseline: Unperturbed condition of an earlier call with the same model, images and settings; default: measured here.
         progress: Called with what is being done, how much is done and how much there is.
+        **measuring: units, tokens, batch_size, memory_limit, half_samples and seed, as in ``measure``.
 
     Returns:
         PerturbedSpectra.
@@ -174,7 +163,7 @@ def perturbed_spectra(
     if isinstance(perturbation, type) and isinstance(perturbation, Attack):
         raise AttackError(f"perturbed_spectra: pass an instance of the attack, {perturbation.__name__}(...), and not the class.")
     name = name or str(getattr(perturbation, "name", getattr(perturbation, "__name__", type(perturbation).__name__)))
-    settings = MeasuringSettings(layers, units, tokens, batch_size, parse_bytes(memory_limit), half_samples, seed)
+    settings = MeasuringSettings(layers=layers, **measuring)
     reader = _Reader(model, images, name, settings, baseline, progress)
     if isinstance(perturbation, LayerAttack):
         return reader.layer_by_layer(perturbation, ordered)

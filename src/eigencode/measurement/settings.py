@@ -1,21 +1,59 @@
-"""What all measurements of one call share."""
+"""How layers are measured: one list of options for Python and the command line. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
-from eigencode.activations import Tokens, Units
+from eigencode._codes import Tokens, Units
+from eigencode._sizes import parse_bytes
 
 
 @dataclass(frozen=True)
-class MeasuringSettings:
-    """How layers are measured, in all passes of one call: its arguments, which are checked there; the limit in bytes."""
+class MeasuringOptions:
+    """How layers are measured.
 
-    layers: str | Sequence[str]
+    Args:
+        units: What a unit is in a convolution map: all numbers, channels (positions are samples), or pooled.
+        tokens: Which tokens of a token model, under units=all.
+        batch_size: Images taken at once.
+        memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
+            images; a layer that does not fit alone is sketched.
+        half_samples: Random half-samples for the interval of alpha. 0 for none.
+        seed: Seed of half-samples and sketches.
+    """
+
+    units: Units = "all"
+    tokens: Tokens = "all"
+    batch_size: int = 128
+    memory_limit: str | int = "4GiB"
+    half_samples: int = 20
+    seed: int = 0
+
+
+class MeasuringKeywords(TypedDict, total=False):
+    """The same for checkers of types, which read no dataclass as keywords (PEP 692)."""
+
     units: Units
     tokens: Tokens
     batch_size: int
-    memory_limit: int
+    memory_limit: str | int
     half_samples: int
     seed: int
+
+
+@dataclass(frozen=True)
+class MeasuringSettings(MeasuringOptions):
+    """What all passes of one call share; the caller has checked all but the limit."""
+
+    layers: str | Sequence[str] = "penultimate"
+
+    def __post_init__(self) -> None:
+        """Refuses a limit that is none before anything is done."""
+        parse_bytes(self.memory_limit)
+
+    @property
+    def limit(self) -> int:
+        """Bytes for the statistics of all layers and the results."""
+        return parse_bytes(self.memory_limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,6 +13,9 @@ from eigencode.papers.schaeffer2020.study import LIBRARYS
 from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
 from eigencode.studies.results.table import StudyResults, single
+
+if TYPE_CHECKING:
+    from pandas.api.typing import SeriesGroupBy
 
 _TITLES = {
     "gaussian": "images with Gaussian noise, by its standard deviation",
@@ -131,7 +134,7 @@ def _penalised(evidence: StudyResults) -> Figure | None:
     _lines(panels[2], summed, x="jacobian", y="value", of="covariance", name="c1")
     others = attacked[attacked["jacobian_kind"] != "column_sum"].groupby("jacobian_kind")
     for (kind, own), mark in zip(others, "s^", strict=False):
-        _line(panels[2], own, x="jacobian", y="value", label=f"c1 = 0, {kind}", color="grey", fmt=f"{mark}--")
+        _line(panels[2], own.groupby("jacobian")["value"], label=f"c1 = 0, {kind}", color="grey", fmt=f"{mark}--")
     panels[2].set(xlabel="weight of the Jacobian penalty c2", ylabel=f"accuracy under PGD, ε = {strength:.3f}")
     panels[1].set_title("bars: standard deviations over networks", loc="left", fontsize=9)
     for panel in panels[1:]:
@@ -142,13 +145,14 @@ def _penalised(evidence: StudyResults) -> Figure | None:
 def _lines(panel: Axes, rows: pd.DataFrame, *, x: str, y: str, of: str, name: str) -> None:
     groups = list(rows.groupby(of))
     for (weight, own), colour in zip(groups, colours(len(groups)), strict=True):
-        _line(panel, own, x=x, y=y, label=f"{name} = {weight}", color=colour, fmt="o-")
+        _line(panel, own.groupby(x)[y], label=f"{name} = {weight}", color=colour, fmt="o-")
 
 
-def _line(panel: Axes, rows: pd.DataFrame, *, x: str, y: str, label: str, color: Any, fmt: str) -> None:
-    """Means over networks with their standard deviations."""
-    over = rows.dropna(subset=y).groupby(x)[y]
-    panel.errorbar(over.mean().index, over.mean(), yerr=over.std(), fmt=fmt, color=color, ms=3, lw=1, capsize=2, label=label)
+def _line(panel: Axes, grouped: SeriesGroupBy[Any, Any], *, label: str, color: Any, fmt: str) -> None:
+    """Means over networks with their standard deviations, of those that have the number."""
+    mean = grouped.mean().dropna()
+    error = grouped.std()[mean.index]
+    panel.errorbar(mean.index, mean, yerr=error, fmt=fmt, color=color, ms=3, lw=1, capsize=2, label=label)
 
 
 def _robustness_against_alpha(evidence: StudyResults) -> Figure | None:

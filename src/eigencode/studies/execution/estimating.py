@@ -7,18 +7,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from eigencode import datasets, models
+from eigencode import models
 from eigencode._grammar import names_in
 from eigencode.datasets import ImageSet
 from eigencode.errors import EigencodeError
 from eigencode.perturbations.specification import MADE
 from eigencode.studies.cell import CellConfig, ImagesSpec
-from eigencode.studies.execution.materials import MADE_FROM, source_of
+from eigencode.studies.execution.materials import MADE_FROM, images_kept, images_of, source_of
 from eigencode.studies.execution.scheduling import Group
 from eigencode.training.grouping import bytes_of_step, jacobian_rows
 from eigencode.training.networks import bytes_kept
@@ -39,6 +38,7 @@ _A_STEP, _A_PASS = 0.004, 0.05
 """Seconds that a step and a pass over test images took at least, with a slow processor."""
 
 
+@images_kept()
 def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[Group]:
     """Groups with a rough time on one CPU process of this machine, and memory: arithmetic over measured speed.
 
@@ -69,7 +69,7 @@ def estimated(groups: Sequence[Group], *, data_root: str | None = None) -> list[
 
 def _cost(plan: CellConfig, data_root: str | None) -> tuple[float, float, float]:
     """Operations of a forward pass of one image, number of such passes, and bytes, for one cell."""
-    test = _images(plan.images, "test", data_root)
+    test = _images(plan.images, data_root, held_out=True)
     arithmetic = _arithmetic(plan, data_root)
     passes = _training_passes(plan, data_root)
     for perturbed in plan.reading.perturbations:
@@ -85,8 +85,8 @@ def _cost(plan: CellConfig, data_root: str | None) -> tuple[float, float, float]
 
 def _held(plan: CellConfig, data_root: str | None) -> int:
     """Bytes of the process and of its images, however many networks there are."""
-    splits: tuple[Literal["train", "test"], ...] = ("test",) if plan.network.weights else ("train", "test")
-    return _PROCESS + sum(_images(plan.images, split, data_root).inputs.nbytes for split in splits)
+    parts = (True,) if plan.network.weights else (False, True)
+    return _PROCESS + sum(_images(plan.images, data_root, held_out=held_out).inputs.nbytes for held_out in parts)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _arithmetic(plan: CellConfig, data_root: str | None) -> _Arithmetic:
 def _counted(
     model: str, options: tuple[tuple[str, int | float], ...], trained: bool, images: ImagesSpec, data_root: str | None
 ) -> _Arithmetic:
-    test = _images(images, "test", data_root)
+    test = _images(images, data_root, held_out=True)
     network = models.load(model, image_shape=test.shape, **dict(options))  # type: ignore[arg-type]
     with torch.set_grad_enabled(trained), FlopCounterMode(display=False) as forward:
         output = network(test.inputs[:1].clone())
@@ -126,7 +126,7 @@ def _overhead(group: Group, data_root: str | None) -> float:
     plan = group.plans[0]
     steps = 0
     if not plan.network.weights:
-        steps = plan.training.epochs * math.ceil(len(_images(plan.images, "train", data_root)) / plan.training.batch_size)
+        steps = plan.training.epochs * math.ceil(len(_images(plan.images, data_root, held_out=False)) / plan.training.batch_size)
     read = 1 + sum(len(spec.strengths) for spec in plan.reading.perturbations)
     return _A_STEP * steps + len(group.missing) * (_A_PASS * read + _A_PASS * plan.training.epochs)
 
@@ -135,7 +135,7 @@ def _training_passes(plan: CellConfig, data_root: str | None) -> float:
     """Forward passes that training costs, of single images; none where a network has its weights."""
     if plan.network.weights:
         return 0.0
-    training, test = (_images(plan.images, split, data_root) for split in ("train", "test"))
+    training, test = (_images(plan.images, data_root, held_out=held_out) for held_out in (False, True))
     arithmetic = _arithmetic(plan, data_root)
     settings, each = plan.training, arithmetic.step / arithmetic.forward
     if settings.adversarial.epsilon:
@@ -162,11 +162,8 @@ def _making(plan: CellConfig, made: set[str], data_root: str | None) -> float:
     return passes
 
 
-@lru_cache(maxsize=4)
-def _images(spec: ImagesSpec, split: Literal["train", "test"], data_root: str | None) -> ImageSet:
-    count = spec.train_count if split == "train" else spec.test_count
-    part = split if spec.split == "train" else "test" if split == "train" else "train"
-    return datasets.load(spec.data, split=part, count=count, root=data_root, image_size=spec.size, download=False)
+def _images(spec: ImagesSpec, data_root: str | None, *, held_out: bool) -> ImageSet:
+    return images_of(spec, held_out=held_out, data_root=data_root, download=False)
 
 
 def _products_per_second(order: int = 1000) -> float:

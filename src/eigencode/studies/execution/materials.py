@@ -24,7 +24,7 @@ from eigencode.datasets import ImageSet
 from eigencode.errors import CheckpointError, ReliabilityWarning, TrainingError
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbations.specification import PerturbationSpec
-from eigencode.studies.cell import RESULT_VERSION, CellConfig, Readout
+from eigencode.studies.cell import RESULT_VERSION, CellConfig, ImagesSpec, Readout
 from eigencode.training import JacobianSettings, MemberSettings, SpectralSettings
 from eigencode.training.grouping import Trained, train_group
 
@@ -49,6 +49,41 @@ def images_kept() -> Iterator[None]:
         yield
     finally:
         _KEPT.reset(token)
+
+
+def images_of(spec: ImagesSpec, *, held_out: bool, data_root: str | None, download: bool = True) -> ImageSet:
+    """The images that networks are trained on, or the others.
+
+    Args:
+        spec: Data set and sizes.
+        held_out: Those that no network is trained on.
+        data_root: Folder of data sets.
+        download: Fetch images that are not there.
+
+    Raises:
+        DataError: no such data set.
+        NotDownloadedError: images are not there, and ``download`` is false.
+    """
+    split = spec.split if not held_out else "train" if spec.split == "test" else "test"
+    count = spec.test_count if held_out else spec.train_count
+    key = (spec.data, split, count, spec.seed, spec.size, data_root)
+    kept = _KEPT.get()
+    if kept is not None and key in kept:
+        return kept[key]
+    found = datasets.load(
+        spec.data,
+        split=split,
+        count=count,
+        seed=spec.seed,
+        root=data_root,
+        image_size=spec.size,
+        download=download,
+    )
+    if kept is not None:
+        if len(kept) >= _MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = found
+    return found
 
 
 class GroupResources:
@@ -81,33 +116,12 @@ class GroupResources:
     @cached_property
     def training(self) -> ImageSet:
         """Training images."""
-        return self._images(self.plan.images.split, self.plan.images.train_count)
+        return images_of(self.plan.images, held_out=False, data_root=self.data_root, download=self._download)
 
     @cached_property
     def test(self) -> ImageSet:
         """Test images."""
-        return self._images("train" if self.plan.images.split == "test" else "test", self.plan.images.test_count)
-
-    def _images(self, split: Any, count: int | None) -> ImageSet:
-        spec = self.plan.images
-        key = (spec.data, split, count, spec.seed, spec.size, self.data_root)
-        kept = _KEPT.get()
-        if kept is not None and key in kept:
-            return kept[key]
-        found = datasets.load(
-            spec.data,
-            split=split,
-            count=count,
-            seed=spec.seed,
-            root=self.data_root,
-            image_size=spec.size,
-            download=self._download,
-        )
-        if kept is not None:
-            if len(kept) >= _MOST_KEPT:
-                del kept[next(iter(kept))]
-            kept[key] = found
-        return found
+        return images_of(self.plan.images, held_out=True, data_root=self.data_root, download=self._download)
 
     def network(self, cell: MemberSettings) -> nn.Module:
         """A network with its weights, or with the initial ones that its seed decides."""
