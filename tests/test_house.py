@@ -20,7 +20,7 @@ PACKAGE = Path(eigencode.__file__).parent
         ("set_loader(", "_parsing.py"),
         ("Fraction(", "_grammar.py"),
         ("hashlib", "_digests.py"),
-        ('"_orig_mod"', "activations.py"),
+        ('"_orig_mod"', "activations/hooks.py"),
     ],
 )
 def test_one_of_each(text, home):
@@ -103,6 +103,7 @@ MORE_PARAMETERS = {
         "attacks/gradient.py:fgsm",
         "attacks/gradient.py:pgd",
         "datasets/sources.py:load",
+        "measurement/measuring.py:collect",
         "measurement/measuring.py:measure",
         "measurement/perturbed.py:perturbed_spectra",
         "reports/page.py:write_report",

@@ -16,6 +16,11 @@ _MISFIT = re.compile(
 )
 """How torch says that sizes or types do not fit."""
 
+_NO_GRADIENT = re.compile(
+    r"call numpy\(\) on Tensor that requires grad|Inference tensors cannot be saved|use_reentrant|does not require grad"
+)
+"""How torch says that a gradient was asked for where there is none."""
+
 _MAPS = 4
 """Dimensions of a batch of images: n, channels, height, width."""
 
@@ -39,15 +44,39 @@ def does_not_fit(error: Exception) -> bool:
     return not isinstance(error, torch.OutOfMemoryError) and _MISFIT.search(str(error)) is not None
 
 
+def has_no_gradient(error: Exception) -> bool:
+    """Whether torch says that a gradient was asked for where there is none."""
+    return _NO_GRADIENT.search(str(error)) is not None
+
+
+_MEASURED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def given_to(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs as a network takes them: a copy, since it may work in place, of the type of its weights if they all have one."""
+    if not inputs.is_floating_point():
+        return inputs.clone()
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    kinds = {weights.dtype for weights in parameters if weights.is_floating_point()} or {inputs.dtype}
+    kind = kinds.pop() if len(kinds) == 1 else inputs.dtype
+    return inputs.to(kind, copy=True) if kind in _MEASURED else inputs.clone()
+
+
 def cannot_run(model: nn.Module, inputs: Tensor, error: Exception) -> str:
     """A sentence on a network that raised an error when it was given images."""
     said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    if has_no_gradient(error):
+        return f"No gradient can be followed through this network ({said}). Keep its forward method within PyTorch."
     dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), inputs.dtype)
-    if inputs.dtype != dtype:
+    if inputs.dtype != dtype and "dtype" in said:
         kinds = [str(kind).removeprefix("torch.") for kind in (inputs.dtype, dtype)]
         return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). Convert the images to {kinds[1]}."
+    shape = tuple(inputs.shape[1:])
+    if isinstance(error, TypeError) and "argument" in said:
+        return f"The network does not take one tensor of images ({said}). Wrap it in a module whose forward method does."
+    if not isinstance(error, (ValueError, IndexError, AssertionError)) and not does_not_fit(error):
+        return f"The network failed on images of shape {shape} ({said}). Fix its forward method, or pass what it expects."
     first = "; channels come first" if inputs.ndim == _MAPS else ""
     return (
-        f"The network cannot run on images of shape {tuple(inputs.shape[1:])} ({said}). Use images of the size and channels it "
-        f"was made for{first}."
+        f"The network cannot run on images of shape {shape} ({said}). Use images of the size and channels it was made for{first}."
     )

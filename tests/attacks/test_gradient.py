@@ -371,7 +371,7 @@ class TestWarnings:
     def test_no_gradient(self, digits):
         class Step(nn.Module):
             def forward(self, inputs):
-                return torch.round(inputs.flatten(1)[:, :10]) * inputs.sum() * 0 + inputs.flatten(1)[:, :10].round()
+                return torch.round(inputs.flatten(1)[:, :10]) * inputs.sum() * 0 + 3 * inputs.flatten(1)[:, :10].round()
 
         inputs, labels = batch(digits)
         with pytest.warns(ReliabilityWarning, match="There is no gradient at 1 % or more of the images"):
@@ -390,7 +390,7 @@ class TestWarnings:
     def test_nan_gradients_leave_images_in_place(self, digits):
         class Root(nn.Module):
             def forward(self, inputs):
-                return (inputs.flatten(1)[:, :10] * 0).sqrt() + inputs.flatten(1)[:, 20:30]
+                return (inputs.flatten(1)[:, :10] * 0).sqrt() + 3 * inputs.flatten(1)[:, 20:30]
 
         inputs, labels = batch(digits)
         for norm in ("linf", "l2"):

@@ -15,5 +15,5 @@ def test_names_of_flags():
     assert set(FLAGS) == {
         *("zero_gradients", "non_finite_gradients", "probabilities", "random_outputs", "budget_out_of_reach"),
         *("more_steps_weaker", "more_steps_needed", "not_to_chance", "above_independent"),
-        *("weaker_than_fgsm", "weaker_than_noise", "weaker_than_square"),
+        *("weaker_than_fgsm", "weaker_than_noise", "weaker_than_square", "squashed", "not_above_chance"),
     }

@@ -25,7 +25,7 @@ from eigencode.studies import (
 from eigencode.studies.cell import RESULT_VERSION, groups_of, with_field
 from eigencode.studies.definition import SCALES
 from eigencode.studies.results.settings_table import settings_of
-from eigencode.training import MemberSettings, Settings
+from eigencode.training import MemberSettings, Settings, SpectralSettings
 
 
 def study(**options):
@@ -283,3 +283,23 @@ def test_a_number_of_seeds_in_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text(text.replace("seeds:\n  - 0\n  - 1\n  - 2\n", "seeds: 3\n"))
     assert "seeds: 3" in (tmp_path / "mine.yaml").read_text()
     assert from_yaml(tmp_path / "mine.yaml").blocks[0].seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "trained", "read", "renamed"),
+    [
+        ("gerum_cnn", "penultimate", "penultimate", (False, False)),
+        ("torchvision:densenet121", "", "conv1, penultimate", (True, False)),
+        ("file:net.py:make", "conv1,head", "conv1", (True, True)),
+        ("timm:resnet10t", "layer1", "layer2", (False, False)),
+    ],
+)
+def test_cells_whose_head_is_read_elsewhere_now_have_a_name_of_their_own(model, trained, read, renamed, monkeypatch):
+    def names():
+        training = Settings(spectral=SpectralSettings(layers=trained))
+        plan = CellConfig(NetworkSpec(model), training=training, reading=Readout(layers=read))
+        return plan.identity, plan.network_identity
+
+    now = names()
+    monkeypatch.setattr(CellConfig, "_renamed", lambda *_: [])
+    assert tuple(one != other for one, other in zip(now, names(), strict=True)) == renamed

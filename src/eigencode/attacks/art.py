@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
 from eigencode.attacks.geometry import Ball
-from eigencode.attacks.outputs import are_probabilities, check_batch, check_labels, scores_of, undisturbed
+from eigencode.attacks.outputs import are_probabilities, are_squashed, check_batch, check_labels, scores_of, undisturbed
 from eigencode.attacks.reliability import Attacked
 from eigencode.errors import AttackError
 from eigencode.perturbations.specification import Norm
@@ -103,9 +103,8 @@ class ArtAttack:
                     f"{self.name}: the toolbox failed ({reason}). Check its options, or use another attack."
                 ) from error
         images = torch.where(found.isfinite(), found, inputs)
-        return Attacked(
-            Ball(inputs, epsilon, self.norm, self.bounds).project_(images.clone()), probabilities=are_probabilities(scores)
-        )
+        projected = Ball(inputs, epsilon, self.norm, self.bounds).project_(images.clone())
+        return Attacked(projected, probabilities=are_probabilities(scores), squashed=are_squashed(scores))
 
     def _generate(self, model: nn.Module, inputs: Tensor, labels: Tensor, epsilon: float, *, classes: int) -> Tensor:
         from art.estimators.classification import PyTorchClassifier

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eigencode._arguments import check_fields, checked
 from eigencode._digests import digest_of
 from eigencode._files import replacing
-from eigencode.activations import captured, model_device, select_layers, trace, uncompiled
+from eigencode.activations import captured, model_device, select_sites, trace, unwrapped
 from eigencode.attacks.curves import advancing, under_attack
 from eigencode.attacks.geometry import steepest
 from eigencode.attacks.gradient import PGD
@@ -141,7 +141,7 @@ def construct(
 
     Source: Ilyas et al. 2019, "Adversarial examples are not bugs, they are features", sections 3.1 and 3.2, appendix C.
     """
-    model, images = uncompiled(model), images.cpu()
+    model, images = unwrapped(model), images.cpu()
     check_batch(images.inputs, images.labels, construction.epsilon, "l2", (0.0, 1.0), name="construct")
     if len(images) < 2:
         raise AttackError(f"construct: at least 2 images are needed; got {len(images)}. Pass more.")
@@ -245,20 +245,20 @@ class _Builder:
     def _code(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The network's code at the layer, shape (n, units), as a function of images that can be differentiated."""
         traced = trace(self.target.model, self.target.inputs[:2].to(self.device))
-        found = select_layers(traced, self.construction.layer)
+        found = select_sites(traced, self.construction.layer)
         if len(found) != 1:
             names = ", ".join(layer.name for layer in found[:6])
             raise AttackError(
                 f"construct: `layer` must name one layer; {self.construction.layer!r} matches {len(found)} ({names})."
             )
-        wanted, codes = found[0].name, dict[str, Tensor]()
+        codes = dict[str, Tensor]()
 
         def code_of(inputs: Tensor) -> Tensor:
-            self.target.model(inputs)
-            return codes[wanted].flatten(1)
+            self.target.model(inputs.clone())  # it may work in place
+            return codes[found[0].name].flatten(1)
 
         def keep(name: str, output: Tensor) -> None:
             codes[name] = output.clone()
 
-        with captured(self.target.model, [wanted], keep, several=traced.several):
+        with captured(self.target.model, found, keep):
             yield code_of

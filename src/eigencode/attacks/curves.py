@@ -161,19 +161,23 @@ def under_attack(
     if len(target) == 0:
         return Attacked(target.inputs)
     device = model_device(target.model)
-    images, zero, non_finite, probabilities = [], [], [], False
+    seen: list[Attacked] = []
     for batch in torch.arange(len(target)).split(target.batch_size):
         part = target.only(batch)
         warm = {} if warm_start is None else {"warm_start": warm_start[batch].to(device)}
         inputs, labels = part.inputs.to(device), part.labels.to(device)
         found = attack(target.model, inputs, labels, epsilon=epsilon, indices=part.indices, **warm)
-        images.append(found.images.cpu())
-        zero.append(found.zero_gradients * len(batch) / len(target))
-        non_finite.append(found.non_finite_gradients * len(batch) / len(target))
-        probabilities = probabilities or found.probabilities
+        seen.append(replace(found, images=found.images.cpu()))
         if progress:
             progress(len(batch))
-    return Attacked(torch.cat(images), math.fsum(zero), math.fsum(non_finite), probabilities, found.out_of_reach)
+    return Attacked(
+        torch.cat([each.images for each in seen]),
+        math.fsum(each.zero_gradients * len(each.images) for each in seen) / len(target),
+        math.fsum(each.non_finite_gradients * len(each.images) for each in seen) / len(target),
+        probabilities=any(each.probabilities for each in seen),
+        out_of_reach=seen[-1].out_of_reach,
+        squashed=all(each.squashed for each in seen),
+    )
 
 
 def advancing(progress: Callable[[str, int, int], None] | None, stage: str, total: int) -> Callable[[int], None]:
@@ -331,6 +335,8 @@ class _Probes:
         self.compared = {next(filter(None, budgets), 0.0), budgets[len(budgets) // 2], budgets[-1]}
         self.indices = torch.linspace(0, len(run.target) - 1, count).round().long()  # all classes, also of sorted images
         self.constant = ["random_outputs"] if run.random_outputs else []
+        if not above_chance(run.correct, run.classes):
+            self.constant.append("not_above_chance")
         if count and self._reaches_far():
             self.constant.append("not_to_chance")
 

@@ -14,6 +14,7 @@ from eigencode.attacks.geometry import Ball, per_image, steepest
 from eigencode.attacks.outputs import (
     Loss,
     are_probabilities,
+    are_squashed,
     check_batch,
     check_labels,
     input_gradient,
@@ -116,7 +117,9 @@ class PGD(GradientSteps):
                     images = chosen[0]
         reach = self.steps * self.step(epsilon) * (1 + 1e-9)
         out_of_reach = self.direction == "sign" and self.start == "input" and warm_start is None and reach < epsilon
-        return Attacked(images, climb.zero_gradients, climb.non_finite_gradients, climb.probabilities, out_of_reach)
+        return Attacked(
+            images, climb.zero_gradients, climb.non_finite_gradients, climb.probabilities, out_of_reach, climb.squashed
+        )
 
     def stronger(self) -> PGD:
         """The same attack with twice the steps."""
@@ -172,7 +175,7 @@ class Ascent:
         self.attack, self.model = attack, model
         self.length = -attack.step(epsilon) if attack.targeted else attack.step(epsilon)
         self.zero_gradients = self.non_finite_gradients = math.nan
-        self.probabilities = False
+        self.probabilities = self.squashed = False
 
     def run(self, images: Tensor, labels: Tensor, ball: Ball) -> Tensor:
         """All steps for all images; ``images`` is used as storage."""
@@ -226,7 +229,7 @@ class Ascent:
         rows = gradient.flatten(1)
         self.zero_gradients = float((rows == 0).all(dim=1).double().mean())
         self.non_finite_gradients = float((~rows.isfinite()).any(dim=1).double().mean())
-        self.probabilities = are_probabilities(scores)
+        self.probabilities, self.squashed = are_probabilities(scores), are_squashed(scores)
 
     def _move(self, images: Tensor, gradient: Tensor, ball: Ball) -> None:
         direction = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked
-from eigencode.activations import hooked, model_device, restore_training, tensors_in
+from eigencode.activations import hooked, model_device, named_modules, restore_training, tensors_in
 from eigencode.attacks.outputs import Loss, check_labels, input_gradient, sample_cross_entropy, scores_of, undisturbed
 from eigencode.errors import AttackError
 from eigencode.perturbations.noise import standard_normal
@@ -97,13 +97,14 @@ class LayerAttack:
         """
         readouts = self.readouts_of(model)
         module_name, _, call = re.sub(r"\[.*\]$", "", layer).partition("#")
-        try:
-            model.get_submodule(module_name)
-        except AttributeError:
-            raise AttackError(f"LayerAttack: the network has no module {module_name!r}. See model.named_modules().") from None
+        module = named_modules(model)[0].get(module_name)
+        if module is None:
+            name, is_input, _ = module_name.rpartition(".input")
+            remedy = f"Name {name}, whose input is attacked" if is_input else "See model.named_modules()"
+            raise AttackError(f"LayerAttack: the network has no module {module_name!r}. {remedy}.")
         if self.loss_at == "local" and layer not in readouts:
             raise AttackError(f"LayerAttack: layer {layer!r} has no classifier of its own; those of {', '.join(readouts)} have.")
-        place = [name for name, _ in model.named_modules()].index(module_name)
+        place = list(model.modules()).index(module)
         readout = readouts.get(layer)
         if readout is not None and model_device(readout) != model_device(model):
             raise AttackError(
@@ -113,7 +114,7 @@ class LayerAttack:
         stream = _LAYER_STREAM + place * _CALLS + int(call or 1)
         site = AttackedLayer(self, model, int(call or 1), labels.cpu(), readout, stream)
         with ExitStack() as stack:
-            stack.enter_context(hooked(model, [module_name], site.read_output, site.change_input))
+            stack.enter_context(hooked(model, [module_name], before=site.change_input, after=site.read_output))
             if readout is not None:
                 stack.callback(restore_training, {part: part.training for part in readout.modules()})
                 readout.eval()
@@ -164,7 +165,9 @@ class AttackedLayer:
         self._step, self._mode = step, "attack"
         return inputs
 
-    def change_input(self, _name: str, call: int, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def change_input(
+        self, _name: str, call: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Adds epsilon times the direction to the input of the call that is attacked."""
         if self._mode == "off" or call != self._call:
             return None
@@ -179,9 +182,9 @@ class AttackedLayer:
             return None
         else:
             changed = source + self.epsilon * self._step.to(source)
-        return (*args[:position], changed, *args[position + 1 :])
+        return (*args[:position], changed, *args[position + 1 :]), kwargs
 
-    def read_output(self, _name: str, call: int, _args: Any, output: Any) -> None:
+    def read_output(self, _name: str, call: int, output: Any) -> None:
         """Classifies the layer's output by its own classifier."""
         if self._mode == "off" or call != self._call:
             return

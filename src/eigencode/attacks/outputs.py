@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eigencode._arithmetic import exact_arithmetic
-from eigencode._running import cannot_run, does_not_fit
+from eigencode._running import cannot_run, does_not_fit, given_to, has_no_gradient
 from eigencode.activations import model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError
@@ -31,6 +31,10 @@ _SUM_TOLERANCE = 1e-3
 def sample_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of each image, shape (n,): the loss of all three papers."""
     return cross_entropy(scores, labels, reduction="none")
+
+
+_MANY, _NEAR_THE_END = 100, 0.95
+"""Scores, and the size of the largest, from which on they are taken for squashed ones."""
 
 
 @contextmanager
@@ -60,7 +64,13 @@ def input_gradient(losses: Tensor, source: Tensor) -> Tensor:
         )
     if not losses.requires_grad:
         return torch.zeros_like(source)
-    (gradient,) = torch.autograd.grad(losses.sum(), source, allow_unused=True)
+    try:
+        (gradient,) = torch.autograd.grad(losses.sum(), source, allow_unused=True)
+    except RuntimeError as error:
+        if not has_no_gradient(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise AttackError(f"attack: no gradient can be followed through this network ({reason}).") from None
     return torch.zeros_like(source) if gradient is None else gradient
 
 
@@ -72,9 +82,11 @@ def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:
             for each image.
     """
     try:
-        scores = model(inputs)
-    except (RuntimeError, ValueError) as error:
-        if not does_not_fit(error):
+        scores = model(given_to(model, inputs))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        if not (does_not_fit(error) or has_no_gradient(error) or isinstance(error, TypeError)):
             raise
         raise AttackError(cannot_run(model, inputs, error)) from error
     if not isinstance(scores, Tensor):
@@ -87,7 +99,12 @@ def scores_of(model: nn.Module, inputs: Tensor) -> Tensor:
             f"The network must return scores of shape (n, classes); got {tuple(scores.shape)} for {len(inputs)} images. "
             "Wrap it in a module that returns such scores."
         )
-    return scores
+    if scores.shape[1] == 1:
+        raise AttackError(
+            "The network returns one score for each image, and an attack needs one for each class. Wrap it in a module that "
+            "returns torch.cat([-y, y], dim=1)."
+        )
+    return scores.to(inputs.dtype)
 
 
 def check_labels(labels: Tensor, scores: Tensor) -> None:
@@ -111,6 +128,13 @@ def are_probabilities(scores: Tensor) -> bool:
         return False
     with torch.no_grad():
         return bool((scores >= 0).all()) and bool(((scores.sum(dim=1) - 1).abs() < _SUM_TOLERANCE).all())
+
+
+def are_squashed(scores: Tensor) -> bool:
+    """Whether many scores look like outputs of a sigmoid (between 0 and 1) or a tanh (between -1 and 1, some near the ends)."""
+    low, high = (float(end) for end in scores.detach().aminmax())
+    within = (low >= 0 and 0.5 < high <= 1) or (-1 <= low and high <= 1 and max(-low, high) > _NEAR_THE_END)
+    return within and scores.numel() >= _MANY and not are_probabilities(scores)
 
 
 def predictions(model: nn.Module, inputs: Tensor, *, batch_size: int) -> Tensor:

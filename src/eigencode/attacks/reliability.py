@@ -19,6 +19,7 @@ class Attacked:
         non_finite_gradients: Fraction of the images whose first gradient has a NaN or infinite value; NaN likewise.
         probabilities: Whether the network's outputs look like probabilities.
         out_of_reach: Whether all steps together are shorter than epsilon.
+        squashed: Whether the network's outputs look like those of a sigmoid or tanh.
     """
 
     images: Tensor
@@ -26,6 +27,7 @@ class Attacked:
     non_finite_gradients: float = math.nan
     probabilities: bool = False
     out_of_reach: bool = False
+    squashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ FLAGS = {
     "probabilities": Flag(
         "The network returns probabilities: the loss applies a second softmax to them, which hides gradients.",
         "Let the network return logits (remove its last softmax), or pass a `loss` on the logarithm of the outputs.",
+    ),
+    "squashed": Flag(
+        "All scores lie between 0 and 1, or between -1 and 1: a sigmoid or tanh at the output hides gradients.",
+        "Let the network return logits (remove its last sigmoid or tanh).",
+    ),
+    "not_above_chance": Flag(
+        "The accuracy without an attack is not above chance.",
+        "Check that labels, order of classes and normalisation are those of the network.",
     ),
     "random_outputs": Flag(
         "The network gives other scores for the same images a second time.",
@@ -104,6 +114,7 @@ def gradient_flags(attacked: Attacked) -> list[str]:
         "zero_gradients": attacked.zero_gradients >= _ZERO_GRADIENTS,
         "non_finite_gradients": attacked.non_finite_gradients > 0,
         "probabilities": attacked.probabilities,
+        "squashed": attacked.squashed,
         "budget_out_of_reach": attacked.out_of_reach,
     }
     return [name for name, raised in found.items() if raised]

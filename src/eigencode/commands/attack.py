@@ -108,6 +108,7 @@ def _finish(
     conditions = _joined(results)
     tables = [found.summary(ranks) for found in results.values()]
     summary = pd.concat(tables).drop_duplicates(["condition", "layer"], ignore_index=True)
+    spectra = {label: condition.spectra for label, condition in conditions.items()}
     record = PerturbationRecord(
         summary=summary,
         results=results,
@@ -116,10 +117,10 @@ def _finish(
         configuration=asdict(config),
         ranks=ranks,
         seed=config.seed,
-        skipped={layer: reason for condition in conditions.values() for layer, reason in condition.spectra.skipped.items()},
+        skipped={layer: reason for found in spectra.values() for layer, reason in found.skipped.items()},
+        notes={layer: note for found in spectra.values() for layer, note in found.notes.items()},
     ).as_dict()
     if folder:
-        spectra = {label: condition.spectra for label, condition in conditions.items()}
         page = write_report(
             folder,
             conditions=spectra,
@@ -132,6 +133,8 @@ def _finish(
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
         print_table(summary, title=f"{title} (ranks {ranks.first}-{ranks.last}, weights {ranks.weights})")
+    for note in record["notes"].values():
+        tell(f"note: {note}.")
     for name, flag in record["flags"].items():
         tell(f"{name} ({', '.join(flag['conditions'])}): {flag['meaning']} {flag['remedy']}")
     for label, reason in record["failed"].items():

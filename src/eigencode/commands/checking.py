@@ -180,10 +180,15 @@ def _attacks_with(config: TrainConfig, name: str) -> bool:
     return name in [each.strip() for each in config.robustness.attacks.split(",")]
 
 
-_OF_NETWORKS = ("weights", "data", "split", "count", "image_size", "classes", "layers", "units", "tokens", "memory_limit")
+_OF_NETWORKS = ("weights", "data", "split", "count", "image_size", "classes", "layers", "units", "tokens", "channels")
 
 _RULES = (
-    _Rule(MeasureConfig, (*_OF_NETWORKS, "batch_size", "device"), "with a network (--model)", lambda c: c.model is not None),
+    _Rule(
+        MeasureConfig,
+        (*_OF_NETWORKS, "memory_limit", "batch_size", "device"),
+        "with a network (--model)",
+        lambda c: c.model is not None,
+    ),
     _Rule(MeasureConfig, ("recording_variable",), "with --recording", lambda c: c.recording is not None),
     _Rule(
         NetworkAndImages, ("image_size",), "of folders of images (--data image_folder:PATH)", lambda c: c.data.startswith("image")
@@ -191,6 +196,12 @@ _RULES = (
     _Rule(NetworkAndImages, ("split",), "of data sets that have a training and a test part", lambda c: ":" not in c.data),
     _Rule(NetworkAndImages, ("overwrite",), "with --out", lambda c: c.out is not None),
     _Rule(SpectraOfLayers, ("tokens",), "with --units all", lambda c: c.units == "all"),
+    _Rule(
+        SpectraOfLayers,
+        ("channels",),
+        "with --units channels or pooled, or with --tokens",
+        lambda c: c.units != "all" or c.tokens != "all",
+    ),
     *_rules_of_attacks(),
     _Rule(ConstructConfig, ("layer",), "by robust and non_robust", lambda c: c.kind in ("robust", "non_robust")),
     _Rule(TrainConfig, ("adam_epsilon",), "with --optimizer adam", lambda c: c.optimizer == "adam"),

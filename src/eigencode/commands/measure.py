@@ -47,11 +47,14 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
     recorded = None
     if recording is not None:
         recorded = {"file": config.recording, "neurons": recording.n_features, "stimuli": recording.n_samples}
-    skipped = {
-        (f"{spec}/{layer}" if len(conditions) > 1 else layer): reason
-        for spec, spectra in conditions.items()
-        for layer, reason in spectra.skipped.items()
-    }
+    skipped, notes = (
+        {
+            (f"{spec}/{layer}" if len(conditions) > 1 else layer): text
+            for spec, spectra in conditions.items()
+            for layer, text in getattr(spectra, kind).items()
+        }
+        for kind in ("skipped", "notes")
+    )
     record = MeasurementRecord(
         summary=summary,
         title=_title(config, conditions),
@@ -59,12 +62,13 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         ranks=ranks,
         seed=config.seed,
         skipped=skipped,
+        notes=notes,
         recording=recorded,
     ).as_dict()
     page = None
     if folder:
         page = write_report(folder, conditions=conditions, summary=summary, record=record, recording=recording)
-    _print_results(config, summary, record, skipped)
+    _print_results(config, summary, record)
     if page:
         tell(f"Report: {page}")
     if summary["alpha"].isna().all():
@@ -103,7 +107,7 @@ def _recording_spectrum(config: MeasureConfig) -> Eigenspectrum | CrossValidated
     )
 
 
-def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any], skipped: dict[str, str]) -> None:
+def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any]) -> None:
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
@@ -111,5 +115,7 @@ def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any], 
         print_table(summary, title=f"{record['title']} ({window})")
     for note in dict.fromkeys(note for note in summary["note"] if note and not summary["alpha"].isna().all()):
         tell(f"note: {note}")
-    for layer, reason in skipped.items():
+    for note in record["notes"].values():
+        tell(f"note: {note}.")
+    for layer, reason in record["skipped"].items():
         tell(f"skipped {layer}: {reason}.")

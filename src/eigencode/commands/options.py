@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from eigencode._codes import Tokens, Units  # noqa: F401 - the parser looks for the types of what is inherited here
+from eigencode._codes import Channels, Tokens, Units  # noqa: F401 - the parser looks for the types of what is inherited here
 from eigencode.measurement.settings import MeasuringOptions
 from eigencode.perturbations.specification import GradientSteps, Made, PerturbationOptions
 from eigencode.training.settings import (  # noqa: F401 - likewise
@@ -70,7 +70,8 @@ class SpectraOfLayers(MeasuringOptions, NetworkAndImages):
 
     Args:
         seed: Seed of every random choice.
-        layers: all, penultimate, names or globs, separated by commas.
+        layers: head (or penultimate: what the last weighted module on the way to the scores reads), blocks (the repeated
+            blocks), all (modules that call no others), names such as conv1, relu#2 or fc.input, or globs, separated by commas.
         ranks: Fit window: jiang (1-10), gerum (6-50), schaeffer (10-316), schaeffer_output (10-100), stringer (11-500,
             weights 1/n), or two ranks such as 6-50, if need be with their weights: "11-200, weights inverse_rank".
     """

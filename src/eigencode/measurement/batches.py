@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from eigencode.errors import DataError
 
 Images = ImageSet | Tensor | np.ndarray | DataLoader  # type: ignore[type-arg]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
+
+_FEW = 3
 
 
 class Batches:
@@ -54,12 +56,15 @@ class Batches:
         parallel = split and self.dealt[1] == 1  # else a DistributedSampler has split the images already
         self.share = (_processes.rank(), _processes.count()) if parallel else (0, 1)
 
-    def first(self, count: int) -> Tensor:
-        """The first images, unperturbed."""
+    def few(self) -> Tensor:
+        """Some of the first images, unperturbed: another number than a batch has, so that no other axis is taken for theirs."""
         if isinstance(self.source, Tensor):
-            return self.source[:count].to(self.device)
-        with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
-            return inputs_of(next(iter(self.source)))[:count].to(self.device)
+            batch = self.source[: self.batch_size]
+        else:
+            with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
+                batch = inputs_of(next(iter(self.source)))
+        count = _FEW if len(batch) != _FEW else _FEW - 1
+        return batch[torch.arange(count if len(batch) > 1 else 1) % len(batch)].to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         for inputs, _ in self.numbered():
@@ -75,13 +80,22 @@ class Batches:
             indices = torch.arange(start, start + len(batch)) * self.dealt[1] + self.dealt[0]
             start += len(batch)
             if number % world == rank:
-                batch = batch.to(self.device, copy=True)  # networks may work in place, and the images are the caller's
+                batch = batch.to(self.device, copy=self.perturbation is not None)  # the images are the caller's
                 yield (self.perturbation(batch, indices) if self.perturbation else batch), indices
 
 
 def inputs_of(batch: object) -> Tensor:
     """The inputs of a batch, which may hold labels too."""
     inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    if isinstance(batch, Mapping):
+        floating = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.is_floating_point()}
+        named = {key: value for key, value in floating.items() if not str(key).startswith(("label", "target"))}
+        if len(named) != 1:
+            raise DataError(
+                f"measure: a batch must hold one floating-point tensor of inputs; got "
+                f"{', '.join(map(str, batch))}. Leave the others out."
+            )
+        (inputs,) = named.values()
     if not isinstance(inputs, Tensor) or not inputs.dtype.is_floating_point:
         kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise DataError(f"measure: batches must hold floating-point inputs; got {kind}. Add transforms.ToTensor().")

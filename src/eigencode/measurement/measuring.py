@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked
-from eigencode._codes import Tokens, Units
-from eigencode._running import usable_device
-from eigencode.activations import capture_codes, model_device, select_layers, trace, uncompiled, unreadable
+from eigencode._codes import Channels, CodeOptions, Tokens, Units
+from eigencode._running import given_to, usable_device
+from eigencode.activations import Site, Trace, capture_codes, model_device, select_sites, trace, unreadable, unwrapped
 from eigencode.errors import ActivationError, ConstantCodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation
 from eigencode.measurement.memory import Pass, passes_of
@@ -28,20 +28,20 @@ from eigencode.spectra.window import Ranks
 Output = Callable[[Any, Tensor], None]
 Progress = Callable[[str, int, int], None]
 
-_TRACED_IMAGES = 2
-
 
 class Measurement(dict[str, Eigenspectrum]):
     """Layer name -> Eigenspectrum, in the order of the forward pass.
 
     Attributes:
         skipped: Layer name -> why it could not be measured.
+        notes: Layer name -> what to know of where it was read.
         n_passes: How often the images went through the network.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.skipped: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
         self.n_passes = 0
 
     @checked(ActivationError)
@@ -58,6 +58,7 @@ def measure(
     layers: str | Sequence[str] = "penultimate",
     units: Units = "all",
     tokens: Tokens = "all",
+    channels: Channels = "auto",
     perturbation: Perturbation | None = None,
     batch_size: int = 128,
     memory_limit: int | str = "4GiB",
@@ -77,9 +78,12 @@ def measure(
     Args:
         model: Any network.
         images: ImageSet, tensor or array of inputs (n, ...), or DataLoader of inputs or (inputs, labels).
-        layers: "penultimate", "all", names, globs, or a list of these.
+        layers: "head" (or "penultimate": what the last weighted module on the way to the scores reads), "blocks" (the repeated
+            blocks of the network), "all" (modules that call no others), names such as "conv1", "relu#2" (the second call),
+            "attention[0]" (one of several tensors) and "fc.input", globs, or a list of these.
         units: "all" numbers of a map are units (the papers' reading), "channels" with positions as samples, or "pooled".
-        tokens: For token models under units="all": "all", "mean" or "cls" (the first).
+        tokens: For token models under units="all": "all", "mean", "cls" (the first) or "last".
+        channels: Where the channels of maps are: "first" or "last" after the axis of images. "auto": as the module says.
         perturbation: Called as ``perturbation(inputs, indices)`` before the network, with the images' indices.
         batch_size: Images for each forward pass.
         memory_limit: Bytes for the statistics of all layers, the working copies made of them, and the results, e.g. "4GiB".
@@ -103,7 +107,7 @@ def measure(
         >>> {name: spectrum.n_features for name, spectrum in spectra.items()}
         {'0': 30, '1': 30, '2': 5}
     """
-    model = uncompiled(model)
+    model = unwrapped(model)
     home = model_device(model)
     batches = Batches(
         images, batch_size, home if device is None else torch.device(usable_device(device, written="`device`")), perturbation
@@ -112,6 +116,7 @@ def measure(
         layers=layers,
         units=units,
         tokens=tokens,
+        channels=channels,
         batch_size=batch_size,
         memory_limit=memory_limit,
         half_samples=half_samples,
@@ -134,6 +139,7 @@ def collect(
     layer: str = "penultimate",
     units: Units = "all",
     tokens: Tokens = "all",
+    channels: Channels = "auto",
     batch_size: int = 128,
 ) -> Tensor:
     """Activations of one layer for all images, for analyses that need them all, such as ``stimulus_curve``.
@@ -141,9 +147,10 @@ def collect(
     Args:
         model: Any network.
         images: As in ``measure``.
-        layer: Name of one layer, or "penultimate".
+        layer: Name of one layer, or "head".
         units: As in ``measure``.
         tokens: As in ``measure``.
+        channels: As in ``measure``.
         batch_size: Images for each forward pass.
 
     Returns:
@@ -152,11 +159,11 @@ def collect(
     Raises:
         ActivationError: no such layer, several that match, or an output that is not a code of the images.
     """
-    model = uncompiled(model)
+    model = unwrapped(model)
     batches = Batches(images, batch_size, model_device(model), split=False)
-    first = batches.first(_TRACED_IMAGES)
+    first = batches.few()
     traced = trace(model, first)
-    found = select_layers(traced, layer)
+    found = select_sites(traced, layer)
     if len(found) != 1:
         raise ActivationError(
             f"collect: `layer` must name one layer; {layer!r} matches {len(found)} "
@@ -170,11 +177,19 @@ def collect(
     def consume(_name: str, code: Tensor) -> None:
         rows.append(code.to("cpu", copy=True))
 
-    with capture_codes(model, found, consume, several=traced.several, units=units, tokens=tokens):
-        for inputs in batches:
-            model(inputs)
+    with torch.random.fork_rng(_devices(batches)):
+        for number, inputs in enumerate(batches, 1):
+            with capture_codes(model, found, consume, CodeOptions(units, tokens, channels)):
+                model(given_to(model, inputs))
+            if len(rows) != number or len(rows[-1]) != len(inputs):
+                raise ActivationError(f"collect: {found[0].name} has no row for each of the images. Name another layer.")
     codes = torch.cat(rows)
     return codes if units == "channels" else codes.squeeze(1)
+
+
+def _devices(batches: Batches) -> list[torch.device]:
+    """Devices whose random state a network may move on, beside the processor."""
+    return [batches.device] if batches.device.type == "cuda" else []
 
 
 @dataclass(frozen=True)
@@ -188,26 +203,41 @@ class NetworkReader:
 
     def measured(self, on_output: Output | None = None) -> Measurement:
         """Eigenspectra of the layers; see ``measure``."""
-        result, first = Measurement(), self.batches.first(_TRACED_IMAGES)
+        result, first = Measurement(), self.batches.few()
         traced = trace(self.model, first)
-        reasons = {layer: unreadable(layer, len(first)) for layer in select_layers(traced, self.settings.layers)}
-        result.skipped |= {layer.name: reason for layer, reason in reasons.items() if reason}
-        wanted = [layer for layer, reason in reasons.items() if not reason]
+        chosen = select_sites(traced, self.settings.layers)
+        reasons = {site: unreadable(site, len(first)) for site in chosen}
+        result.skipped |= {site.name: reason for site, reason in reasons.items() if reason}
+        result.notes = self.notes(traced, chosen)
+        wanted = [site for site, reason in reasons.items() if not reason]
         passes = passes_of(wanted, self.batches.count, self.settings)
         for number, planned in enumerate(passes, 1):
             stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
             metrics = self.accumulators(planned)
-            self.fill(metrics, planned, traced.several, stage, on_output if number == 1 else None)
+            result.skipped |= self.fill(metrics, planned, stage, on_output if number == 1 else None)
             result.n_passes += 1
             self.finish(metrics, result, tight=planned.tight)
         if not result:
             text = "; ".join(f"{name}: {reason}" for name, reason in result.skipped.items())
             kind = ConstantCodeError if wanted else ActivationError
             raise kind(f"No layer could be measured. {text}. Name other layers or pass other images.")
-        order = [layer.name for layer in traced.layers]
-        for name in sorted(result, key=order.index):
+        for name in [site.name for site in chosen if site.name in result]:
             result[name] = result.pop(name)
         return result
+
+    def notes(self, traced: Trace, chosen: Sequence[Site]) -> dict[str, str]:
+        """What a reader of the numbers should know of where they were read."""
+        found = {}
+        if traced.head and traced.head in chosen and traced.note:
+            found[traced.head.name] = traced.note
+        if self.settings.units != "all" and self.settings.channels == "auto":
+            for site in chosen:
+                if not site.is_channel_known:
+                    where = "first" if site.channel_axis == 1 else "last"
+                    found[site.name] = (
+                        f"`{site.name}` does not say where its channels are: the {where} axis after images was taken"
+                    )
+        return found
 
     def accumulators(self, planned: Pass) -> dict[str, SpectrumAccumulator]:
         """One for each layer of a pass, with the memory that it gets."""
@@ -225,31 +255,43 @@ class NetworkReader:
         }
 
     def fill(
-        self,
-        metrics: dict[str, SpectrumAccumulator],
-        planned: Pass,
-        several: frozenset[str],
-        stage: str,
-        on_output: Output | None,
-    ) -> None:
-        """One pass of the images through the network."""
+        self, metrics: dict[str, SpectrumAccumulator], planned: Pass, stage: str, on_output: Output | None
+    ) -> dict[str, str]:
+        """One pass of the images through the network.
+
+        Returns:
+            Layer -> why it was left out, of those that did not have one row for each image; their accumulators are gone.
+        """
+        batches, sites = self.batches, [plan.layer for plan in planned.plans]
+        done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
+        lost: dict[str, str] = {}
+        seen: set[str] = set()
 
         def consume(name: str, code: Tensor) -> None:
-            metrics[name].update(code)
+            seen.add(name)
+            if len(code) == len(inputs):
+                metrics[name].update(code)
+            else:
+                lost[name] = f"it gave {len(code)} rows for a batch of {len(inputs)} images"
 
-        batches = self.batches
-        done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
-        layers, settings = [plan.layer for plan in planned.plans], self.settings
-        with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
+        with torch.random.fork_rng(_devices(batches)):  # put back once, at the end: noise in the network is fresh in every batch
             for inputs, indices in batches.numbered():
-                with capture_codes(self.model, layers, consume, several=several, units=settings.units, tokens=settings.tokens):
-                    outputs = self.model(inputs)  # alone: a perturbation, made before, may have run the model too
+                with capture_codes(self.model, sites, consume, self.settings):
+                    outputs = self.model(
+                        given_to(self.model, inputs)
+                    )  # alone: a perturbation, made before, may have run the model too
                 if on_output:
                     on_output(outputs, indices)
                 del outputs  # before the next pass makes its own
+                lost |= {site.name: "it was not called for every batch" for site in sites if site.name not in seen}
+                for name in lost:
+                    metrics.pop(name, None)
+                sites = [site for site in sites if site.name not in lost]
+                seen.clear()
                 done += len(inputs)
                 if self.progress:
                     self.progress(stage, done, total)
+        return lost
 
     def finish(self, metrics: dict[str, SpectrumAccumulator], result: Measurement, *, tight: bool) -> None:
         """Accumulators to spectra, freeing each; constant codes are skipped."""

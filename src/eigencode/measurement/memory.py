@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from eigencode.activations import Layer, as_code
+from eigencode.activations import Site, as_code, options_at
 from eigencode.errors import SpectrumError
 from eigencode.measurement.settings import MeasuringSettings
 from eigencode.spectra.resampling import GROUPS
@@ -33,7 +33,7 @@ class _Need:
 class _LayerPlan:
     """What one layer takes: the least that will do, and as wanted (with half-samples)."""
 
-    layer: Layer
+    layer: Site
     least: _Need
     wanted: _Need
 
@@ -53,7 +53,7 @@ class Pass:
     tight: bool
 
 
-def passes_of(layers: Sequence[Layer], count: int | None, settings: MeasuringSettings) -> list[Pass]:
+def passes_of(layers: Sequence[Site], count: int | None, settings: MeasuringSettings) -> list[Pass]:
     """The passes that measure layers within a memory limit.
 
     Args:
@@ -69,14 +69,14 @@ def passes_of(layers: Sequence[Layer], count: int | None, settings: MeasuringSet
     return _plan_passes([_plan_layer(layer, size, limit) for layer, size in zip(layers, sizes, strict=True)], limit)
 
 
-def _size(layer: Layer, count: int | None, settings: MeasuringSettings) -> Code:
+def _size(layer: Site, count: int | None, settings: MeasuringSettings) -> Code:
     """Size of a layer's code; of no samples if their number is not known."""
     output = torch.empty(layer.shape, dtype=layer.dtype, device="meta")
-    code = as_code(output, units=settings.units, tokens=settings.tokens)
+    code = as_code(output, **options_at(layer, settings))
     return Code((count or 0) * code.shape[1], code.shape[2], code.element_size(), GROUPS if settings.half_samples else 1)
 
 
-def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], settings: MeasuringSettings) -> int:
+def _for_statistics(layers: Sequence[Site], sizes: Sequence[Code], settings: MeasuringSettings) -> int:
     """Bytes that are left beside the results, if they are enough for every layer."""
     limit = settings.limit
     results = sum(8 * (1 + settings.half_samples) * min(size.n_samples, size.n_units) for size in sizes)
@@ -90,7 +90,7 @@ def _for_statistics(layers: Sequence[Layer], sizes: Sequence[Code], settings: Me
     return limit - results
 
 
-def _plan_layer(layer: Layer, size: Code, limit: int) -> _LayerPlan:
+def _plan_layer(layer: Site, size: Code, limit: int) -> _LayerPlan:
     scratch, everything = scratch_of(limit), Memory(limit, limit)
     if size.n_samples == 0:
         return _LayerPlan(layer, _Need(least_limit(size.n_units), 0), _Need(limit, 0))

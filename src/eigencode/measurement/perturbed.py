@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
-from eigencode.activations import model_device, select_layers, trace, uncompiled
+from eigencode.activations import model_device, select_sites, trace, unwrapped
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.outputs import check_batch
@@ -158,7 +158,7 @@ def perturbed_spectra(
         raise AttackError(f"perturbed_spectra: `strengths` must be a list of at least one finite number; got {shown(strengths)}.")
     if len({f"{strength:g}" for strength in ordered}) < len(ordered):
         raise AttackError("perturbed_spectra: `strengths` must differ within their first six digits. Leave some out.")
-    model = uncompiled(model)
+    model = unwrapped(model)
     images = images.cpu()
     if isinstance(perturbation, type) and isinstance(perturbation, Attack):
         raise AttackError(f"perturbed_spectra: pass an instance of the attack, {perturbation.__name__}(...), and not the class.")
@@ -248,7 +248,7 @@ class _Reader:
         wanted = self.settings.layers
         wanted = list(readouts) if readouts and wanted in ("all", ["all"]) else wanted
         traced = trace(self.model, self.images.inputs[:2].to(model_device(self.model)))
-        names = [layer.name for layer in select_layers(traced, wanted)]
+        names = [layer.name for layer in select_sites(traced, wanted)]
         ordered = sorted({0.0, *strengths})
         spectra = {strength: Measurement() for strength in ordered}
         accuracy: dict[float, dict[str, float]] = {strength: {} for strength in ordered}

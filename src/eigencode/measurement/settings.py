@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from eigencode._codes import Tokens, Units
+from eigencode._codes import Channels, CodeOptions, Tokens, Units
 from eigencode._sizes import parse_bytes
 
 
 @dataclass(frozen=True)
-class MeasuringOptions:
+class MeasuringOptions(CodeOptions):
     """How layers are measured.
 
     Args:
-        units: What a unit is in a convolution map: all numbers, channels (positions are samples), or pooled.
-        tokens: Which tokens of a token model, under units=all.
         batch_size: Images taken at once.
         memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
             images; a layer that does not fit alone is sketched.
@@ -24,8 +22,6 @@ class MeasuringOptions:
         seed: Seed of half-samples and sketches.
     """
 
-    units: Units = "all"
-    tokens: Tokens = "all"
     batch_size: int = 128
     memory_limit: str | int = "4GiB"
     half_samples: int = 20
@@ -37,6 +33,7 @@ class MeasuringKeywords(TypedDict, total=False):
 
     units: Units
     tokens: Tokens
+    channels: Channels
     batch_size: int
     memory_limit: str | int
     half_samples: int

@@ -73,8 +73,8 @@ def evaluate(
     Sorted eigenvalues have no gradient where two are equal; the mean is the central difference in every direction, and does not
     depend on the eigenvectors that a solver happens to return.
     """
-    with torch.enable_grad():
-        leaf = eigenvalues.detach().requires_grad_(True)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = eigenvalues.detach().clone().requires_grad_(True)
         values = FORMS[form](leaf, target, window)
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach(), _share_among_equals(gradient, eigenvalues)

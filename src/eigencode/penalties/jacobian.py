@@ -67,12 +67,18 @@ def jacobian_penalty(
     source = inputs.detach().requires_grad_(True)
     try:
         with torch.enable_grad():
-            outputs = function(source)
+            outputs = function(source.clone())  # it may work in place
     except RuntimeError as error:
         if not does_not_fit(error) or not isinstance(function, nn.Module):
             raise
         raise PenaltyError(cannot_run(function, inputs, error)) from error
-    flat = outputs.flatten(1)
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(inputs):
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise PenaltyError(
+            f"jacobian_penalty: the network must return one tensor with a row for each of {len(inputs)} images; got {got}. Wrap "
+            "it in a function that does."
+        )
+    flat = outputs.reshape(len(outputs), -1)
     directions = random_directions(flat, projections, generator=generator) if kind == "projected" else None
     squares = jacobian_squares(flat, source, kind=kind, directions=directions)
     value = half_square_or_norm(squares, squared=squared).mean()
@@ -191,7 +197,7 @@ def compare_jacobians(
         for batch in images.inputs.split(batch_size):
             for kind in JACOBIAN_KINDS:
                 source = batch.to(device).requires_grad_(True)
-                outputs = model(source).flatten(1)
+                outputs = model(source.clone()).flatten(1)
                 directions = random_directions(outputs, projections, generator=generator)
                 squares = jacobian_squares(outputs, source, kind=kind, directions=directions)
                 _check_finite(squares)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
@@ -291,9 +290,8 @@ class _AsMember(torch.autograd.Function):
         return activations[None]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Tensor:
-        return upstream[0].data
+        return upstream[0] if upstream.requires_grad else upstream[0].data
 
 
 def as_member(activations: Tensor) -> Tensor:
@@ -319,16 +317,34 @@ class _Penalty(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, activations: Tensor, penalty: SpectralPenalty) -> Tensor:
         values, gradients, found = penalty.evaluate(activations.detach())
-        ctx.shape = activations.shape
-        if found is not None:
-            ctx.save_for_backward(2 * gradients, found.vectors, found.projections)
+        eigenpairs = () if found is None else (2 * gradients, found.vectors, found.projections)
+        ctx.save_for_backward(activations, *eigenpairs)
         return values.to(activations.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
-        if not ctx.saved_tensors:
-            return upstream.new_zeros(ctx.shape), None
-        gradients, vectors, projections = ctx.saved_tensors
-        weights = (gradients * upstream[:, None]).to(vectors.dtype)
-        return (projections * weights[:, :, None]).mT @ vectors, None
+        activations, *eigenpairs = ctx.saved_tensors
+        with torch.no_grad():
+            gradient = torch.zeros_like(activations)
+            if eigenpairs:
+                gradients, vectors, projections = eigenpairs
+                weights = (gradients * upstream[:, None]).to(vectors.dtype)
+                gradient = (projections * weights[:, :, None]).mT @ vectors
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for, which may be differentiated again
+            gradient = _DifferentiatedOnce.apply(gradient, activations, upstream)  # type: ignore[no-untyped-call]
+        return gradient, None
+
+
+class _DifferentiatedOnce(torch.autograd.Function):
+    """A gradient that depends on activations in a way that has no derivative here."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, _activations: Tensor, _upstream: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, _upstream: Tensor) -> Any:
+        raise PenaltyError(
+            "SpectralPenalty: its gradient cannot be differentiated again (second derivatives, meta-learning). Use "
+            "covariance_penalty there, or leave the penalty out of what is differentiated twice."
+        )

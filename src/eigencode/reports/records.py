@@ -27,6 +27,7 @@ class MeasurementRecord:
         ranks: Fit window.
         seed: Seed.
         skipped: Layer -> why it was skipped.
+        notes: Layer -> what to know of where it was read.
         recording: What was found in a recording measured beside the network.
     """
 
@@ -36,6 +37,7 @@ class MeasurementRecord:
     ranks: Ranks
     seed: int
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     recording: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class MeasurementRecord:
             **_window(self.ranks),
             "layers": _rows(self.summary),
             "skipped": dict(self.skipped),
+            "notes": dict(self.notes),
             "recording": _row(self.recording) if self.recording else None,
         }
 

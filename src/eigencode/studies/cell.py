@@ -180,7 +180,9 @@ class CellConfig:
     @cached_property
     def network_identity(self) -> str:
         """Hash of everything but the reading: cells that have it in common are one network."""
-        return _hash({name: value for name, value in _told(self).items() if name != "reading"})
+        told: Any = {name: value for name, value in _told(self).items() if name != "reading"}
+        renamed = self._renamed(self.training.spectral.layers)
+        return _hash([*renamed, told] if renamed else told)
 
     @cached_property
     def identity(self) -> str:
@@ -190,7 +192,13 @@ class CellConfig:
         """
         ranks = self.training.spectral.ranks
         weighted = ["weighted"] if isinstance(ranks, str) and _is_weighted(ranks) else []
-        return _hash([RESULT_VERSION, *weighted, _told(self)])
+        renamed = self._renamed(f"{self.training.spectral.layers},{self.reading.layers}")
+        return _hash([RESULT_VERSION, *weighted, *renamed, _told(self)])
+
+    def _renamed(self, layers: str) -> list[str]:
+        """What the head of a network that is not a paper's adds to names: another layer was taken for it before."""
+        named = set(layers.replace(",", " ").split())
+        return ["head"] if ":" in self.network.model and {"head", "penultimate"} & named else []
 
     @cached_property
     def group(self) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, stack_module_state, vmap
 
-from eigencode.activations import captured, model_device, restore_training, trace
+from eigencode.activations import Site, captured, model_device, restore_training, trace
 from eigencode.errors import TrainingError
 from eigencode.penalties.spectral import as_member
 
@@ -71,14 +71,14 @@ class Members(Protocol):
         ...
 
 
-def _captured(model: nn.Module, layers: Sequence[str], several: frozenset[str], found: Codes) -> AbstractContextManager[None]:
+def _captured(model: nn.Module, sites: Sequence[Site], found: Codes) -> AbstractContextManager[None]:
     """Puts the outputs of layers, as autograd sees them, into ``found`` while the model runs."""
     changing = any(getattr(module, "inplace", False) for module in model.modules())  # which may overwrite an output
 
     def keep(name: str, output: Tensor) -> None:
         found[name] = output.clone() if changing else output
 
-    return captured(model, layers, keep, several=several)
+    return captured(model, sites, keep)
 
 
 class Single:
@@ -91,7 +91,7 @@ class Single:
 
     def __init__(self, model: nn.Module, sample: Tensor) -> None:
         self.count, self._model = 1, model
-        self._several = trace(model, sample).several
+        self._sites = trace(model, sample).sites
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in trainable:  # fused optimisers read weights, gradients and moments flat
             parameter.data = parameter.data.contiguous()
@@ -101,7 +101,7 @@ class Single:
     def forward(self, inputs: Tensor, layers: Sequence[str] = ()) -> tuple[Tensor, Codes]:
         """See ``Members``."""
         found: Codes = {}
-        with _captured(self._model, layers, self._several, found):
+        with _captured(self._model, [self._sites[name] for name in layers], found):
             scores = self._model(inputs[0])
         return scores[None], {name: as_member(found[name]) for name in layers if name in found}
 
@@ -155,7 +155,7 @@ class Stacked:
             )
         self.count = len(models)
         self._base = copy.deepcopy(models[0])
-        self._several = trace(models[0], sample).several
+        self._sites = trace(models[0], sample).sites
         convolves = any(isinstance(module, _CONVOLUTIONS) for module in self._base.modules())
         self.in_turn = sample.is_cuda and convolves
         try:
@@ -175,7 +175,7 @@ class Stacked:
 
         def one(weights: Codes, buffers: Codes, batch: Tensor) -> tuple[Tensor, Codes]:
             found: Codes = {}
-            with _captured(self._base, layers, self._several, found):
+            with _captured(self._base, [self._sites[name] for name in layers], found):
                 scores = functional_call(self._base, (weights, buffers), (batch,))
             return scores, {name: found[name] for name in layers if name in found}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from eigencode.activations import select_layers, trace
+from eigencode.activations import select_sites, trace
 from eigencode.attacks.geometry import Ball
 from eigencode.attacks.gradient import PGD
 from eigencode.attacks.outputs import check_batch
@@ -111,7 +111,7 @@ class GradientLearner:
     def __init__(self, models: Sequence[nn.Module], cells: Sequence[MemberSettings], settings: Settings, sample: Tensor) -> None:
         self._cells, self._settings = cells, settings
         spectral = settings.spectral
-        layers = [layer.name for layer in select_layers(trace(models[0], sample), spectral.layers)] if spectral.layers else []
+        layers = [layer.name for layer in select_sites(trace(models[0], sample), spectral.layers)] if spectral.layers else []
         self.rows, self.measures = layers or [NO_LAYER], bool(layers)
         self._layers = layers
         self._members: Members = members_of(models, sample)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from eigencode._digests import short_digest
 from eigencode._grammar import names_in
-from eigencode.activations import select_layers, trace
+from eigencode.activations import select_sites, trace
 from eigencode.errors import ActivationError, DiskError, EigencodeError
 from eigencode.provenance import code_revision, computed_with
 from eigencode.studies.cell import RESULT_VERSION, CellConfig
@@ -121,7 +121,7 @@ def _unreadable(materials: GroupResources) -> str:
     try:
         _ = materials.released
         traced = trace(materials.network(plan.member), materials.test.inputs[:2].to(materials.device))
-        select_layers(traced, plan.reading.layers)
+        select_sites(traced, plan.reading.layers)
     except ActivationError as error:
         return str(error)
     if (most := max(plan.reading.stimuli, default=0)) > len(materials.test):

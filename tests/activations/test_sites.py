@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from eigencode.activations import as_code, capture_codes, select_layers, trace
+from eigencode._codes import CodeOptions
+from eigencode.activations import as_code, capture_codes, select_sites, trace
 from eigencode.errors import ActivationError
+from eigencode.measurement.measuring import collect
 
 
 class Twice(nn.Module):
@@ -45,19 +47,17 @@ def inputs(generator):
     return torch.randn(8, 6, generator=generator)
 
 
-def read(model, inputs, layers, **options):
+def read(model, inputs, layers):
     traced = trace(model, inputs[:2])
     codes = {}
-    chosen = select_layers(traced, layers)
-    with capture_codes(
-        model, chosen, lambda name, code: codes.__setitem__(name, code.clone()), several=traced.several, **options
-    ):
+    chosen = select_sites(traced, layers)
+    with capture_codes(model, chosen, lambda name, code: codes.__setitem__(name, code.clone()), CodeOptions()):
         model(inputs)
     return codes
 
 
 def names(model, inputs, layers):
-    return [layer.name for layer in select_layers(trace(model, inputs), layers)]
+    return [layer.name for layer in select_sites(trace(model, inputs), layers)]
 
 
 class TestNames:
@@ -120,7 +120,9 @@ class TestNames:
     def test_no_names(self, model, inputs, layers):
         with pytest.raises(ActivationError) as caught:
             names(model, inputs, layers)
-        assert str(caught.value) == f"`layers` must be a name, a glob, 'all', 'penultimate' or a list of these; got {layers!r}."
+        assert (
+            str(caught.value) == f"`layers` must be a name, a glob, 'head', 'blocks', 'all' or a list of these; got {layers!r}."
+        )
 
     def test_no_penultimate(self, inputs):
         with pytest.raises(ActivationError, match="'penultimate' finds no layer"):
@@ -181,7 +183,7 @@ class TestReading:
         traced = trace(model, inputs)
         with (
             pytest.raises(ZeroDivisionError),
-            capture_codes(model, select_layers(traced, "all"), lambda *_: 1 / 0, several=traced.several),
+            capture_codes(model, select_sites(traced, "all"), lambda *_: 1 / 0, CodeOptions()),
         ):
             model(inputs)
         assert all(module.training for module in model.modules())
@@ -197,14 +199,15 @@ class TestReading:
                 return self.layer(nn.functional.dropout(x, training=True))
 
         before = torch.random.get_rng_state()
-        read(Noisy(), inputs, "layer")
+        trace(Noisy(), inputs)
+        collect(Noisy(), inputs, layer="layer")
         assert torch.equal(torch.random.get_rng_state(), before)
 
     def test_calls_are_counted_in_each_pass(self, model, inputs):
         traced = trace(model, inputs)
         seen = []
-        layers = select_layers(traced, "relu#2")
-        with capture_codes(model, layers, lambda name, code: seen.append((name, code.shape[2])), several=traced.several):
+        layers = select_sites(traced, "relu#2")
+        with capture_codes(model, layers, lambda name, code: seen.append((name, code.shape[2])), CodeOptions()):
             for _ in range(3):
                 model(inputs)
         assert seen == [("relu#2", 4)] * 3

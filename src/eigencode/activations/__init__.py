@@ -1,0 +1,26 @@
+"""Where a code is read in a network, and the one way to read it: a model and its inputs -> activations at named sites."""
+
+from eigencode.activations.choosing import select_sites
+from eigencode.activations.codes import as_code, options_at, unreadable
+from eigencode.activations.hooks import hooked, measuring, model_device, named_modules, restore_training, tensors_in, unwrapped
+from eigencode.activations.reading import capture_codes, captured
+from eigencode.activations.tracing import Site, Trace, trace
+
+__all__ = [
+    "Site",
+    "Trace",
+    "as_code",
+    "capture_codes",
+    "captured",
+    "hooked",
+    "measuring",
+    "model_device",
+    "named_modules",
+    "options_at",
+    "restore_training",
+    "select_sites",
+    "tensors_in",
+    "trace",
+    "unreadable",
+    "unwrapped",
+]

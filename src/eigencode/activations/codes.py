@@ -1,0 +1,132 @@
+"""A tensor of a network as a code: which axis has a row for each input, which has the channels, and what a unit is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+from torch import Tensor, nn
+
+from eigencode._arguments import checked
+from eigencode._codes import Channels, CodeOptions, Tokens, Units
+from eigencode.errors import ActivationError
+
+if TYPE_CHECKING:
+    from eigencode.activations.tracing import Site
+
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._LPPoolNd,
+    nn.PixelShuffle,
+    nn.Upsample,
+)
+_CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)
+
+_SEQUENCE = 3
+"""Dimensions of (n, tokens, features)."""
+
+
+class CodeKeywords(TypedDict):
+    """Options of ``as_code``."""
+
+    units: Units
+    tokens: Tokens
+    channels: Channels
+
+
+class Axes(NamedTuple):
+    """Axis of inputs, axis of channels once that is the first, and whether a module says which that is."""
+
+    inputs: int
+    channels: int
+    known: bool
+
+
+def axes_of(module: nn.Module, tensor: Tensor, place: str, count: int, *, is_output: bool) -> Axes:
+    """Which axis of a tensor is which, as the module that returns it, or is given it, documents it.
+
+    Args:
+        module: The module.
+        tensor: Tensor.
+        place: Where it is in the module's output: "", "[0]", "[1][0]".
+        count: Inputs.
+        is_output: Whether the module returns it.
+    """
+    inputs = 1 if is_output and _is_sequence_first(module, tensor, place, count) else 0
+    if tensor.ndim < _SEQUENCE:
+        return Axes(inputs, -1, True)
+    if isinstance(module, _CHANNELS_FIRST):
+        return Axes(inputs, 1, True)
+    if isinstance(module, nn.LayerNorm):  # a subclass may turn the axes around
+        return Axes(inputs, -1 if tensor.shape[-1] == module.normalized_shape[-1] else 1, True)
+    if isinstance(module, _CHANNELS_LAST):
+        return Axes(inputs, -1, True)
+    sizes = {len(weights) for weights in module.parameters(recurse=False) if weights.ndim == 1} if is_output else set()
+    if len(sizes & {tensor.shape[1], tensor.shape[-1]}) == 1:  # a bias or gain for each channel
+        return Axes(inputs, -1 if tensor.shape[-1] in sizes else 1, True)
+    return Axes(inputs, -1 if tensor.ndim == _SEQUENCE else 1, False)
+
+
+def _is_sequence_first(module: nn.Module, tensor: Tensor, place: str, count: int) -> bool:
+    """Whether a recurrent layer or one with attention gives (tokens, n, features), or states (layers, n, features)."""
+    if tensor.ndim != _SEQUENCE or tensor.shape[1] != count:
+        return False
+    if isinstance(module, nn.RNNBase):
+        return place.startswith("[1]") or not module.batch_first
+    if isinstance(module, nn.MultiheadAttention):
+        return place != "[1]" and not module.batch_first
+    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
+        module = module.layers[0]
+    first = getattr(getattr(module, "self_attn", module), "batch_first", True)
+    return isinstance(module, (nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)) and not first
+
+
+@checked(ActivationError)
+def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels = "auto") -> Tensor:
+    """A layer's output as samples by units.
+
+    Args:
+        output: Shape (n,), (n, features), (n, tokens, features), (n, channels, positions...) or (n, positions..., channels).
+        units: What a unit is. "all": every number of the output (the papers' reading); "channels": a channel, every position
+            or token being a sample; "pooled": a channel, averaged over positions or tokens.
+        tokens: For outputs (n, tokens, features) under units="all": all tokens side by side, their mean, the first ("cls") or the
+            last.
+        channels: Whether channels are the "first" axis after that of inputs, or the "last". "auto": the last of three axes, the
+            first of more.
+
+    Returns:
+        View or new tensor of shape (n, positions, units): one position unless units="channels".
+    """
+    if output.ndim < _SEQUENCE:
+        return output.reshape(len(output), 1, -1)
+    is_last = channels == "last" if channels != "auto" else output.ndim == _SEQUENCE
+    if units == "all" and (tokens == "all" or not is_last or output.ndim > _SEQUENCE):
+        return output.reshape(len(output), 1, -1)
+    rows = output.flatten(1, -2) if is_last else output.flatten(2).transpose(1, 2)
+    if units == "channels":
+        return rows
+    if units == "pooled" or tokens == "mean":
+        return rows.mean(dim=1, keepdim=True)
+    return rows[:, :1] if tokens == "cls" else rows[:, -1:]
+
+
+def options_at(site: Site, options: CodeOptions) -> CodeKeywords:
+    """Options of ``as_code`` at a site, whose module says where channels are unless the options do."""
+    own: Channels = "last" if site.channel_axis == -1 else "first"
+    return {"units": options.units, "tokens": options.tokens, "channels": own if options.channels == "auto" else options.channels}
+
+
+def unreadable(site: Site, count: int) -> str | None:
+    """Why a tensor is not a code of the inputs, or None if it is."""
+    if not site.dtype.is_floating_point:
+        return f"its {site.side} is {str(site.dtype).removeprefix('torch.')}, not floating point"
+    if not site.shape or site.shape[0] != count:
+        return f"its {site.side} of shape {site.shape} has no row for each of {count} images"
+    if 0 in site.shape:
+        return f"its {site.side} of shape {site.shape} is empty"
+    return None

@@ -1,0 +1,196 @@
+"""The one hook machine: what modules are given and return while a network runs, which is left as it was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigencode._arithmetic import exact_arithmetic
+from eigencode.errors import ActivationError
+
+_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What wrappers call the module that they were given: torch.compile, FullyShardedDataParallel, checkpointing."""
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+"""Wrappers that call it ``module``."""
+
+Before = Callable[[str, int, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]] | None]
+After = Callable[[str, int, Any], Any]
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter or buffer; the CPU if it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that torch.compile, DataParallel or DistributedDataParallel was given.
+
+    Raises:
+        ActivationError: a program of torch.jit, which runs no hooks.
+    """
+    while (inner := getattr(model, "_orig_mod", None) or (isinstance(model, _PARALLEL) and model.module)) is not False:
+        model = inner
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ActivationError(
+            "The network is a program of torch.jit, whose layers cannot be read. Pass the module that it was made from."
+        )
+    return model
+
+
+def named_modules(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Modules that can be read, by names without those of wrappers.
+
+    Args:
+        model: Network.
+
+    Returns:
+        Name -> module, each module once, without those that compute weights (torch.nn.utils.parametrize) and programs of
+        torch.jit; and other name of a module -> the name that it has there.
+    """
+    everything = dict(model.named_modules(remove_duplicate=False))
+    found: dict[str, nn.Module] = {}
+    names: dict[int, str] = {}
+    others: dict[str, str] = {}
+    for path, module in everything.items():
+        parts = path.split(".") if path else []
+        owners = [everything[".".join(parts[:depth])] for depth in range(len(parts))]
+        if "parametrizations" in parts or any(isinstance(each, torch.jit.ScriptModule) for each in (*owners, module)):
+            continue
+        name = ".".join(part for part, owner in zip(parts, owners, strict=True) if not _is_wrapping(part, owner))
+        if path and path != name:
+            others[path] = name
+        if id(module) in names and names[id(module)] != name:
+            others[name] = names[id(module)]
+        elif name:
+            names[id(module)] = name
+            found[name] = module  # of a wrapper and what it wraps, the latter
+    return found, others
+
+
+def _is_wrapping(part: str, owner: nn.Module) -> bool:
+    return part in _WRAPPED or (part == "module" and isinstance(owner, _PARALLEL))
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, float32 computed in full.
+
+    On leaving, also by an exception, each module's training flag is as before, and the random state of the CPU and of the
+    model's device is untouched. Inside, noise that the network draws is fresh whenever it is drawn.
+
+    Args:
+        model: Network.
+
+    Yields:
+        Nothing; run the model inside the block.
+    """
+    with exact_arithmetic(model_device(model)), evaluating(model):
+        yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; on leaving, each module's training flag is as before."""
+    training = {module: module.training for module in model.modules()}
+    with torch.no_grad():
+        try:
+            model.eval()
+            yield
+        finally:
+            restore_training(training)
+
+
+def restore_training(training: Mapping[nn.Module, bool]) -> None:
+    """Sets each module's training flag, and no other module's."""
+    for module, flag in training.items():
+        module.training = flag
+
+
+@contextmanager
+def hooked(
+    model: nn.Module, names: Collection[str], *, before: Before | None = None, after: After | None = None
+) -> Iterator[None]:
+    """Calls functions around every call of some modules while the model runs.
+
+    Args:
+        model: Network.
+        names: Names of modules, without those of wrappers.
+        before: Called with a module's name, the number of the call in this pass, positional and keyword arguments; what it
+            returns takes the place of these, or None.
+        after: Called with name, number and output, before any later in-place operation can change it; what it returns takes
+            the output's place, or None.
+
+    Yields:
+        Nothing; run the model inside the block. On leaving, hooks are gone. What was compiled runs uncompiled, since compiled
+        code calls no hooks.
+    """
+    begun: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+
+    def on_call(_module: nn.Module, args: Any, kwargs: Any, *, name: str) -> Any:
+        assert before is not None
+        begun[name] += 1
+        return before(name, begun[name], args, kwargs)
+
+    def on_return(_module: nn.Module, _args: Any, output: Any, *, name: str) -> Any:
+        assert after is not None
+        ended[name] += 1
+        return after(name, ended[name], output)
+
+    def anew(*_: Any) -> None:
+        begun.clear()
+        ended.clear()
+
+    with ExitStack() as stack:
+        stack.enter_context(_uncompiled())
+        stack.callback(model.register_forward_pre_hook(anew).remove)
+        for name, module in _named(model, names).items():
+            if before is not None:
+                stack.callback(module.register_forward_pre_hook(partial(on_call, name=name), with_kwargs=True).remove)
+            if after is not None:
+                stack.callback(module.register_forward_hook(partial(on_return, name=name)).remove)
+        yield
+
+
+def _named(model: nn.Module, names: Collection[str]) -> Mapping[str, nn.Module]:
+    """Some of the modules; where nothing is wrapped, without going through all, which would count in every step of a training."""
+    try:
+        return {name: model.get_submodule(name) for name in names}
+    except AttributeError:
+        return {name: module for name, module in named_modules(model)[0].items() if name in names}
+
+
+def _uncompiled() -> Any:
+    """Inside, what torch.compile was given runs as it was written; nothing is imported for it."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def tensors_in(values: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a (nested) output or of arguments, each with its place: ``[0]``, ``[key]``; nothing for a single tensor."""
+    if isinstance(values, Tensor):
+        yield prefix, values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from tensors_in(value, f"{prefix}[{key}]")
+    elif isinstance(values, (tuple, list)):
+        for index, value in enumerate(values):
+            yield from tensors_in(value, f"{prefix}[{index}]")
+    elif dataclasses.is_dataclass(values) and not isinstance(values, type):
+        for item in dataclasses.fields(values):
+            yield from tensors_in(getattr(values, item.name), f"{prefix}[{item.name}]")
+
+
+def tensors_given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """All tensors of a call's arguments, each with its place: ``[0]``, ``[query]``."""
+    return [*tensors_in(args), *tensors_in(kwargs)]

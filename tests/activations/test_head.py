@@ -1,0 +1,186 @@
+"""What the classifier reads, whatever lies before it and after it, against a hook of the test's own."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import eigencode as ec
+from eigencode.activations import trace
+
+
+class Functions(nn.Module):
+    """ReLU and pooling by functions, a shortcut that is empty."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.shortcut, self.linear = nn.Conv2d(3, 16, 3, padding=1), nn.Sequential(), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = functional.relu(x + self.shortcut(x))
+        return self.linear(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.linear = nn.Linear(12, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.linear(functional.relu_(self.first(x.flatten(1))))
+
+
+class ClassToken(nn.Module):
+    """A part of what the module before returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.linear(self.norm(x.flatten(2))[:, 0])
+
+
+class LastStep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.linear = nn.GRU(3, 5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.linear(self.rnn(x.flatten(2).permute(2, 0, 1))[0][-1])
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear_first, self.linear = nn.Linear(12, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        code = self.body(x.flatten(1)).tanh()
+        return (self.linear_first(code) + self.linear(code.square())) / 2
+
+
+class AfterTheScores(nn.Module):
+    """The last module that is called has no part in the scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear, self.other = nn.Linear(12, 6), nn.Linear(6, 3), nn.Linear(6, 4)
+        self.seen = None
+
+    def forward(self, x):
+        code = self.body(x.flatten(1)).sigmoid()
+        scores = self.linear(code)
+        self.seen = self.other(code)
+        return scores.log_softmax(dim=1)
+
+
+class Cosine(nn.Module):
+    """A head of its own, with weights but no Linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = nn.Linear(12, 6), CosineHead()
+
+    def forward(self, x):
+        return self.linear(functional.gelu(self.body(x.flatten(1))))
+
+
+class CosineHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x):
+        return 10 * functional.normalize(x, dim=1) @ functional.normalize(self.weight, dim=1).T
+
+
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = nn.Linear(12, 6), Named()
+
+    def forward(self, x):
+        return {"aux": [], "logits": self.linear(code=self.body(x.flatten(1)) ** 3)}
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 3))
+
+    def forward(self, *, code):
+        return code @ self.weight
+
+
+NETWORKS = [Functions, InPlace, ClassToken, LastStep, TwoHeads, AfterTheScores, Cosine, ByKeyword]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_is_what_the_classifier_is_given(kind, generator):
+    network, images = kind(), torch.rand(20, 3, 2, 2, generator=generator)
+    given = []
+
+    def keep(_module, args, kwargs):
+        given.append((*args, *kwargs.values())[0].detach().clone())
+
+    with network.linear.register_forward_pre_hook(keep, with_kwargs=True), torch.no_grad():
+        network(images)
+    found = ec.collect(network, images, layer="head", batch_size=20)
+    assert torch.equal(found, given[0].flatten(1))
+    assert torch.equal(ec.collect(network, images, layer="penultimate", batch_size=20), found)
+    spectra = ec.measure(network, images, layers="head", batch_size=7)
+    assert list(spectra) == ["linear.input"]
+    assert spectra.notes == {}
+
+
+def test_is_named_as_the_layer_that_makes_it():
+    """Seen through views and dropout, and not where its numbers were changed since or are a part."""
+    images = torch.rand(3, 12)
+    plain = nn.Sequential(nn.Linear(12, 6), nn.Tanh(), nn.Dropout(), nn.Linear(6, 2))
+    assert trace(plain, images).head.name == "1"
+    assert trace(nn.Sequential(nn.Linear(12, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)), images).head.name == "1"
+    assert trace(InPlace(), images).head.name == "linear.input"
+
+
+class TiedHead(nn.Module):
+    """The scores are made by a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 6))
+        self.body, self.last = nn.Linear(12, 8), nn.Linear(8, 6)
+
+    def forward(self, x):
+        return functional.linear(self.last(self.body(x).tanh()), self.weight)
+
+
+class EachToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 7)
+
+    def forward(self, x):
+        return self.linear(self.norm(x.view(-1, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        (TiedHead, "`last.input` is what last reads, whose output is not the scores but makes them"),
+        (EachToken, "`norm` is what linear reads, which scores each token or position"),
+    ],
+)
+def test_what_is_unusual_is_said(kind, note, generator):
+    spectra = ec.measure(kind(), torch.randn(40, 12, generator=generator), layers="head")
+    assert list(spectra.notes.values()) == [note]
+    assert list(spectra.notes) == list(spectra)
+
+
+def test_noise_in_the_network_does_not_make_a_module_matter():
+    class Noisy(AfterTheScores):
+        def forward(self, x):
+            return super().forward(functional.dropout(x, 0.5, training=True))
+
+    assert trace(Noisy(), torch.rand(3, 12)).head.name == "linear.input"

@@ -1,0 +1,109 @@
+"""Networks of torchvision and timm, with random weights and small inputs: what is read is what hooks of the test's own see."""
+
+import pytest
+import torch
+
+import eigencode as ec
+from eigencode._torchvision import import_torchvision
+
+IMAGES = 6
+
+# network, side of its images, the module that classifies, number of blocks
+TORCHVISION = [
+    ("alexnet", 64, "classifier.6", 0),
+    ("convnext_tiny", 32, "classifier.2", 18),
+    ("densenet121", 32, "classifier", 58),
+    ("efficientnet_b0", 32, "classifier.1", 16),
+    ("googlenet", 32, "fc", 9),
+    ("mnasnet0_5", 32, "classifier.1", 16),
+    ("mobilenet_v2", 32, "classifier.1", 17),
+    ("mobilenet_v3_small", 32, "classifier.3", 11),
+    ("regnet_y_400mf", 32, "fc", 16),
+    ("resnet18", 32, "fc", 8),
+    ("resnet50", 32, "fc", 16),
+    ("shufflenet_v2_x0_5", 32, "fc", 16),
+    ("squeezenet1_1", 64, "classifier.1", 8),
+    ("swin_t", 32, "head", 12),
+    ("vgg11_bn", 32, "classifier.6", 0),
+]
+MORE_TORCHVISION = [
+    ("densenet169", 32, "classifier", 82),
+    ("efficientnet_v2_s", 32, "classifier.1", 30),
+    ("inception_v3", 96, "fc", 9),
+    ("mnasnet1_0", 32, "classifier.1", 16),
+    ("resnext50_32x4d", 32, "fc", 16),
+    ("shufflenet_v2_x1_0", 32, "fc", 16),
+    ("squeezenet1_0", 64, "classifier.1", 8),
+    ("vgg16", 32, "classifier.6", 0),
+    ("vit_b_32", 224, "heads.head", 12),
+]
+TIMM = [
+    ("vit_tiny_patch16_224", 224, "head", 12),
+    ("deit_tiny_distilled_patch16_224", 224, "head_dist", 12),
+    ("mobilenetv3_small_050", 32, "classifier", 10),
+    ("resnet10t", 64, "fc", 4),
+    ("regnetx_002", 32, "head.fc", 4),
+]
+MORE_TIMM = [
+    ("beit_base_patch16_224", 224, "head", 12),
+    ("cait_xxs24_224", 224, "head", 24),
+    ("convnext_atto", 32, "head.fc", 12),
+    ("densenet121", 32, "classifier", 58),
+    ("efficientnet_lite0", 32, "classifier", 15),
+    ("gmlp_ti16_224", 224, "head", 30),
+    ("mixer_s32_224", 224, "head", 8),
+    ("nfnet_l0", 64, "head.fc", 12),
+    ("pit_ti_224", 224, "head", 12),
+    ("poolformer_s12", 64, "head.fc", 12),
+    ("resmlp_12_224", 224, "head", 12),
+    ("swin_tiny_patch4_window7_224", 224, "head.fc", 12),
+    ("xcit_nano_12_p16_224", 224, "head", 12),
+]
+
+
+def _torchvision(name):
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    options |= {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    return import_torchvision("models").get_model(name, weights=None, **options)
+
+
+def _timm(name):
+    import_torchvision("models")  # timm imports torchvision, which needs its care
+    return pytest.importorskip("timm").create_model(name, pretrained=False)
+
+
+CASES = [
+    pytest.param(make, *case, id=f"{make.__name__[1:]}-{case[0]}", marks=marks)
+    for make, cases, marks in (
+        (_torchvision, TORCHVISION, ()),
+        (_timm, TIMM, ()),
+        (_torchvision, MORE_TORCHVISION, pytest.mark.slow),
+        (_timm, MORE_TIMM, pytest.mark.slow),
+    )
+    for case in cases
+]
+
+
+@pytest.mark.parametrize(("make", "name", "side", "classifier", "count"), CASES)
+def test_the_head_is_what_the_classifier_is_given_and_blocks_are_what_blocks_return(
+    make, name, side, classifier, count, generator
+):
+    network, images = make(name).eval(), torch.rand(IMAGES, 3, side, side, generator=generator)
+    traced = ec.trace(network, images[:2])
+    assert len(traced.blocks) == count
+    seen = {}
+
+    def given(_module, args):
+        seen["head"] = args[0].detach().clone()
+
+    def returned(_module, _args, output, *, block):
+        seen[block] = (output if isinstance(output, torch.Tensor) else output[0]).detach().clone()
+
+    network.get_submodule(classifier).register_forward_pre_hook(given)
+    for block in traced.blocks:
+        network.get_submodule(block).register_forward_hook(lambda *call, block=block: returned(*call, block=block))
+    with torch.no_grad():
+        network(images)
+    for layer in ("head", *traced.blocks[:1], *traced.blocks[-1:]):
+        expected = seen[layer].flatten(1)
+        assert torch.allclose(ec.collect(network, images, layer=layer, batch_size=IMAGES), expected, atol=1e-6), layer
