@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from scipy.io import savemat
 
 from eigencode.datasets import data_root, load
-from eigencode.errors import DataError
+from eigencode.errors import DataError, ReliabilityWarning
 
 
 def test_digits_have_two_disjoint_splits():
@@ -90,8 +90,11 @@ def test_image_folder_errors(folder, tmp_path):
     with pytest.raises(DataError, match="nowhere is not a folder. Check the path."):
         load(f"image_folder:{tmp_path}/nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="must hold one folder of images for each class. Arrange it so."):
+    with pytest.raises(DataError, match="must hold images, or one folder of images for each class. Arrange it so."):
         load(f"image_folder:{tmp_path}/empty")
+    (folder / "cat" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"/empty has no images\. Remove it, or fill it\."):
+        load(f"image_folder:{folder}", image_size=8)
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors", "pt"])
@@ -216,15 +219,76 @@ def test_links_to_other_folders_are_followed(folder, tmp_path_factory):
     assert len(load(f"image_folder:{folder}", image_size=8)) == 6
 
 
-@pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])
-def test_pictures_of_more_than_8_bits_are_refused(folder, dtype, mode):
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_pictures_without_a_known_range_are_refused(folder, dtype, mode):
     """Converted, all that is above 255 would be white."""
     for path in folder.rglob("*.png"):
         path.unlink()
     for label in ("cat", "dog"):
         Image.fromarray(np.full((9, 9), 200, dtype)).save(folder / label / "0.tif")
-    with pytest.raises(DataError, match=rf"has more than 8 bits a channel \(mode {mode}.*\)\. Save it with 8"):
+    with pytest.raises(DataError, match=rf"has numbers without a known range \(mode {mode}.*\)\. Save it with 8 or 16 bits"):
         load(f"image_folder:{folder}")
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_are_sixteen_bits(tmp_path, ending):
+    levels = np.arange(0, 65_536, 256, dtype=np.uint16).reshape(16, 16)
+    for name, pixels in (("a", levels), ("b", levels[::-1].copy())):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / f"0.{ending}")
+    images = load(f"image_folder:{tmp_path}")
+    assert images.inputs.shape == (2, 3, 16, 16)
+    assert torch.equal(images.inputs[0, 1], torch.from_numpy(levels.astype(np.float32) / 65_535))
+    small = load(f"image_folder:{tmp_path}", image_size=8)
+    assert small.inputs.shape == (2, 3, 8, 8)
+    assert float(small.inputs.max()) <= 1
+
+
+def shades(folder, names):
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4), (20 * number,) * 3).save(folder / name / "0.png")
+
+
+def labels_of(images):
+    return {round(float(image.mean()) * 255 / 20): int(label) for image, label in zip(images.inputs, images.labels, strict=True)}
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    shades(tmp_path, ["a", "b", ".ipynb_checkpoints"])
+    assert labels_of(load(f"image_folder:{tmp_path}")) == {0: 0, 1: 1}
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, recwarn):
+    shades(tmp_path / "from_0", [str(number) for number in range(12)])
+    assert labels_of(load(f"image_folder:{tmp_path}/from_0")) == {number: number for number in range(12)}
+    assert not recwarn.list
+    shades(tmp_path / "from_1", [f"{number:03}" for number in range(1, 12)])
+    with pytest.warns(ReliabilityWarning, match="are numbered 1 to 11; their labels are 0 to 10 in this order"):
+        assert labels_of(load(f"image_folder:{tmp_path}/from_1")) == {number: number for number in range(11)}
+
+
+def test_pictures_in_no_folder_have_no_labels(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (4, 4), (20 * number,) * 3).save(tmp_path / f"{number}.png")
+    (tmp_path / ".cache").mkdir()
+    assert labels_of(load(f"image_folder:{tmp_path}")) == {0: -1, 1: -1, 2: -1}
+
+
+def test_pictures_stand_as_exif_says(tmp_path):
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    for name, options in (("a", {}), ("b", {"exif": exif})):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "0.png", **options)
+    with pytest.raises(DataError, match=r"got \(4, 6\) and \(6, 4\)"):
+        load(f"image_folder:{tmp_path}")
+    (tmp_path / "a" / "0.png").unlink()
+    (tmp_path / "a").rmdir()
+    (image,) = load(f"image_folder:{tmp_path}").inputs
+    assert image[0, :, -1].tolist() == [1.0] * 6  # the upper edge is the right one now
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 0, 8), (3, 0, 8, 8), (3, 1, 8, 0)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -16,15 +15,12 @@ from eigencode._arguments import checked
 from eigencode._files import why
 from eigencode._readers.arrays import names_in_npz, read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
-from eigencode._readers.files import open_regular
 from eigencode._torchvision import import_torchvision
-from eigencode.datasets.images import ImageSet, random_subset
+from eigencode.datasets.folders import image_folder
+from eigencode.datasets.images import ImageSet
 from eigencode.errors import DataError, FileError, NotDownloadedError
 
 Split = Literal["train", "test"]
-
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
-_MOST_PIXELS = 2**26
 
 _DIGITS_TRAINING = 1297
 """The first 1297 of scikit-learn's 1797 digits are for training, the last 500 for testing."""
@@ -51,9 +47,9 @@ def load(
     """Images by name.
 
     Args:
-        name: "digits" (bundled), "mnist", "fashion_mnist", "cifar10", "image_folder:PATH" (one folder for each class),
-            "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`) or "ilyas:PATH" (a folder with the
-            released CIFAR_ims and CIFAR_lab of Ilyas et al. 2019).
+        name: "digits" (bundled), "mnist", "fashion_mnist", "cifar10", "image_folder:PATH" (one folder for each class, or
+            images without labels), "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`) or
+            "ilyas:PATH" (a folder with the released CIFAR_ims and CIFAR_lab of Ilyas et al. 2019).
         split: "train" or "test"; folders and tensor files have no splits.
         count: Size of a random subset; default: all images in their own order.
         seed: Seed of the subset.
@@ -74,7 +70,7 @@ def load(
     """
     kind, _, path = name.partition(":")
     if kind == "image_folder" and path:
-        return _image_folder(Path(path), count, seed, image_size)
+        return image_folder(Path(path), count=count, seed=seed, image_size=image_size)
     if kind == "tensors" and path:
         return _tensors(Path(path)).subset(count, seed=seed)
     if kind == "ilyas" and path:
@@ -169,66 +165,6 @@ def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
             folder.rmdir()
 
 
-def _image_folder(path: Path, count: int | None, seed: int, image_size: int | None) -> ImageSet:
-    transforms = import_torchvision("transforms")
-    if not os.path.isdir(path):
-        raise DataError(f"image_folder: {path} is not a folder. Check the path.")
-    _refuse_circles(path)
-    steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
-    try:
-        folder = import_torchvision("datasets").ImageFolder(
-            path, transforms.Compose([*steps, transforms.ToTensor()]), loader=_picture
-        )
-    except FileNotFoundError:
-        raise DataError(f"image_folder: {path} must hold one folder of images for each class. Arrange it so.") from None
-    name = f"image_folder:{path}"
-    chosen = range(len(folder)) if count is None else random_subset(len(folder), count, seed=seed, name=name).tolist()
-    images: list[Tensor] = []
-    labels: list[int] = []
-    for index in chosen:
-        try:
-            image, label = folder[index]
-        except FileError as error:
-            raise DataError(f"image_folder: {error}") from None
-        if images and image.shape != images[0].shape:
-            raise DataError(
-                f"image_folder: images must have one size; got {tuple(images[0].shape[1:])} and {tuple(image.shape[1:])} "
-                f"({folder.samples[index][0]}). Pass --image_size."
-            )
-        images.append(image)
-        labels.append(label)
-    return ImageSet(torch.stack(images), torch.tensor(labels), name)
-
-
-def _picture(path: str) -> Any:
-    """A picture in RGB, of the formats that a folder may hold alone: others start programs to be drawn.
-
-    Raises:
-        FileError: no picture of these formats, a damaged one, or one too large.
-    """
-    from PIL import Image
-
-    deep = False
-    with open_regular(Path(path)) as file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its size, which is looked at here, and of metadata
-                picture = Image.open(file, formats=_FORMATS)
-                deep = picture.mode.partition(";")[0] in ("I", "F")
-                if picture.width * picture.height <= _MOST_PIXELS and not deep:
-                    return picture.convert("RGB")
-        except Image.DecompressionBombError:
-            pass
-        except Exception as error:  # damaged pictures fail in any way
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise FileError(f"{path} is not a readable image ({reason}). Remove it.") from None
-    if deep:
-        raise FileError(
-            f"{path} has more than 8 bits a channel (mode {picture.mode}). Save it with 8, or as tensors:PATH in [0, 1]."
-        )
-    raise FileError(f"{path} has more than {_MOST_PIXELS} pixels. Make it smaller.")
-
-
 _LABELS = ("labels", "targets", "y")
 
 
@@ -246,16 +182,6 @@ def _tensors(path: Path) -> ImageSet:
     if labels is not None and path.suffix == ".mat" and labels.ndim == 2 and 1 in labels.shape:
         labels = labels.flatten()  # MATLAB has no lists of numbers but rows and columns
     return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")
-
-
-def _refuse_circles(path: Path) -> None:
-    """Refuses links to a folder that they are in, which torchvision would follow for ever."""
-    for folder, names, _files in os.walk(path, followlinks=True):
-        inside = os.path.realpath(folder)
-        for name in names:
-            linked = os.path.join(folder, name)
-            if os.path.islink(linked) and f"{inside}/".startswith(f"{os.path.realpath(linked)}/"):
-                raise DataError(f"image_folder: {linked} is a link to a folder that it is in. Remove it.")
 
 
 def _ilyas(path: Path) -> ImageSet:
