@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
-from eigencode.errors import ModelError
+from eigencode.errors import ModelError, ReliabilityWarning
 from eigencode.models import load_weights, read_state_dict
 
 
@@ -190,6 +190,92 @@ def test_damaged_files(tmp_path, source):
             read_state_dict(path)
     with pytest.raises(ModelError, match="none.pt does not exist. Check the path."):
         read_state_dict(tmp_path / "none.pt")
+
+
+NESTINGS = [
+    *(
+        lambda state, key=key: {key: state}
+        for key in ("model_state", "ema", "state_dict_ema", "model_ema", "params", "params_ema")
+    ),
+    *(lambda state, key=key: {key: state} for key in ("network", "classifier", "student", "anything at all")),
+    *(lambda state, p=p: {"state_dict": {p + k: v for k, v in state.items()}} for p in ("backbone.", "encoder.", "1.", "a.b.c.")),
+    lambda state: {"state_dict": [state]},
+    lambda state: {"trainer": {"epoch": 3, "nets": {"teacher": {f"module.{k}": v for k, v in state.items()}}}},
+    lambda state: {
+        "net": {"0": {k[2:]: v for k, v in state.items() if k[0] == "0"}, **{k: v for k, v in state.items() if k[0] != "0"}}
+    },
+]
+
+
+@pytest.mark.parametrize("nest", NESTINGS)
+def test_weights_are_found_by_the_names_of_the_network(tmp_path, source, nest):
+    path = tmp_path / "weights.pt"
+    torch.save({**nest(source.state_dict()), "optimizer": {"state": {0: {"exp_avg": torch.zeros(2, 1, 3, 3)}}}}, path)
+    model = network()
+    load_weights(model, path)
+    assert same(model, source.state_dict())
+
+
+def other(state):
+    return {name: torch.ones_like(value) for name, value in state.items()}
+
+
+def test_averaged_weights_beside_the_usual_ones_are_told(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    torch.save({"state_dict_ema": other(source.state_dict()), "state_dict": source.state_dict()}, path)
+    model = network()
+    with pytest.warns(ReliabilityWarning, match=r"it holds state_dict_ema too, which fits; state_dict was taken\."):
+        load_weights(model, path)
+    assert same(model, source.state_dict())
+
+
+def test_of_several_unusual_sets_none_is_guessed(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    torch.save({"student": source.state_dict(), "teacher": other(source.state_dict())}, path)
+    before = {name: value.clone() for name, value in source.state_dict().items()}
+    with pytest.raises(
+        ModelError, match=r"holds several sets of weights that fit: student, teacher\. Save the one that you mean"
+    ):
+        load_weights(source, path)
+    assert same(source, before)
+    torch.save(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).state_dict(), path)
+    with pytest.raises(ModelError, match=r"several sets of weights that fit: 0, 2"):
+        load_weights(nn.Linear(2, 2), path)
+
+
+def test_a_set_of_other_shapes_does_not_fit(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    wider = {name: torch.cat([value, value]) if value.ndim else value for name, value in source.state_dict().items()}
+    torch.save({"model": wider, "ema": source.state_dict()}, path)
+    model = network()
+    load_weights(model, path)
+    assert same(model, source.state_dict())
+
+
+def test_tensors_that_the_network_does_not_have_are_told(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    torch.save({"state_dict": {**source.state_dict(), "mask": torch.ones(3), "head.scale": torch.ones(1)}}, path)
+    model = network()
+    with pytest.warns(
+        ReliabilityWarning, match=r"2 of its tensors are not the network's and were left out \(mask, head\.scale\)"
+    ):
+        load_weights(model, path)
+    assert same(model, source.state_dict())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.b.weight = self.a.weight
+
+
+def test_tied_weights_are_stored_once(tmp_path):
+    tied, model = Tied(), Tied()
+    save_model(tied, str(tmp_path / "tied.safetensors"))
+    assert len(read_state_dict(tmp_path / "tied.safetensors")) == 1
+    load_weights(model, tmp_path / "tied.safetensors")
+    assert torch.equal(model.b.weight, tied.a.weight)
 
 
 def test_a_file_for_another_network(tmp_path, source):

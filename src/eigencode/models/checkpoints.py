@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +16,22 @@ from torch import Tensor, nn
 from eigencode._readers.arrays import read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.pickles import Made, named
-from eigencode.errors import FileError, ModelError
+from eigencode.errors import FileError, ModelError, ReliabilityWarning
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 """Keys under which training scripts put the weights."""
 
-_PREFIXES = ("module.model.", "module.", "model.", "_orig_mod.", "network.", "net.")
-"""Prefixes that wrappers add to parameter names: DataParallel, the Robustness library, torch.compile, training frameworks."""
+_USUAL = (*_WRAPPERS, "model_state", "params", "network", "_orig_mod", "backbone", "encoder", "classifier")
+"""Parts of a prefix that wrappers and training scripts add to names, the likeliest first."""
+
+_AVERAGED = re.compile(r"ema|averag|shadow|swa|teacher|student", re.IGNORECASE)
+"""Prefixes of weights that a user may have meant as well."""
 
 _MOST_WRAPPERS = 50
 """Wrappers inside and beside wrappers that are looked into."""
+
+_DEEPEST = 10
+"""Containers in containers in which weights are looked for."""
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -69,27 +80,32 @@ def _unwrap(stored: Any, checkpoint: Checkpoint, seen: set[int] | None = None) -
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Puts a checkpoint's weights into a model.
 
-    Prefixes that wrappers add to names are removed; entries of the file that the model does not have are ignored where a
-    prefix separates them (the Robustness library stores an attacker beside the model), but every parameter and buffer
-    of the model must be there.
+    They are found by the names of the model's parameters and buffers, wherever in the file they are and whatever comes before
+    their names, if only it is the same for all. What else the file holds is ignored; tensors beside the weights that the model
+    does not have are told in a warning.
 
     Args:
         model: Network, changed in place, or not at all if an error is raised.
         path: Checkpoint file.
 
     Raises:
-        ModelError: see ``read_state_dict``; or names or shapes that do not fit the model.
+        ModelError: see ``read_state_dict``; names or shapes that do not fit the model; or several sets of weights that do.
     """
-    stored = read_state_dict(path)
-    own = model.state_dict()
-    state = _without_prefix(stored, own)
-    optional = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = [name for name in own if name not in state and name not in optional]
-    unknown = [name for name in state if name not in own]
-    if missing or unknown:
+    path, own = Path(path), model.state_dict()
+    try:
+        if path.suffix == ".safetensors":
+            arrays = read_arrays(path)
+            found = _chosen([(name, 0, value) for name, value in arrays.items()], own, path)
+            state = {name: arrays[found.prefix + name] for name in found.names}
+        else:
+            found, state = read_checkpoint(path, partial(_read, own=own))
+    except FileError as error:
+        raise ModelError(f"weights: {error}") from None
+    missing = [names[0] for names in _needed(own) if not state.keys() & set(names)]
+    if missing:
         raise ModelError(
             f"weights: {path} does not fit the network: {len(missing)} of its {len(own)} tensors are missing"
-            f"{_examples(missing)} and {len(unknown)} are unknown{_examples(unknown)}. "
+            f"{_examples(missing)} and {len(found.others)} are unknown{_examples(found.others)}. "
             "Use the network that the file was saved from."
         )
     wrong = [name for name in state if state[name].shape != own[name].shape]
@@ -100,23 +116,115 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             f"file "
             f"{tuple(state[name].shape)}, network {tuple(own[name].shape)}. Check the number of classes and the image size."
         )
+    for note in found.notes:
+        warnings.warn(f"weights: {path}: {note}", ReliabilityWarning, stacklevel=2)
     model.load_state_dict(state, strict=False)
 
 
-def _examples(names: list[str]) -> str:
+@dataclass(frozen=True)
+class _Found:
+    """Where in a file the weights of a model are.
+
+    Attributes:
+        prefix: What comes before their names.
+        names: Those that are there.
+        others: Tensors beside them that the model does not have.
+        notes: What a user should know.
+    """
+
+    prefix: str
+    names: tuple[str, ...]
+    others: list[str]
+    notes: tuple[str, ...] = ()
+
+
+def _read(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> tuple[_Found, dict[str, Tensor]]:
+    """The weights of a model in an open checkpoint."""
+    entries = list(_tensors_in(checkpoint.content, checkpoint))
+    if not entries:
+        _state_dict(checkpoint)  # which says what the file holds instead
+    found = _chosen(entries, own, checkpoint.path)
+    values = {name: value for name, _, value in entries}
+    return found, {name: checkpoint.tensor(values[found.prefix + name], name=found.prefix + name) for name in found.names}
+
+
+def _tensors_in(stored: Any, checkpoint: Checkpoint) -> Iterator[tuple[str, int, Any]]:
+    """All tensors of a checkpoint: names with those of what they are in, number of the container, and places."""
+    waiting: list[tuple[str, Any, int]] = [("", stored, 0)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, container, depth = waiting.pop()
+        entries = container.items if isinstance(container, Made) else container
+        if id(entries) in seen or depth > _DEEPEST:
+            continue
+        seen.add(id(entries))
+        if isinstance(entries, (list, tuple)):
+            entries = dict(enumerate(entries))
+        for key, value in entries.items() if isinstance(entries, dict) else ():
+            if checkpoint.is_tensor(value):
+                yield f"{prefix}{key}", id(entries), value
+            elif isinstance(value, (dict, list, tuple, Made)):
+                waiting.append((f"{prefix}{key}.", value, depth + 1))
+
+
+def _chosen(entries: Sequence[tuple[str, int, Any]], own: Mapping[str, Tensor], path: Path) -> _Found:
+    """The prefix under which most of a model's names are, with the shapes that it has.
+
+    Raises:
+        FileError: there are several sets of weights that fit, none of which is the usual one.
+    """
+    under: dict[str, dict[str, tuple[int, Any]]] = defaultdict(dict)
+    for name, container, value in entries:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (rest := ".".join(parts[start:])) in own:
+                under[".".join([*parts[:start], ""])][rest] = container, value
+
+    def fitting(prefix: str) -> int:
+        return sum(tuple(getattr(value, "shape", ())) == tuple(own[name].shape) for name, (_, value) in under[prefix].items())
+
+    fits = {prefix: fitting(prefix) for prefix in under}
+    whole = [
+        prefix
+        for prefix, found in under.items()
+        if fits[prefix] == len(found) and all(found.keys() & set(names) for names in _needed(own))
+    ]
+    prefix = min(whole or under, key=lambda each: (-fits[each], -len(under[each]), *_likelihood(each)), default="")
+    others = [each for each in whole if each != prefix]
+    if others and _likelihood(prefix)[0] and any(_likelihood(each)[0] == _likelihood(prefix)[0] for each in others):
+        sets = ", ".join(sorted(each.rstrip(".") for each in whole)[:5])
+        raise FileError(f"{path} holds several sets of weights that fit: {sets}. Save the one that you mean alone.")
+    containers = {container for container, _ in under[prefix].values()}
+    left = [
+        name.removeprefix(prefix)
+        for name, container, _ in entries
+        if name.startswith(prefix) and container in containers and name.removeprefix(prefix) not in own
+    ]
+    left = [name for name in left if not any(f"{prefix}{name}".startswith(each) for each in others if len(each) > len(prefix))]
+    notes = [
+        f"it holds {each.rstrip('.')} too, which fits; {prefix.rstrip('.') or 'what is at its top'} was taken."
+        for each in others
+        if _AVERAGED.search(each)
+    ]
+    if left:
+        notes.append(f"{len(left)} of its tensors are not the network's and were left out{_examples(left)}.")
+    return _Found(prefix, tuple(under[prefix]), left, tuple(notes))
+
+
+def _likelihood(prefix: str) -> tuple[int, tuple[int, ...]]:
+    """How many parts of a prefix are none that wrappers add, and which the others are: the smaller, the likelier."""
+    parts = [part for part in prefix.split(".") if part]
+    return sum(part not in _USUAL for part in parts), tuple(_USUAL.index(part) for part in parts if part in _USUAL)
+
+
+def _needed(own: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names of each tensor that a file must have, under one of them: tied ones have several. Counters need not be there."""
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for name, value in own.items():
+        if not name.endswith("num_batches_tracked"):
+            groups[(value.data_ptr(), value.shape) if value.data_ptr() else name].append(name)
+    return list(groups.values())
+
+
+def _examples(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
-
-
-def _without_prefix(stored: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries under the prefix that covers most of the model's names, without it."""
-    candidates = [stored]
-    frontier = [stored]
-    for _ in range(2):
-        frontier = [
-            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            for state in frontier
-            for prefix in _PREFIXES
-            if any(name.startswith(prefix) for name in state)
-        ]
-        candidates += frontier
-    return max(candidates, key=lambda state: (len(state.keys() & own.keys()), -len(state)))
