@@ -20,7 +20,7 @@ PACKAGE = Path(eigencode.__file__).parent
         ("set_loader(", "_parsing.py"),
         ("Fraction(", "_grammar.py"),
         ("hashlib", "_digests.py"),
-        ('"_orig_mod"', "activations/hooks.py"),
+        ('"_orig_mod", None', "activations/hooks.py"),
     ],
 )
 def test_one_of_each(text, home):

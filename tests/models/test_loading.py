@@ -54,6 +54,22 @@ def test_timm():
         models.load("timm:resnet10x")
 
 
+@pytest.mark.parametrize("line", ["from layers import WIDTH", "from .layers import WIDTH", "import layers; WIDTH = layers.WIDTH"])
+def test_a_file_may_import_its_neighbours(tmp_path, line):
+    """Each its own, though they have one name; also when the network is made."""
+    modules = set(sys.modules)
+    for width in (3, 5):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        (folder / "layers.py").write_text(f"WIDTH = {width}\n")
+        (folder / "late.py").write_text("CLASSES = 2\n")
+        body = "from torch import nn\n\ndef make():\n    from late import CLASSES\n    return nn.Linear(WIDTH, CLASSES)\n"
+        (folder / "net.py").write_text(f"{line}\n{body}")
+        assert models.load(f"file:{folder / 'net.py'}:make").in_features == width
+    assert not {name for name in set(sys.modules) - modules if not name.startswith("eigencode_user_")}
+    assert str(folder) not in sys.path
+
+
 def test_own_network_from_a_file(tmp_path, generator):
     path = tmp_path / "mine.py"
     path.write_text(

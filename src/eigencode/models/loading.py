@@ -7,7 +7,9 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import checked
+from eigencode._digests import short_digest
 from eigencode._torchvision import import_torchvision
 from eigencode.errors import ModelError
 from eigencode.models.checkpoints import load_weights
@@ -209,7 +212,8 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
             f"load: {factory} in {place} needs `classes`, which was not given. Pass --classes, or give the argument a default."
         )
     try:
-        model = make(**options)
+        with _beside(Path(place).absolute().parent) if kind == "file" else nullcontext():
+            model = make(**options)
     except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
         raise ModelError(f"load: {factory} in {place} failed ({type(error).__name__}: {error}). Fix the factory.") from error
     if not isinstance(model, nn.Module):
@@ -233,18 +237,37 @@ def _import_file(path: Path) -> Any:
 
 @cache
 def _imported(path: Path, _changed: int) -> Any:
-    """A file as a module: once, so that all networks made by it are of one class."""
-    name = f"eigencode_user_{path.stem}"
+    """A file as a module: once, so that all networks made by it are of one class. It may import its neighbours, as .NAME too."""
+    package = types.ModuleType(f"eigencode_user_{short_digest(str(path.parent))}")
+    package.__path__ = [str(path.parent)]
+    sys.modules[package.__name__] = package
+    name = f"{package.__name__}.{path.stem}"
     description = importlib.util.spec_from_file_location(name, path)
     if description is None or description.loader is None:
         raise ModelError(f"load: {path} is not a Python file. Name a .py file.")
     module = importlib.util.module_from_spec(description)
     sys.modules[name] = module
     try:
-        description.loader.exec_module(module)
+        with _beside(path.parent):
+            description.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the caller's code may fail in any way, and must not end the program
         raise ModelError(f"load: {path} could not be run ({type(error).__name__}: {error}). Fix the file.") from error
     return module
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Inside, modules in a folder can be imported; on leaving they are forgotten, since another folder may have their names."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            place = getattr(sys.modules[name], "__file__", None)
+            if place and Path(place).is_relative_to(folder) and not name.startswith("eigencode_user_"):
+                del sys.modules[name]
 
 
 def _import_module(name: str) -> Any:
