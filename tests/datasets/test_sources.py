@@ -116,8 +116,8 @@ def test_tensor_files_errors(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=np.zeros((2, 2)))
     with pytest.raises(DataError, match=r"a.npz must hold an array `inputs`; got pictures. Rename it."):
         load(f"tensors:{tmp_path}/a.npz")
-    np.savez(tmp_path / "b.npz", inputs=np.zeros((2, 1, 4, 4), np.uint8))
-    with pytest.raises(DataError, match="images must be float32 in \\[0, 1\\]; got uint8"):
+    np.savez(tmp_path / "b.npz", inputs=np.zeros((2, 1, 4, 4), np.int32))
+    with pytest.raises(DataError, match="images must be float32; got int32"):
         load(f"tensors:{tmp_path}/b.npz")
     (tmp_path / "c.pt").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"c.pt is a web page. The download failed; fetch the file itself."):
@@ -322,3 +322,37 @@ def test_labels_that_are_texts_are_refused(tmp_path, name):
     )
     with pytest.raises(DataError, match=f"{name} must be whole numbers; got something else. Number the classes from 0."):
         load(f"tensors:{tmp_path / 'a.npz'}")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16, torch.uint8])
+def test_tensors_of_any_kind_of_number(tmp_path, kind, generator):
+    pixels = torch.randint(256, (5, 1, 4, 6), generator=generator, dtype=torch.uint8)
+    stored = pixels if kind == torch.uint8 else (pixels / 255).to(kind)
+    save_file({"inputs": stored}, tmp_path / "a.safetensors")
+    found = load(f"tensors:{tmp_path / 'a.safetensors'}").inputs
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, pixels / 255, atol=1e-2 if kind == torch.bfloat16 else 1e-3)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_arrays_as_medmnist_has_them(tmp_path, channels):
+    draws = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 7), ("val", 2), ("test", 4)):
+        arrays[f"{split}_images"] = draws.integers(0, 256, (count, 8, 6, *channels), dtype=np.uint8)
+        arrays[f"{split}_labels"] = draws.integers(0, 3, (count, 1), dtype=np.uint8)
+    np.savez(tmp_path / "m.npz", **arrays)
+    for split in ("train", "test"):
+        images = load(f"tensors:{tmp_path / 'm.npz'}", split=split)
+        pixels = arrays[f"{split}_images"].reshape(-1, 8, 6, len(channels) * 2 + 1).transpose(0, 3, 1, 2) / 255
+        assert np.allclose(images.inputs.numpy(), pixels, atol=1e-6)
+        assert images.labels.tolist() == arrays[f"{split}_labels"].ravel().tolist()
+
+
+def test_labels_by_their_usual_names(tmp_path):
+    for key in ("label", "target", "targets", "y"):
+        np.savez(tmp_path / "l.npz", inputs=np.zeros((3, 1, 4, 4), np.float32), **{key: [2, 0, 1]})
+        assert load(f"tensors:{tmp_path / 'l.npz'}").labels.tolist() == [2, 0, 1]
+    np.savez(tmp_path / "l.npz", inputs=np.zeros((3, 1, 4, 4), np.float32), label=["cat", "dog", "cat"])
+    with pytest.raises(DataError, match=r"label must be whole numbers; got something else\. Number the classes from 0\."):
+        load(f"tensors:{tmp_path / 'l.npz'}")

@@ -22,6 +22,9 @@ from eigencode.errors import DataError, FileError, NotDownloadedError
 
 Split = Literal["train", "test"]
 
+_MAPS, _COLOURS = 4, (1, 3)
+"""Dimensions of (n, channels, height, width), and numbers of channels of pictures."""
+
 _DIGITS_TRAINING = 1297
 """The first 1297 of scikit-learn's 1797 digits are for training, the last 500 for testing."""
 
@@ -48,9 +51,10 @@ def load(
 
     Args:
         name: "digits" (bundled), "mnist", "fashion_mnist", "cifar10", "image_folder:PATH" (one folder for each class, or
-            images without labels), "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`) or
+            images without labels), "tensors:PATH" (.npz, .safetensors or .pt with `inputs` and, if known, `labels`, or with
+            `train_images`, `test_images` and so on; of 8 bits or in [0, 1]; grey ones may lack the axis of channels) or
             "ilyas:PATH" (a folder with the released CIFAR_ims and CIFAR_lab of Ilyas et al. 2019).
-        split: "train" or "test"; folders and tensor files have no splits.
+        split: "train" or "test"; folders have no splits, nor have tensor files but with `train_images` and `test_images`.
         count: Size of a random subset; default: all images in their own order.
         seed: Seed of the subset.
         root: Folder of data sets; default: EIGENCODE_DATA, else the user's cache.
@@ -72,7 +76,7 @@ def load(
     if kind == "image_folder" and path:
         return image_folder(Path(path), count=count, seed=seed, image_size=image_size)
     if kind == "tensors" and path:
-        return _tensors(Path(path)).subset(count, seed=seed)
+        return _tensors(Path(path), split).subset(count, seed=seed)
     if kind == "ilyas" and path:
         return _ilyas(Path(path)).subset(count, seed=seed)
     if name in _BUNDLED:
@@ -165,23 +169,37 @@ def _remove_new_empty_folders(root: Path, existing: set[Path]) -> None:
             folder.rmdir()
 
 
-_LABELS = ("labels", "targets", "y")
+_INPUTS, _LABELS = ("inputs", "images", "x"), ("labels", "targets", "y", "label", "target")
 
 
-def _tensors(path: Path) -> ImageSet:
+def _tensors(path: Path, split: Split) -> ImageSet:
     try:
         arrays = read_arrays(path)
     except FileError as error:
         raise DataError(f"tensors: {error}") from None
-    inputs = next((arrays[key] for key in ("inputs", "images", "x") if key in arrays), None)
+    inputs = next((arrays[key] for key in _INPUTS if key in arrays), arrays.get(f"{split}_images"))
     if inputs is None:
         raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
-    labels = next((arrays[key] for key in _LABELS if key in arrays), None)
-    if labels is None and path.suffix == ".npz" and (unread := [name for name in names_in_npz(path) if name in _LABELS]):
+    known = (*_LABELS, f"{split}_labels")
+    labels = next((arrays[key] for key in known if key in arrays), None)
+    if labels is None and path.suffix == ".npz" and (unread := [name for name in names_in_npz(path) if name in known]):
         raise DataError(f"tensors: {path}: {unread[0]} must be whole numbers; got something else. Number the classes from 0.")
-    if labels is not None and path.suffix == ".mat" and labels.ndim == 2 and 1 in labels.shape:
+    if labels is not None and labels.ndim == 2 and 1 in labels.shape:
         labels = labels.flatten()  # MATLAB has no lists of numbers but rows and columns
-    return ImageSet.unlabelled(inputs, labels, name=f"tensors:{path}")
+    return ImageSet.unlabelled(_as_images(inputs), labels, name=f"tensors:{path}")
+
+
+def _as_images(inputs: Tensor) -> Tensor:
+    """Pixels of 8 bits and floating-point numbers of any size as float32, with channels first."""
+    if inputs.dtype == torch.uint8:
+        inputs = inputs.to(torch.float32) / 255
+    elif inputs.is_floating_point():
+        inputs = inputs.to(torch.float32)
+    if inputs.ndim == _MAPS - 1:
+        return inputs.unsqueeze(1)
+    if inputs.ndim == _MAPS and inputs.shape[-1] in _COLOURS and inputs.shape[1] not in _COLOURS:
+        return inputs.permute(0, 3, 1, 2).contiguous()
+    return inputs
 
 
 def _ilyas(path: Path) -> ImageSet:
