@@ -10,7 +10,6 @@ IMAGES = 6
 
 # network, side of its images, the module that classifies, number of blocks
 TORCHVISION = [
-    ("alexnet", 64, "classifier.6", 0),
     ("convnext_tiny", 32, "classifier.2", 18),
     ("densenet121", 32, "classifier", 58),
     ("efficientnet_b0", 32, "classifier.1", 16),
@@ -24,9 +23,10 @@ TORCHVISION = [
     ("shufflenet_v2_x0_5", 32, "fc", 16),
     ("squeezenet1_1", 64, "classifier.1", 8),
     ("swin_t", 32, "head", 12),
-    ("vgg11_bn", 32, "classifier.6", 0),
 ]
 MORE_TORCHVISION = [
+    ("vgg11_bn", 32, "classifier.6", 0),
+    ("alexnet", 64, "classifier.6", 0),
     ("densenet169", 32, "classifier", 82),
     ("efficientnet_v2_s", 32, "classifier.1", 30),
     ("inception_v3", 96, "fc", 9),

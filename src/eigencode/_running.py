@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +54,7 @@ def has_no_gradient(error: Exception) -> bool:
 _MEASURED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def given_to(model: nn.Module, inputs: Tensor) -> Tensor:
+def given_to(model: nn.Module | Callable[..., Any], inputs: Tensor) -> Tensor:
     """Inputs as a network takes them: a copy, since it may work in place, of the type of its weights if they all have one."""
     if not inputs.is_floating_point():
         return inputs.clone()

@@ -1,5 +1,8 @@
 """What the classifier reads, whatever lies before it and after it, against a hook of the test's own."""
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -114,7 +117,175 @@ class Named(nn.Module):
         return code @ self.weight
 
 
+class Chunk(nn.Module):
+    """Reads one of two parts that share memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = Halves(), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.linear(self.body(x)[1])
+
+
+class Halves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(12, 12)
+
+    def forward(self, x):
+        return self.inner(x.flatten(1)).chunk(2, 1)
+
+
+class Inference(InPlace):
+    @torch.inference_mode()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class BehindAutograd(InPlace):
+    def forward(self, x):
+        code = self.first(x.flatten(1))
+        code.data.clamp_(min=0)
+        return self.linear(code)
+
+
+class SecondTry(nn.Module):
+    """Calls its classifier in vain before."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.smaller, self.linear = nn.Linear(12, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        code = self.body(x.flatten(1)).tanh()
+        try:
+            return self.linear(code)
+        except RuntimeError:
+            return self.linear(self.smaller(code).sigmoid())
+
+
+class Scores(NamedTuple):
+    logits: torch.Tensor
+
+
+class InTuple(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = nn.Linear(12, 6), Named2()
+
+    def forward(self, x):
+        return self.linear(self.body(x.flatten(1)).tanh()).logits / 2
+
+
+class Named2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Parameter(torch.randn(6, 3))
+
+    def forward(self, x):
+        return Scores(x @ self.inner)
+
+
+@dataclass
+class Answer:
+    features: torch.Tensor
+    logits: torch.Tensor
+
+
+class InDataclass(InPlace):
+    def forward(self, x):
+        code = self.first(x.flatten(1)).tanh()
+        return Answer(code * 1, self.linear(code * 2))
+
+
+class Temperature(InPlace):
+    """Scales its scores by a learned number."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = Scale()
+
+    def forward(self, x):
+        return self.scale(self.linear(self.first(x.flatten(1)).exp()))
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.by = nn.Parameter(torch.full((1, 1), 3.0))
+
+    def forward(self, x):
+        return x * self.by
+
+
+class WithParts(InPlace):
+    """A head with weights of its own that calls another module."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = Dropping()
+
+    def forward(self, x):
+        return self.linear(self.first(x.flatten(1)).exp())
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.drop = nn.Parameter(torch.randn(8, 3)), nn.Dropout()
+
+    def forward(self, x):
+        return self.drop(x) @ self.weight
+
+
+class Prototypes(WithParts):
+    def __init__(self):
+        super().__init__()
+        self.linear = Distances()
+
+
+class Distances(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("prototypes", torch.randn(3, 8))
+
+    def forward(self, x):
+        return -torch.cdist(x, self.prototypes)
+
+
+class NotANumber(WithParts):
+    def forward(self, x):
+        return super().forward(x) * torch.tensor([1.0, float("nan"), 1.0])
+
+
+class WithAConstant(WithParts):
+    def __init__(self):
+        super().__init__()
+        self.linear = Tempered()
+
+    def forward(self, x):
+        return self.linear(code=self.first(x.flatten(1)).exp(), temperature=torch.tensor(0.5))
+
+
+class Tempered(Dropping):
+    def forward(self, code, temperature):
+        return super().forward(code) / temperature
+
+
 NETWORKS = [Functions, InPlace, ClassToken, LastStep, TwoHeads, AfterTheScores, Cosine, ByKeyword]
+NETWORKS += [
+    Inference,
+    BehindAutograd,
+    SecondTry,
+    InTuple,
+    InDataclass,
+    Temperature,
+    WithParts,
+    Prototypes,
+    NotANumber,
+    WithAConstant,
+]
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -128,11 +299,58 @@ def test_is_what_the_classifier_is_given(kind, generator):
     with network.linear.register_forward_pre_hook(keep, with_kwargs=True), torch.no_grad():
         network(images)
     found = ec.collect(network, images, layer="head", batch_size=20)
-    assert torch.equal(found, given[0].flatten(1))
+    assert torch.equal(found, given[-1].flatten(1))
     assert torch.equal(ec.collect(network, images, layer="penultimate", batch_size=20), found)
     spectra = ec.measure(network, images, layers="head", batch_size=7)
-    assert list(spectra) == ["linear.input"]
-    assert spectra.notes == {}
+    assert [name for name in spectra if name.startswith("linear") and ".input" in name] == list(spectra)
+    assert not spectra.notes or kind not in PLAIN
+
+
+PLAIN = (Functions, InPlace, ClassToken, LastStep, Cosine, Inference, BehindAutograd, WithParts, Prototypes)
+"""Whose scores are what the head makes."""
+
+
+def test_parts_of_one_tensor_are_told_apart(generator):
+    network, images = Chunk(), torch.rand(20, 3, 2, 2, generator=generator)
+    with torch.no_grad():
+        second = network.body(images)[1]
+    assert torch.equal(ec.collect(network, images, layer="head", batch_size=20), second)
+
+
+def test_looking_for_the_head_leaves_the_network_as_it_was(generator):
+    class Normed(nn.Module):
+        """Keeps the largest code that it has seen."""
+
+        def __init__(self):
+            super().__init__()
+            self.body, self.fc = nn.Linear(12, 6), nn.Linear(6, 3)
+            self.register_buffer("peak", torch.zeros(()))
+
+        def forward(self, x):
+            code = self.body(x)
+            self.peak = torch.maximum(self.peak, code.abs().amax())
+            return self.fc(code / self.peak).softmax(dim=1)
+
+    network, images = Normed(), torch.rand(20, 12, generator=generator)
+    with torch.no_grad():
+        network(images)
+    before = float(network.peak)
+    assert list(ec.measure(network, images, layers=["head", "body"])) == ["body", "fc.input"]
+    assert float(network.peak) == before
+
+
+def test_the_steps_of_a_recurrent_layer_of_tokens_first(generator):
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(4, 6)
+
+        def forward(self, x):
+            return self.rnn(x.transpose(0, 1))[0][-1]
+
+    images = torch.randn(30, 5, 4, generator=generator)
+    spectra = ec.measure(Pooled(), images, layers="head", batch_size=8)
+    assert {name: (spectrum.n_images, spectrum.n_features) for name, spectrum in spectra.items()} == {"rnn.input": (30, 20)}
 
 
 def test_is_named_as_the_layer_that_makes_it():
@@ -168,7 +386,7 @@ class EachToken(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "note"),
     [
-        (TiedHead, "`last.input` is what last reads, whose output is not the scores but makes them"),
+        (TiedHead, "`last.input` is what last reads, which returns what is not the scores but makes them"),
         (EachToken, "`norm` is what linear reads, which scores each token or position"),
     ],
 )

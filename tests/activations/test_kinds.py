@@ -371,3 +371,163 @@ def test_batches_that_are_dicts(images):
     two = [{"left": image, "right": image} for image in images]
     with pytest.raises(DataError, match="a batch must hold one floating-point tensor of inputs; got left, right"):
         ec.measure(network, DataLoader(two, batch_size=16), layers="head")
+
+
+class Within(nn.Module):
+    """Calls itself, as for averages over turned images, or a part of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.fc = nn.Linear(64, 6), nn.Linear(6, 2)
+
+    def forward(self, x, features=False):
+        if features:
+            return self.body(x.flatten(1)).tanh()
+        return self.fc(self(x, True) + self(x.flip(-1), True))
+
+
+def test_a_network_that_calls_itself(images):
+    spectra = ec.measure(Within(), images, layers=["body", "head"], batch_size=20)
+    assert {name: spectrum.n_images for name, spectrum in spectra.items()} == {"body#1": 60, "body#2": 60, "fc.input": 60}
+
+
+class Recursive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(64, 64)
+
+    def forward(self, x, depth=2):
+        return self(self.inner(x).tanh(), depth - 1) if depth else x
+
+
+def test_a_module_that_calls_itself(images):
+    network = nn.Sequential(nn.Flatten(), Recursive(), nn.Linear(64, 2))
+    with torch.no_grad():
+        once = network[1].inner(images.flatten(1)).tanh()
+        twice = network[1].inner(once).tanh()
+    assert torch.allclose(ec.collect(network, images, layer="head"), twice, atol=1e-6)
+    assert list(ec.measure(network, images, layers=["1.inner", "1"])) == ["1.inner#1", "1.inner#2", "1#3", "1#2", "1#1"]
+
+
+def test_a_call_that_fails_and_is_caught_is_not_read(images):
+    class Refusing(nn.Linear):
+        def forward(self, x):
+            if bool((x < 0).any()):
+                raise ValueError("negative")
+            return super().forward(x)
+
+    class Tries(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.fc = nn.Linear(64, 6), Refusing(6, 2)
+
+        def forward(self, x):
+            code = self.body(x.flatten(1)).tanh()
+            try:
+                return self.fc(code)
+            except ValueError:
+                return self.fc(code.abs() + 0.1)
+
+    assert float(ec.collect(Tries(), images, layer="fc.input").min()) >= 0.1
+
+
+def test_a_submodule_called_input(images):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input, self.output = nn.Linear(64, 5), nn.Linear(5, 4)
+
+        def forward(self, x):
+            return self.output(self.input(x))
+
+    spectra = ec.measure(nn.Sequential(nn.Flatten(), Block(), nn.Linear(4, 2)), images, layers=["1.input", "1#1.input"])
+    assert {name: spectrum.n_features for name, spectrum in spectra.items()} == {"1#1.input": 64, "1.input": 5}
+
+
+def test_a_network_that_takes_pairs(generator):
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.fc(x.view(-1, 16).view(-1, 8))
+
+    assert ec.measure(Pairs(), torch.rand(40, 8, generator=generator), layers="fc", batch_size=10)["fc"].n_images == 40
+
+
+def test_sparse_arguments_and_padded_tokens(generator):
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix, self.fc = Mix(), nn.Linear(6, 2)
+            self.adjacency = torch.eye(6).to_sparse()
+
+        def forward(self, x):
+            return self.fc(self.mix(self.adjacency, x))
+
+    class Mix(nn.Module):
+        def forward(self, adjacency, x):
+            return (adjacency @ x.T).T
+
+    images = torch.rand(30, 6, generator=generator)
+    assert list(ec.measure(Graph(), images, layers=["mix", "head"])) == ["mix"]
+
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), 2)
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, x):
+            padding = torch.zeros(x.shape[:2], dtype=torch.bool)
+            padding[:, -1] = True
+            return self.fc(self.enc(x, src_key_padding_mask=padding)[:, 0])
+
+    spectra = ec.measure(Padded().eval(), torch.randn(30, 4, 6, generator=generator), layers="enc,blocks,head")
+    assert list(spectra) == ["enc.layers.0", "enc.layers.1", "enc", "fc.input"]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_network_that_fails_at_a_later_batch(images):
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(64, 2)
+
+        def forward(self, x):
+            if len(x) == 7:
+                raise ValueError("not seven")
+            return self.fc(x.flatten(1))
+
+    with pytest.raises(ActivationError, match=r"cannot run on images of shape \(1, 8, 8\) \(ValueError: not seven\)"):
+        ec.measure(Fixed(), images[:27], layers="fc", batch_size=20)
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 8, 1), nn.PReLU(8), nn.Flatten(), nn.Linear(512, 2)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 8, 1), nn.GELU(), nn.Flatten(), nn.Linear(512, 2)), "1"),
+    ],
+)
+def test_maps_as_wide_as_they_have_channels(generator, network, name):
+    images = torch.rand(20, 3, 8, 8, generator=generator)
+    found = ec.measure(network, images, layers=name, units="pooled")
+    with torch.no_grad():
+        expected = ec.Eigenspectrum.from_activations(network[:2](images).mean(dim=(2, 3)))
+    assert torch.allclose(found[name].eigenvalues, expected.eigenvalues, atol=1e-7)
+    assert found.notes == {}
+
+
+def test_where_maps_as_wide_as_they_have_channels_are_turned_around_is_said(generator):
+    class First(nn.LayerNorm):
+        def forward(self, x):
+            return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), First(8), nn.Flatten(), nn.Linear(512, 2))
+    images = torch.rand(20, 3, 8, 8, generator=generator)
+    found = ec.measure(network, images, layers="1", units="pooled")["1"]
+    with torch.no_grad():
+        expected = ec.Eigenspectrum.from_activations(network[:2](images).mean(dim=(2, 3)))
+    assert torch.allclose(found.eigenvalues, expected.eigenvalues, atol=1e-7)

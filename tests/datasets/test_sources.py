@@ -257,6 +257,16 @@ def labels_of(images):
 def test_hidden_folders_are_no_classes(tmp_path):
     shades(tmp_path, ["a", "b", ".ipynb_checkpoints"])
     assert labels_of(load(f"image_folder:{tmp_path}")) == {0: 0, 1: 1}
+    shades(tmp_path / "a", [".ipynb_checkpoints"])
+    (tmp_path / "b" / "._0.png").write_bytes(b"of macOS")
+    assert labels_of(load(f"image_folder:{tmp_path}")) == {0: 0, 1: 1}
+
+
+def test_pictures_beside_folders_of_classes_are_refused(tmp_path):
+    shades(tmp_path, ["thumbs"])
+    Image.new("RGB", (4, 4)).save(tmp_path / "one.png")
+    with pytest.raises(DataError, match=r"holds images beside folders of classes, such as one\.png\. Move one of them\."):
+        load(f"image_folder:{tmp_path}")
 
 
 def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, recwarn):

@@ -303,3 +303,9 @@ def test_cells_whose_head_is_read_elsewhere_now_have_a_name_of_their_own(model, 
     now = names()
     monkeypatch.setattr(CellConfig, "_renamed", lambda *_: [])
     assert tuple(one != other for one, other in zip(now, names(), strict=True)) == renamed
+
+
+def test_cells_of_folders_of_images_have_a_name_of_their_own(monkeypatch):
+    now = CellConfig(images=ImagesSpec("image_folder:photos")).identity
+    monkeypatch.setattr(CellConfig, "_renamed", lambda *_: [])
+    assert CellConfig(images=ImagesSpec("image_folder:photos")).identity != now

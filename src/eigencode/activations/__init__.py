@@ -1,6 +1,6 @@
 """Where a code is read in a network, and the one way to read it: a model and its inputs -> activations at named sites."""
 
-from eigencode.activations.choosing import select_sites
+from eigencode.activations.choosing import select_sites, traced_for
 from eigencode.activations.codes import as_code, options_at, unreadable
 from eigencode.activations.hooks import hooked, measuring, model_device, named_modules, restore_training, tensors_in, unwrapped
 from eigencode.activations.reading import capture_codes, captured
@@ -21,6 +21,7 @@ __all__ = [
     "select_sites",
     "tensors_in",
     "trace",
+    "traced_for",
     "unreadable",
     "unwrapped",
 ]

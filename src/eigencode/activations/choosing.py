@@ -5,15 +5,42 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
 
 from eigencode._arguments import shown
 from eigencode._grammar import names_in
-from eigencode.activations.tracing import Site, Trace
+from eigencode.activations.tracing import Site, Trace, trace
 from eigencode.errors import ActivationError
 
 _HEAD = ("head", "penultimate")
 _INPUT = re.compile(r"\.input(\[.*\])?$")
+
+
+def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[Tensor]) -> tuple[Trace, Tensor]:
+    """Traces a network for some layers, on the first of some inputs that it runs on.
+
+    Args:
+        model: Network.
+        layers: As in ``select_sites``.
+        samples: Small batches; of other numbers of inputs, since some networks take pairs, and some one number alone.
+
+    Returns:
+        Trace, and the inputs.
+
+    Raises:
+        ActivationError: the network runs on none of them; as it was with the first.
+    """
+    asked = layers if isinstance(layers, str) else " ".join(map(str, layers)) if isinstance(layers, Sequence) else ""
+    first: ActivationError | None = None
+    for sample in samples:
+        try:
+            return trace(model, sample, head=any(name in asked for name in _HEAD)), sample
+        except ActivationError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def select_sites(traced: Trace, layers: str | Sequence[str]) -> list[Site]:
@@ -56,8 +83,11 @@ def _matching(traced: Trace, request: str) -> list[Site]:
         return [traced.head] if traced.head else []
     if request == "blocks":
         return _blocks(traced)
-    sites = traced.inputs if _INPUT.search(request) else traced.layers
-    found = [site for site in sites if request in _names_of(site) or fnmatch.fnmatchcase(site.name, request)]
+    found = [site for site in traced.layers if request in _names_of(site)]
+    found = found or [site for site in traced.inputs if request in _names_of(site)]
+    if not found:
+        sites = traced.inputs if _INPUT.search(request) else traced.layers
+        found = [site for site in sites if fnmatch.fnmatchcase(site.name, request)]
     sought = request.removesuffix(".input")
     if not found and sought in traced.others:
         return _matching(traced, traced.others[sought] + request[len(sought) :])
@@ -81,13 +111,15 @@ def _blocks(traced: Trace) -> list[Site]:
 
 def _no_such_layer(request: str, traced: Trace) -> str:
     names = list(dict.fromkeys(site.name for site in traced.layers))
-    if request in (*_HEAD, "all"):
+    if request == "all":
         return (
             f"`layers`: {request!r} finds no layer, since the network calls {len(names)} named modules "
             "that could be read. Build it from modules, or name a layer."
         )
+    if request in _HEAD:
+        return f"`layers`: {request!r} finds no layer, since no module with weights makes the scores. Name a layer."
     if request == "blocks":
-        return "`layers`: 'blocks' finds none, since no container of this network has two modules of one class. Name layers."
+        return "`layers`: 'blocks' finds none, since no container has several modules of one class with parts. Name layers."
     close = difflib.get_close_matches(request, [*names, *traced.others], n=3, cutoff=0.4) or names[:6]
     return (
         f"`layers`: no layer is called {request!r} (the network has {len(names)}). Did you mean "

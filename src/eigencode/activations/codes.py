@@ -24,8 +24,11 @@ _CHANNELS_FIRST = (
     nn.modules.pooling._LPPoolNd,
     nn.PixelShuffle,
     nn.Upsample,
+    nn.PReLU,
 )
-_CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)
+_CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention, nn.Embedding)
+"""Themselves: classes made of them may turn the axes around."""
+
 
 _SEQUENCE = 3
 """Dimensions of (n, tokens, features)."""
@@ -57,29 +60,30 @@ def axes_of(module: nn.Module, tensor: Tensor, place: str, count: int, *, is_out
         count: Inputs.
         is_output: Whether the module returns it.
     """
-    inputs = 1 if is_output and _is_sequence_first(module, tensor, place, count) else 0
+    inputs = 1 if _is_sequence_first(module, tensor, place, count, is_output=is_output) else 0
     if tensor.ndim < _SEQUENCE:
         return Axes(inputs, -1, True)
     if isinstance(module, _CHANNELS_FIRST):
         return Axes(inputs, 1, True)
-    if isinstance(module, nn.LayerNorm):  # a subclass may turn the axes around
-        return Axes(inputs, -1 if tensor.shape[-1] == module.normalized_shape[-1] else 1, True)
-    if isinstance(module, _CHANNELS_LAST):
+    if type(module) in _CHANNELS_LAST or isinstance(module, nn.RNNBase):
         return Axes(inputs, -1, True)
-    sizes = {len(weights) for weights in module.parameters(recurse=False) if weights.ndim == 1} if is_output else set()
-    if len(sizes & {tensor.shape[1], tensor.shape[-1]}) == 1:  # a bias or gain for each channel
+    usual = Axes(inputs, -1 if tensor.ndim == _SEQUENCE else 1, False)
+    if tensor.shape[1] == tensor.shape[-1]:
+        return usual
+    sizes = {len(weights) for weights in module.parameters(recurse=False) if weights.ndim == 1 and len(weights) > 1}
+    if len(sizes & {tensor.shape[1], tensor.shape[-1]}) == 1 and is_output:  # a bias or gain for each channel
         return Axes(inputs, -1 if tensor.shape[-1] in sizes else 1, True)
-    return Axes(inputs, -1 if tensor.ndim == _SEQUENCE else 1, False)
+    return usual
 
 
-def _is_sequence_first(module: nn.Module, tensor: Tensor, place: str, count: int) -> bool:
-    """Whether a recurrent layer or one with attention gives (tokens, n, features), or states (layers, n, features)."""
+def _is_sequence_first(module: nn.Module, tensor: Tensor, place: str, count: int, *, is_output: bool) -> bool:
+    """Whether a recurrent layer or one with attention gives or takes (tokens, n, features), or states (layers, n, features)."""
     if tensor.ndim != _SEQUENCE or tensor.shape[1] != count:
         return False
     if isinstance(module, nn.RNNBase):
         return place.startswith("[1]") or not module.batch_first
     if isinstance(module, nn.MultiheadAttention):
-        return place != "[1]" and not module.batch_first
+        return not (is_output and place == "[1]") and not module.batch_first  # the weights of attention
     if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)):
         module = module.layers[0]
     first = getattr(getattr(module, "self_attn", module), "batch_first", True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -39,8 +39,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Raises:
         ActivationError: a program of torch.jit, which runs no hooks.
     """
-    while (inner := getattr(model, "_orig_mod", None) or (isinstance(model, _PARALLEL) and model.module)) is not False:
-        model = inner
+    while True:
+        if isinstance(model, _PARALLEL):
+            model = model.module
+        elif (inner := getattr(model, "_orig_mod", None)) is not None:
+            model = inner
+        else:
+            break
     if isinstance(model, torch.jit.ScriptModule):
         raise ActivationError(
             "The network is a program of torch.jit, whose layers cannot be read. Pass the module that it was made from."
@@ -103,11 +108,14 @@ def measuring(model: nn.Module) -> Iterator[None]:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; on leaving, each module's training flag is as before."""
     training = {module: module.training for module in model.modules()}
+    is_fast = torch.backends.mha.get_fastpath_enabled()
     with torch.no_grad():
         try:
+            torch.backends.mha.set_fastpath_enabled(False)  # on which modules are not called, and tensors are nested
             model.eval()
             yield
         finally:
+            torch.backends.mha.set_fastpath_enabled(is_fast)
             restore_training(training)
 
 
@@ -135,31 +143,37 @@ def hooked(
         Nothing; run the model inside the block. On leaving, hooks are gone. What was compiled runs uncompiled, since compiled
         code calls no hooks.
     """
-    begun: Counter[str] = Counter()
-    ended: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    under_way: defaultdict[str, list[int]] = defaultdict(list)
+    depth = 0
 
     def on_call(_module: nn.Module, args: Any, kwargs: Any, *, name: str) -> Any:
-        assert before is not None
-        begun[name] += 1
-        return before(name, begun[name], args, kwargs)
+        calls[name] += 1
+        under_way[name].append(calls[name])
+        return None if before is None else before(name, calls[name], args, kwargs)
 
     def on_return(_module: nn.Module, _args: Any, output: Any, *, name: str) -> Any:
-        assert after is not None
-        ended[name] += 1
-        return after(name, ended[name], output)
+        number = under_way[name].pop()  # the last that began: an earlier one that failed has no end
+        return None if after is None else after(name, number, output)
 
-    def anew(*_: Any) -> None:
-        begun.clear()
-        ended.clear()
+    def enter(*_: Any) -> None:
+        nonlocal depth
+        if depth == 0:
+            calls.clear()
+            under_way.clear()
+        depth += 1
+
+    def leave(*_: Any) -> None:
+        nonlocal depth
+        depth -= 1
 
     with ExitStack() as stack:
         stack.enter_context(_uncompiled())
-        stack.callback(model.register_forward_pre_hook(anew).remove)
+        stack.callback(model.register_forward_pre_hook(enter).remove)
+        stack.callback(model.register_forward_hook(leave, always_call=True).remove)
         for name, module in _named(model, names).items():
-            if before is not None:
-                stack.callback(module.register_forward_pre_hook(partial(on_call, name=name), with_kwargs=True).remove)
-            if after is not None:
-                stack.callback(module.register_forward_hook(partial(on_return, name=name)).remove)
+            stack.callback(module.register_forward_pre_hook(partial(on_call, name=name), with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(partial(on_return, name=name)).remove)
         yield
 
 

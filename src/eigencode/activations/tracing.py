@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -25,8 +26,8 @@ _PASS_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 """Their weights may have two dimensions, and make no units of their own."""
 
-Key = tuple[int, int, int, int]
-"""Of a tensor's numbers: where they are kept, how many, of how many images, and how often they were changed in place."""
+Key = tuple[object, ...]
+"""Of a tensor's numbers: where and how they are kept, how often they were changed in place, their sum and norm."""
 
 
 @dataclass(frozen=True)
@@ -92,31 +93,28 @@ class Trace:
         return tuple(site for site in self.sites.values() if site.side == "input")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
-    """One call of a module: tensors with their places and keys, as they were then."""
+    """One call of a module: tensors with their places and keys, as they were then; and the calls that it made."""
 
     module: str
     number: int
-    given: list[tuple[str, Tensor, Key]]
-    made: list[tuple[str, Tensor, Key]] = field(default_factory=list)
-    calls_others: bool = False
-    begun: int = 0
+    given: list[tuple[str, Tensor, Key | None]]
+    begun: int
+    made: list[tuple[str, Tensor, Key | None]] = field(default_factory=list)
+    inner: list[_Call] = field(default_factory=list)
     ended: int = 0
 
 
-def site_name(module: str, call: int, place: str, *, several: frozenset[str], side: str = "output") -> str:
-    """Name of one tensor: ``conv``, ``relu#2``, ``attention[0]``, ``fc.input``."""
-    return module + (f"#{call}" if module in several else "") + (".input" if side == "input" else "") + place
-
-
 @checked(ActivationError)
-def trace(model: nn.Module, inputs: Tensor) -> Trace:
+def trace(model: nn.Module, inputs: Tensor, *, head: bool = True) -> Trace:
     """Runs the model once and lists what can be measured.
 
     Args:
         model: Network.
         inputs: Small batch, on the model's device.
+        head: Find out what makes the scores too, for which the model may have to run again, with outputs of modules changed. Its
+            buffers are as before after that.
 
     Returns:
         Trace.
@@ -132,7 +130,8 @@ def trace(model: nn.Module, inputs: Tensor) -> Trace:
             state = _random_state(inputs)
             with _recorded(model, modules, calls):
                 scores = _scores_in(model(given_to(model, inputs)))
-            chosen, note = _head(model, modules, calls, _Rerun(inputs, state, scores))
+            rerun = _Rerun(model, inputs, state, scores)
+            chosen = _head(modules, calls, rerun) if head and scores is not None else None
     except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(cannot_run(model, inputs, error)) from error
     several = frozenset(name for name, count in Counter(call.module for call in calls).items() if count > 1)
@@ -140,8 +139,9 @@ def trace(model: nn.Module, inputs: Tensor) -> Trace:
     timed = [(call.begun, site) for call in calls for site in listed.sites(call, "input")]
     timed += [(call.ended, site) for call in calls for site in listed.sites(call, "output")]
     sites = {site.name: site for site in with_known_channels([site for _, site in sorted(timed, key=lambda each: each[0])])}
-    head = None if chosen is None else sites[listed.head(chosen, calls[: calls.index(chosen)])]
-    return Trace(sites, head, note.format(head=head.name) if head else "", blocks_of(model, modules), others)
+    found = None if chosen is None else sites[listed.head(chosen, calls[: calls.index(chosen)])]
+    note = "" if chosen is None or found is None else _unusual(found.name, chosen, scores)
+    return Trace(sites, found, note, blocks_of(model, modules), others)
 
 
 def _recorded(model: nn.Module, modules: Mapping[str, nn.Module], calls: list[_Call]) -> Any:
@@ -150,11 +150,8 @@ def _recorded(model: nn.Module, modules: Mapping[str, nn.Module], calls: list[_C
     clock = itertools.count()
 
     def before(name: str, number: int, args: Any, kwargs: Any) -> None:
-        given = tensors_given(args, kwargs)
-        if open_calls:
-            open_calls[-1].calls_others = True
-        keyed = [(place, tensor, _key(tensor)) for place, tensor in given]
-        open_calls.append(_Call(name, number, keyed, begun=next(clock)))
+        given = [(place, tensor, _key(tensor)) for place, tensor in tensors_given(args, kwargs)]
+        open_calls.append(_Call(name, number, given, next(clock)))
 
     def after(name: str, number: int, output: Any) -> None:
         while (call := open_calls.pop()).module != name or call.number != number:
@@ -162,19 +159,26 @@ def _recorded(model: nn.Module, modules: Mapping[str, nn.Module], calls: list[_C
         call.made = [(place, tensor, _key(tensor)) for place, tensor in tensors_in(output)]
         call.ended = next(clock)
         calls.append(call)
+        if open_calls:
+            open_calls[-1].inner.append(call)
 
     return hooked(model, modules.keys(), before=before, after=after)
 
 
-def _key(tensor: Tensor) -> Key:
+def _key(tensor: Tensor) -> Key | None:
+    """None of what has no memory of its own, or is not floating point: it is like no other."""
+    if tensor.layout != torch.strided or tensor.is_nested or not tensor.is_floating_point() or not tensor.ndim:
+        return None
     version = -1 if tensor.is_inference() else tensor._version
-    return tensor.untyped_storage().data_ptr(), tensor.numel(), len(tensor) if tensor.ndim else 0, version
+    sums = tensor.sum(dtype=torch.float64).item(), torch.linalg.vector_norm(tensor, dtype=torch.float64).item()
+    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.numel(), len(tensor), version, *sums
 
 
 def _scores_in(output: Any) -> Tensor | None:
     """What a network gives: its logits, if it says which these are, or the first numbers."""
-    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
-        return output["logits"]  # type: ignore[no-any-return]
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
     return next((tensor for _, tensor in tensors_in(output) if tensor.is_floating_point()), None)
 
 
@@ -186,64 +190,96 @@ def _random_state(inputs: Tensor) -> tuple[Tensor, Tensor | None]:
 class _Rerun:
     """The same forward pass once more, with the same noise."""
 
+    model: nn.Module
     inputs: Tensor
     state: tuple[Tensor, Tensor | None]
     scores: Tensor | None
 
-    def changes(self, model: nn.Module, call: _Call) -> bool:
-        """Whether the scores are others when the output of a call is."""
+    def changes(self, call: _Call) -> bool:
+        """Whether the scores are others when the output of a call is. Buffers are as before."""
         assert self.scores is not None
         torch.set_rng_state(self.state[0])
         if self.state[1] is not None:
             torch.cuda.set_rng_state(self.state[1], self.inputs.device)
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
         def after(_name: str, number: int, output: Any) -> Any:
             return _shifted(output) if number == call.number else None
 
-        with hooked(model, [call.module], after=after):
-            scores = _scores_in(model(given_to(model, self.inputs)))
-        return scores is None or scores.shape != self.scores.shape or not torch.equal(scores, self.scores)
+        try:
+            with hooked(self.model, [call.module], after=after):
+                scores = _scores_in(self.model(given_to(self.model, self.inputs)))
+        except Exception:  # of what cannot be computed of other numbers
+            return True
+        finally:
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+        return scores is None or scores.shape != self.scores.shape or not _same(scores, self.scores)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _shifted(output: Any) -> Any:
-    """An output whose numbers are all others, by different amounts."""
+    """An output whose numbers are all others, by different amounts; of its own class, such as transformers' outputs."""
     if isinstance(output, Tensor):
-        if not output.is_floating_point() or not output.numel():
+        if not output.is_floating_point() or not output.numel() or output.layout != torch.strided:
             return output
-        ramp = torch.linspace(1, 2, output.numel(), device=output.device, dtype=output.dtype).view_as(output)
+        ramp = torch.linspace(1, 2, output.numel(), device=output.device, dtype=output.dtype).view(output.shape)
         return output + ramp * (1 + output.abs().amax())
-    if isinstance(output, tuple) and not hasattr(output, "_fields"):
-        return tuple(map(_shifted, output))
-    if isinstance(output, list):
-        return list(map(_shifted, output))
+    if isinstance(output, (tuple, list)):
+        parts = map(_shifted, output)
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    changed: Any = copy.copy(output)
     if isinstance(output, Mapping):
-        changed: Any = copy.copy(output)  # of its own class, such as transformers' outputs
         for key, value in output.items():
             changed[key] = _shifted(value)
-        return changed
-    return output
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        for item in dataclasses.fields(output):
+            object.__setattr__(changed, item.name, _shifted(getattr(output, item.name)))
+    return changed
 
 
-def _head(model: nn.Module, modules: Mapping[str, nn.Module], calls: Sequence[_Call], rerun: _Rerun) -> tuple[_Call | None, str]:
-    """The last call of a module with weights that the scores depend on, and what is unusual about it."""
-    scores = rerun.scores
-    if scores is None:
-        return None, ""
-    for call in filter(lambda call: _is_weighted(call, modules[call.module]), reversed(calls)):
-        made = next((each for each in call.made if each[1].is_floating_point()), None)
-        is_scores = made is not None and made[2][:2] == _key(scores)[:2]
-        if is_scores or rerun.changes(model, call):
-            if made is not None and scores.ndim <= 2 and made[1].numel() == scores.numel():
-                return call, ""
-            what = "which scores each token or position" if is_scores else "whose output is not the scores but makes them"
-            return call, f"`{{head}}` is what {call.module} reads, {what}"
-    return None, ""
+def _head(modules: Mapping[str, nn.Module], calls: Sequence[_Call], rerun: _Rerun) -> _Call | None:
+    """The last call of a module with weights that the scores depend on."""
+    assert rerun.scores is not None
+    candidates = [call for call in reversed(calls) if _is_weighted(call, modules)]
+    for call in candidates:
+        if _makes(call, rerun.scores) or rerun.changes(call):
+            return call
+    return candidates[0] if candidates and not bool(rerun.scores.isfinite().all()) else None
 
 
-def _is_weighted(call: _Call, module: nn.Module) -> bool:
-    """Whether a call makes units of its inputs by weights of its own."""
-    weights = any(parameter.ndim >= 2 for parameter in module.parameters()) and not isinstance(module, _NORMS)
-    return weights and not call.calls_others and any(tensor.is_floating_point() for _, tensor, _ in call.given)
+def _makes(call: _Call, scores: Tensor) -> bool:
+    """Whether a tensor that a call returned is the scores."""
+    key = _key(scores)
+    return key is not None and any(own is not None and own[:3] == key[:3] for _, _, own in call.made)
+
+
+def _unusual(head: str, call: _Call, scores: Tensor | None) -> str:
+    """What a reader should know of the call that reads the head; empty if it makes one score for each class and input."""
+    assert scores is not None
+    found = []
+    if sum(tensor.is_floating_point() for _, tensor, _ in call.given) > 1:
+        found.append("takes other inputs too")
+    if not _makes(call, scores):
+        found.append("returns what is not the scores but makes them")
+    elif scores.ndim > 2:
+        found.append("scores each token or position")
+    return f"`{head}` is what {call.module} reads, which {' and '.join(found)}" if found else ""
+
+
+def _is_weighted(call: _Call, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a call makes units of its inputs by weights: its own, or those of parts that it does not call."""
+    module = modules[call.module]
+    if isinstance(module, _NORMS) or not any(tensor.is_floating_point() for _, tensor, _ in call.given):
+        return False
+    if any(_is_weighted(inner, modules) for inner in call.inner):
+        return False
+    weights = [*module.parameters(recurse=not call.inner), *module.buffers(recurse=not call.inner)]
+    matrices = any(each.is_floating_point() and sum(size > 1 for size in each.shape) > 1 for each in weights)
+    return matrices or hasattr(module, "_packed_params")  # of a quantised layer
 
 
 @dataclass(frozen=True)
@@ -263,15 +299,17 @@ class _Listed:
     def _site(self, call: _Call, side: Literal["output", "input"], place: str, tensor: Tensor, *, alone: bool) -> Site:
         module = self.modules[call.module]
         axes = axes_of(module, tensor, place, self.count, is_output=side == "output")
+        numbered = call.module in self.several or (side == "input" and f"{call.module}.input" in self.modules)
+        name = call.module + (f"#{call.number}" if numbered else "") + (".input" if side == "input" else "")
         return Site(
-            name=site_name(call.module, call.number, "" if alone else place, several=self.several, side=side),
+            name=name + ("" if alone else place),
             module=call.module,
             call=call.number,
             side=side,
             place=place,
-            leaf=not call.calls_others,
+            leaf=not call.inner,
             passes_on=isinstance(module, _PASS_ON),
-            shape=tuple(tensor.movedim(axes.inputs, 0).shape) if tensor.ndim else (),
+            shape=tuple(tensor.shape if not axes.inputs else tensor.movedim(axes.inputs, 0).shape),
             dtype=tensor.dtype,
             input_axis=axes.inputs,
             channel_axis=axes.channels,
@@ -279,28 +317,36 @@ class _Listed:
         )
 
     def head(self, chosen: _Call, earlier: Sequence[_Call]) -> str:
-        """Name of the output of an earlier call if that is what the chosen one reads, unchanged; else its input."""
-        inputs = [site for site in self.sites(chosen, "input") if site.dtype.is_floating_point]
-        key = next(each[2] for each in chosen.given if each[1].is_floating_point())
+        """Name of the output of an earlier call if that is what the chosen one reads, unchanged; else of its input."""
+        given = [each for each in zip(self.sites(chosen, "input"), chosen.given, strict=True) if each[0].dtype.is_floating_point]
+        rows = [each for each in given if each[0].shape[:1] == (self.count,) and len(each[0].shape) > 1]
+        own, (_, _, key) = (rows or given)[0]
         same: list[Site] = []
-        for call in reversed(earlier):
+        for call in reversed(earlier) if key is not None else ():
             same += [
                 site
-                for site, (_, _, own) in zip(self.sites(call, "output"), call.made, strict=True)
-                if own == key and not site.passes_on
+                for site, (_, _, other) in zip(self.sites(call, "output"), call.made, strict=True)
+                if other == key and not site.passes_on and site.shape[:1] == own.shape[:1]
             ]
-        return next((site for site in same if site.leaf), (same or inputs)[0]).name
+        return next((site for site in same if site.leaf), (same or [own])[0]).name
 
 
 def with_known_channels(sites: Sequence[Site]) -> list[Site]:
-    """Sites whose modules do not say where channels are, with those of another of the same shape: before it, or else after it."""
+    """Sites whose modules do not say where channels are, with those of others of the same shape: before them, or else after.
+
+    Where the first axis and the last are of one size, all others of that shape must agree.
+    """
     found = list(sites)
+    agreed: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    for site in sites:
+        if site.is_channel_known:
+            agreed[site.shape[1:]].add(site.channel_axis)
     for numbers in (range(len(found)), reversed(range(len(found)))):
         known: dict[tuple[int, ...], int] = {}
         for number in numbers:
-            site = found[number]
+            site, shape = found[number], found[number].shape[1:]
             if site.is_channel_known:
-                known[site.shape[1:]] = site.channel_axis
-            elif site.shape[1:] in known:
-                found[number] = replace(site, channel_axis=known[site.shape[1:]], is_channel_known=True)
+                known[shape] = site.channel_axis
+            elif shape in known and (shape[0] != shape[-1] or (len(agreed[shape]) == 1 and len(shape) > 2)):
+                found[number] = replace(site, channel_axis=known[shape], is_channel_known=True)
     return found

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from eigencode._arguments import check_fields, checked
 from eigencode._digests import digest_of
 from eigencode._files import replacing
+from eigencode._running import given_to
 from eigencode.activations import captured, model_device, select_sites, trace, unwrapped
 from eigencode.attacks.curves import advancing, under_attack
 from eigencode.attacks.geometry import steepest
@@ -254,8 +255,8 @@ class _Builder:
         codes = dict[str, Tensor]()
 
         def code_of(inputs: Tensor) -> Tensor:
-            self.target.model(inputs.clone())  # it may work in place
-            return codes[found[0].name].flatten(1)
+            self.target.model(given_to(self.target.model, inputs))
+            return codes[found[0].name].flatten(1).to(inputs.dtype)
 
         def keep(name: str, output: Tensor) -> None:
             codes[name] = output.clone()

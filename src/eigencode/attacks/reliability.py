@@ -57,8 +57,8 @@ FLAGS = {
         "Let the network return logits (remove its last softmax), or pass a `loss` on the logarithm of the outputs.",
     ),
     "squashed": Flag(
-        "All scores lie between 0 and 1, or between -1 and 1: a sigmoid or tanh at the output hides gradients.",
-        "Let the network return logits (remove its last sigmoid or tanh).",
+        "All scores lie between 0 and 1, or between -1 and 1, as after a sigmoid or tanh, which hides gradients.",
+        "Let the network return logits: remove a last sigmoid or tanh.",
     ),
     "not_above_chance": Flag(
         "The accuracy without an attack is not above chance.",

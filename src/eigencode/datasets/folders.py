@@ -60,12 +60,15 @@ def image_folder(path: Path, *, count: int | None, seed: int, image_size: int | 
 
 def _labelled(path: Path) -> list[tuple[str, int]]:
     """Pictures with the numbers of their classes."""
-    classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    classes = sorted(name for name in os.listdir(path) if os.path.isdir(path / name) and not name.startswith("."))
     if not classes:
         flat = [(picture, UNLABELLED) for picture in _pictures(path)]
         if not flat:
             raise DataError(f"image_folder: {path} must hold images, or one folder of images for each class. Arrange it so.")
         return flat
+    shown = [name for name in sorted(os.listdir(path)) if not name.startswith(".")]
+    if beside := [name for name in shown if name.lower().endswith(_ENDINGS) and os.path.isfile(path / name)]:
+        raise DataError(f"image_folder: {path} holds images beside folders of classes, such as {beside[0]}. Move one of them.")
     if all(name.isdecimal() for name in classes):
         classes.sort(key=int)
         numbers = [int(name) for name in classes]
@@ -86,12 +89,12 @@ def _labelled(path: Path) -> list[tuple[str, int]]:
 
 
 def _pictures(folder: Path) -> Iterator[str]:
-    """Files in a folder and those below it whose names end as pictures do, in the order of their names."""
-    for place, names, files in sorted(os.walk(folder, followlinks=True)):
-        del names
-        for file in sorted(files):
-            if file.lower().endswith(_ENDINGS):
-                yield os.path.join(place, file)
+    """Files in a folder and those below it whose names end as pictures do, in the order of their names; hidden ones are none."""
+    found = []
+    for place, names, files in os.walk(folder, followlinks=True):
+        names[:] = [name for name in names if not name.startswith(".")]
+        found += [(place, file) for file in sorted(files) if file.lower().endswith(_ENDINGS) and not file.startswith(".")]
+    yield from (os.path.join(place, file) for place, file in sorted(found))
 
 
 def _pixels(path: str, image_size: int | None) -> Tensor:

@@ -17,8 +17,6 @@ from eigencode.errors import DataError
 Images = ImageSet | Tensor | np.ndarray | DataLoader  # type: ignore[type-arg]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
 
-_FEW = 3
-
 
 class Batches:
     """Inputs batch by batch, on the device, perturbed; this process's share of them under torch.distributed."""
@@ -56,15 +54,15 @@ class Batches:
         parallel = split and self.dealt[1] == 1  # else a DistributedSampler has split the images already
         self.share = (_processes.rank(), _processes.count()) if parallel else (0, 1)
 
-    def few(self) -> Tensor:
-        """Some of the first images, unperturbed: another number than a batch has, so that no other axis is taken for theirs."""
+    def few(self) -> Iterator[Tensor]:
+        """Some of the first images, unperturbed; at first so many as no batch has, so that no other axis is taken for theirs."""
         if isinstance(self.source, Tensor):
             batch = self.source[: self.batch_size]
         else:
             with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
                 batch = inputs_of(next(iter(self.source)))
-        count = _FEW if len(batch) != _FEW else _FEW - 1
-        return batch[torch.arange(count if len(batch) > 1 else 1) % len(batch)].to(self.device)
+        for count in dict.fromkeys((3, 2, 1, len(batch)) if len(batch) != 3 else (2, 1, 3)):
+            yield batch[torch.arange(count) % len(batch)].to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         for inputs, _ in self.numbered():

@@ -15,9 +15,9 @@ from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._arguments import checked
 from eigencode._codes import Channels, CodeOptions, Tokens, Units
-from eigencode._running import given_to, usable_device
-from eigencode.activations import Site, Trace, capture_codes, model_device, select_sites, trace, unreadable, unwrapped
-from eigencode.errors import ActivationError, ConstantCodeError
+from eigencode._running import cannot_run, given_to, usable_device
+from eigencode.activations import Site, Trace, capture_codes, model_device, select_sites, traced_for, unreadable, unwrapped
+from eigencode.errors import ActivationError, ConstantCodeError, EigencodeError
 from eigencode.measurement.batches import Batches, Images, Perturbation
 from eigencode.measurement.memory import Pass, passes_of
 from eigencode.measurement.settings import MeasuringSettings
@@ -161,8 +161,7 @@ def collect(
     """
     model = unwrapped(model)
     batches = Batches(images, batch_size, model_device(model), split=False)
-    first = batches.few()
-    traced = trace(model, first)
+    traced, first = traced_for(model, layer, batches.few())
     found = select_sites(traced, layer)
     if len(found) != 1:
         raise ActivationError(
@@ -203,8 +202,8 @@ class NetworkReader:
 
     def measured(self, on_output: Output | None = None) -> Measurement:
         """Eigenspectra of the layers; see ``measure``."""
-        result, first = Measurement(), self.batches.few()
-        traced = trace(self.model, first)
+        result = Measurement()
+        traced, first = traced_for(self.model, self.settings.layers, self.batches.few())
         chosen = select_sites(traced, self.settings.layers)
         reasons = {site: unreadable(site, len(first)) for site in chosen}
         result.skipped |= {site.name: reason for site, reason in reasons.items() if reason}
@@ -268,18 +267,18 @@ class NetworkReader:
         seen: set[str] = set()
 
         def consume(name: str, code: Tensor) -> None:
-            seen.add(name)
-            if len(code) == len(inputs):
+            if name in seen or len(code) != len(inputs):
+                lost[name] = (
+                    f"it gave {len(code)} rows for a batch of {len(inputs)} images" if name not in seen else "it is called again"
+                )
+            elif name not in lost:
                 metrics[name].update(code)
-            else:
-                lost[name] = f"it gave {len(code)} rows for a batch of {len(inputs)} images"
+            seen.add(name)
 
         with torch.random.fork_rng(_devices(batches)):  # put back once, at the end: noise in the network is fresh in every batch
             for inputs, indices in batches.numbered():
                 with capture_codes(self.model, sites, consume, self.settings):
-                    outputs = self.model(
-                        given_to(self.model, inputs)
-                    )  # alone: a perturbation, made before, may have run the model too
+                    outputs = self.outputs(inputs)  # alone: a perturbation, made before, may have run the model too
                 if on_output:
                     on_output(outputs, indices)
                 del outputs  # before the next pass makes its own
@@ -292,6 +291,19 @@ class NetworkReader:
                 if self.progress:
                     self.progress(stage, done, total)
         return lost
+
+    def outputs(self, inputs: Tensor) -> Any:
+        """What the network gives.
+
+        Raises:
+            ActivationError: it cannot run on these inputs, though it could on others.
+        """
+        try:
+            return self.model(given_to(self.model, inputs))
+        except (EigencodeError, MemoryError, torch.OutOfMemoryError):  # of statistics too, which hooks collect
+            raise
+        except Exception as error:  # networks refuse inputs in any way they like
+            raise ActivationError(cannot_run(self.model, inputs, error)) from error
 
     def finish(self, metrics: dict[str, SpectrumAccumulator], result: Measurement, *, tight: bool) -> None:
         """Accumulators to spectra, freeing each; constant codes are skipped."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
-from eigencode.activations import model_device, select_sites, trace, unwrapped
+from eigencode.activations import model_device, select_sites, traced_for, unwrapped
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.outputs import check_batch
@@ -247,7 +247,7 @@ class _Reader:
         readouts = attack.readouts_of(self.model)
         wanted = self.settings.layers
         wanted = list(readouts) if readouts and wanted in ("all", ["all"]) else wanted
-        traced = trace(self.model, self.images.inputs[:2].to(model_device(self.model)))
+        traced, _ = traced_for(self.model, wanted, self._shown(self.images).few())
         names = [layer.name for layer in select_sites(traced, wanted)]
         ordered = sorted({0.0, *strengths})
         spectra = {strength: Measurement() for strength in ordered}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import exact_arithmetic
-from eigencode._running import cannot_run, does_not_fit
+from eigencode._running import cannot_run, does_not_fit, given_to
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError
@@ -67,7 +67,7 @@ def jacobian_penalty(
     source = inputs.detach().requires_grad_(True)
     try:
         with torch.enable_grad():
-            outputs = function(source.clone())  # it may work in place
+            outputs = function(given_to(function, source))
     except RuntimeError as error:
         if not does_not_fit(error) or not isinstance(function, nn.Module):
             raise
@@ -78,7 +78,7 @@ def jacobian_penalty(
             f"jacobian_penalty: the network must return one tensor with a row for each of {len(inputs)} images; got {got}. Wrap "
             "it in a function that does."
         )
-    flat = outputs.reshape(len(outputs), -1)
+    flat = outputs.to(inputs.dtype).reshape(len(outputs), -1)
     directions = random_directions(flat, projections, generator=generator) if kind == "projected" else None
     squares = jacobian_squares(flat, source, kind=kind, directions=directions)
     value = half_square_or_norm(squares, squared=squared).mean()
@@ -197,7 +197,7 @@ def compare_jacobians(
         for batch in images.inputs.split(batch_size):
             for kind in JACOBIAN_KINDS:
                 source = batch.to(device).requires_grad_(True)
-                outputs = model(source.clone()).flatten(1)
+                outputs = model(given_to(model, source)).to(source.dtype).flatten(1)
                 directions = random_directions(outputs, projections, generator=generator)
                 squares = jacobian_squares(outputs, source, kind=kind, directions=directions)
                 _check_finite(squares)

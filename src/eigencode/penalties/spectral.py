@@ -325,11 +325,12 @@ class _Penalty(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
         activations, *eigenpairs = ctx.saved_tensors
         with torch.no_grad():
-            gradient = torch.zeros_like(activations)
             if eigenpairs:
                 gradients, vectors, projections = eigenpairs
                 weights = (gradients * upstream[:, None]).to(vectors.dtype)
                 gradient = (projections * weights[:, :, None]).mT @ vectors
+            else:
+                gradient = torch.zeros_like(activations)
         if torch.is_grad_enabled():  # a graph of the gradient is asked for, which may be differentiated again
             gradient = _DifferentiatedOnce.apply(gradient, activations, upstream)  # type: ignore[no-untyped-call]
         return gradient, None

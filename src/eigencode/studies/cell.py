@@ -196,9 +196,13 @@ class CellConfig:
         return _hash([RESULT_VERSION, *weighted, *renamed, _told(self)])
 
     def _renamed(self, layers: str) -> list[str]:
-        """What the head of a network that is not a paper's adds to names: another layer was taken for it before."""
+        """What names of cells have beside their values, where the same values stood for something else before.
+
+        That is the head of a network that is not a paper's, and the labels and pictures of a folder of images.
+        """
         named = set(layers.replace(",", " ").split())
-        return ["head"] if ":" in self.network.model and {"head", "penultimate"} & named else []
+        head = ["head"] if ":" in self.network.model and {"head", "penultimate"} & named else []
+        return head + ["folder"] * self.images.data.startswith("image_folder:")
 
     @cached_property
     def group(self) -> str:

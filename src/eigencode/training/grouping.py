@@ -79,7 +79,7 @@ def group_size(
         return 1
     image = images.inputs[:1].to(model_device(model))
     try:
-        trace(model, image)
+        trace(model, image, head=False)
     except ActivationError:  # told when it is run
         return 1
     each = bytes_of_step(parameters, image.nbytes, bytes_kept(model, image), batch, settings, jacobian=jacobian)

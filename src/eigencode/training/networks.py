@@ -91,7 +91,7 @@ class Single:
 
     def __init__(self, model: nn.Module, sample: Tensor) -> None:
         self.count, self._model = 1, model
-        self._sites = trace(model, sample).sites
+        self._sites = trace(model, sample, head=False).sites
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in trainable:  # fused optimisers read weights, gradients and moments flat
             parameter.data = parameter.data.contiguous()
@@ -155,7 +155,7 @@ class Stacked:
             )
         self.count = len(models)
         self._base = copy.deepcopy(models[0])
-        self._sites = trace(models[0], sample).sites
+        self._sites = trace(models[0], sample, head=False).sites
         convolves = any(isinstance(module, _CONVOLUTIONS) for module in self._base.modules())
         self.in_turn = sample.is_cuda and convolves
         try:
