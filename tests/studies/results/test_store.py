@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 import torch
+from sqlalchemy.exc import OperationalError
 
 from eigencode.errors import StudyError
 from eigencode.spectra import Eigenspectrum
@@ -23,6 +24,7 @@ from eigencode.studies import CellConfig, Local, Store, run_study
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW, SpectrumRecord
+from eigencode.studies.results import only_reading
 from eigencode.training.saving import load_tensors
 from small_study import PLAN, STUDY
 
@@ -385,6 +387,28 @@ for seed in range(1, 60):
     store.save([here.record(seed), here.record(1000 + seed)])
     time.sleep(0.02)  # so that readers see many of them
 """
+
+
+@pytest.mark.parametrize(("failures", "succeeds"), [(3, True), (1000, False)])
+def test_a_log_that_is_begun_between_two_statements_is_waited_for(tmp_path, monkeypatch, failures, succeeds):
+    monkeypatch.setattr(only_reading, "_NEW_LOG", 0.5)
+    (tmp_path / "s.sqlite").write_bytes(b"x")
+    calls = []
+
+    def what():
+        calls.append(1)
+        if len(calls) <= failures:
+            error = sqlite3.OperationalError("attempt to write a readonly database")
+            error.sqlite_errorcode = sqlite3.SQLITE_READONLY_RECOVERY
+            raise OperationalError(None, None, error)
+        return "read"
+
+    reading = only_reading.OnlyReading(tmp_path / "s.sqlite")
+    if succeeds:
+        assert reading.read(what) == "read"
+    else:
+        with pytest.raises(OperationalError, match="readonly"):
+            reading.read(what)
 
 
 def test_a_password_is_not_told(tmp_path):

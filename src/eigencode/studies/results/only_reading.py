@@ -21,6 +21,9 @@ _SECONDS = 30.0
 
 _PAUSE = 0.05
 
+_NEW_LOG = 3.0
+"""Seconds in which a writer that has begun a log marks its index."""
+
 
 class OnlyReading(threading.local):
     """Connections to a file that only read, and readings during which nobody has written to it.
@@ -66,18 +69,18 @@ class OnlyReading(threading.local):
         Raises:
             OperationalError: it was written to all the time.
         """
-        until = time.monotonic() + _SECONDS
+        begun = time.monotonic()
         while True:
             before, self._is_watched = self._state(), False
             try:
                 found = what()
-            except (SQLAlchemyError, OSError):  # of pages that do not belong together or a log that is gone, if somebody did
-                if self._state() == before:
+            except (SQLAlchemyError, OSError) as error:  # of pages that do not belong together, or a log that is gone
+                if self._state() == before and not (_is_of_a_new_log(error) and time.monotonic() < begun + _NEW_LOG):
                     raise
             else:
                 if not self._is_watched or self._state() == before:
                     return found
-            if time.monotonic() > until:
+            if time.monotonic() > begun + _SECONDS:
                 busy = sqlite3.OperationalError("it is written to all the time")
                 raise OperationalError(None, None, busy)
             time.sleep(_PAUSE)
@@ -100,6 +103,12 @@ class OnlyReading(threading.local):
             source.backup(connection)
             source.close()
         return connection
+
+
+def _is_of_a_new_log(error: Exception) -> bool:
+    """Whether SQLite would have to mark the index of a log, since a writer has begun another between two statements."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def _has_content(path: Path) -> bool:
