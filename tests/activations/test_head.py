@@ -386,7 +386,7 @@ class EachToken(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "note"),
     [
-        (TiedHead, "`last.input` is what last reads, which returns what is not the scores but makes them"),
+        (TiedHead, "`last.input` is what last reads, which does not return the scores itself"),
         (EachToken, "`norm` is what linear reads, which scores each token or position"),
     ],
 )

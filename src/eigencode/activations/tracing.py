@@ -264,7 +264,7 @@ def _unusual(head: str, call: _Call, scores: Tensor | None) -> str:
     if sum(tensor.is_floating_point() for _, tensor, _ in call.given) > 1:
         found.append("takes other inputs too")
     if not _makes(call, scores):
-        found.append("returns what is not the scores but makes them")
+        found.append("does not return the scores itself")
     elif scores.ndim > 2:
         found.append("scores each token or position")
     return f"`{head}` is what {call.module} reads, which {' and '.join(found)}" if found else ""
