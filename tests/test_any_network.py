@@ -106,4 +106,6 @@ def test_the_head_is_what_the_classifier_is_given_and_blocks_are_what_blocks_ret
         network(images)
     for layer in ("head", *traced.blocks[:1], *traced.blocks[-1:]):
         expected = seen[layer].flatten(1)
-        assert torch.allclose(ec.collect(network, images, layer=layer, batch_size=IMAGES), expected, atol=1e-6), layer
+        assert torch.allclose(ec.collect(network, images, layer=layer, batch_size=IMAGES), expected, rtol=1e-4, atol=1e-5), (
+            layer
+        )  # attention has a faster way, rounded otherwise
