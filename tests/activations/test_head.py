@@ -317,25 +317,27 @@ def test_parts_of_one_tensor_are_told_apart(generator):
     assert torch.equal(ec.collect(network, images, layer="head", batch_size=20), second)
 
 
-def test_looking_for_the_head_leaves_the_network_as_it_was(generator):
+@pytest.mark.parametrize("replaces", [True, False])
+def test_looking_for_the_head_leaves_the_network_as_it_was(generator, replaces):
     class Normed(nn.Module):
-        """Keeps the largest code that it has seen."""
+        """Keeps the largest code that it has seen, in the same tensor or another."""
 
         def __init__(self):
             super().__init__()
-            self.body, self.fc = nn.Linear(12, 6), nn.Linear(6, 3)
+            self.body = nn.Linear(12, 6)
             self.register_buffer("peak", torch.zeros(()))
 
         def forward(self, x):
             code = self.body(x)
-            self.peak = torch.maximum(self.peak, code.abs().amax())
-            return self.fc(code / self.peak).softmax(dim=1)
+            largest = torch.maximum(self.peak, code.abs().amax())
+            self.peak = largest if replaces else self.peak.copy_(largest)
+            return (code / self.peak).softmax(dim=1)
 
     network, images = Normed(), torch.rand(20, 12, generator=generator)
     with torch.no_grad():
         network(images)
     before = float(network.peak)
-    assert list(ec.measure(network, images, layers=["head", "body"])) == ["body", "fc.input"]
+    assert list(ec.measure(network, images, layers=["head", "body"])) == ["body.input", "body"]
     assert float(network.peak) == before
 
 

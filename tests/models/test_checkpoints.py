@@ -224,9 +224,19 @@ def test_averaged_weights_beside_the_usual_ones_are_told(tmp_path, source):
     path = tmp_path / "weights.pt"
     torch.save({"state_dict_ema": other(source.state_dict()), "state_dict": source.state_dict()}, path)
     model = network()
-    with pytest.warns(ReliabilityWarning, match=r"it holds state_dict_ema too, which fits; state_dict was taken\."):
+    with pytest.warns(ReliabilityWarning, match=r"it also holds state_dict_ema, which fits too; state_dict was used\."):
         load_weights(model, path)
     assert same(model, source.state_dict())
+
+
+def test_the_usual_weights_are_taken_though_averaged_ones_have_more_of_the_names(tmp_path, source):
+    path = tmp_path / "weights.pt"
+    without = {name: value for name, value in source.state_dict().items() if not name.endswith("num_batches_tracked")}
+    torch.save({"ema": other(source.state_dict()), "model": without}, path)
+    model = network()
+    with pytest.warns(ReliabilityWarning, match=r"it also holds ema, which fits too; model was used\."):
+        load_weights(model, path)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in without.items())
 
 
 def test_of_several_unusual_sets_none_is_guessed(tmp_path, source):
@@ -243,6 +253,22 @@ def test_of_several_unusual_sets_none_is_guessed(tmp_path, source):
         load_weights(nn.Linear(2, 2), path)
 
 
+def test_of_two_usual_sets_none_is_guessed_unless_they_are_one(tmp_path, source):
+    path, state = tmp_path / "weights.pt", source.state_dict()
+    torch.save({"model": state, "net": state}, path)
+    model = network()
+    load_weights(model, path)
+    assert same(model, state)
+    torch.save({"model": state, "net": other(state)}, path)
+    with pytest.raises(ModelError, match=r"several sets of weights that fit: model, net\."):
+        load_weights(model, path)
+    save_file(
+        {f"{key}.{name}": value + 0 for key in ("model", "net") for name, value in state.items()}, tmp_path / "w.safetensors"
+    )
+    with pytest.raises(ModelError, match=r"several sets of weights that fit: model, net\."):
+        load_weights(model, tmp_path / "w.safetensors")
+
+
 def test_a_set_of_other_shapes_does_not_fit(tmp_path, source):
     path = tmp_path / "weights.pt"
     wider = {name: torch.cat([value, value]) if value.ndim else value for name, value in source.state_dict().items()}
@@ -257,7 +283,7 @@ def test_tensors_that_the_network_does_not_have_are_told(tmp_path, source):
     torch.save({"state_dict": {**source.state_dict(), "mask": torch.ones(3), "head.scale": torch.ones(1)}}, path)
     model = network()
     with pytest.warns(
-        ReliabilityWarning, match=r"2 of its tensors are not the network's and were left out \(mask, head\.scale\)"
+        ReliabilityWarning, match=r"2 of its tensors do not belong to the network and were ignored \(mask, head\.scale\)"
     ):
         load_weights(model, path)
     assert same(model, source.state_dict())

@@ -119,7 +119,9 @@ def _no_such_layer(request: str, traced: Trace) -> str:
     if request in _HEAD:
         return f"`layers`: {request!r} finds no layer, since no module with weights makes the scores. Name a layer."
     if request == "blocks":
-        return "`layers`: 'blocks' finds none, since no container has several modules of one class with parts. Name layers."
+        return (
+            "`layers`: 'blocks' finds none, since no container has several modules of one class that contain others. Name layers."
+        )
     close = difflib.get_close_matches(request, [*names, *traced.others], n=3, cutoff=0.4) or names[:6]
     return (
         f"`layers`: no layer is called {request!r} (the network has {len(names)}). Did you mean "

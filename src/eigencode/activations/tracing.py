@@ -130,8 +130,7 @@ def trace(model: nn.Module, inputs: Tensor, *, head: bool = True) -> Trace:
             state = _random_state(inputs)
             with _recorded(model, modules, calls):
                 scores = _scores_in(model(given_to(model, inputs)))
-            rerun = _Rerun(model, inputs, state, scores)
-            chosen = _head(modules, calls, rerun) if head and scores is not None else None
+            chosen = _head(modules, calls, _Rerun(model, inputs, state, scores)) if head and scores is not None else None
     except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(cannot_run(model, inputs, error)) from error
     several = frozenset(name for name, count in Counter(call.module for call in calls).items() if count > 1)
@@ -139,8 +138,10 @@ def trace(model: nn.Module, inputs: Tensor, *, head: bool = True) -> Trace:
     timed = [(call.begun, site) for call in calls for site in listed.sites(call, "input")]
     timed += [(call.ended, site) for call in calls for site in listed.sites(call, "output")]
     sites = {site.name: site for site in with_known_channels([site for _, site in sorted(timed, key=lambda each: each[0])])}
-    found = None if chosen is None else sites[listed.head(chosen, calls[: calls.index(chosen)])]
-    note = "" if chosen is None or found is None else _unusual(found.name, chosen, scores)
+    found, note = None, ""
+    if chosen is not None and scores is not None:
+        found = sites[listed.head(chosen, calls[: calls.index(chosen)])]
+        note = _unusual(found.name, chosen, scores)
     return Trace(sites, found, note, blocks_of(model, modules), others)
 
 
@@ -193,15 +194,15 @@ class _Rerun:
     model: nn.Module
     inputs: Tensor
     state: tuple[Tensor, Tensor | None]
-    scores: Tensor | None
+    scores: Tensor
 
     def changes(self, call: _Call) -> bool:
         """Whether the scores are others when the output of a call is. Buffers are as before."""
-        assert self.scores is not None
         torch.set_rng_state(self.state[0])
         if self.state[1] is not None:
             torch.cuda.set_rng_state(self.state[1], self.inputs.device)
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        buffers = [(owner, dict(owner._buffers)) for owner in self.model.modules()]
+        values = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
         def after(_name: str, number: int, output: Any) -> Any:
             return _shifted(output) if number == call.number else None
@@ -212,8 +213,10 @@ class _Rerun:
         except Exception:  # of what cannot be computed of other numbers
             return True
         finally:
-            for buffer, kept in buffers:
-                buffer.copy_(kept)
+            for buffer, value in values:
+                buffer.copy_(value)
+            for owner, own in buffers:  # which may have been given others
+                owner._buffers.update(own)
         return scores is None or scores.shape != self.scores.shape or not _same(scores, self.scores)
 
 
@@ -243,12 +246,10 @@ def _shifted(output: Any) -> Any:
 
 def _head(modules: Mapping[str, nn.Module], calls: Sequence[_Call], rerun: _Rerun) -> _Call | None:
     """The last call of a module with weights that the scores depend on."""
-    assert rerun.scores is not None
     candidates = [call for call in reversed(calls) if _is_weighted(call, modules)]
-    for call in candidates:
-        if _makes(call, rerun.scores) or rerun.changes(call):
-            return call
-    return candidates[0] if candidates and not bool(rerun.scores.isfinite().all()) else None
+    if not bool(rerun.scores.isfinite().any()):  # nothing changes them
+        return next(iter(candidates), None)
+    return next((call for call in candidates if _makes(call, rerun.scores) or rerun.changes(call)), None)
 
 
 def _makes(call: _Call, scores: Tensor) -> bool:
@@ -257,9 +258,8 @@ def _makes(call: _Call, scores: Tensor) -> bool:
     return key is not None and any(own is not None and own[:3] == key[:3] for _, _, own in call.made)
 
 
-def _unusual(head: str, call: _Call, scores: Tensor | None) -> str:
+def _unusual(head: str, call: _Call, scores: Tensor) -> str:
     """What a reader should know of the call that reads the head; empty if it makes one score for each class and input."""
-    assert scores is not None
     found = []
     if sum(tensor.is_floating_point() for _, tensor, _ in call.given) > 1:
         found.append("takes other inputs too")

@@ -267,11 +267,11 @@ class NetworkReader:
         seen: set[str] = set()
 
         def consume(name: str, code: Tensor) -> None:
-            if name in seen or len(code) != len(inputs):
-                lost[name] = (
-                    f"it gave {len(code)} rows for a batch of {len(inputs)} images" if name not in seen else "it is called again"
-                )
-            elif name not in lost:
+            if name in seen:
+                lost[name] = "it was called more than once for a batch"
+            elif len(code) != len(inputs):
+                lost[name] = f"it gave {len(code)} rows for a batch of {len(inputs)} images"
+            else:
                 metrics[name].update(code)
             seen.add(name)
 

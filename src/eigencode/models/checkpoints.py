@@ -158,11 +158,12 @@ def _tensors_in(stored: Any, checkpoint: Checkpoint) -> Iterator[tuple[str, int,
         if id(entries) in seen or depth > _DEEPEST:
             continue
         seen.add(id(entries))
+        number = len(seen)
         if isinstance(entries, (list, tuple)):
             entries = dict(enumerate(entries))
         for key, value in entries.items() if isinstance(entries, dict) else ():
             if checkpoint.is_tensor(value):
-                yield f"{prefix}{key}", id(entries), value
+                yield f"{prefix}{key}", number, value
             elif isinstance(value, (dict, list, tuple, Made)):
                 waiting.append((f"{prefix}{key}.", value, depth + 1))
 
@@ -171,7 +172,7 @@ def _chosen(entries: Sequence[tuple[str, int, Any]], own: Mapping[str, Tensor], 
     """The prefix under which most of a model's names are, with the shapes that it has.
 
     Raises:
-        FileError: there are several sets of weights that fit, none of which is the usual one.
+        FileError: there are several sets of weights that fit, and none is likelier than the others.
     """
     under: dict[str, dict[str, tuple[int, Any]]] = defaultdict(dict)
     for name, container, value in entries:
@@ -189,10 +190,11 @@ def _chosen(entries: Sequence[tuple[str, int, Any]], own: Mapping[str, Tensor], 
         for prefix, found in under.items()
         if fits[prefix] == len(found) and all(found.keys() & set(names) for names in _needed(own))
     ]
-    prefix = min(whole or under, key=lambda each: (-fits[each], -len(under[each]), *_likelihood(each)), default="")
+    prefix = min(whole, key=_likelihood) if whole else max(under, key=lambda each: (fits[each], len(under[each])), default="")
     others = [each for each in whole if each != prefix]
-    if others and _likelihood(prefix)[0] and any(_likelihood(each)[0] == _likelihood(prefix)[0] for each in others):
-        sets = ", ".join(sorted(each.rstrip(".") for each in whole)[:5])
+    rivals = [each for each in others if _likelihood(each)[0] == _likelihood(prefix)[0]]
+    if not all(_is_one(under[each], under[prefix]) for each in rivals):
+        sets = ", ".join(sorted(each.rstrip(".") for each in [prefix, *rivals])[:5])
         raise FileError(f"{path} holds several sets of weights that fit: {sets}. Save the one that you mean alone.")
     containers = {container for container, _ in under[prefix].values()}
     left = [
@@ -202,13 +204,19 @@ def _chosen(entries: Sequence[tuple[str, int, Any]], own: Mapping[str, Tensor], 
     ]
     left = [name for name in left if not any(f"{prefix}{name}".startswith(each) for each in others if len(each) > len(prefix))]
     notes = [
-        f"it holds {each.rstrip('.')} too, which fits; {prefix.rstrip('.') or 'what is at its top'} was taken."
+        f"it also holds {each.rstrip('.')}, which fits too; {prefix.rstrip('.') or 'its top level'} was used."
         for each in others
         if _AVERAGED.search(each)
     ]
     if left:
-        notes.append(f"{len(left)} of its tensors are not the network's and were left out{_examples(left)}.")
+        notes.append(f"{len(left)} of its tensors do not belong to the network and were ignored{_examples(left)}.")
     return _Found(prefix, tuple(under[prefix]), left, tuple(notes))
+
+
+def _is_one(found: Mapping[str, tuple[int, Any]], other: Mapping[str, tuple[int, Any]]) -> bool:
+    """Whether two sets of places are of the same tensors."""
+    pairs = [(found[name][1], other[name][1]) for name in found.keys() & other.keys()]
+    return all(one is two or not (isinstance(one, Tensor) or one != two) for one, two in pairs)
 
 
 def _likelihood(prefix: str) -> tuple[int, tuple[int, ...]]:

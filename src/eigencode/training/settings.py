@@ -107,7 +107,7 @@ class SpectralSettings:
 
     Args:
         layers: Layers whose spectrum is measured and, with a beta above 0, penalised: names or globs separated by commas;
-            penultimate is the last hidden one (Gerum et al.). Empty: none.
+            penultimate (or head) is what the classifier reads (the last hidden one of Gerum et al.). Empty: none.
         ranks: Fit window, as in measure. Default: 6-50 for exponent, 1-10 for line, 11-50 for nassar.
         form: exponent, beta |alpha - target| (Gerum et al. 2022, Eq. 6); line, weighted squared distance to a line of the target
             slope (their code of 2023); nassar, relative distance to a power law anchored at the first rank (Nassar et al. 2020).
