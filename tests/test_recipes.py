@@ -62,13 +62,9 @@ PAPER_MODELS: dict''',
             "    seed: int\n",
             "    seed: int\n    coarse: bool\n",
         ),
-        "measurement/measuring.py": (
-            "    seed: int = 0,\n",
-            "    seed: int = 0,\n    coarse: bool = False,\n",
-            "        seed=seed,\n",
-            "        seed=seed,\n        coarse=coarse,\n",
-            "            metrics[name].update(code)\n",
-            "            metrics[name].update(code.half() if self.settings.coarse else code)\n",
+        "measurement/reader.py": (
+            "metrics[name].update(code.rows, ",
+            "metrics[name].update(code.rows.half() if self.settings.coarse else code.rows, ",
         ),
     },
     "A perturbation without labels.": {

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from eigencode.activations import trace
     from eigencode.datasets import ImageSet
     from eigencode.errors import EigencodeError
-    from eigencode.measurement.measuring import Measurement, collect, measure
+    from eigencode.measurement.measuring import collect, measure
     from eigencode.measurement.perturbed import PerturbedSpectra, perturbed_spectra
+    from eigencode.measurement.result import Measurement
     from eigencode.spectra import (
         WINDOWS,
         Eigenspectrum,

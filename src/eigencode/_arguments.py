@@ -266,6 +266,9 @@ def _in_words(hint: Any) -> str:
 def _meant(value: Any, hint: Any) -> str:
     if isinstance(value, type):
         return f" Pass an instance: {value.__name__}(...)."
+    for method in ("to_numpy", "toarray"):  # tables, and SciPy's sparse matrices
+        if callable(getattr(value, method, None)):
+            return f" Pass .{method}() of it."
     close = difflib.get_close_matches(value.lower(), map(str, choices_of(hint)), n=1) if isinstance(value, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from eigencode.errors import ProcessError
 
 T = TypeVar("T")
 
@@ -25,6 +28,33 @@ def count() -> int:
 def rank() -> int:
     """Number of this process within the group, from 0."""
     return dist.get_rank() if together() else 0
+
+
+_PATIENCE = timedelta(minutes=5)
+"""How long the others are waited for: they may still be reading their images."""
+
+
+def meet(what: str) -> None:
+    """Waits until all processes of the group are here; collective.
+
+    Args:
+        what: What they are to do together, as an error message calls it.
+
+    Raises:
+        ProcessError: some do not come.
+    """
+    if count() == 1:
+        return
+    try:
+        work = dist.all_reduce(torch.zeros(1, device=_device()), async_op=True)
+        arrived = work.wait(_PATIENCE)
+    except RuntimeError:
+        arrived = False
+    if not arrived:
+        raise ProcessError(
+            f"{what}: not all of the {count()} processes called it within {int(_PATIENCE.total_seconds())} seconds. Call it on "
+            "all of them, or pass distributed=False to measure on this one alone."
+        )
 
 
 def largest(values: Tensor) -> Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from eigencode._inputs import Inputs
 from eigencode.errors import ModelError
 
 _MISFIT = re.compile(
@@ -17,6 +16,9 @@ _MISFIT = re.compile(
     re.IGNORECASE,
 )
 """How torch says that sizes or types do not fit."""
+
+_TYPES = re.compile(r"dtype|scalar type|Byte|Char|Short|Int|Long|Bool|not implemented for", re.IGNORECASE)
+"""How torch says that types do not fit."""
 
 _NO_GRADIENT = re.compile(
     r"call numpy\(\) on Tensor that requires grad|Inference tensors cannot be saved|use_reentrant|does not require grad"
@@ -51,34 +53,47 @@ def has_no_gradient(error: Exception) -> bool:
     return _NO_GRADIENT.search(str(error)) is not None
 
 
-_MEASURED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def given_to(model: nn.Module | Callable[..., Any], inputs: Tensor) -> Tensor:
-    """Inputs as a network takes them: a copy, since it may work in place, of the type of its weights if they all have one."""
-    if not inputs.is_floating_point():
-        return inputs.clone()
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    kinds = {weights.dtype for weights in parameters if weights.is_floating_point()} or {inputs.dtype}
-    kind = kinds.pop() if len(kinds) == 1 else inputs.dtype
-    return inputs.to(kind, copy=True) if kind in _MEASURED else inputs.clone()
-
-
-def cannot_run(model: nn.Module, inputs: Tensor, error: Exception) -> str:
-    """A sentence on a network that raised an error when it was given images."""
+def cannot_run(model: nn.Module, given: Tensor | Inputs, error: Exception) -> str:
+    """A sentence on a network that raised an error when it was given inputs."""
     said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     if has_no_gradient(error):
         return f"No gradient can be followed through this network ({said}). Keep its forward method within PyTorch."
+    if isinstance(given, Inputs) and not given.is_tensor:
+        return (
+            f"The network cannot run on a batch of {_named(given)} ({said}). Pass tensors of the names, types and sizes that its "
+            "forward method takes."
+        )
+    inputs = Inputs.of(given).main
     dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), inputs.dtype)
+    kinds = [str(kind).removeprefix("torch.") for kind in (inputs.dtype, dtype)]
+    if inputs.dtype != dtype and not inputs.is_floating_point() and _TYPES.search(said):
+        remedy = "Use ImageSet.from_uint8, or divide them by 255" if inputs.dtype == torch.uint8 else "Convert them with .float()"
+        return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). {remedy}."
     if inputs.dtype != dtype and "dtype" in said:
-        kinds = [str(kind).removeprefix("torch.") for kind in (inputs.dtype, dtype)]
         return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). Convert the images to {kinds[1]}."
+    if inputs.is_floating_point() and "indices" in said and "Long" in said:
+        return (
+            f"The network takes whole numbers, such as the ids of tokens; got {kinds[0]} ({said}). Pass texts as ids of tokens."
+        )
     shape = tuple(inputs.shape[1:])
     if isinstance(error, TypeError) and "argument" in said:
-        return f"The network does not take one tensor of images ({said}). Wrap it in a module whose forward method does."
+        return (
+            f"The network does not take one tensor of images ({said}). Pass a mapping of its arguments by name, or wrap it in a "
+            "module whose forward method takes images alone."
+        )
     if not isinstance(error, (ValueError, IndexError, AssertionError)) and not does_not_fit(error):
         return f"The network failed on images of shape {shape} ({said}). Fix its forward method, or pass what it expects."
     first = "; channels come first" if inputs.ndim == _MAPS else ""
     return (
         f"The network cannot run on images of shape {shape} ({said}). Use images of the size and channels it was made for{first}."
+    )
+
+
+def _named(given: Inputs) -> str:
+    """Arguments with their types and shapes."""
+    named = [(f"argument {number}", value) for number, value in enumerate(given.args, 1)] + list(given.kwargs.items())
+    return ", ".join(
+        f"{name} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape[1:])}"
+        for name, value in named
+        if isinstance(value, Tensor)
     )

@@ -53,6 +53,10 @@ class DivergenceError(TrainingError):
     """A network's training went wrong by its own numbers: a loss that is not finite, a code that has collapsed."""
 
 
+class ProcessError(EigencodeError):
+    """Processes that should work together do not."""
+
+
 class DiskError(EigencodeError):
     """A file cannot be written: the disk is full, say."""
 

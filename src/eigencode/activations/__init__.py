@@ -3,10 +3,11 @@
 from eigencode.activations.choosing import select_sites, traced_for
 from eigencode.activations.codes import as_code, options_at, unreadable
 from eigencode.activations.hooks import hooked, measuring, model_device, named_modules, restore_training, tensors_in, unwrapped
-from eigencode.activations.reading import capture_codes, captured
-from eigencode.activations.tracing import Site, Trace, trace
+from eigencode.activations.reading import Coded, capture_codes, captured
+from eigencode.activations.tracing import Site, Trace, scores_in, trace
 
 __all__ = [
+    "Coded",
     "Site",
     "Trace",
     "as_code",
@@ -18,6 +19,7 @@ __all__ = [
     "named_modules",
     "options_at",
     "restore_training",
+    "scores_in",
     "select_sites",
     "tensors_in",
     "trace",

@@ -7,10 +7,11 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from eigencode._arguments import shown
 from eigencode._grammar import names_in
+from eigencode._inputs import Inputs
 from eigencode.activations.tracing import Site, Trace, trace
 from eigencode.errors import ActivationError
 
@@ -18,7 +19,7 @@ _HEAD = ("head", "penultimate")
 _INPUT = re.compile(r"\.input(\[.*\])?$")
 
 
-def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[Tensor]) -> tuple[Trace, Tensor]:
+def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[Inputs]) -> tuple[Trace, Inputs]:
     """Traces a network for some layers, on the first of some inputs that it runs on.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import checked
@@ -91,7 +92,7 @@ def _is_sequence_first(module: nn.Module, tensor: Tensor, place: str, count: int
 
 
 @checked(ActivationError)
-def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels = "auto") -> Tensor:
+def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels = "auto", mask: Tensor | None = None) -> Tensor:
     """A layer's output as samples by units.
 
     Args:
@@ -102,21 +103,61 @@ def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels 
             last.
         channels: Whether channels are the "first" axis after that of inputs, or the "last". "auto": the last of three axes, the
             first of more.
+        mask: Which tokens of (n, tokens, features) count, shape (n, tokens), truth values with at least one for each input: the
+            first, the last and the mean are those of these. Under units="channels" the caller leaves the others out.
 
     Returns:
         View or new tensor of shape (n, positions, units): one position unless units="channels".
+
+    Raises:
+        ActivationError: what is asked for would have padding in it.
     """
     if output.ndim < _SEQUENCE:
         return output.reshape(len(output), 1, -1)
+    if mask is not None and (reason := padding_in(tuple(output.shape), units=units, tokens=tokens, channels=channels, mask=mask)):
+        raise ActivationError(f"as_code: {reason}.")
     is_last = channels == "last" if channels != "auto" else output.ndim == _SEQUENCE
     if units == "all" and (tokens == "all" or not is_last or output.ndim > _SEQUENCE):
         return output.reshape(len(output), 1, -1)
     rows = output.flatten(1, -2) if is_last else output.flatten(2).transpose(1, 2)
     if units == "channels":
         return rows
-    if units == "pooled" or tokens == "mean":
-        return rows.mean(dim=1, keepdim=True)
-    return rows[:, :1] if tokens == "cls" else rows[:, -1:]
+    return _one_row(rows, "mean" if units == "pooled" else tokens, mask)
+
+
+def _one_row(rows: Tensor, tokens: Tokens, mask: Tensor | None) -> Tensor:
+    """The mean of the tokens that count, the first of them, or the last; shape (n, 1, units)."""
+    if mask is None:
+        return rows.mean(dim=1, keepdim=True) if tokens == "mean" else rows[:, :1] if tokens == "cls" else rows[:, -1:]
+    counted = mask.to(rows.device) != 0
+    if tokens == "mean":
+        total = rows.masked_fill(~counted[:, :, None], 0).sum(dim=1, keepdim=True, dtype=torch.float64)
+        return total / counted.sum(dim=1)[:, None, None]
+    number = torch.arange(rows.shape[1], device=rows.device)
+    chosen = torch.where(counted, number, rows.shape[1]).amin(1) if tokens == "cls" else torch.where(counted, number, -1).amax(1)
+    return rows[torch.arange(len(rows), device=rows.device), chosen].unsqueeze(1)
+
+
+def padding_in(shape: tuple[int, ...], *, units: Units, tokens: Tokens, channels: Channels, mask: Tensor) -> str | None:
+    """Why a code of this shape would have padding in it, or None if it would not.
+
+    Args:
+        shape: Of the output, inputs first.
+        units: As in ``as_code``.
+        tokens: As in ``as_code``.
+        channels: As in ``as_code``.
+        mask: Which tokens count, shape (n, tokens).
+    """
+    if len(shape) < _SEQUENCE or bool((mask != 0).all()):
+        return None
+    if len(shape) > _SEQUENCE or channels == "first" or shape[1] != mask.shape[1]:
+        return f"its output of shape {shape} does not have the tokens of the mask, {tuple(mask.shape)}, on its second axis alone"
+    if units == "all" and tokens == "all":
+        return (
+            "it has padding, which must not be measured, and all tokens of an input side by side have it in them. Make every "
+            "token a sample with units=channels, or take one row for each input with tokens=mean, cls or last"
+        )
+    return None
 
 
 def options_at(site: Site, options: CodeOptions) -> CodeKeywords:

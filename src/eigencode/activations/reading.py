@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from eigencode._arithmetic import full_float32
 from eigencode._codes import CodeOptions
-from eigencode.activations.codes import as_code, options_at
+from eigencode.activations.codes import CodeKeywords, as_code, options_at, padding_in
 from eigencode.activations.hooks import evaluating, hooked, tensors_given, tensors_in
 from eigencode.activations.tracing import Site
+
+_TOKENS = 3
+"""Dimensions of (n, tokens, features)."""
+
+
+class Coded(NamedTuple):
+    """A code in one forward pass.
+
+    Attributes:
+        rows: Shape (n, positions, units); None if it would have padding in it.
+        mask: Which positions are samples, shape (n, positions); None if all are.
+        reason: Why there are no rows.
+    """
+
+    rows: Tensor | None
+    mask: Tensor | None = None
+    reason: str = ""
 
 
 @contextmanager
@@ -59,16 +76,18 @@ def captured(model: nn.Module, sites: Collection[Site], consume: Callable[[str, 
 def capture_codes(
     model: nn.Module,
     sites: Sequence[Site],
-    consume: Callable[[str, Tensor], None],
+    consume: Callable[[str, Coded], None],
     options: CodeOptions,
+    mask: Tensor | None = None,
 ) -> Iterator[None]:
     """Hands every forward pass's code at the given sites to ``consume`` while the pass is running.
 
     Args:
         model: Network.
         sites: Where to read.
-        consume: Called with the site's name and a code of shape (n, positions, units), which is valid during the call only.
+        consume: Called with the site's name and its code, which is valid during the call only.
         options: See ``as_code``; channels "auto" are where the module of each site has them.
+        mask: Which tokens count, shape (n, tokens), truth values; the others are padding.
 
     Yields:
         Nothing; run the model inside the block. Noise that it draws is fresh in each pass; the caller keeps the random state.
@@ -76,7 +95,18 @@ def capture_codes(
     own = {site.name: options_at(site, options) for site in sites}
 
     def read(name: str, tensor: Tensor) -> None:
-        consume(name, as_code(tensor, **own[name]))
+        consume(name, _coded(tensor, own[name], mask))
 
     with full_float32(), evaluating(model), captured(model, sites, read):
         yield
+
+
+def _coded(tensor: Tensor, own: CodeKeywords, mask: Tensor | None) -> Coded:
+    if mask is None or tensor.ndim < _TOKENS:
+        return Coded(as_code(tensor, **own))
+    if len(tensor) != len(mask):
+        return Coded(tensor[:, None])  # whoever counts rows says so
+    if reason := padding_in(tuple(tensor.shape), **own, mask=mask):
+        return Coded(None, reason=reason)
+    is_sequence = own["units"] == "channels" and tensor.ndim == _TOKENS and tensor.shape[1] == mask.shape[1]
+    return Coded(as_code(tensor, **own, mask=mask), mask if is_sequence else None)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import checked
-from eigencode._running import cannot_run, given_to
+from eigencode._inputs import Inputs, run
+from eigencode._running import cannot_run
 from eigencode.activations.blocks import blocks_of
 from eigencode.activations.codes import axes_of
 from eigencode.activations.hooks import hooked, measuring, named_modules, tensors_given, tensors_in, unwrapped
@@ -107,12 +108,12 @@ class _Call:
 
 
 @checked(ActivationError)
-def trace(model: nn.Module, inputs: Tensor, *, head: bool = True) -> Trace:
+def trace(model: nn.Module, inputs: Tensor | Inputs, *, head: bool = True) -> Trace:
     """Runs the model once and lists what can be measured.
 
     Args:
         model: Network.
-        inputs: Small batch, on the model's device.
+        inputs: Small batch, on the model's device: one tensor, or arguments by position and name.
         head: Find out what makes the scores too, for which the model may have to run again, with outputs of modules changed. Its
             buffers are as before after that.
 
@@ -122,14 +123,14 @@ def trace(model: nn.Module, inputs: Tensor, *, head: bool = True) -> Trace:
     Raises:
         ActivationError: the model cannot run on these inputs, or runs no hooks.
     """
-    model = unwrapped(model)
+    model, inputs = unwrapped(model), Inputs.of(inputs)
     modules, others = named_modules(model)
     calls: list[_Call] = []
     try:
         with measuring(model):
             state = _random_state(inputs)
             with _recorded(model, modules, calls):
-                scores = _scores_in(model(given_to(model, inputs)))
+                scores = scores_in(run(model, inputs))
             chosen = _head(modules, calls, _Rerun(model, inputs, state, scores)) if head and scores is not None else None
     except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(cannot_run(model, inputs, error)) from error
@@ -175,7 +176,7 @@ def _key(tensor: Tensor) -> Key | None:
     return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.numel(), len(tensor), version, *sums
 
 
-def _scores_in(output: Any) -> Tensor | None:
+def scores_in(output: Any) -> Tensor | None:
     """What a network gives: its logits, if it says which these are, or the first numbers."""
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
@@ -183,8 +184,9 @@ def _scores_in(output: Any) -> Tensor | None:
     return next((tensor for _, tensor in tensors_in(output) if tensor.is_floating_point()), None)
 
 
-def _random_state(inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(inputs.device) if inputs.is_cuda else None
+def _random_state(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+    device = inputs.main.device
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class _Rerun:
     """The same forward pass once more, with the same noise."""
 
     model: nn.Module
-    inputs: Tensor
+    inputs: Inputs
     state: tuple[Tensor, Tensor | None]
     scores: Tensor
 
@@ -200,7 +202,7 @@ class _Rerun:
         """Whether the scores are others when the output of a call is. Buffers are as before."""
         torch.set_rng_state(self.state[0])
         if self.state[1] is not None:
-            torch.cuda.set_rng_state(self.state[1], self.inputs.device)
+            torch.cuda.set_rng_state(self.state[1], self.inputs.main.device)
         buffers = [(owner, dict(owner._buffers)) for owner in self.model.modules()]
         values = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
@@ -209,7 +211,7 @@ class _Rerun:
 
         try:
             with hooked(self.model, [call.module], after=after):
-                scores = _scores_in(self.model(given_to(self.model, self.inputs)))
+                scores = scores_in(run(self.model, self.inputs))
         except Exception:  # of what cannot be computed of other numbers
             return True
         finally:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eigencode._arguments import check_fields, checked
 from eigencode._digests import digest_of
 from eigencode._files import replacing
-from eigencode._running import given_to
+from eigencode._inputs import given_to
 from eigencode.activations import captured, model_device, select_sites, trace, unwrapped
 from eigencode.attacks.curves import advancing, under_attack
 from eigencode.attacks.geometry import steepest

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from eigencode._arithmetic import exact_arithmetic
-from eigencode._running import cannot_run, does_not_fit, given_to, has_no_gradient
+from eigencode._inputs import given_to
+from eigencode._running import cannot_run, does_not_fit, has_no_gradient
 from eigencode.activations import model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError
@@ -194,9 +195,9 @@ def check_batch(inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm, boun
     if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
         raise AttackError(f"{name}: images and labels must be tensors; got {type(inputs).__name__} and {type(labels).__name__}.")
     if inputs.dtype not in (torch.float32, torch.float64):
-        raise AttackError(
-            f"{name}: images must be float32 or float64; got {str(inputs.dtype).removeprefix('torch.')}. Convert them."
-        )
+        whole = not inputs.is_floating_point()
+        remedy = "Divide pixels by 255; ids of tokens cannot be changed a little" if whole else "Convert them"
+        raise AttackError(f"{name}: images must be float32 or float64; got {str(inputs.dtype).removeprefix('torch.')}. {remedy}.")
     largest = largest_budget(norm, bounds, inputs[:1].numel())
     if not 0 <= epsilon <= largest * (1 + 1e-6):
         raise AttackError(

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
-from eigencode._running import usable_device
 from eigencode.attacks import by_name
-from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder
+from eigencode.commands.common import measuring_settings, network_title, results_folder
+from eigencode.commands.inputs import load_both, load_images
 from eigencode.commands.options import AttackConfig
 from eigencode.commands.parsing import parse_names, parse_numbers, parse_ranks
 from eigencode.commands.progress import progress_bar, tell
@@ -52,18 +53,17 @@ def run(config: AttackConfig) -> None:
     except AttackError as error:
         raise UsageError(str(error)) from None
     with results_folder(config) as folder:
-        images = load_images(config)
-        results = _results(config, images, perturbations, strengths)
+        model, images = load_both(config)
+        results = _results(config, (model, images), perturbations, strengths)
         fitted = components() if components.cache_info().currsize else None
         title = f"{network_title(config)} · {config.data} · {len(images)} images · {', '.join(names)}"
         _finish(config, results, ranks=ranks, title=title, components=fitted, folder=folder)
 
 
 def _results(
-    config: AttackConfig, images: ImageSet, perturbations: Mapping[str, Any], strengths: list[float]
+    config: AttackConfig, attacked: tuple[nn.Module, ImageSet], perturbations: Mapping[str, Any], strengths: list[float]
 ) -> dict[str, PerturbedSpectra]:
-    assert config.model is not None
-    model = load_model(config.model, config, images).to(usable_device(config.device))
+    model, images = attacked
     results: dict[str, PerturbedSpectra] = {}
     baseline: Condition | None = None
     for name, perturbation in perturbations.items():

@@ -110,6 +110,12 @@ def _check_meaning(config: Any) -> None:
     if isinstance(config, TrainConfig):
         for name in (*GRID, "robustness.epsilons"):
             parse_numbers(field_of(config, name), name)
+    if isinstance(config, NetworkAndImages) and isinstance(config.classes, str) and not config.data.startswith("image"):
+        raise UsageError(
+            f"--classes must be a number, but for folders of images (--data image_folder:PATH); got {shown(config.classes)}."
+        )
+    if isinstance(config, NetworkAndImages):
+        _check_preparation(config)
     missing = _WITHOUT_NETWORK.get(type(config))
     if missing and config.model is None and not getattr(config, "recording", None):
         raise UsageError(missing)
@@ -117,6 +123,18 @@ def _check_meaning(config: Any) -> None:
         raise UsageError("construct: there is nowhere to put the set. Name a folder with --out.")
     if isinstance(config, StudyChoice) and getattr(config, "action", "") not in ("list", "merge"):
         chosen_study(config)
+
+
+def _check_preparation(config: NetworkAndImages) -> None:
+    """Refuses what is not said of how images are prepared, or what training would not read."""
+    if (config.mean is None) != (config.std is None):
+        raise UsageError(f"--{'std' if config.std is None else 'mean'} is missing: --mean and --std are given together.")
+    for name in ("mean", "std"):
+        if (value := getattr(config, name)) is not None:
+            parse_numbers(value, name)
+    given = {"--transform": config.transform, "--mean": config.mean, "--classes FILE": isinstance(config.classes, str)}
+    if isinstance(config, TrainConfig) and (unread := [name for name, value in given.items() if value]):
+        raise UsageError(f"{unread[0]} would do nothing here: it is read by measure, attack and construct. Leave it out.")
 
 
 _WITHOUT_NETWORK: dict[type, str] = {
@@ -180,7 +198,10 @@ def _attacks_with(config: TrainConfig, name: str) -> bool:
     return name in [each.strip() for each in config.robustness.attacks.split(",")]
 
 
-_OF_NETWORKS = ("weights", "data", "split", "count", "image_size", "classes", "layers", "units", "tokens", "channels")
+_OF_NETWORKS = (
+    *("weights", "data", "split", "count", "image_size", "transform", "mean", "std", "classes"),
+    *("layers", "units", "tokens", "channels"),
+)
 
 _RULES = (
     _Rule(
@@ -191,8 +212,12 @@ _RULES = (
     ),
     _Rule(MeasureConfig, ("recording_variable",), "with --recording", lambda c: c.recording is not None),
     _Rule(
-        NetworkAndImages, ("image_size",), "of folders of images (--data image_folder:PATH)", lambda c: c.data.startswith("image")
+        NetworkAndImages,
+        ("image_size", "transform"),
+        "of folders of images (--data image_folder:PATH)",
+        lambda c: c.data.startswith("image"),
     ),
+    _Rule(NetworkAndImages, ("image_size",), "without --transform", lambda c: c.transform is None),
     _Rule(NetworkAndImages, ("split",), "of data sets that have a training and a test part", lambda c: ":" not in c.data),
     _Rule(NetworkAndImages, ("overwrite",), "with --out", lambda c: c.out is not None),
     _Rule(SpectraOfLayers, ("tokens",), "with --units all", lambda c: c.units == "all"),

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eigencode._running import usable_device
 from eigencode.attacks import ConstructedSet, Construction, construct
-from eigencode.commands.common import load_images, load_model, results_folder
+from eigencode.commands.common import results_folder
+from eigencode.commands.inputs import load_both
 from eigencode.commands.options import ConstructConfig
 from eigencode.commands.progress import progress_bar, tell
 from eigencode.datasets import ImageSet
@@ -33,9 +33,7 @@ def run(config: ConstructConfig) -> None:
 
 
 def _run(config: ConstructConfig, construction: Construction, folder: Path) -> None:
-    assert config.model is not None
-    images = load_images(config)
-    model = load_model(config.model, config, images).to(usable_device(config.device))
+    model, images = load_both(config)
     with progress_bar("construct") as progress:
         made = construct(model, images, construction, batch_size=config.batch_size, progress=progress)
     record = {"title": f"{config.kind} set · {config.model} · {config.data}", **circumstances(asdict(config)), **made.record}

@@ -12,13 +12,15 @@ import pandas as pd
 
 from eigencode import models
 from eigencode._running import usable_device
-from eigencode.commands.common import load_images, load_model, measuring_settings, network_title, results_folder
+from eigencode.commands.common import measuring_settings, network_title, results_folder
+from eigencode.commands.inputs import load_inputs, load_model, number_as
 from eigencode.commands.options import MeasureConfig
 from eigencode.commands.parsing import parse_ranks
 from eigencode.commands.progress import progress_bar, tell
 from eigencode.datasets import load_recording
 from eigencode.errors import SpectrumError
-from eigencode.measurement.measuring import Measurement, measure
+from eigencode.measurement.measuring import measure
+from eigencode.measurement.result import Measurement
 from eigencode.measurement.summary import summary_row
 from eigencode.reports import print_table, write_report
 from eigencode.reports.records import MeasurementRecord
@@ -63,6 +65,7 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         seed=config.seed,
         skipped=skipped,
         notes=notes,
+        accuracy={spec: spectra.accuracy for spec, spectra in conditions.items() if spectra.accuracy is not None},
         recording=recorded,
     ).as_dict()
     page = None
@@ -76,16 +79,19 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
 
 
 def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
+    what = "texts" if config.data.startswith("tokens:") else "images"
     parts = [network_title(config), config.data] if config.model else []
-    parts += [f"{spectrum.n_images} images" for spectra in conditions.values() for spectrum in spectra.values()][:1]
+    parts += [f"{spectrum.n_images} {what}" for spectra in conditions.values() for spectrum in spectra.values()][:1]
     return " · ".join([*(part for part in parts if part), *([config.recording] if config.recording else [])])
 
 
 def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
-    device, images = usable_device(config.device), load_images(config)
+    device = usable_device(config.device)
     assert config.model is not None
     for spec in models.expand(config.model):
+        images = load_inputs(spec, config)
         model = load_model(spec, config, images)
+        number_as(model, images, config)
         with progress_bar(spec) as progress:
             spectra = measure(
                 model,
@@ -113,6 +119,8 @@ def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any]) 
     else:
         window = f"ranks {record['ranks'][0]}-{record['ranks'][1]}, weights {record['weights']}"
         print_table(summary, title=f"{record['title']} ({window})")
+        for spec, accuracy in record["accuracy"].items():
+            print(f"accuracy{f' of {spec}' if len(record['accuracy']) > 1 else ''}: {accuracy:.4g}")
     for note in dict.fromkeys(note for note in summary["note"] if note and not summary["alpha"].isna().all()):
         tell(f"note: {note}")
     for note in record["notes"].values():

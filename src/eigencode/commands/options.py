@@ -30,15 +30,24 @@ class NetworkAndImages:
 
     Args:
         model: Network: a paper's (gerum_shallow_mlp, gerum_deep_mlp, gerum_cnn, schaeffer_cnn, cifar_resnet50, jiang_mlp),
-            torchvision:NAME, timm:NAME, file:PATH.py:FACTORY or module:PACKAGE.MODULE:FACTORY (which run the code that they
-            name), or (measure) schaeffer2020 for that paper's eleven.
-        weights: Checkpoint file (.safetensors, .pt), or for torchvision and timm the name of their own (DEFAULT).
-        data: Images: digits, mnist, fashion_mnist, cifar10, image_folder:PATH, tensors:PATH or ilyas:PATH.
+            torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER (transformers), file:PATH.py:FACTORY or
+            module:PACKAGE.MODULE:FACTORY (which run the code that they name), or (measure) schaeffer2020 for that paper's eleven.
+        weights: Checkpoint file (.safetensors, .pt), or for torchvision and timm the name of their own (DEFAULT). hf has its
+            weights in its folder; random leaves it as it is initialised.
+        data: Images: digits, mnist, fashion_mnist, cifar10, image_folder:PATH, tensors:PATH or ilyas:PATH; or (measure) texts:
+            tokens:PATH (.npz, .safetensors) with input_ids and attention_mask.
         split: Part of the data set.
         data_root: Folder of data sets in torchvision's layout. Default: EIGENCODE_DATA, else the user's cache.
         count: Size of the random subset of images. Default: all.
         image_size: For image folders: side of the centre square, after resizing the shorter side to it.
-        classes: Number of classes, for networks that are built with it.
+        transform: For image folders, in place of image_size: imagenet (shorter side 256, centre 224); model, which resizes and
+            cuts as those did who trained the network (torchvision, timm, hf); or resize, the same for pictures that are cut
+            already: to the network's own side, with nothing cut away.
+        mean: Mean of each channel, of images in [0, 1], that is taken from them before the network, such as 0.485,0.456,0.406.
+            Default: what the network was trained with, as far as it is known (torchvision, timm, hf).
+        std: Standard deviation of each channel, by which they are divided then.
+        classes: Number of classes, for networks that are built with it. For image folders, a file with the names of all classes,
+            one on each line in the order of the network's outputs, of which the folders are some.
         out: Folder for results. Default: write nothing.
         overwrite: Replace results that are in the folder already, and remove those of another command, trained networks too.
             Training that was left unfinished there goes on all the same; a state of another configuration is replaced.
@@ -55,7 +64,10 @@ class NetworkAndImages:
     data_root: str | None = None
     count: int | None = None
     image_size: int | None = None
-    classes: int | None = None
+    transform: str | None = None
+    mean: str | float | list[float] | None = None
+    std: str | float | list[float] | None = None
+    classes: int | str | None = None
     out: str | None = None
     overwrite: bool = False
     json: bool = False

@@ -75,7 +75,7 @@ def study_of(config: TrainConfig) -> Study:
     try:
         plan = CellConfig(
             network=NetworkSpec(
-                config.model or "", {} if config.classes is None else {"classes": config.classes}, initial=config.weights
+                config.model or "", {"classes": config.classes} if isinstance(config.classes, int) else {}, initial=config.weights
             ),
             images=ImagesSpec(config.data, config.count, None, config.image_size, config.split, config.seed),
             training=settings_of(config),

@@ -1,7 +1,24 @@
-"""Images and recordings as tensors."""
+"""Images, texts and recordings as tensors."""
 
+from eigencode.datasets.folders import ImageFolder, imagenet_synsets, read_classes
 from eigencode.datasets.images import UNLABELLED, ImageSet
+from eigencode.datasets.preprocessing import Preprocessing, preprocessing
 from eigencode.datasets.recordings import Recording, load_recording
 from eigencode.datasets.sources import data_root, load
+from eigencode.datasets.tokens import TokenSet, load_tokens
 
-__all__ = ["UNLABELLED", "ImageSet", "Recording", "data_root", "load", "load_recording"]
+__all__ = [
+    "UNLABELLED",
+    "ImageFolder",
+    "ImageSet",
+    "Preprocessing",
+    "Recording",
+    "TokenSet",
+    "data_root",
+    "imagenet_synsets",
+    "load",
+    "load_recording",
+    "load_tokens",
+    "preprocessing",
+    "read_classes",
+]

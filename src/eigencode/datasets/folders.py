@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from eigencode._arguments import checked
 from eigencode._readers.files import open_regular
 from eigencode._torchvision import import_torchvision
 from eigencode.datasets.images import UNLABELLED, ImageSet, random_subset
+from eigencode.datasets.preprocessing import Preprocessing
 from eigencode.errors import DataError, FileError, ReliabilityWarning
 
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
@@ -22,50 +27,139 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 _MOST_PIXELS = 2**26
 
 
-def image_folder(path: Path, *, count: int | None, seed: int, image_size: int | None) -> ImageSet:
-    """Pictures in a folder, in RGB and [0, 1], turned as their EXIF orientation says.
+class ImageFolder(Dataset[tuple[Tensor, int]]):
+    """Pictures in a folder, in RGB and [0, 1], turned as their EXIF orientation says; each is read when it is asked for.
 
     Classes are the folders in it, in the order of their names; where all are numbers, in the order of these. Hidden folders
     are none. Pictures in no folder have no labels.
 
     Args:
         path: Folder.
-        count: Size of a random subset; default: all.
+        count: Size of a random subset; default: all, in their own order.
         seed: Seed of the subset.
-        image_size: The shorter side is resized to this, and the centre square is cut out.
+        preprocessing: How pictures are brought to one size. Default: they have one.
+        classes: Names of all classes in the order of a network's outputs, where the folders are some of these.
+
+    Attributes:
+        labels: Class of each picture, int64, -1 where unknown.
+        classes: Names of the classes; empty if there are none.
+        name: Where they come from.
 
     Raises:
-        DataError: no folder, none or unlike pictures in it, or one that cannot be read.
+        DataError: no folder, none or unlike pictures in it, a class that is not among ``classes``, or one that cannot be read.
     """
-    if not os.path.isdir(path):
-        raise DataError(f"image_folder: {path} is not a folder. Check the path.")
-    _refuse_circles(path)
-    found = _labelled(path)
-    name = f"image_folder:{path}"
-    chosen = range(len(found)) if count is None else random_subset(len(found), count, seed=seed, name=name).tolist()
-    images: list[Tensor] = []
-    for index in chosen:
+
+    @checked(DataError)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        count: int | None = None,
+        seed: int = 0,
+        preprocessing: Preprocessing | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        path = Path(path)
+        if not os.path.isdir(path):
+            raise DataError(f"image_folder: {path} is not a folder. Check the path.")
+        _refuse_circles(path)
+        self.name, self.preprocessing = f"image_folder:{path}", preprocessing
+        found, self.classes = _labelled(path)
+        chosen = range(len(found)) if count is None else random_subset(len(found), count, seed=seed, name=self.name).tolist()
+        self._files = [found[index][0] for index in chosen]
+        self.labels = torch.tensor([found[index][1] for index in chosen])
+        self._shape: tuple[int, int, int] | None = None
+        if classes is not None:
+            self.number(classes)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """A picture, shape (3, height, width), and its class."""
+        image = self._image(index)
+        if tuple(image.shape) != self.shape:
+            raise DataError(
+                f"image_folder: images must have one size; got {self.shape[1:]} and {tuple(image.shape[1:])} "
+                f"({self._files[index]}). Pass --image_size or --transform."
+            )
+        return image, int(self.labels[index])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the first picture, which the others must have too."""
+        if self._shape is None:
+            channels, height, width = self._image(0).shape
+            self._shape = channels, height, width
+        return self._shape
+
+    def number(self, classes: Sequence[str]) -> None:
+        """Gives each picture the place of its class among all classes of a network.
+
+        Raises:
+            DataError: a folder whose name is not among them.
+        """
+        if not self.classes:
+            raise DataError(
+                f"{self.name}: the pictures lie in no folders of classes, so that they have no labels to be numbered."
+            )
+        places = {name: number for number, name in enumerate(classes)}
+        if unknown := [name for name in self.classes if name not in places]:
+            raise DataError(f"{self.name}: the folder {unknown[0]!r} is not one of the {len(places)} classes given. Add it.")
+        numbers = torch.tensor([places[name] for name in self.classes])
+        self.labels, self.classes = numbers[self.labels], tuple(classes)
+
+    def forget_labels(self) -> None:
+        """Leaves the pictures without labels: what a network calls their classes is not known."""
+        self.labels, self.classes = torch.full_like(self.labels, UNLABELLED), ()
+
+    def in_memory(self) -> ImageSet:
+        """All pictures at once."""
+        return ImageSet(torch.stack([self[index][0] for index in range(len(self))]), self.labels, self.name)
+
+    def _image(self, index: int) -> Tensor:
         try:
-            image = _pixels(found[index][0], image_size)
+            return _pixels(self._files[index], self.preprocessing)
         except FileError as error:
             raise DataError(f"image_folder: {error}") from None
-        if images and image.shape != images[0].shape:
-            raise DataError(
-                f"image_folder: images must have one size; got {tuple(images[0].shape[1:])} and {tuple(image.shape[1:])} "
-                f"({found[index][0]}). Pass --image_size."
-            )
-        images.append(image)
-    return ImageSet(torch.stack(images), torch.tensor([found[index][1] for index in chosen]), name)
 
 
-def _labelled(path: Path) -> list[tuple[str, int]]:
-    """Pictures with the numbers of their classes."""
+@cache
+def imagenet_synsets() -> tuple[str, ...]:
+    """Names of ImageNet's 1000 classes as its folders have them, in the order of networks' outputs."""
+    return tuple(resources.files("eigencode.datasets").joinpath("imagenet_synsets.txt").read_text().split())
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Names of classes from a text file, one on each line, in the order of a network's outputs; what follows a blank is left out.
+
+    Raises:
+        DataError: no such file, no text, or a name that comes twice.
+    """
+    try:
+        with open_regular(path) as file:
+            text = file.read(2**24).decode("utf-8")
+    except FileError as error:
+        raise DataError(f"classes: {error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"classes: {path} is not text. Write one class on each line.") from None
+    names = [line.split()[0] for line in text.splitlines() if line.strip()]
+    if not names:
+        raise DataError(f"classes: {path} is empty. Write one class on each line.")
+    if len(set(names)) < len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise DataError(f"classes: {path} has {twice!r} more than once. Write each class once.")
+    return tuple(names)
+
+
+def _labelled(path: Path) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+    """Pictures with the numbers of their classes, and the names of these."""
     classes = sorted(name for name in os.listdir(path) if os.path.isdir(path / name) and not name.startswith("."))
     if not classes:
         flat = [(picture, UNLABELLED) for picture in _pictures(path)]
         if not flat:
             raise DataError(f"image_folder: {path} must hold images, or one folder of images for each class. Arrange it so.")
-        return flat
+        return flat, ()
     shown = [name for name in sorted(os.listdir(path)) if not name.startswith(".")]
     if beside := [name for name in shown if name.lower().endswith(_ENDINGS) and os.path.isfile(path / name)]:
         raise DataError(f"image_folder: {path} holds images beside folders of classes, such as {beside[0]}. Move one of them.")
@@ -85,7 +179,7 @@ def _labelled(path: Path) -> list[tuple[str, int]]:
         if not own:
             raise DataError(f"image_folder: {path / name} has no images. Remove it, or fill it.")
         found += own
-    return found
+    return found, tuple(classes)
 
 
 def _pictures(folder: Path) -> Iterator[str]:
@@ -97,15 +191,13 @@ def _pictures(folder: Path) -> Iterator[str]:
     yield from (os.path.join(place, file) for place, file in sorted(found))
 
 
-def _pixels(path: str, image_size: int | None) -> Tensor:
+def _pixels(path: str, preprocessing: Preprocessing | None) -> Tensor:
     """A picture, shape (3, height, width), in [0, 1]."""
-    transforms = import_torchvision("transforms")
     picture = _picture(path)
-    steps = [transforms.Resize(image_size), transforms.CenterCrop(image_size)] if image_size else []
-    if isinstance(picture, Tensor):
-        resized: Tensor = transforms.Compose(steps)(picture)
-        return resized.clamp(0, 1)
-    pixels: Tensor = transforms.Compose([*steps, transforms.ToTensor()])(picture)
+    cut = picture if preprocessing is None else preprocessing.apply(picture)
+    if isinstance(cut, Tensor):
+        return cut.clamp(0, 1)
+    pixels: Tensor = import_torchvision("transforms").ToTensor()(cut)
     return pixels
 
 

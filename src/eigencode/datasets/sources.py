@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -16,8 +16,9 @@ from eigencode._files import why
 from eigencode._readers.arrays import names_in_npz, read_arrays
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._torchvision import import_torchvision
-from eigencode.datasets.folders import image_folder
+from eigencode.datasets.folders import ImageFolder
 from eigencode.datasets.images import ImageSet
+from eigencode.datasets.preprocessing import Preprocessing
 from eigencode.errors import DataError, FileError, NotDownloadedError
 
 Split = Literal["train", "test"]
@@ -45,6 +46,8 @@ def load(
     seed: int = 0,
     root: str | Path | None = None,
     image_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] | None = None,
     download: bool = True,
 ) -> ImageSet:
     """Images by name.
@@ -59,6 +62,8 @@ def load(
         seed: Seed of the subset.
         root: Folder of data sets; default: EIGENCODE_DATA, else the user's cache.
         image_size: For folders: shorter side is resized to this and the centre square is cut out.
+        preprocessing: For folders, in place of ``image_size``: how pictures are resized and cut.
+        classes: For folders: names of all classes in the order of a network's outputs, where the folders are some of these.
         download: Fetch what is missing under ``root`` from the network.
 
     Returns:
@@ -74,7 +79,10 @@ def load(
     """
     kind, _, path = name.partition(":")
     if kind == "image_folder" and path:
-        return image_folder(Path(path), count=count, seed=seed, image_size=image_size)
+        how = Preprocessing(image_size, image_size) if image_size else preprocessing
+        return ImageFolder(Path(path), count=count, seed=seed, preprocessing=how, classes=classes).in_memory()
+    if kind == "tokens" and path:
+        raise DataError(f"load: {name} holds texts, not images. Only measuring takes them, from load_tokens.")
     if kind == "tensors" and path:
         return _tensors(Path(path), split).subset(count, seed=seed)
     if kind == "ilyas" and path:

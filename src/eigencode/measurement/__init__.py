@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from eigencode._lazy import loader
 
 if TYPE_CHECKING:
-    from eigencode.measurement.measuring import Measurement, collect, measure
+    from eigencode.measurement.measuring import collect, measure
     from eigencode.measurement.perturbed import PerturbedSpectra, perturbed_spectra
+    from eigencode.measurement.result import Measurement
 
 _HOME = {
-    "Measurement": "eigencode.measurement.measuring",
+    "Measurement": "eigencode.measurement.result",
     "PerturbedSpectra": "eigencode.measurement.perturbed",
     "collect": "eigencode.measurement.measuring",
     "measure": "eigencode.measurement.measuring",

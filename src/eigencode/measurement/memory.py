@@ -9,6 +9,7 @@ import torch
 
 from eigencode.activations import Site, as_code, options_at
 from eigencode.errors import SpectrumError
+from eigencode.measurement.batches import Batches
 from eigencode.measurement.settings import MeasuringSettings
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
@@ -53,27 +54,29 @@ class Pass:
     tight: bool
 
 
-def passes_of(layers: Sequence[Site], count: int | None, settings: MeasuringSettings) -> list[Pass]:
+def passes_of(layers: Sequence[Site], batches: Batches, settings: MeasuringSettings) -> list[Pass]:
     """The passes that measure layers within a memory limit.
 
     Args:
         layers: Layers.
-        count: Images, if their number is known.
+        batches: Inputs.
         settings: How they are measured.
 
     Raises:
         SpectrumError: the limit is below the least that a layer can be measured with.
     """
-    sizes = [_size(layer, count, settings) for layer in layers]
+    sizes = [_size(layer, batches, settings) for layer in layers]
     limit = _for_statistics(layers, sizes, settings)
     return _plan_passes([_plan_layer(layer, size, limit) for layer, size in zip(layers, sizes, strict=True)], limit)
 
 
-def _size(layer: Site, count: int | None, settings: MeasuringSettings) -> Code:
+def _size(layer: Site, batches: Batches, settings: MeasuringSettings) -> Code:
     """Size of a layer's code; of no samples if their number is not known."""
     output = torch.empty(layer.shape, dtype=layer.dtype, device="meta")
     code = as_code(output, **options_at(layer, settings))
-    return Code((count or 0) * code.shape[1], code.shape[2], code.element_size(), GROUPS if settings.half_samples else 1)
+    positions = 1 if batches.masked_at(layer, settings) else code.shape[1]
+    n_samples = (batches.rows_at(layer, settings) or 0) * positions
+    return Code(n_samples, code.shape[2], code.element_size(), GROUPS if settings.half_samples else 1)
 
 
 def _for_statistics(layers: Sequence[Site], sizes: Sequence[Code], settings: MeasuringSettings) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 import torch
@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
-from eigencode.activations import model_device, select_sites, traced_for, unwrapped
+from eigencode.activations import select_sites, traced_for, unwrapped
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.outputs import check_batch
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
-from eigencode.measurement.batches import Batches, Perturbation
-from eigencode.measurement.measuring import Measurement, NetworkReader, Progress
+from eigencode.measurement.batches import Batches, Perturbation, Reading
+from eigencode.measurement.reader import NetworkReader, Progress
+from eigencode.measurement.result import Measurement
 from eigencode.measurement.settings import MeasuringKeywords, MeasuringOptions, MeasuringSettings
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra.window import Ranks
@@ -274,7 +275,7 @@ class _Reader:
         return PerturbedSpectra(tuple(conditions), self.failed)
 
     def _shown(self, images: ImageSet, perturbation: Perturbation | None = None) -> Batches:
-        return Batches(images, self.settings.batch_size, model_device(self.model), perturbation)
+        return Batches(self.model, images, Reading(self.settings.batch_size), perturbation)
 
     def _add(self, conditions: list[Condition], strength: float, examples: Tensor, batches: Batches) -> None:
         """Adds a condition, or the reason why this strength leaves nothing to measure; the others are not lost."""
@@ -284,19 +285,16 @@ class _Reader:
             self.failed[f"{self.name} {strength:g}"] = str(error)
 
     def _measured(self, name: str, strength: float, batches: Batches, *, layers: str | None = None) -> Condition:
-        predicted = torch.full_like(self.images.labels, UNLABELLED)
         settings = replace(self.settings, layers=layers) if layers else self.settings
-
-        def on_output(outputs: Any, indices: Tensor) -> None:
-            if isinstance(outputs, Tensor) and outputs.ndim == 2:
-                predicted[indices] = outputs.argmax(dim=1).cpu()
 
         def report(stage: str, done: int, total: int) -> None:
             if self.progress:
                 self.progress(f"{name} {strength:g}: {stage}", done, total)
 
-        spectra = NetworkReader(self.model, batches, settings, report).measured(on_output)
-        return Condition(name, strength, spectra, dict.fromkeys(spectra, self._accuracy(predicted)))
+        spectra = NetworkReader(self.model, batches, settings, report).measured()
+        is_known = spectra.n_labelled == len(self.images)
+        accuracy = math.nan if spectra.accuracy is None or not is_known else spectra.accuracy
+        return Condition(name, strength, spectra, dict.fromkeys(spectra, accuracy))
 
     def _accuracy(self, predicted: Tensor) -> float:
         predicted = _processes.largest(predicted)  # every process has predicted its share

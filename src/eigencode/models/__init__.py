@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         gerum_shallow_mlp,
         schaeffer_cnn,
     )
+    from eigencode.models.preprocessing import preprocessing_of
 
 _HOME = {
     "GROUPS": "eigencode.models.groups",
@@ -30,6 +31,7 @@ _HOME = {
     "load": "eigencode.models.loading",
     "load_weights": "eigencode.models.checkpoints",
     "normalize_inputs": "eigencode.models.loading",
+    "preprocessing_of": "eigencode.models.preprocessing",
     "read_state_dict": "eigencode.models.checkpoints",
     "schaeffer_cnn": "eigencode.models.papers",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "load",
     "load_weights",
     "normalize_inputs",
+    "preprocessing_of",
     "read_state_dict",
     "schaeffer_cnn",
 ]

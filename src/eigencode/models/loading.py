@@ -22,6 +22,7 @@ from eigencode._arguments import checked
 from eigencode._digests import short_digest
 from eigencode._torchvision import import_torchvision
 from eigencode.errors import ModelError
+from eigencode.models import huggingface
 from eigencode.models.checkpoints import load_weights
 from eigencode.models.papers import PAPER_MODELS, ImageShape
 
@@ -47,7 +48,7 @@ def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float
     """Makes normalisation part of a model, without a wrapper that would change its layers' names.
 
     Args:
-        model: Network, changed in place.
+        model: Network, changed in place; a normalisation that it was given so before is replaced.
         mean: Mean of each channel, in image units.
         std: Standard deviation of each channel, in image units.
 
@@ -59,6 +60,9 @@ def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float
     """
     if len(mean) != len(std) or min(std) <= 0:
         raise ModelError(f"normalize_inputs: `mean` and `std` must have one length, `std` positive; got {mean} and {std}.")
+    for number, hook in list(model._forward_pre_hooks.items()):
+        if isinstance(hook, Normalization):
+            del model._forward_pre_hooks[number]
     model.register_forward_pre_hook(Normalization(tuple(mean), tuple(std)))
     return model
 
@@ -88,16 +92,18 @@ def load(
 
     Args:
         spec: One of the papers' ("gerum_shallow_mlp", "gerum_deep_mlp", "gerum_cnn", "schaeffer_cnn", "cifar_resnet50",
-            "jiang_mlp"), "torchvision:NAME", "timm:NAME", "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY". The last two
-            run the code that they name, with all that you may do yourself: read it first.
-        weights: Checkpoint file; for torchvision and timm also their own weights by name ("DEFAULT"). Default: random.
+            "jiang_mlp"), "torchvision:NAME", "timm:NAME", "hf:NAME_OR_FOLDER" (of Hugging Face's transformers),
+            "file:PATH.py:FACTORY" or "module:PACKAGE.MODULE:FACTORY". The last two run the code that they name, with all that
+            you may do yourself: read it first.
+        weights: Checkpoint file; for torchvision and timm also their own weights by name ("DEFAULT"); for hf "random". Default:
+            random; for hf those in its folder.
         image_shape: Channels, height and width, for the papers' networks and factories that take it.
         classes: Number of classes, likewise; for torchvision and timm default 1000.
         seed: Seed of random initial weights. The global random state is left as it was.
         options: Of the papers' networks: width, depth and classifier_std of jiang_mlp (see ``JiangNetwork``).
 
     Returns:
-        The network; torchvision's and timm's normalise their input themselves.
+        The network; torchvision's, timm's and Hugging Face's normalise images themselves.
 
     Raises:
         ModelError: unknown name or option, a factory that fails, or weights that cannot be read or do not fit.
@@ -114,6 +120,8 @@ def load(
             model, path = _torchvision(rest, weights, classes)
         elif kind == "timm" and rest:
             model, path = _timm(rest, weights, classes)
+        elif kind == "hf" and rest:
+            model, path = _huggingface(rest, weights, classes), None
         elif kind in ("file", "module") and rest:
             model = _own(kind, rest, image_shape, classes)
         else:
@@ -121,6 +129,7 @@ def load(
                 *PAPER_MODELS,
                 "torchvision:NAME",
                 "timm:NAME",
+                "hf:NAME_OR_FOLDER",
                 "file:PATH.py:FACTORY",
                 "module:PACKAGE.MODULE:FACTORY",
             ]
@@ -181,6 +190,13 @@ def _timm(name: str, weights: str | Path | None, classes: int | None) -> tuple[n
     settings: Any = model.pretrained_cfg
     normalize_inputs(model, tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD)))
     return model, None if by_name else weights
+
+
+def _huggingface(name: str, weights: str | Path | None, classes: int | None) -> nn.Module:
+    model, settings = huggingface.load_huggingface(name, weights, classes)
+    if usual := huggingface.normalisation(model, settings, name):
+        normalize_inputs(model, *usual)
+    return model
 
 
 def _no_download(name: str, weights: str | Path | None, error: Exception) -> str:

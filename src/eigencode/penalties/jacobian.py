@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._arithmetic import exact_arithmetic
-from eigencode._running import cannot_run, does_not_fit, given_to
+from eigencode._inputs import given_to
+from eigencode._running import cannot_run, does_not_fit
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import PenaltyError

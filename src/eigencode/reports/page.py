@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from eigencode._text import for_markdown, for_spreadsheet, printable
@@ -17,6 +19,8 @@ from eigencode.reports.folder import write_folder
 from eigencode.reports.tables import cells
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, save_spectra
 from eigencode.spectra.window import Window
+
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def write_report(
@@ -90,6 +94,7 @@ def render_page(template: str, *, figures: Mapping[str, Drawing], **content: Any
     environment = Environment(
         loader=PackageLoader("eigencode.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
     )
+    environment.filters["code"] = _with_code
     return environment.get_template(f"{template}.html.j2").render(figures=figures, **content)
 
 
@@ -108,6 +113,11 @@ def render_markdown(template: str, **content: Any) -> str:
     )
     environment.filters["cell"] = for_markdown
     return environment.get_template(f"{template}.md.j2").render(**content)
+
+
+def _with_code(text: str) -> Markup:
+    """A text whose parts between backticks are set as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text)))))
 
 
 def _shown(value: Any) -> Any:

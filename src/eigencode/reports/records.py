@@ -28,6 +28,7 @@ class MeasurementRecord:
         seed: Seed.
         skipped: Layer -> why it was skipped.
         notes: Layer -> what to know of where it was read.
+        accuracy: Network -> share of the labelled images that it classifies rightly.
         recording: What was found in a recording measured beside the network.
     """
 
@@ -38,6 +39,7 @@ class MeasurementRecord:
     seed: int
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    accuracy: Mapping[str, float] = field(default_factory=dict)
     recording: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class MeasurementRecord:
             "layers": _rows(self.summary),
             "skipped": dict(self.skipped),
             "notes": dict(self.notes),
+            "accuracy": dict(self.accuracy),
             "recording": _row(self.recording) if self.recording else None,
         }
 

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from eigencode import _processes
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
-from eigencode.spectra.checks import check_finite, check_shape, check_units
+from eigencode.spectra.checks import check_finite, check_shape, check_units, checked_groups, unmasked
 from eigencode.spectra.covariance import (
     Moments,
     add_moments,
     add_samples,
     folded,
-    gram_of_rows,
-    sub_gram,
+    spectra_of_groups,
     summed_over_processes,
-    variances_of,
 )
 from eigencode.spectra.eigenspectrum import Eigenspectrum
-from eigencode.spectra.eigenvalues import SMALLEST, TOO_SMALL, Numbers, as_numbers, descending_eigenvalues
-from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, deal, draw_halves
+from eigencode.spectra.eigenvalues import SMALLEST, TOO_SMALL, Numbers, as_numbers
+from eigencode.spectra.resampling import GROUPS, deal
+from eigencode.spectra.rows import Rows
 from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, sketch_dimension
 
@@ -52,8 +53,8 @@ class SpectrumAccumulator:
             Default: all.
         half_samples: Number of random half-samples of the images whose eigenvalues are kept for ``alpha_interval``.
         positions: Batches are (n_images, n_positions, n_units): every position is a sample, and images are resampled.
-        expected_images: Number of images to come, if known: what is kept is then chosen for so many from the first batch on, and
-            a sketch uses all the memory there is.
+        expected_images: Number of images to come, if known (with a mask: of samples): what is kept is then chosen for so many
+            from the first batch on, and a sketch uses all the memory there is.
         seed: Seed of the sketch and of the half-samples.
         name: What error messages call this code, usually the layer.
 
@@ -95,48 +96,65 @@ class SpectrumAccumulator:
         self.seed = seed
         self.name = name
         self.n_images = 0
+        self._n_rows = 0  # images; samples, where a mask says which positions of an image are
+        self._is_masked = False
+        self._is_grouped = False  # whether the caller numbers the sets of images that are resampled as one
         self._n_units = 0
         self._n_positions = 1
         self._dtype = torch.float64
         self._device = torch.device("cpu")
         self._scale = 0.0  # largest absolute activation of the first sample
-        self._rows: list[Tensor] = []  # (n_images, n_positions, width) each, while samples are kept
-        self._block: Tensor | None = None  # room for all rows that are expected
+        self._rows = Rows(expected_images or 0)  # while samples are kept
         self._groups: list[Moments] = []  # one per group of images, once they are not
         self._sketch: Sketch | None = None
 
     @checked(SpectrumError)
-    def update(self, activations: Numbers) -> None:
+    def update(
+        self, activations: Numbers, *, mask: Tensor | np.ndarray | None = None, groups: Numbers | Sequence[int] | None = None
+    ) -> None:
         """Adds a batch of activations.
 
         Args:
             activations: Shape (n_samples, ...), any float dtype, any device; all but the first dimension are flattened
                 into units. With ``positions``: (n_images, n_positions, n_units). Copied, not changed.
+            mask: With ``positions``: which of them are samples, shape (n_images, n_positions); the others, such as padding, are
+                left out, and batches may have different numbers of positions. Default: all are.
+            groups: Numbers from 0 on of the sets of images that belong together (augmentations of one image, frames of one
+                film), shape (n_images,): a half-sample has all images of a set or none. Default: each image is one.
 
         Raises:
-            SpectrumError: not floating point, masked entries, another shape than before, or NaN or infinite values.
+            SpectrumError: not floating point, masked entries, another shape than before, or NaN or infinite values; a mask or
+                groups in some batches alone.
         """
         batch = as_numbers(activations, caller=self.name, what="activations")
         n_positions, n_units = check_shape(batch, positions=self.positions, name=self.name)
-        if self.n_images:
-            check_units((n_positions, n_units), (self._n_positions, self._n_units), name=self.name)
         if not self.positions:
             batch = batch.flatten(1).unsqueeze(1)
-        if self.n_images == 0:
-            self._n_positions, self._n_units, self._dtype, self._device = *batch.shape[1:], batch.dtype, batch.device
-        if len(batch) == 0:
-            return
-        check_finite(batch, name=self.name, first=self.n_images)
-        if self.n_images == 0:
-            self._scale = float(torch.linalg.vector_norm(batch[0], ord=math.inf))
-        self._make_room(len(batch))
-        if self._sketch is not None:
-            images = max(1, self._memory.scratch // (16 * self._n_positions * self._width)) if self._groups else len(batch)
-            for piece in batch.split(images):
-                projected = self._projected(piece)
-                self._add(projected if self._groups else self._copied(projected))
+        n_images = len(batch)
+        first = self.n_images
+        numbers = torch.arange(n_images) + first if groups is None else checked_groups(groups, n_images, name=self.name)
+        if mask is not None:
+            batch, numbers = unmasked(batch, mask, numbers, name=self.name)
+            n_positions = 1
+        if first:
+            check_units((n_positions, n_units), (self._n_positions, self._n_units), name=self.name)
+            if (mask is not None, groups is not None) != (self._is_masked, self._is_grouped):
+                raise SpectrumError(f"{self.name}: `mask` and `groups` must be given with all batches, or with none.")
         else:
-            self._add(batch if self._groups else self._copied(batch))
+            self._n_positions, self._n_units, self._dtype, self._device = *batch.shape[1:], batch.dtype, batch.device
+            self._is_masked, self._is_grouped = mask is not None, groups is not None
+        if n_images == 0:
+            return
+        check_finite(batch, name=self.name, first=self._n_rows)
+        if first == 0:
+            self._scale = float(torch.linalg.vector_norm(batch[0], ord=math.inf))
+        self.n_images += n_images
+        self._make_room(len(batch))
+        most = max(1, self._memory.scratch // (16 * self._n_positions * self._width))
+        pieces = len(batch) if self._sketch is None or not self._groups else most
+        for piece, own in zip(batch.split(pieces), numbers.split(pieces), strict=True):
+            projected = self._projected(piece)
+            self._add(projected if self._groups else self._rows.copy(projected), own)
 
     @checked(SpectrumError)
     def merge(self, other: SpectrumAccumulator) -> None:
@@ -160,10 +178,12 @@ class SpectrumAccumulator:
         if other.n_images == 0:
             return
         if self.n_images == 0:
-            for name in ("_n_positions", "_n_units", "_dtype", "_scale", "_device"):
+            for name in ("_n_positions", "_n_units", "_dtype", "_scale", "_device", "_is_masked", "_is_grouped"):
                 setattr(self, name, getattr(other, name))
+        if (other._is_masked, other._is_grouped) != (self._is_masked, self._is_grouped):
+            raise SpectrumError(f"{self.name}: `mask` and `groups` must be given to all accumulators to merge, or to none.")
         check_units((self._n_positions, self._n_units), (other._n_positions, other._n_units), name=other.name)
-        self._make_room(other.n_images)
+        self._make_room(other._n_rows)
         if other._sketch is not None:
             self._project()
         if other._groups:
@@ -174,9 +194,12 @@ class SpectrumAccumulator:
                 add_moments(mine, theirs.to(self._device))
                 for mine, theirs in zip(folded(self._groups, count), folded(other._groups, count), strict=True)
             ]
-            self.n_images += other.n_images - sum(len(batch) for batch in other._rows)
-        for batch in other._rows:
-            self._add((batch if other._sketch is not None else self._projected(batch)).to(self._device))
+            self._n_rows += other._n_rows - len(other._rows)
+        first = 0 if self._is_grouped else self.n_images
+        for batch, numbers in zip(other._rows.batches, other._rows.numbers, strict=True):
+            projected = batch if other._sketch is not None else self._projected(batch)
+            self._add(projected.to(self._device), numbers + first)
+        self.n_images += other.n_images
 
     def reduce(self) -> None:
         """Merges what all processes of the default torch.distributed group have collected, on every process.
@@ -195,30 +218,34 @@ class SpectrumAccumulator:
                 "and call torch.distributed.init_process_group first."
             )
         self._deal()
-        own = [*self._rows, *(tensor for group in self._groups for tensor in (group.mean, group.scatter))]
+        own = [*self._rows.batches, *(tensor for group in self._groups for tensor in (group.mean, group.scatter))]
         outline = [(tuple(tensor.shape), tensor.dtype) for tensor in own]
-        bare = copy.copy(self)
-        bare._rows, bare._groups, bare._block = [], [], None
-        outlines = _processes.from_each((bare, len(self._rows), [group.count for group in self._groups], outline))
+        bare, numbers = copy.copy(self), self._rows.numbers
+        bare._rows, bare._groups = Rows(), []
+        outlines = _processes.from_each((bare, numbers, [group.count for group in self._groups], outline))
         for part, *_ in outlines:  # first: a process that stops later would leave the others waiting
             self._check_arguments(part)
-        alike = {(part._n_positions, part._n_units, part._width, n_rows, len(counts)) for part, n_rows, counts, _ in outlines}
-        if len(alike) == 1 and self._groups and not self._rows:
+        alike = {
+            (part._n_positions, part._n_units, part._width, part._is_masked, part._is_grouped, len(rows), len(counts))
+            for part, rows, counts, _ in outlines
+        }
+        if len(alike) == 1 and self._groups and not len(self._rows):
             self._groups = [summed_over_processes(group) for group in self._groups]
             self.n_images, self._scale = sum(part.n_images for part, *_ in outlines), outlines[0][0]._scale
+            self._n_rows = sum(part._n_rows for part, *_ in outlines)
             return
         total = SpectrumAccumulator(**self._arguments(), name=self.name)
-        for number, (part, n_rows, counts, outline) in enumerate(outlines):
+        for number, (part, numbers, counts, outline) in enumerate(outlines):
             tensors = _processes.tensors_of(number, own, outline)
-            part._rows, moments = tensors[:n_rows], iter(tensors[n_rows:])
+            part._rows.batches, part._rows.numbers, moments = tensors[: len(numbers)], numbers, iter(tensors[len(numbers) :])
             part._groups = [Moments(count, next(moments), next(moments)) for count in counts]
             total.merge(part)
         self.__dict__.update(total.__dict__)
 
     @property
     def n_samples(self) -> int:
-        """Samples collected: images times positions."""
-        return self.n_images * self._n_positions
+        """Samples collected: images times positions, or those that the masks leave."""
+        return self._n_rows * self._n_positions
 
     def compute(self) -> Eigenspectrum:
         """Eigenspectrum of everything collected; may be called again, also after further updates.
@@ -236,11 +263,15 @@ class SpectrumAccumulator:
                 f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
             )
         self._deal()
-        if self._rows and self._width <= self.n_samples:
-            form = self._form(self.n_images)
+        if len(self._rows) and self._width <= self.n_samples:
+            form = self._form(self._n_rows)
             self._to_groups(form.groups if form else 1)
         through_covariance = bool(self._groups)
-        eigenvalues, halves = self._from_moments() if through_covariance else self._from_gram()
+        how = {"halves": self.half_samples, "seed": self.seed}
+        if through_covariance:
+            eigenvalues, halves = spectra_of_groups(self._groups, **how)
+        else:
+            eigenvalues, halves = self._rows.spectra(**how, piece_bytes=self._memory.scratch // 2)
         kept = min(self.n_samples, self._n_units)
         if 0 < self._scale < SMALLEST and not bool(eigenvalues.any()):
             raise SpectrumError(f"{self.name}: {TOO_SMALL}")
@@ -255,32 +286,10 @@ class SpectrumAccumulator:
             dtype=str(self._dtype).removeprefix("torch."),
             error_bound=sketch_error(self.n_samples, self._n_units, self._width) if self._sketch else 0.0,
             scale=self._scale,
-            half_samples=torch.stack([values for values, _ in halves])[:, :kept] if halves else None,
+            half_samples=pad_sequence([values for values, _ in halves], batch_first=True)[:, :kept] if halves else None,
             half_counts=tuple(count for _, count in halves),
             name=self.name,
         )
-
-    def _from_moments(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
-        """Eigenvalues, and those of each half with its number of samples."""
-        groups = [group for group in self._groups if group.count]
-        eigenvalues, _ = variances_of(groups)
-        if len(groups) < MIN_GROUPS:
-            return eigenvalues, []
-        halves = draw_halves(len(groups), draws=self.half_samples, seed=self.seed)
-        return eigenvalues, [variances_of([groups[i] for i in half]) for half in halves]
-
-    def _from_gram(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
-        """As ``_from_moments``, through the Gram matrix."""
-        gram = gram_of_rows([batch.flatten(0, 1) for batch in self._rows], piece_bytes=self._memory.scratch // 2)
-        eigenvalues = descending_eigenvalues(gram) / (self.n_samples - 1)
-        if self.n_images < MIN_GROUPS:
-            return eigenvalues, []
-        sample_of = torch.arange(self.n_samples, device=gram.device).view(self.n_images, self._n_positions)
-        halves = []
-        for half in draw_halves(self.n_images, draws=self.half_samples, seed=self.seed):
-            members = sample_of[torch.as_tensor(half)].flatten()
-            halves.append((descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1), len(members)))
-        return eigenvalues, halves
 
     # What is kept, and when it changes.
 
@@ -292,29 +301,29 @@ class SpectrumAccumulator:
     def _memory(self) -> Memory:
         return Memory(self.memory_limit, self.kept_limit)
 
-    def _form(self, n_images: int) -> Form | None:
-        """How so many images are kept: with room for the map of a sketch, if there is one or may have to be."""
+    def _form(self, n_rows: int) -> Form | None:
+        """How so many rows are kept: with room for the map of a sketch, if there is one or may have to be."""
         memory = self._memory
         if self._sketch is not None or not self.expected_images:
             memory = memory.without(map_bytes(self._n_units))
-        return exact_form(self._code(n_images, self._width), memory)
+        return exact_form(self._code(n_rows, self._width), memory)
 
-    def _code(self, n_images: int, width: int) -> Code:
+    def _code(self, n_rows: int, width: int) -> Code:
         element_size = 8 if self._sketch else self._dtype.itemsize
-        return Code(n_images * self._n_positions, width, element_size, GROUPS if self.half_samples else 1)
+        return Code(n_rows * self._n_positions, width, element_size, GROUPS if self.half_samples else 1)
 
     def _make_room(self, coming: int) -> None:
-        """Turns samples into moments before so many more images would not fit, into a sketch where neither fits."""
+        """Turns samples into moments before so many more rows would not fit, into a sketch where neither fits."""
         if self._groups:
             return
-        n_images = self.n_images + coming
-        form = self._form(max(n_images, self.expected_images or 0))
+        n_rows = self._n_rows + coming
+        form = self._form(max(n_rows, self.expected_images or 0))
         if form is None and self._sketch is None:
             self._project()
-            form = self._form(max(n_images, self.expected_images or 0))
+            form = self._form(max(n_rows, self.expected_images or 0))
         if form is None:
             raise SpectrumError(
-                f"{self.name}: a sketch was sized for `expected_images` = {self.expected_images}, and {n_images} "
+                f"{self.name}: a sketch was sized for `expected_images` = {self.expected_images}, and {n_rows} "
                 "came. Raise `expected_images` or `memory_limit`."
             )
         if not form.rows:
@@ -331,62 +340,49 @@ class SpectrumAccumulator:
                 f"{self.memory_limit}. Raise it."
             )
         self._sketch = Sketch(self._n_units, dimension, self.seed)
-        rows, self._rows, self._block = self._rows, [], None
-        while rows:
-            self._rows.append(self._projected(rows.pop(0)))
+        rows, self._rows = self._rows, Rows(self.expected_images or 0)
+        for batch, numbers in rows.taken():
+            self._rows.add(self._projected(batch), numbers)
 
     def _projected(self, batch: Tensor) -> Tensor:
         return batch if self._sketch is None else self._sketch(batch, scratch=self._memory.scratch // 2)
-
-    def _copied(self, batch: Tensor) -> Tensor:
-        """A copy to keep, in one block for all images that are expected: copies one by one would lie between what others free."""
-        if not self.expected_images:
-            return batch.clone(memory_format=torch.preserve_format)
-        if self._block is None:
-            self._block = batch.new_empty(self.expected_images, *batch.shape[1:])
-        place = self._block[self.n_images : self.n_images + len(batch)]
-        return place.copy_(batch) if place.shape == batch.shape and place.dtype == batch.dtype else batch.clone()
 
     def _to_groups(self, count: int) -> None:
         """Turns samples into ``count`` groups of moments, if there are none yet; each batch is freed as it is done."""
         if self._groups:
             return
         self._groups = [Moments.empty(self._width, self._device) for _ in range(count)]
-        rows, self._rows, self._block, self.n_images = self._rows, [], None, 0
-        while rows:
-            self._add(rows.pop(0))
+        rows, self._rows, self._n_rows = self._rows, Rows(), 0
+        for batch, numbers in rows.taken():
+            self._add(batch, numbers)
+            del batch
         self._deal()
 
-    def _add(self, batch: Tensor) -> None:
+    def _add(self, batch: Tensor, numbers: Tensor) -> None:
         """Adds a batch, in a sketch already projected: one of ours to keep, unless there are groups."""
-        self._rows.append(batch)
-        self.n_images += len(batch)
+        self._rows.add(batch, numbers)
+        self._n_rows += len(batch)
         if not self._groups:
             return
-        if len(self._groups) == 1 or sum(rows.nbytes for rows in self._rows) >= 4 * self._width**2:  # half a scatter matrix
+        if len(self._groups) == 1 or self._rows.nbytes >= 4 * self._width**2:  # half a scatter matrix
             self._deal()
         else:
-            self._rows[-1] = batch.clone()
+            self._rows.batches[-1] = batch.clone()
 
     def _deal(self) -> None:
         """Deals the samples that wait to the groups; many at a time, since each visit of a large scatter matrix costs time."""
-        if not (self._groups and self._rows):
+        if not (self._groups and len(self._rows)):
             return
-        batch = self._rows[0] if len(self._rows) == 1 else torch.cat(self._rows)
-        self._rows = []
+        batch, numbers = self._rows.joined()
         piece_bytes = self._memory.scratch // 2
         images = max(1, piece_bytes // batch[0].nbytes)
-        group_of = deal(self.n_images - len(batch), len(batch), n_groups=len(self._groups), seed=self.seed)
+        group_of = deal(numbers.numpy(), n_groups=len(self._groups), seed=self.seed)
         for number, group in enumerate(self._groups):
             members = torch.as_tensor(np.flatnonzero(group_of == number), device=batch.device)
             pieces = [batch] if len(self._groups) == 1 else (batch[some] for some in members.split(images))
             for piece in pieces:
                 group = add_samples(group, piece, piece_bytes=piece_bytes)
             self._groups[number] = group
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the room for images that have not come."""
-        return self.__dict__ | {"_rows": [batch.clone() for batch in self._rows], "_block": None}
 
     def _arguments(self) -> dict:  # type: ignore[type-arg]
         names = ("memory_limit", "kept_limit", "half_samples", "positions", "expected_images", "seed")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from eigencode.errors import SpectrumError
+from eigencode.spectra.eigenvalues import Numbers, as_numbers
 
 
 def check_shape(batch: Tensor, *, positions: bool, name: str) -> tuple[int, int]:
@@ -64,3 +68,62 @@ def check_finite(batch: Tensor, *, name: str, first: int) -> None:
         f"{name}: activations must be finite; got {int(bad.sum())} NaN or infinite values in one batch, the first in "
         f"sample {sample}. Check the images and the network's weights."
     )
+
+
+def checked_groups(groups: Numbers | Sequence[int], count: int, *, name: str) -> Tensor:
+    """Numbers of the sets of images that belong together, int64, on the CPU.
+
+    Args:
+        groups: One whole number from 0 on for each image.
+        count: Images.
+        name: What error messages call the code.
+
+    Raises:
+        SpectrumError: another length, or numbers that are not whole or negative.
+    """
+    numbers = as_numbers(groups, caller=name, what="`groups`").cpu()
+    if numbers.shape != (count,):
+        raise SpectrumError(f"{name}: `groups` must name one set for each of {count} images; got shape {tuple(numbers.shape)}.")
+    whole = numbers.to(torch.int64)
+    if bool((whole != numbers).any()) or bool((whole < 0).any()):
+        raise SpectrumError(f"{name}: `groups` must be whole numbers from 0 on. Number the sets of images.")
+    return whole
+
+
+def unmasked(batch: Tensor, mask: Tensor | np.ndarray, numbers: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
+    """Samples that a mask leaves, shape (n_samples, 1, n_units), and the numbers of their images, shape (n_samples,).
+
+    Args:
+        batch: Activations, shape (n_images, n_positions, n_units).
+        mask: As in ``checked_mask``.
+        numbers: One for each image.
+        name: What error messages call the code.
+    """
+    is_sample = checked_mask(mask, (batch.shape[0], batch.shape[1]), name=name)
+    return batch[is_sample.to(batch.device)].unsqueeze(1), numbers.repeat_interleave(is_sample.sum(dim=1).cpu())
+
+
+def checked_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], *, name: str) -> Tensor:
+    """Which positions are samples, as truth values.
+
+    Args:
+        mask: Truth values, or 0 and 1, shape (n_images, n_positions).
+        shape: The shape that it must have.
+        name: What error messages call the code.
+
+    Raises:
+        SpectrumError: another shape, other values, or an image without any position.
+    """
+    given = torch.as_tensor(mask)
+    if tuple(given.shape) != shape:
+        raise SpectrumError(
+            f"{name}: `mask` must have shape {shape}, images by positions; got {tuple(given.shape)}. Pass the mask of this batch."
+        )
+    is_sample = given != 0
+    if given.dtype != torch.bool and bool((given != is_sample).any()):
+        raise SpectrumError(f"{name}: `mask` must hold 0 and 1 or truth values. Set it to 1 where a position counts.")
+    if not bool(is_sample.any(dim=1).all()):
+        raise SpectrumError(
+            f"{name}: `mask` leaves no position of image {int((~is_sample.any(dim=1)).nonzero()[0])}. Leave it out."
+        )
+    return is_sample

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from eigencode import _processes
 from eigencode.spectra.eigenvalues import descending_eigenvalues
+from eigencode.spectra.resampling import MIN_GROUPS, draw_halves
 
 _CHUNK_BYTES = 4 * 2**20
 """Float64 working copies are made in pieces of this size: they stay in cache, and no second copy of the data ever exists."""
@@ -197,3 +198,13 @@ def variances_of(groups: Sequence[Moments]) -> tuple[Tensor, int]:
     """Eigenvalues of the covariance matrix of all groups together, and the number of samples."""
     moments = moments_of(groups)
     return descending_eigenvalues(moments.scatter) / (moments.count - 1), moments.count
+
+
+def spectra_of_groups(groups: Sequence[Moments], *, halves: int, seed: int) -> tuple[Tensor, list[tuple[Tensor, int]]]:
+    """Eigenvalues of all groups together, and of random halves of the groups with their numbers of samples."""
+    filled = [group for group in groups if group.count]
+    eigenvalues, _ = variances_of(filled)
+    if len(filled) < MIN_GROUPS:
+        return eigenvalues, []
+    drawn = draw_halves(len(filled), draws=halves, seed=seed)
+    return eigenvalues, [variances_of([filled[i] for i in half]) for half in drawn]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -84,6 +85,8 @@ class Eigenspectrum:
         cls,
         activations: Numbers,
         *,
+        mask: Tensor | np.ndarray | None = None,
+        groups: Numbers | Sequence[int] | None = None,
         half_samples: int = 20,
         seed: int = 0,
         name: str = "activations",
@@ -93,6 +96,10 @@ class Eigenspectrum:
 
         Args:
             activations: Shape (n_samples, ...), any float dtype; flattened into units.
+            mask: For activations (n_images, n_positions, n_units): which positions are samples, shape (n_images, n_positions);
+                the others, such as padding, are left out.
+            groups: Numbers from 0 on of the sets of images that belong together, shape (n_images,); a half-sample has all images
+                of a set or none.
             half_samples: Random half-samples kept for ``alpha_interval``; 0 for none.
             seed: Seed of the half-samples.
             name: What error messages call this code.
@@ -116,11 +123,12 @@ class Eigenspectrum:
         metric = SpectrumAccumulator(
             memory_limit=memory_limit,
             half_samples=half_samples,
-            expected_images=len(samples) if samples.ndim else None,
+            positions=mask is not None,
+            expected_images=len(samples) if samples.ndim and mask is None else None,
             seed=seed,
             name=name,
         )
-        metric.update(samples)
+        metric.update(samples, mask=mask, groups=groups)
         return metric.compute()
 
     @property

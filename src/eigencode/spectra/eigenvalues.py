@@ -27,6 +27,15 @@ SMALLEST = 1e-145
 TOO_SMALL = "the squares of these activations, all below 1e-145, underflow float64. Scale the activations up."
 
 
+def native(values: np.ndarray) -> np.ndarray:
+    """An array whose numbers torch can share, and in an order that it can; a copy only where it cannot."""
+    if values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize:
+        values = values.astype(np.float64)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return values.copy() if any(step < 0 for step in values.strides) else values
+
+
 def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
     """Real numbers as a tensor that shares their memory if it can, without gradients.
 
@@ -46,8 +55,8 @@ def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
         if masked:
             raise SpectrumError(f"{caller}: {what} must not be masked; got {masked} masked entries. Fill them or leave them out.")
         values = np.ma.getdata(values)
-    if isinstance(values, np.ndarray) and any(step < 0 for step in values.strides):
-        values = values.copy()
+    if isinstance(values, np.ndarray):
+        values = native(values)
     try:
         tensor = torch.as_tensor(np.asarray(values) if isinstance(values, Sequence) else values).detach()
     except (TypeError, ValueError, RuntimeError, OverflowError):

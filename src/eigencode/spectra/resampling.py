@@ -11,27 +11,26 @@ MIN_GROUPS = 4
 """With fewer there are too few different halves to speak of a spread."""
 
 
-def deal(first_image: int, count: int, *, n_groups: int, seed: int) -> np.ndarray:
-    """Group of each of ``count`` images that follow each other in the data.
+def deal(numbers: np.ndarray, *, n_groups: int, seed: int) -> np.ndarray:
+    """Group of each image, or of each set of images that belong together, by its number.
 
-    Every n_groups images in a row go to all groups once, in an order drawn from the seed and their place: groups differ by one
-    image at most, no periodic order of the data can match them, and batches may be cut anywhere.
+    Every n_groups consecutive numbers go to all groups once, in an order drawn from the seed and their place: groups differ by
+    one image at most, no periodic order of the data can match them, and batches may be cut anywhere and come in any order.
 
     Args:
-        first_image: Index of the first image.
-        count: Number of images.
+        numbers: Numbers from 0, shape (count,).
         n_groups: Number of groups.
         seed: Any non-negative integer.
 
     Returns:
         Integers in 0..n_groups - 1, shape (count,).
     """
-    if n_groups == 1 or count == 0:
-        return np.zeros(count, dtype=np.int64)
-    rounds = range(first_image // n_groups, (first_image + count - 1) // n_groups + 1)
-    dealt = np.concatenate([np.random.default_rng([seed, number]).permutation(n_groups) for number in rounds])
-    start = first_image % n_groups
-    return dealt[start : start + count]
+    if n_groups == 1 or len(numbers) == 0:
+        return np.zeros(len(numbers), dtype=np.int64)
+    rounds, of_round = np.unique(numbers // n_groups, return_inverse=True)
+    dealt = np.stack([np.random.default_rng([seed, int(number)]).permutation(n_groups) for number in rounds])
+    found: np.ndarray = dealt[of_round, numbers % n_groups]
+    return found
 
 
 def draw_halves(population: int, *, draws: int, seed: int) -> list[np.ndarray]:

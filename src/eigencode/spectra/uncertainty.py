@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import ndtri
+from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
+from eigencode.spectra.checks import checked_groups, unmasked
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalues, descending_eigenvalues
 from eigencode.spectra.finite_sample import population_exponent
@@ -121,6 +123,8 @@ def stimulus_curve(
     *,
     counts: Sequence[int],
     ranks: Ranks,
+    mask: Tensor | np.ndarray | None = None,
+    groups: Numbers | Sequence[int] | None = None,
     repeats: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -128,8 +132,11 @@ def stimulus_curve(
 
     Args:
         activations: Shape (n_images, ...), any float dtype; flattened into units.
-        counts: Numbers of images to try, each at most n_images.
+        counts: Numbers of images to try, each at most n_images; of sets of images, where there are ``groups``.
         ranks: Window of the fit.
+        mask: For activations (n_images, n_positions, n_units): which positions are samples, shape (n_images, n_positions). What
+            it leaves out, such as padding, may be NaN.
+        groups: Numbers from 0 on of the sets of images that belong together, shape (n_images,).
         repeats: Random subsets (without replacement) for each count, 2 at least; one where the count is n_images.
         seed: Seed of the subsets.
 
@@ -147,18 +154,13 @@ def stimulus_curve(
     jackknife variance estimation (1989).
     """
     window = Window.of(ranks)
-    samples = as_numbers(activations, caller="stimulus_curve", what="activations")
-    if samples.ndim < 2 or not samples.is_floating_point() or not bool(torch.isfinite(samples).all()):
-        raise SpectrumError(
-            f"stimulus_curve: activations must be finite floating-point numbers of shape (n_images, ...); got {samples.dtype} of "
-            f"shape {tuple(samples.shape)} with {int((~torch.isfinite(samples)).sum())} NaN or infinite values."
-        )
-    rows = samples.flatten(1)
+    rows, sets = _rows_and_sets(activations, mask, groups)
+    total = int(sets.max()) + 1 if len(sets) else 0
     whole = len(counts) > 0 and all(count == count // 1 for count in counts)
-    if not whole or max(counts) > len(rows) or min(counts) < window.last + 2:
+    if not whole or max(counts) > total or min(counts) < window.last + 2:
         raise SpectrumError(
-            f"stimulus_curve: `counts` must be whole numbers between {window.last + 2} (for ranks {window}) and {len(rows)}, the "
-            f"images given; got {list(counts)}. Change the counts or the window."
+            f"stimulus_curve: `counts` must be whole numbers between {window.last + 2} (for ranks {window}) and {total}, the "
+            f"{'images' if groups is None else 'sets of images'} given; got {list(counts)}. Change the counts or the window."
         )
     if repeats < 2:
         raise SpectrumError(f"stimulus_curve: `repeats` must be at least 2, for a standard error; got {repeats}.")
@@ -167,22 +169,50 @@ def stimulus_curve(
     table = []
     for count in map(int, counts):
         plain, corrected = [], []
-        for _ in range(1 if count == len(rows) else repeats):
-            members = torch.randperm(len(rows), generator=generator)[:count].to(gram.device)
-            values = descending_eigenvalues(sub_gram(gram, members)) / (count - 1)
-            values = values[: min(count - 1, rows.shape[1])]
+        for _ in range(1 if count == total else repeats):
+            chosen = torch.zeros(total, dtype=torch.bool)
+            chosen[torch.randperm(total, generator=generator)[:count]] = True
+            members = chosen[sets].nonzero()[:, 0].to(gram.device)
+            n_samples = len(members)
+            values = descending_eigenvalues(sub_gram(gram, members)) / (n_samples - 1)
+            values = values[: min(n_samples - 1, rows.shape[1])]
             plain.append(fit_power_law(values, ranks=window).alpha)
-            corrected.append(population_exponent(values, n_samples=count - 1, ranks=window))
+            corrected.append(population_exponent(values, n_samples=n_samples - 1, ranks=window))
         table.append(
             {
                 "count": count,
                 "alpha": float(np.mean(plain)),
-                "alpha_stderr": _stderr_of_subsets(plain, count, len(rows)),
+                "alpha_stderr": _stderr_of_subsets(plain, count, total),
                 "alpha_population": float(np.mean(corrected)),
-                "population_stderr": _stderr_of_subsets(corrected, count, len(rows)),
+                "population_stderr": _stderr_of_subsets(corrected, count, total),
             }
         )
     return pd.DataFrame(table)
+
+
+def _rows_and_sets(
+    activations: Numbers, mask: Tensor | np.ndarray | None, groups: Numbers | Sequence[int] | None
+) -> tuple[Tensor, Tensor]:
+    """Samples by units, and the number of the set of images that each belongs to, without gaps."""
+    caller = "stimulus_curve"
+    samples = as_numbers(activations, caller=caller, what="activations")
+    if samples.ndim < (2 if mask is None else 3) or not samples.is_floating_point():
+        shape = "(n_images, ...)" if mask is None else "(n_images, n_positions, n_units)"
+        raise SpectrumError(
+            f"{caller}: activations must be floating-point numbers of shape {shape}; got {samples.dtype} of shape "
+            f"{tuple(samples.shape)}."
+        )
+    sets = torch.arange(len(samples)) if groups is None else checked_groups(groups, len(samples), name=caller)
+    if mask is None:
+        rows = samples.flatten(1)
+    else:
+        rows, sets = unmasked(samples.flatten(2), mask, sets, name=caller)
+        rows = rows.squeeze(1)
+    if wrong := int((~torch.isfinite(rows)).sum()):
+        raise SpectrumError(
+            f"{caller}: activations must be finite; got {wrong} NaN or infinite values of shape {tuple(rows.shape)}."
+        )
+    return rows, sets.unique(return_inverse=True)[1]
 
 
 def _stderr_of_subsets(values: Sequence[float], count: int, total: int) -> float:

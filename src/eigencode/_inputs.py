@@ -1,0 +1,190 @@
+"""What a network is given: one tensor, or arguments by position and by name, all with a row for each input."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eigencode.errors import DataError
+
+LABELS = ("labels", "label", "targets", "target")
+"""Names of what a batch holds beside the inputs."""
+
+_MAIN = ("input_ids", "inputs_embeds", "pixel_values", "input_values", "input_features", "inputs", "x")
+"""Names of arguments that have a row for each input whatever the others have."""
+
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of a network's forward method.
+
+    Attributes:
+        args: By position.
+        kwargs: By name.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Tensor | Inputs) -> Inputs:
+        """One tensor as the only argument."""
+        return given if isinstance(given, Inputs) else cls((given,))
+
+    @property
+    def main(self) -> Tensor:
+        """The tensor that has a row for each input."""
+        named = [self.kwargs[name] for name in _MAIN if name in self.kwargs]
+        found = next(
+            (each for each in (*self.args, *named, *self.kwargs.values()) if isinstance(each, Tensor) and each.ndim), None
+        )
+        if found is None:
+            raise DataError("measure: a batch must hold a tensor with a row for each input; got none. Pass tensors.")
+        return found
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is one tensor alone."""
+        return len(self.args) == 1 and not self.kwargs
+
+    def __len__(self) -> int:
+        return len(self.main)
+
+    def map(self, function: Callable[[Tensor], Tensor], *, rows_only: bool = False) -> Inputs:
+        """The same with all tensors changed, or those alone that have a row for each input."""
+        count = len(self)
+
+        def changed(value: Any) -> Any:
+            is_row = isinstance(value, Tensor) and (not rows_only or (value.ndim > 0 and len(value) == count))
+            return function(value) if is_row else value
+
+        return Inputs(tuple(map(changed, self.args)), {name: changed(value) for name, value in self.kwargs.items()})
+
+    def rows(self, chosen: Tensor | slice) -> Inputs:
+        """Some of the inputs."""
+        return self.map(lambda tensor: tensor[chosen], rows_only=True)
+
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device; no copies of what is there."""
+        return self.map(lambda tensor: tensor.to(device))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a network's forward method takes.
+
+    Attributes:
+        names: Names of its arguments.
+        required: How many of them it takes by position and has no default for.
+        others: Whether it takes other names too.
+    """
+
+    names: frozenset[str]
+    required: int
+    others: bool
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Arguments:
+        """Those of a network, which no wrapper hides."""
+        try:
+            parameters = inspect.signature(model.forward).parameters.values()
+        except (TypeError, ValueError):  # of code that is not Python's own
+            return cls(frozenset(), 1, True)
+        named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        positional = [each for each in named if each.kind is not each.KEYWORD_ONLY and each.default is each.empty]
+        others = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        return cls(frozenset(each.name for each in named), len(positional), others)
+
+
+def split_batch(batch: Any, takes: Arguments) -> tuple[Inputs, Any]:
+    """What of a batch the network gets, and its labels if it has any.
+
+    A mapping gives arguments by name, without labels that the network does not ask for. Of a tuple or list, the network gets
+    the first part, or as many as its forward method requires; the next are labels. A first part that is a mapping or a tuple
+    itself holds all arguments.
+
+    Args:
+        batch: Tensor, array, tuple, list or mapping of these.
+        takes: What the network takes.
+
+    Raises:
+        DataError: nothing in it can be what the network takes.
+    """
+    if isinstance(batch, Mapping):
+        return _by_name(batch, takes)
+    if not isinstance(batch, (tuple, list)):
+        return Inputs((as_tensor(batch),)), None
+    if not batch:
+        raise DataError("measure: a batch must hold inputs; got an empty one. Leave it out.")
+    first, rest = batch[0], batch[1:]
+    if isinstance(first, Mapping):
+        inputs, labels = _by_name(first, takes)
+        return inputs, rest[0] if rest else labels
+    if isinstance(first, (tuple, list)) and not all(isinstance(each, (int, float)) for each in first):
+        return Inputs(tuple(map(as_tensor, first))), rest[0] if rest else None
+    count = max(1, min(takes.required, len(batch)))
+    return Inputs(tuple(map(as_tensor, batch[:count]))), batch[count] if len(batch) > count else None
+
+
+def _by_name(batch: Mapping[str, Any], takes: Arguments) -> tuple[Inputs, Any]:
+    tensors = {str(name): as_tensor(value) for name, value in batch.items() if isinstance(value, (Tensor, np.ndarray))}
+    labels = next((tensors[name] for name in LABELS if name in tensors), None)
+    given = {name: tensor for name, tensor in tensors.items() if name not in LABELS}
+    if takes.others and not takes.names:
+        return Inputs((), given), labels
+    known = {name: tensor for name, tensor in given.items() if name in takes.names or takes.others}
+    if set(known) & takes.names:
+        if unknown := [name for name in given if name not in known]:
+            raise DataError(
+                f"measure: the network takes no argument {unknown[0]!r}, which the batches hold; it takes "
+                f"{', '.join(sorted(takes.names))}. Leave it out of the batches, or rename it."
+            )
+        return Inputs((), known), labels
+    floating = [tensor for tensor in given.values() if tensor.is_floating_point()]
+    alone = floating if len(floating) == 1 else list(given.values())
+    if len(alone) != 1:
+        raise DataError(
+            f"measure: a batch must hold arguments of the network by their names ({', '.join(sorted(takes.names)) or 'any'}), or "
+            f"one tensor of inputs; got {', '.join(map(str, batch)) or 'nothing'}. Rename them."
+        )
+    return Inputs((alone[0],)), labels
+
+
+def as_tensor(values: Any) -> Tensor:
+    """Numbers that come in a batch as a tensor.
+
+    Raises:
+        DataError: they are no numbers.
+    """
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        if not values.dtype.isnative or values.dtype.itemsize > 8:
+            values = values.astype(np.float64 if values.dtype.itemsize > 8 else values.dtype.newbyteorder("="))
+        return torch.from_numpy(values if all(step >= 0 for step in values.strides) else values.copy())
+    kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+    raise DataError(f"measure: batches must hold tensors of inputs; got {kind}. Add transforms.ToTensor().")
+
+
+def given_to(model: nn.Module | Callable[..., Any], inputs: Tensor) -> Tensor:
+    """Inputs as a network takes them: a copy, since it may work in place, of the type of its weights if they all have one."""
+    if not inputs.is_floating_point():
+        return inputs.clone()
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    kinds = {weights.dtype for weights in parameters if weights.is_floating_point()} or {inputs.dtype}
+    kind = kinds.pop() if len(kinds) == 1 else inputs.dtype
+    return inputs.to(kind, copy=True) if kind in _PLAIN else inputs.clone()
+
+
+def run(model: nn.Module, inputs: Tensor | Inputs) -> Any:
+    """What a network gives for inputs, of which it gets copies."""
+    given = Inputs.of(inputs).map(lambda tensor: given_to(model, tensor))
+    return model(*given.args, **given.kwargs)

@@ -1,0 +1,57 @@
+"""How pictures are cut to one size before a network sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eigencode._torchvision import import_torchvision
+from eigencode.errors import DataError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resizing and cutting; the values of pixels, and their normalisation, are the network's own affair.
+
+    Attributes:
+        resize: The shorter side becomes so many pixels.
+        crop: Side of the square that is cut out of the centre.
+        interpolation: How pixels are made when resizing: bilinear, bicubic, nearest, lanczos.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str = "bilinear"
+
+    def __str__(self) -> str:
+        return f"shorter side {self.resize} ({self.interpolation}), centre {self.crop} x {self.crop}"
+
+    @property
+    def without_margin(self) -> Preprocessing:
+        """The same for pictures that are already cut: resized to the square, of which nothing is cut away."""
+        return Preprocessing(self.crop, self.crop, self.interpolation)
+
+    def apply(self, picture: Any) -> Any:
+        """A picture (PIL, or a tensor (channels, height, width)) resized and cut."""
+        transforms = import_torchvision("transforms")
+        mode = transforms.InterpolationMode(self.interpolation)
+        steps = [transforms.Resize(self.resize, interpolation=mode), transforms.CenterCrop(self.crop)]
+        return transforms.Compose(steps)(picture)
+
+
+NAMED = {"imagenet": Preprocessing(256, 224)}
+"""The usual evaluation on ImageNet: shorter side 256, centre 224."""
+
+
+def preprocessing(name: str) -> Preprocessing:
+    """Preprocessing by name.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    if name not in NAMED:
+        known = ", ".join((*NAMED, "model", "resize"))
+        raise DataError(
+            f"transform: there is no preprocessing {name!r}. Use one of {known}, the last two of which are the network's."
+        )
+    return NAMED[name]

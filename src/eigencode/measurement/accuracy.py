@@ -1,0 +1,41 @@
+"""How many images a network classifies rightly while its layers are measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eigencode import _processes
+from eigencode.activations import scores_in
+from eigencode.datasets.images import UNLABELLED
+
+
+class Accuracy:
+    """Counts the images whose largest score is that of their class."""
+
+    def __init__(self) -> None:
+        self.right = self.labelled = self.without = 0
+
+    def update(self, output: Any, labels: Tensor | None) -> None:
+        """Adds a batch: what the network gave, and the classes, -1 where unknown."""
+        if labels is None:
+            return
+        scores = scores_in(output)
+        known = labels != UNLABELLED
+        if scores is None or scores.ndim != 2 or len(scores) != len(labels) or int(labels.max()) >= scores.shape[1]:
+            self.without += int(known.sum())
+            return
+        self.right += int((scores.argmax(dim=1).cpu() == labels)[known].sum())
+        self.labelled += int(known.sum())
+
+    def result(self, *, together: bool) -> tuple[float | None, int]:
+        """Accuracy, None if some labelled images had no score for their class, and labelled images.
+
+        Args:
+            together: Add up what all processes have counted; collective.
+        """
+        counts = torch.tensor([self.right, self.labelled, self.without])
+        right, labelled, without = (_processes.total(counts) if together else counts).tolist()
+        return (right / labelled if labelled and not without else None), labelled + without

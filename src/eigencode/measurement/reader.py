@@ -1,0 +1,196 @@
+"""One network read pass after pass: activations poured into accumulators while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigencode import _processes
+from eigencode._allocator import freed_memory_given_back
+from eigencode._inputs import Inputs, run
+from eigencode._running import cannot_run
+from eigencode.activations import Coded, Site, Trace, capture_codes, select_sites, traced_for, unreadable
+from eigencode.errors import ActivationError, ConstantCodeError, EigencodeError
+from eigencode.measurement.accuracy import Accuracy
+from eigencode.measurement.batches import Batch, Batches
+from eigencode.measurement.memory import Pass, passes_of
+from eigencode.measurement.result import Measurement
+from eigencode.measurement.settings import MeasuringSettings
+from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
+
+CONSTANT = "its output is the same for every image (dead units, or no dependence on the image)"
+
+Output = Callable[[Any, Tensor], None]
+OnBatch = Callable[[Any, Batch], None]
+Progress = Callable[[str, int, int], None]
+
+
+def random_devices(batches: Batches) -> list[torch.device]:
+    """Devices whose random state a network may move on, beside the processor."""
+    return [batches.device] if batches.device.type == "cuda" else []
+
+
+@dataclass(frozen=True)
+class NetworkReader:
+    """One network, on the device of its batches, that reads them pass after pass."""
+
+    model: nn.Module
+    batches: Batches
+    settings: MeasuringSettings
+    progress: Progress | None
+    sets: Tensor | None = None
+
+    def measured(self, on_output: Output | None = None) -> Measurement:
+        """Eigenspectra of the layers; see ``measure``."""
+        result = Measurement()
+        traced, first = traced_for(self.model, self.settings.layers, self.batches.few())
+        chosen = select_sites(traced, self.settings.layers)
+        reasons = {site: unreadable(site, len(first)) for site in chosen}
+        result.skipped |= {site.name: reason for site, reason in reasons.items() if reason}
+        result.notes = self.notes(traced, chosen)
+        wanted = [site for site, reason in reasons.items() if not reason]
+        passes = passes_of(wanted, self.batches, self.settings)
+        accuracy = Accuracy()
+
+        def on_first(outputs: Any, batch: Batch) -> None:
+            accuracy.update(outputs, batch.labels)
+            if on_output:
+                on_output(outputs, batch.indices)
+
+        for number, planned in enumerate(passes, 1):
+            stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
+            metrics = self.accumulators(planned)
+            result.skipped |= self.fill(metrics, planned, stage, on_first if number == 1 else None)
+            result.n_passes += 1
+            self.finish(metrics, result, tight=planned.tight)
+        if not result:
+            text = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in _by_reason(result.skipped).items())
+            kind = ConstantCodeError if CONSTANT in result.skipped.values() else ActivationError
+            raise kind(f"No layer could be measured. {text}. Name other layers or pass other images.")
+        for name in [site.name for site in chosen if site.name in result]:
+            result[name] = result.pop(name)
+        result.accuracy, result.n_labelled = accuracy.result(together=self.together)
+        return result
+
+    def notes(self, traced: Trace, chosen: Sequence[Site]) -> dict[str, str]:
+        """What a reader of the numbers should know of where they were read."""
+        found = {}
+        if traced.head and traced.head in chosen and traced.note:
+            found[traced.head.name] = traced.note
+        if self.settings.units != "all" and self.settings.channels == "auto":
+            for site in chosen:
+                if not site.is_channel_known:
+                    where = "first" if site.channel_axis == 1 else "last"
+                    found[site.name] = (
+                        f"`{site.name}` does not say where its channels are: the {where} axis after images was taken"
+                    )
+        return found
+
+    def accumulators(self, planned: Pass) -> dict[str, SpectrumAccumulator]:
+        """One for each layer of a pass, with the memory that it gets."""
+        return {
+            plan.layer.name: SpectrumAccumulator(
+                memory_limit=memory.limit,
+                kept_limit=memory.kept,
+                half_samples=self.settings.half_samples,
+                positions=True,
+                expected_images=self.batches.rows_at(plan.layer, self.settings),
+                seed=self.settings.seed,
+                name=plan.layer.name,
+            )
+            for plan, memory in zip(planned.plans, planned.budgets, strict=True)
+        }
+
+    def fill(
+        self, metrics: dict[str, SpectrumAccumulator], planned: Pass, stage: str, on_output: OnBatch | None
+    ) -> dict[str, str]:
+        """One pass of the images through the network.
+
+        Returns:
+            Layer -> why it was left out, of those that did not have one row for each image; their accumulators are gone.
+        """
+        batches, sites = self.batches, [plan.layer for plan in planned.plans]
+        done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
+        lost: dict[str, str] = {}
+        seen: set[str] = set()
+
+        def consume(name: str, code: Coded) -> None:
+            if name in seen:
+                lost[name] = "it was called more than once for a batch"
+            elif code.rows is None:
+                lost[name] = code.reason
+            elif len(code.rows) != len(batch.indices):
+                lost[name] = f"it gave {len(code.rows)} rows for a batch of {len(batch.indices)} images"
+            else:
+                sets = batch.indices if self.sets is None else self.sets[batch.indices]
+                metrics[name].update(code.rows, mask=code.mask, groups=sets)
+            seen.add(name)
+
+        with torch.random.fork_rng(
+            random_devices(batches)
+        ):  # put back once, at the end: noise in the network is fresh in every batch
+            for batch in batches:
+                with capture_codes(self.model, sites, consume, self.settings, batch.mask):
+                    outputs = self.outputs(batch.inputs)  # alone: a perturbation, made before, may have run the model too
+                if on_output:
+                    on_output(outputs, batch)
+                del outputs  # before the next pass makes its own
+                lost |= {site.name: "it was not called for every batch" for site in sites if site.name not in seen}
+                for name in lost:
+                    metrics.pop(name, None)
+                sites = [site for site in sites if site.name not in lost]
+                seen.clear()
+                done += len(batch.indices)
+                if self.progress:
+                    self.progress(stage, done, total)
+        return lost
+
+    def outputs(self, inputs: Inputs) -> Any:
+        """What the network gives.
+
+        Raises:
+            ActivationError: it cannot run on these inputs, though it could on others.
+        """
+        try:
+            return run(self.model, inputs)
+        except (EigencodeError, MemoryError, torch.OutOfMemoryError):  # of statistics too, which hooks collect
+            raise
+        except Exception as error:  # networks refuse inputs in any way they like
+            raise ActivationError(cannot_run(self.model, inputs, error)) from error
+
+    def finish(self, metrics: dict[str, SpectrumAccumulator], result: Measurement, *, tight: bool) -> None:
+        """Accumulators to spectra, freeing each; constant codes are skipped."""
+        total = len(metrics)
+        for number, name in enumerate(list(metrics), 1):
+            with freed_memory_given_back() if tight else nullcontext():  # also that of the forward passes
+                spectrum = self.spectrum(metrics.pop(name))
+            if spectrum.total_variance > 0:
+                result[name] = spectrum
+            else:
+                result.skipped[name] = CONSTANT
+            if self.progress:
+                self.progress("eigenvalues", number, total)
+
+    def spectrum(self, metric: SpectrumAccumulator) -> Eigenspectrum:
+        """What an accumulator has, with that of the other processes."""
+        if self.together:
+            metric.reduce()
+        return metric.compute()
+
+    @property
+    def together(self) -> bool:
+        """Whether the other processes of torch.distributed measure too."""
+        return self.batches.reading.split and _processes.together()
+
+
+def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
+    """Reason -> layers."""
+    found: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        found.setdefault(reason, []).append(name)
+    return found

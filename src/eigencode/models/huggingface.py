@@ -1,0 +1,167 @@
+"""Networks of Hugging Face's transformers, from a folder or by name."""
+
+from __future__ import annotations
+
+import importlib
+import logging as stdlib_logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from eigencode._torchvision import import_torchvision
+from eigencode.datasets.preprocessing import Preprocessing
+from eigencode.errors import ModelError, ReliabilityWarning
+from eigencode.models.checkpoints import load_weights
+
+RANDOM = "random"
+"""In place of weights: as the network is initialised."""
+
+_PICKLED = "pytorch_model.bin"
+_RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Of Pillow, whose numbers preprocessor_config.json has."""
+
+
+def load_huggingface(name: str, weights: str | Path | None, classes: int | None) -> tuple[nn.Module, dict[str, Any]]:
+    """A network as its ``config.json`` describes it, in float32; no code that comes with it is run.
+
+    Args:
+        name: Folder with ``config.json``, or name on the Hub.
+        weights: "random", a checkpoint file, or None for those that are beside the configuration.
+        classes: Number of classes, for random weights.
+
+    Returns:
+        The network, and what its ``preprocessor_config.json`` says ({} if there is none).
+
+    Raises:
+        ModelError: transformers is not installed, there is no such folder or name, or weights are missing or do not fit.
+    """
+    library = _transformers()
+    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    if classes is not None and str(weights) != RANDOM:
+        raise ModelError(f"load: hf:{name} has as many classes as its weights; got {classes}. Leave it out.")
+    with _quiet(library):
+        options = {} if classes is None else {"num_labels": classes}
+        configuration = _or_sentence(name, lambda: library.AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
+        made = getattr(library, (configuration.architectures or ["AutoModel"])[0], library.AutoModel)
+        build = made._from_config if hasattr(made, "_from_config") else made.from_config
+        file = _only_pickled(source) if weights is None else weights
+        if file is not None:
+            model: nn.Module = _or_sentence(name, lambda: build(configuration))
+            if str(file) != RANDOM:
+                load_weights(model, file)
+        else:
+            model = _pretrained(name, source, made)
+        return model.to(torch.float32), _processing(library, source)
+
+
+def preprocessing_in(name: str) -> Preprocessing | None:
+    """How the ``preprocessor_config.json`` of a folder or name resizes and cuts pictures; None if it does not say so."""
+    library = _transformers()
+    with _quiet(library):
+        settings = _processing(library, name)
+    size, crop = settings.get("size"), settings.get("crop_size")
+    shortest = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    square = crop.get("height") if isinstance(crop, dict) else crop
+    if not shortest:
+        return None
+    how = _RESAMPLING.get(settings.get("resample", 2), "bilinear")
+    return Preprocessing(shortest, square if square and settings.get("do_center_crop", True) else shortest, how)
+
+
+def _transformers() -> Any:
+    import_torchvision()  # which transformers imports, and cannot where its operators do not load
+    try:
+        return importlib.import_module("transformers")
+    except ModuleNotFoundError:
+        raise ModelError("load: transformers is not installed. Run: pip install 'eigencode[text]'.") from None
+
+
+@contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Inside, transformers neither logs nor shows bars: what matters is said here."""
+    hub, logging = stdlib_logging.getLogger("huggingface_hub"), library.utils.logging
+    level, hub_level, has_bars = logging.get_verbosity(), hub.level, logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub.setLevel(stdlib_logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        hub.setLevel(hub_level)
+        if has_bars:
+            logging.enable_progress_bar()
+
+
+def _or_sentence(name: str, made: Any) -> Any:
+    try:
+        return made()
+    except Exception as error:  # of configurations, weights and the Hub, which fail in any way
+        reason = (" ".join(str(error).split()) or type(error).__name__).rstrip(".")[:200]
+        raise ModelError(
+            f"load: hf:{name} could not be loaded ({reason}). Name a folder with config.json and model.safetensors, or connect "
+            "to the network for one of the Hub."
+        ) from None
+
+
+def _only_pickled(source: str) -> Path | None:
+    """The file of weights of a folder that has none in safetensors; it is read without running anything."""
+    folder = Path(source)
+    is_alone = folder.is_dir() and not any(folder.glob("*.safetensors*")) and (folder / _PICKLED).exists()
+    return folder / _PICKLED if is_alone else None
+
+
+def _pretrained(name: str, source: str, made: Any) -> nn.Module:
+    if Path(source).is_dir() and not any(Path(source).glob("*.safetensors*")):
+        raise ModelError(
+            f"load: hf:{name} holds no weights (model.safetensors or {_PICKLED}). Pass --weights FILE, or --weights {RANDOM} for "
+            "the network as it is initialised."
+        )
+    model, found = _or_sentence(
+        name,
+        lambda: made.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
+        ),
+    )
+    wrong = [*found.get("missing_keys", ()), *(key for key, *_ in found.get("mismatched_keys", ()))]
+    if wrong:
+        raise ModelError(
+            f"load: hf:{name}: {len(wrong)} of the network's tensors are missing from its weights or have another shape "
+            f"({sorted(map(str, wrong))[0]}). Download them again, or correct `architectures` in config.json."
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _processing(library: Any, source: str) -> dict[str, Any]:
+    """What the image processor is told; {} if there is none."""
+    try:
+        settings, _ = library.image_processing_base.ImageProcessingMixin.get_image_processor_dict(source)
+    except Exception:  # of folders without one, in any way
+        return {}
+    found: dict[str, Any] = settings
+    return found
+
+
+def normalisation(model: nn.Module, settings: dict[str, Any], name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation of the images that a network was trained on; None for networks of other inputs."""
+    if getattr(model, "main_input_name", "") != "pixel_values":
+        return None
+    if not settings.get("do_normalize", True):
+        return None
+    mean, std = settings.get("image_mean"), settings.get("image_std")
+    if mean is None or std is None:
+        warnings.warn(
+            f"load: hf:{name} has no preprocessor_config.json that says how images are normalised: they are given in [0, 1].",
+            ReliabilityWarning,
+            stacklevel=3,
+        )
+        return None
+    return tuple(mean), tuple(std)
