@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ def measure(
     *,
     layers: str | Sequence[str] = "penultimate",
     mask: str = "attention_mask",
-    groups: Sequence[Any] | np.ndarray | Tensor | None = None,
+    groups: Any = None,
     perturbation: Perturbation | None = None,
     device: str | torch.device | None = None,
     distributed: bool = True,
@@ -61,11 +60,11 @@ def measure(
         progress: Called with what is being done, how much is done and how much there is.
         on_output: Called once for each batch with the network's output and the images' indices.
         **measuring: units: "all" numbers of a map are units (the papers' reading), "channels" with positions or tokens as
-            samples, or "pooled". tokens: of token models under units="all": "all", "mean", "cls" (the first) or "last". channels: where
-            those of maps are: "first" or "last" after the axis of images; "auto": as the module says. batch_size: images for each
-            forward pass, 128. memory_limit: bytes for the statistics of all layers, the working copies made of them, and the
-            results, "4GiB". half_samples: half-samples kept for ``alpha_interval``, 20; 0 saves time and memory. seed: of
-            half-samples and sketches, 0.
+            samples, or "pooled". tokens: of token models under units="all": "all", "mean", "cls" (the first) or "last".
+            channels: where those of maps are: "first" or "last" after the axis of images; "auto": as the module says.
+            batch_size: images for each forward pass, 128. memory_limit: bytes for the statistics of all layers, the working
+            copies made of them, and the results, "4GiB". half_samples: half-samples kept for ``alpha_interval``, 20; 0 saves
+            time and memory. seed: of half-samples and sketches, 0.
 
     Returns:
         Measurement: a dict of layer name to Eigenspectrum, with ``skipped`` layers and their reasons.

@@ -137,9 +137,9 @@ class SpectrumAccumulator:
             batch, numbers = unmasked(batch, mask, numbers, name=self.name)
             n_positions = 1
         if first:
-            check_units((n_positions, n_units), (self._n_positions, self._n_units), name=self.name)
             if (mask is not None, groups is not None) != (self._is_masked, self._is_grouped):
                 raise SpectrumError(f"{self.name}: `mask` and `groups` must be given with all batches, or with none.")
+            check_units((n_positions, n_units), (self._n_positions, self._n_units), name=self.name)
         else:
             self._n_positions, self._n_units, self._dtype, self._device = *batch.shape[1:], batch.dtype, batch.device
             self._is_masked, self._is_grouped = mask is not None, groups is not None

@@ -1,0 +1,411 @@
+"""Texts, masks, sets of images and arguments by name: every number is that of a plain NumPy computation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import eigencode as ec
+from eigencode import cli
+from eigencode._torchvision import import_torchvision
+from eigencode.errors import ActivationError, DataError, ModelError, SpectrumError
+
+N, TOKENS, VOCABULARY = 90, 14, 50
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    import_torchvision()
+    return pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def texts():
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(1, VOCABULARY, (N, TOKENS), generator=generator)
+    lengths = torch.randint(3, TOKENS + 1, (N,), generator=generator)
+    lengths[0] = TOKENS
+    mask = (torch.arange(TOKENS) < lengths[:, None]).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+@pytest.fixture(scope="module", params=["gpt2", "bert", "llama", "left"])
+def network_and_texts(request, transformers, texts):
+    """Tiny networks with random weights; the last with padding on the left."""
+    torch.manual_seed(1)
+    small = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 24,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "intermediate_size": 30,
+    }
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if request.param == "bert":
+        network = transformers.BertModel(transformers.BertConfig(**small))
+    elif request.param == "llama":
+        network = transformers.LlamaForCausalLM(transformers.LlamaConfig(**small, **ends))
+    else:
+        sizes = {"vocab_size": VOCABULARY, "n_embd": 24, "n_head": 2, "n_layer": 2, "n_positions": TOKENS}
+        network = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **ends))
+    if request.param == "left":
+        texts = {name: tensor.flip(1) for name, tensor in texts.items()}
+    return network.eval(), texts
+
+
+def blocks_of(network, inputs):
+    """What the test's own hooks see of every block."""
+    seen, handles = {}, []
+    container = next(module for module in network.modules() if isinstance(module, nn.ModuleList))
+    names = {module: name for name, module in network.named_modules()}
+    for block in container:
+
+        def hook(_module, _args, output, block=block):
+            seen[names[block]] = output[0] if isinstance(output, tuple) else output
+
+        handles.append(block.register_forward_hook(hook))
+    with torch.no_grad():
+        network(**inputs)
+    for handle in handles:
+        handle.remove()
+    return {name: tensor.double().numpy() for name, tensor in seen.items()}
+
+
+def eigenvalues(rows):
+    return np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+
+
+def alpha(values, first, last):
+    ranks = np.arange(first, last + 1)
+    return -np.polyfit(np.log(ranks), np.log(values[first - 1 : last]), 1)[0]
+
+
+class TestTokens:
+    def test_every_unpadded_token_is_a_sample(self, network_and_texts):
+        network, texts = network_and_texts
+        spectra = ec.measure(network, texts, layers="blocks", units="channels", batch_size=32)
+        expected, kept = blocks_of(network, texts), texts["attention_mask"].bool().numpy()
+        assert list(spectra) == list(expected)
+        for name, spectrum in spectra.items():
+            values = eigenvalues(expected[name][kept])
+            assert (spectrum.n_samples, spectrum.n_images) == (kept.sum(), N)
+            assert np.allclose(spectrum.eigenvalues.numpy(), values, rtol=0, atol=1e-10 * values[0])
+            assert spectrum.fit((2, 20)).alpha == pytest.approx(alpha(values, 2, 20), abs=1e-9)
+
+    @pytest.mark.parametrize("tokens", ["mean", "cls", "last"])
+    def test_one_row_for_each_text_leaves_padding_out(self, network_and_texts, tokens):
+        network, texts = network_and_texts
+        spectra = ec.measure(network, texts, layers="blocks", tokens=tokens, batch_size=17)
+        kept = texts["attention_mask"].numpy()
+        ends = {"cls": kept.argmax(axis=1), "last": TOKENS - 1 - kept[:, ::-1].argmax(axis=1)}
+        for name, codes in blocks_of(network, texts).items():
+            mean = (codes * kept[:, :, None]).sum(axis=1) / kept.sum(axis=1)[:, None]
+            rows = mean if tokens == "mean" else codes[np.arange(N), ends[tokens]]
+            values = eigenvalues(rows)
+            assert np.allclose(spectra[name].eigenvalues.numpy()[:24], values, rtol=0, atol=1e-10 * values[0])
+            assert spectra[name].fit((2, 20)).alpha == pytest.approx(alpha(values, 2, 20), abs=1e-9)
+
+    def test_batches_of_other_lengths_are_the_same_texts(self, network_and_texts):
+        network, texts = network_and_texts
+        if not texts["attention_mask"][0, 0] or not bool(texts["attention_mask"][:, 0].all()):
+            pytest.skip("padded on the left")
+        whole = ec.measure(network, texts, layers="blocks", units="channels", batch_size=N)
+        longest = [int(texts["attention_mask"][start : start + 10].sum(1).max()) for start in range(0, N, 10)]
+        cut = [
+            {name: tensor[start : start + 10, :length] for name, tensor in texts.items()}
+            for start, length in zip(range(0, N, 10), longest, strict=True)
+        ]
+        assert len(set(longest)) > 1
+        for name, spectrum in ec.measure(network, cut, layers="blocks", units="channels").items():
+            scale = float(whole[name].eigenvalues[0])
+            assert torch.allclose(
+                spectrum.eigenvalues, whole[name].eigenvalues, rtol=0, atol=1e-6 * scale
+            )  # attention is rounded
+            assert spectrum.half_counts == whole[name].half_counts
+
+    def test_collect_leaves_padding_as_nan(self, network_and_texts):
+        network, texts = network_and_texts
+        (name, expected), *_ = blocks_of(network, texts).items()
+        codes = ec.collect(network, texts, layer=name, units="channels", batch_size=40)
+        kept = texts["attention_mask"].bool()
+        assert codes.shape == (N, TOKENS, 24)
+        assert torch.equal(codes.isnan().all(dim=2), ~kept)
+        assert np.allclose(codes[kept].numpy(), expected[kept.numpy()], atol=1e-5)
+        curve = ec.stimulus_curve(codes, mask=kept, counts=[30, N], ranks=(2, 10))
+        assert curve["alpha"].iloc[1] == pytest.approx(alpha(eigenvalues(codes[kept].double().numpy()), 2, 10), abs=1e-9)
+
+    def test_padding_is_never_measured(self, network_and_texts):
+        network, texts = network_and_texts
+        with pytest.raises(ActivationError, match="it has padding, which must not be measured.*units=channels"):
+            ec.measure(network, texts, layers="blocks")
+        full = {name: tensor[:1].expand(40, -1) for name, tensor in texts.items()}
+        full["input_ids"] = torch.randint(1, VOCABULARY, (40, TOKENS))
+        full["attention_mask"] = torch.ones_like(full["input_ids"])
+        (spectrum, *_) = ec.measure(network, full, layers="blocks").values()
+        assert (spectrum.n_features, spectrum.n_samples) == (24 * TOKENS, 40)
+
+    def test_memory_and_half_samples(self, network_and_texts):
+        network, texts = network_and_texts
+        plenty = ec.measure(network, texts, layers="blocks", units="channels")
+        tight = ec.measure(network, texts, layers="blocks", units="channels", memory_limit="1MiB")
+        for name in plenty:
+            assert torch.allclose(plenty[name].eigenvalues, tight[name].eigenvalues, rtol=1e-9, atol=1e-12)
+            assert len(plenty[name].half_counts) == 20
+            assert 0.3 * plenty[name].n_samples < min(plenty[name].half_counts)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 12), nn.Linear(6, 12)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, left, right, *, scale=1.0):
+        return self.head(torch.tanh(self.a(left) * scale + self.b(right)))
+
+
+class Images(Dataset):
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+class TestArguments:
+    @pytest.fixture
+    def pair(self, generator):
+        torch.manual_seed(0)
+        return Pair().eval(), torch.rand(60, 6, generator=generator), torch.rand(60, 6, generator=generator)
+
+    def test_all_ways_to_give_two_arguments(self, pair):
+        network, left, right = pair
+        labels = torch.zeros(60, dtype=torch.int64)
+        ways = [
+            (left, right),
+            {"left": left, "right": right},
+            {"right": right, "left": left, "labels": labels},
+            [(left[:30], right[:30], labels[:30]), (left[30:], right[30:], labels[30:])],
+            [((left[:20], right[:20]), labels[:20]), ((left[20:], right[20:]), labels[20:])],
+            DataLoader([{"left": a, "right": b} for a, b in zip(left, right, strict=True)], batch_size=13),
+            (left.numpy(), right.numpy()),
+            {"left": left.numpy()[::-1].copy()[::-1], "right": right.numpy().astype(">f4")},
+        ]
+        with torch.no_grad():
+            expected = eigenvalues(torch.tanh(network.a(left) + network.b(right)).double().numpy())
+        for way in ways:
+            (spectrum,) = ec.measure(network, way, layers="head").values()
+            assert np.allclose(spectrum.eigenvalues.numpy(), expected, rtol=0, atol=1e-6 * expected[0])
+            assert spectrum.n_images == 60
+
+    def test_what_is_no_row_is_handed_on(self, pair):
+        network, left, right = pair
+        scaled = ec.measure(network, {"left": left, "right": right, "scale": torch.tensor(0.5)}, layers="head", batch_size=7)
+        with torch.no_grad():
+            expected = eigenvalues(torch.tanh(network.a(left) / 2 + network.b(right)).double().numpy())
+        (spectrum,) = scaled.values()
+        assert np.allclose(spectrum.eigenvalues.numpy(), expected, rtol=0, atol=1e-6 * expected[0])
+
+    @pytest.mark.parametrize(
+        ("given", "error", "text"),
+        [
+            (lambda a, b: {"left": a, "right": b, "middle": a}, DataError, "takes no argument 'middle'"),
+            (lambda a, b: {"one": a, "two": b}, DataError, "must hold arguments of the network by their names"),
+            (lambda a, b: ({"left": a, "right": b} for _ in range(2)), DataError, "a generator can be read only once"),
+            (lambda a, b: [], DataError, "there are no batches of inputs"),
+            (lambda a, b: {"left": a}, ActivationError, "cannot run on a batch of left float32"),
+            (lambda a, b: {"left": a, "right": ["x"] * 60}, ActivationError, "cannot run on a batch of left float32"),
+            (lambda a, b: [("one", "two")], DataError, "batches must hold tensors of inputs; got str"),
+            (lambda a, b: (a[:1], b[:1]), DataError, "at least 2 images are needed"),
+        ],
+    )
+    def test_what_cannot_be_given_is_refused(self, pair, given, error, text):
+        network, left, right = pair
+        with pytest.raises(error, match=text):
+            ec.measure(network, given(left, right), layers="head")
+
+    def test_the_callers_tensors_are_not_changed(self, pair):
+        _, left, right = pair
+
+        class InPlace(Pair):
+            def forward(self, left, right):
+                return super().forward(left.mul_(3), right.sub_(1))
+
+        before = left.clone(), right.clone()
+        ec.measure(InPlace(), (left, right), layers="head")
+        assert torch.equal(left, before[0])
+        assert torch.equal(right, before[1])
+
+    def test_a_dataset_is_read_in_batches(self, generator):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(16, 20), nn.Tanh(), nn.Linear(20, 4)).eval()
+        images, labels = torch.rand(50, 1, 4, 4, generator=generator), torch.arange(50) % 4
+        whole = ec.measure(network, images, layers="all")
+        piecewise = ec.measure(network, Images(images, labels), layers="all", batch_size=11)
+        for name in whole:
+            assert torch.allclose(whole[name].eigenvalues, piecewise[name].eigenvalues, rtol=0, atol=1e-12)
+        with torch.no_grad():
+            right = float((network(images).argmax(1) == labels).double().mean())
+        assert (piecewise.accuracy, piecewise.n_labelled, whole.accuracy) == (right, 50, None)
+
+
+class TestSets:
+    def test_half_samples_have_all_images_of_a_set_or_none(self, generator):
+        originals = torch.randn(40, 30, generator=generator, dtype=torch.float64)
+        images = originals.repeat_interleave(3, dim=0)
+        groups = np.repeat([f"cat {number}" for number in range(40)], 3)
+        network = nn.Sequential(nn.Identity(), nn.Linear(30, 30, bias=False, dtype=torch.float64))
+        once = ec.measure(network, originals, layers="1")["1"]
+        together = ec.measure(network, images, layers="1", groups=groups, batch_size=7)["1"]
+        apart = ec.measure(network, images, layers="1")["1"]
+        assert all(count % 3 == 0 for count in together.half_counts)
+        names = {name: number for number, name in enumerate(sorted(set(groups)))}
+        assert [names[name] for name in groups[::3]] != list(range(40))  # numbered by name: other halves than once
+        spread = [float(s.half_samples[:, :5].log().std(dim=0).mean()) for s in (once, together, apart)]
+        assert spread[1] == pytest.approx(spread[0], rel=0.35)
+        assert spread[2] < 0.9 * spread[0]  # copies in both halves hide what images differ by
+
+    def test_order_and_batches_do_not_matter(self, generator):
+        rows, groups = torch.randn(60, 8, generator=generator), torch.arange(60) // 2
+        order = torch.randperm(60, generator=generator)
+        one, other = ec.SpectrumAccumulator(half_samples=5), ec.SpectrumAccumulator(half_samples=5)
+        one.update(rows, groups=groups)
+        for part in order.split(13):
+            other.update(rows[part], groups=groups[part])
+        assert torch.allclose(one.compute().half_samples, other.compute().half_samples, rtol=1e-9)
+
+    @pytest.mark.parametrize("groups", [[0, 1], np.zeros((60, 2)), [np.nan] * 60])
+    def test_wrong_sets_are_refused(self, groups, generator):
+        network = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
+        with pytest.raises(DataError, match="`groups` must"):
+            ec.measure(network, torch.rand(60, 6, generator=generator), layers="all", groups=groups)
+
+    def test_masks_of_accumulators(self, generator):
+        rows, mask = torch.randn(20, 5, 9, generator=generator), torch.rand(20, 5, generator=generator) > 0.4
+        mask[:, 2] = True
+        whole = ec.Eigenspectrum.from_activations(rows, mask=mask)
+        assert np.allclose(whole.eigenvalues.numpy(), eigenvalues(rows[mask].double().numpy()), rtol=1e-9)
+        merged = ec.SpectrumAccumulator(positions=True)
+        for part in (slice(0, 7), slice(7, 20)):
+            metric = ec.SpectrumAccumulator(positions=True)
+            metric.update(rows[part], mask=mask[part])
+            merged.merge(metric)
+        assert torch.allclose(merged.compute().eigenvalues, whole.eigenvalues, rtol=1e-9)
+        assert merged.compute().half_counts == ()
+        metric = ec.SpectrumAccumulator(positions=True)
+        metric.update(rows, mask=mask)
+        for wrong, text in (
+            ({"mask": None}, "must be given with all batches"),
+            ({"mask": mask[:, :3]}, "`mask` must have shape"),
+            ({"mask": torch.zeros(20, 5)}, "leaves no position of image 0"),
+            ({"mask": torch.full((20, 5), 0.5)}, "must hold 0 and 1"),
+            ({"mask": mask, "groups": torch.full((20,), -1)}, "whole numbers from 0 on"),
+        ):
+            with pytest.raises(SpectrumError, match=text):
+                metric.update(rows, **wrong)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, transformers, texts):
+    """A small GPT-2 as transformers saves it, and texts for it."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("hf")
+    sizes = {"vocab_size": VOCABULARY, "n_embd": 24, "n_head": 2, "n_layer": 2, "n_positions": TOKENS}
+    configuration = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, pad_token_id=0)
+    transformers.GPT2LMHeadModel(configuration).eval().save_pretrained(folder / "gpt")
+    np.savez(folder / "texts.npz", **{name: tensor.numpy().astype("i4") for name, tensor in texts.items()})
+    return folder
+
+
+class TestCommandLine:
+    def test_texts_in_a_file_and_a_network_in_a_folder(self, folder, capsys, texts):
+        words = ["measure", "--model", f"hf:{folder}/gpt", "--data", f"tokens:{folder}/texts.npz", "--layers", "blocks"]
+        assert cli.main([*words, "--units", "channels", "--ranks", "2-20", "--json"]) == 0
+        record = json.loads(capsys.readouterr().out)
+        network = ec.models.load(f"hf:{folder}/gpt")
+        spectra = ec.measure(network, texts, layers="blocks", units="channels")
+        assert [row["alpha"] for row in record["layers"]] == [s.fit((2, 20)).alpha for s in spectra.values()]
+        assert record["title"].endswith(f"tokens:{folder}/texts.npz · {N} texts")
+        assert "random" not in record["title"]
+
+    def test_weights_are_its_own_or_said_to_be_others(self, folder, tmp_path):
+        own = ec.models.load(f"hf:{folder}/gpt")
+        other = ec.models.load(f"hf:{folder}/gpt", weights="random", seed=5)
+        assert not torch.equal(own.transformer.wte.weight, other.transformer.wte.weight)
+        torch.save(other.state_dict(), tmp_path / "other.pt")
+        again = ec.models.load(f"hf:{folder}/gpt", weights=tmp_path / "other.pt")
+        assert torch.equal(again.transformer.wte.weight, other.transformer.wte.weight)
+        bare = tmp_path / "bare"
+        bare.mkdir()
+        (bare / "config.json").write_text((folder / "gpt" / "config.json").read_text())
+        with pytest.raises(ModelError, match="holds no weights.*--weights random"):
+            ec.models.load(f"hf:{bare}")
+        torch.save(other.state_dict(), bare / "pytorch_model.bin")
+        pickled = ec.models.load(f"hf:{bare}")
+        assert torch.equal(pickled.transformer.wte.weight, other.transformer.wte.weight)
+
+    @pytest.mark.parametrize("damage", ["truncated", "missing", "pointer", "code", "nowhere"])
+    def test_folders_that_cannot_be_loaded_are_refused(self, folder, tmp_path, damage, monkeypatch):
+        from safetensors.torch import load_file, save_file
+
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        (tmp_path / "config.json").write_text((folder / "gpt" / "config.json").read_text())
+        weights, target = folder / "gpt" / "model.safetensors", tmp_path / "model.safetensors"
+        if damage == "truncated":
+            target.write_bytes(weights.read_bytes()[:5000])
+        elif damage == "missing":
+            tensors = load_file(weights)
+            tensors.pop("transformer.h.1.mlp.c_fc.weight")
+            save_file(tensors, target, metadata={"format": "pt"})
+        elif damage == "pointer":
+            target.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+        elif damage == "code":
+            settings = json.loads((tmp_path / "config.json").read_text()) | {
+                "model_type": "mine",
+                "auto_map": {"AutoConfig": "m.C"},
+            }
+            (tmp_path / "config.json").write_text(json.dumps(settings))
+            (tmp_path / "m.py").write_text("raise SystemExit('this code was run')")
+        name = "nobody/nothing" if damage == "nowhere" else tmp_path
+        with pytest.raises(ModelError, match="missing" if damage == "missing" else "could not be loaded"):
+            ec.models.load(f"hf:{name}")
+
+    @pytest.mark.parametrize(
+        ("arrays", "text"),
+        [
+            ({"ids": np.ones((9, 4), int)}, "there must be an array `input_ids`; got ids"),
+            ({"input_ids": np.ones((9, 4))}, "must be whole numbers of shape \\(n, tokens\\); got float64"),
+            ({"input_ids": np.ones(9, int)}, "must be whole numbers of shape"),
+            ({"input_ids": np.ones((9, 4), int), "attention_mask": np.ones((9, 3), int)}, "in the shape of `input_ids`"),
+            ({"input_ids": np.ones((9, 4), int), "attention_mask": 2 * np.ones((9, 4), int)}, "1 for tokens and 0"),
+            ({"input_ids": np.ones((9, 4), int), "attention_mask": np.zeros((9, 4), int)}, "text 0 has no token"),
+            ({"input_ids": np.ones((9, 4), int), "token_type_ids": np.ones((8, 4), int)}, "must have a row for each of 9 texts"),
+            ({"input_ids": np.ones((0, 4), int)}, "there are no tokens"),
+        ],
+    )
+    def test_wrong_files_of_tokens_are_refused(self, arrays, text, tmp_path):
+        np.savez(tmp_path / "t.npz", **arrays)
+        with pytest.raises(DataError, match=text):
+            ec.datasets.load_tokens(tmp_path / "t.npz")
+
+    @pytest.mark.parametrize("command", ["attack", "construct", "train"])
+    def test_only_measuring_takes_texts(self, folder, command, capsys, tmp_path):
+        words = [command, "--model", f"hf:{folder}/gpt", "--data", f"tokens:{folder}/texts.npz"]
+        words += {
+            "construct": ["--kind", "robust", "--out", str(tmp_path / "set")],
+            "train": ["--out", str(tmp_path / "run")],
+        }.get(command, [])
+        assert cli.main(words) in (1, 2)
+        assert "texts" in capsys.readouterr().err
+
+    def test_what_texts_cannot_do_is_one_sentence(self, folder, capsys):
+        assert cli.main(["measure", "--model", f"hf:{folder}/gpt", "--data", "digits"]) == 1
+        assert "takes whole numbers, such as the ids of tokens" in capsys.readouterr().err
+        network = ec.models.load(f"hf:{folder}/gpt")
+        with pytest.raises(ec.EigencodeError, match="ids of tokens cannot be changed a little"):
+            ec.attacks.fgsm(network, torch.ones(5, 4, dtype=torch.int64), torch.zeros(5, dtype=torch.int64), epsilon=0.1)
