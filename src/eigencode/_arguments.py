@@ -63,7 +63,7 @@ def checked(error: type[EigencodeError], *, options: type | None = None) -> Call
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        owner = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
+        owner = re.sub(r"\.(__init__|__call__|forward)$", "", function.__qualname__)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:

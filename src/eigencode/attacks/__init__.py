@@ -6,6 +6,7 @@ from eigencode.attacks.curves import Attack, RobustnessCurve, RobustnessPoint, a
 from eigencode.attacks.gradient import FGSM, PGD, fgsm, pgd
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.named import by_name
+from eigencode.attacks.outputs import sample_cross_entropy, sample_margin
 from eigencode.attacks.reliability import FLAGS, Attacked, Flag
 
 __all__ = [
@@ -27,4 +28,6 @@ __all__ = [
     "fgsm",
     "pgd",
     "robustness_curve",
+    "sample_cross_entropy",
+    "sample_margin",
 ]

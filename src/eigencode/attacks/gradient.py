@@ -40,7 +40,8 @@ class PGD(GradientSteps):
             images left.
         bounds: Lowest and highest value of an image.
         seed: Seed of random starts.
-        loss: Scores (n, classes) and labels (n,) to one loss for each image (n,). Default: cross entropy.
+        loss: Scores (n, classes) and labels (n,) to one loss for each image (n,). Default: cross entropy; ``sample_margin`` is
+            another.
 
     Raises:
         AttackError: an argument is out of range.

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from eigencode._arguments import checked
+from eigencode.attacks.outputs import LOSSES
 from eigencode.errors import AttackError
 from eigencode.perturbations import PrincipalComponents
 from eigencode.perturbations.specification import KINDS, NAMES, TOOLBOX, GradientSteps, PerturbationOptions
@@ -43,9 +44,11 @@ def by_name(
         raise AttackError(f"{name}: it needs principal components. Pass `components`, a function that returns them.")
     usual = PerturbationOptions()
     there = {"components": components, "seed": seed}
-    chosen = {each: there.get(each, getattr(options, each, getattr(usual, each, None))) for each in kind.options}
+    chosen: dict[str, Any] = {each: there.get(each, getattr(options, each, getattr(usual, each, None))) for each in kind.options}
     if chosen.get("steps", 1) is None:
         chosen["steps"] = kind.steps
+    if "loss" in chosen:
+        chosen["loss"] = LOSSES[chosen["loss"]]
     module, _, maker = kind.maker.partition(":")
     make = getattr(import_module(module), maker)
     given = {"attack": rest} if kind is TOOLBOX else kind.given

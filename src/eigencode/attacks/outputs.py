@@ -18,7 +18,7 @@ from eigencode._running import cannot_run, does_not_fit, has_no_gradient
 from eigencode.activations import model_device, restore_training
 from eigencode.datasets.images import UNLABELLED
 from eigencode.errors import AttackError
-from eigencode.perturbations.specification import Norm
+from eigencode.perturbations.specification import AttackLoss, Norm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Scores (n, classes) and labels (n,) to one loss for each image (n,)."""
@@ -33,6 +33,19 @@ def sample_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of each image, shape (n,): the loss of all three papers."""
     return cross_entropy(scores, labels, reduction="none")
 
+
+def sample_margin(scores: Tensor, labels: Tensor) -> Tensor:
+    """How far the largest of the other scores lies above that of the class, shape (n,): above 0 where it is misclassified.
+
+    Source: Carlini and Wagner 2017, their f6. Its gradient does not vanish where the network is sure of the class.
+    """
+    own = scores.gather(1, labels[:, None])
+    others = scores.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(dim=1) - own[:, 0]
+
+
+LOSSES: dict[AttackLoss, Loss] = {"cross_entropy": sample_cross_entropy, "margin": sample_margin}
+"""By the names of the command line."""
 
 _MANY, _NEAR_THE_END = 100, 0.95
 """Scores, and the size of the largest, from which on they are taken for squashed ones."""

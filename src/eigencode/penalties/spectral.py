@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
@@ -23,6 +23,9 @@ from eigencode.spectra.window import Ranks, Window
 
 Solver = Literal["tracked", "dense"]
 Degenerate = Literal["raise", "skip"]
+
+_SEQUENCE = 3
+"""Dimensions of (n, tokens, units)."""
 
 _DENSE_ORDER = 2
 """The dense solver is used where the smaller of samples and units is below this many blocks: it costs less there."""
@@ -51,12 +54,13 @@ class PenaltyStep:
     solver: tuple[str, ...]
 
 
-class SpectralPenalty:
+class SpectralPenalty(nn.Module):
     """Penalty on the eigenspectrum of a batch of activations, to be added to a loss.
 
     The gradient is exact at the eigenvalues: d lambda_i / d A = 2 / (n - 1) A v_i v_i', with the mean of A removed. Equal
     eigenvalues share the mean of their gradients (for a pair, the central difference). The tracked solver carries a block of
-    leading eigenvectors from call to call: use one penalty for each layer, and ``state_dict`` in checkpoints. Under
+    leading eigenvectors from call to call: use one penalty for each layer; as a part of a module it is saved and moved with it.
+    Under
     torch.distributed the statistics are those of the batches of all processes together, and the gradient is scaled by the
     number of processes, so that averaging gradients, as DistributedDataParallel does, gives that of one process with all images.
 
@@ -103,6 +107,7 @@ class SpectralPenalty:
         degenerate: Degenerate = "raise",
         tracking: Tracking | None = None,
     ) -> None:
+        super().__init__()
         if isinstance(target, Tensor) and target.is_complex():
             raise PenaltyError("SpectralPenalty: `target` must be a finite exponent of at least 0; got complex numbers.")
         self.target = torch.as_tensor(target, dtype=torch.float64).reshape(-1)
@@ -116,18 +121,27 @@ class SpectralPenalty:
         self._blocks: list[Tensor | None] = []
 
     @checked(PenaltyError)
-    def __call__(self, activations: Tensor) -> Float[Tensor, ""]:
+    def forward(self, activations: Tensor, mask: Tensor | None = None) -> Float[Tensor, ""]:
         """Penalty of one network's batch.
 
         Args:
             activations: Outputs of a layer, shape (n, ...); everything but the first dimension is units.
+            mask: For activations (n, tokens, units): which tokens count, shape (n, tokens), such as a batch's attention_mask.
+                Each of these is a sample, and padding is left out.
 
         Returns:
             Scalar, differentiable once; 0 if the call was skipped.
 
         Raises:
-            PenaltyError: see ``members``.
+            PenaltyError: see ``members``; a mask of another shape.
         """
+        if mask is not None:
+            if activations.ndim != _SEQUENCE or mask.shape != activations.shape[:2]:
+                raise PenaltyError(
+                    f"SpectralPenalty: `mask` must have the first two dimensions of activations (n, tokens, units); got "
+                    f"{tuple(mask.shape)} for {tuple(activations.shape)}."
+                )
+            activations = activations[mask != 0]
         return self.members(as_member(activations))[0]
 
     @checked(PenaltyError)
@@ -157,19 +171,40 @@ class SpectralPenalty:
             flat = activations.flatten(2)
             if flat.dtype not in (torch.float32, torch.float64):
                 flat = flat.float()
-            values: Tensor = _Penalty.apply(flat, self)  # type: ignore[no-untyped-call]
+            try:
+                values: Tensor = _Penalty.apply(flat, self)  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                if "setup_context" not in str(error):
+                    raise
+                raise PenaltyError(
+                    "SpectralPenalty: torch.func cannot transform it, since it carries a block from call to call. Use "
+                    "torch.autograd.grad, or covariance_penalty."
+                ) from None
         return values
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that a later penalty needs to go on as this one would."""
-        blocks = {f"block.{number}": block for number, block in enumerate(self._blocks) if block is not None}
-        return {"skipped": self.skipped.clone(), **blocks}
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Tensors that a later penalty needs to go on as this one would; blocks have the size that they need."""
+        destination[f"{prefix}skipped"] = self.skipped.clone()
+        for number, block in enumerate(self._blocks):
+            if block is not None:
+                destination[f"{prefix}block.{number}"] = block.clone()
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes up the state of another penalty."""
-        self.skipped = state["skipped"].clone()
-        blocks = (state.get(f"block.{number}") for number in range(len(self.skipped)))
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        _metadata, strict, missing, _unexpected, _errors = others
+        skipped = state_dict.get(f"{prefix}skipped")
+        if skipped is None:
+            if strict:
+                missing.append(f"{prefix}skipped")
+            return
+        self.skipped = skipped.clone().cpu()
+        blocks = (state_dict.get(f"{prefix}block.{number}") for number in range(len(skipped)))
         self._blocks = [None if block is None else block.clone() for block in blocks]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> SpectralPenalty:
+        """Moves and converts blocks, as ``to`` does parameters."""
+        self._blocks = [None if block is None else fn(block) for block in self._blocks]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def evaluate(self, activations: Float[Tensor, "members n f"]) -> tuple[Tensor, Tensor, Leading | None]:
         """Values, what d value / d eigenvalue is times processes / (n - 1), and eigenpairs; the block moves on. No autograd."""

@@ -12,6 +12,9 @@ Norm = Literal["linf", "l2"]
 Direction = Literal["sign", "gradient"]
 Start = Literal["input", "random"]
 Keep = Literal["final", "best"]
+AttackLoss = Literal["cross_entropy", "margin"]
+"""What an attack on images raises."""
+
 LossAt = Literal["local", "network"]
 
 Made = Literal["robust", "non_robust", "random_target", "deterministic_target"]
@@ -24,7 +27,7 @@ MOST_STRENGTHS = 1000
 _GERUM_STEP = 0.01
 _MADRY_STEPS = 2.5
 
-_STEPS = ("norm", "steps", "step_size", "relative_step", "direction", "start", "restarts", "keep", "seed")
+_STEPS = ("norm", "loss", "steps", "step_size", "relative_step", "direction", "start", "restarts", "keep", "seed")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ _EVERY = (
         "number added to the variances, squared input units",
         from_image=False,
     ),
-    PerturbationKind("fgsm", "eigencode.attacks.gradient:FGSM", ("norm", "seed"), "epsilon, input units", attack=True, steps=1),
+    PerturbationKind(
+        "fgsm", "eigencode.attacks.gradient:FGSM", ("norm", "loss", "seed"), "epsilon, input units", attack=True, steps=1
+    ),
     PerturbationKind("pgd", "eigencode.attacks.gradient:PGD", _STEPS, "epsilon, input units", attack=True, steps=40),
     PerturbationKind(
         "layer_gaussian",
@@ -180,9 +185,12 @@ class PerturbationOptions(GradientSteps):
     Args:
         clip: Clip noisy images to [0, 1].
         loss_at: For layer_fgsm: loss of the layer's own classifier or of the network. Default: local where there is one.
+        loss: What fgsm and pgd raise: cross_entropy (papers), or the margin by which the largest of the other scores exceeds that
+            of the class (Carlini and Wagner 2017), whose gradient does not vanish where the network is sure.
     """
 
     clip: bool = False
+    loss: AttackLoss = "cross_entropy"
     loss_at: LossAt | None = None
 
 
