@@ -10,10 +10,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from eigencode.errors import DiskError
+
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def locked(path: Path, *, wait: bool, again: bool = False) -> FileLock:
+    """A lock on a file, held until it is released.
+
+    Args:
+        path: File to lock.
+        wait: Wait for a process that has it.
+        again: Whether a process that has the lock may take it again.
+
+    Raises:
+        Timeout: another process has it, and is not waited for.
+        DiskError: the file system has no locks.
+    """
+    lock = FileLock(path, is_singleton=again)
+    try:
+        lock.acquire(blocking=wait)
+    except NotImplementedError as error:
+        raise _without_locks(path, error) from None
+    except OSError as error:
+        if isinstance(error, Timeout) or error.errno not in _WITHOUT_LOCKS:
+            raise
+        raise _without_locks(path, error) from None
+    return lock
+
+
+def _without_locks(path: Path, error: Exception) -> DiskError:
+    return DiskError(
+        f"{path.parent} cannot be used: its file system has no locks ({why(error)}), by which processes keep out of each other's "
+        "way. Name a folder on another disk, such as a local one."
+    )
 
 
 @contextmanager
@@ -27,8 +60,7 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
     Raises:
         Timeout: another process has it, and is not waited for.
     """
-    lock = FileLock(path, is_singleton=True)
-    lock.acquire(blocking=wait)
+    lock = locked(path, wait=wait, again=True)
     try:
         yield
     finally:
@@ -51,7 +83,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         DiskError: it cannot be written; what was there is as it was.
     """
-    given, path = path, _resolved(path)
+    given, path = path, _resolved(os.path.expanduser(path))
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from eigencode._parsing import Parser, misread
 from eigencode._readers.yaml import dump_yaml, has_tag, read_yaml
 from eigencode._text import printable
 from eigencode._wording import plain_message
-from eigencode.commands.checking import check_options, numbers_of, switches_of
+from eigencode.commands.checking import check_options, in_full, numbers_of, switches_of
 from eigencode.commands.options import (
     AttackConfig,
     ConstructConfig,
@@ -123,7 +123,7 @@ def _run(options: Any) -> int:
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
     keep_freed_memory()
     try:
-        config = config_class(**values)
+        config = in_full(config_class(**values))
         check_options(config)
         import_module(module).run(config)
         _signals.give_up()  # all is done and said

@@ -39,6 +39,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     Raises:
         FileError: there is no such file, it may not be read, or it is not a regular file.
     """
+    path = Path(os.path.expanduser(path))
     try:
         _check_kind(path, os.stat(path).st_mode)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -69,6 +71,22 @@ def switches_of(kind: Any) -> set[str]:
 def numbers_of(kind: Any) -> set[str]:
     """Options that are one number."""
     return {option.name for option in options_of(kind) if option.hint in (float, float | None)}
+
+
+_HOME = re.compile(r"^([a-z_]+:)?(?=~(/|$))")
+"""Before a path from the user's folder, which a shell writes out only where a word begins with it."""
+
+
+def in_full(config: Any) -> Any:
+    """A configuration whose paths from the user's folder (``~``) are written out."""
+    changed = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            changed[item.name] = in_full(value)
+        elif isinstance(value, str) and (start := _HOME.match(value)):
+            changed[item.name] = start.group() + os.path.expanduser(value[start.end() :])
+    return replace(config, **changed) if changed else config
 
 
 def check_options(config: Any) -> None:

@@ -59,7 +59,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
-        path = Path(path)
+        path = Path(os.path.expanduser(path))
         if not os.path.isdir(path):
             raise DataError(f"image_folder: {path} is not a folder. Check the path.")
         _refuse_circles(path)

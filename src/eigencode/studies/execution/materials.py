@@ -13,11 +13,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from torch import nn
 
 from eigencode import datasets, models
 from eigencode._digests import digest_of, short_digest
+from eigencode._files import alone
 from eigencode._running import usable_device
 from eigencode.attacks import ConstructedSet, Construction, by_name, construct
 from eigencode.datasets import ImageSet
@@ -184,7 +184,7 @@ class GroupResources:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps([self._digest, count, asdict(construction)], sort_keys=True)
         path = folder / f"{spec.kind}-{short_digest(text)}.safetensors"
-        with FileLock(folder / "lock"):  # several processes may need the same images
+        with alone(folder / "lock"):  # several processes may need the same images
             if not path.exists():
                 self._make(source, construction, count, folder).save(path)
         return datasets.load(f"tensors:{path}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from eigencode._files import locked
 from eigencode.studies.cell import CellConfig
 from eigencode.studies.execution.group import Task, states_of
 from eigencode.studies.results.store import Store
@@ -109,12 +110,10 @@ def _locked(folder: Path | None, locks: dict[Path, FileLock]) -> bool:
     if folder is None or folder in locks:
         return True
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_suffix(".lock"))
     try:
-        lock.acquire(blocking=False)
+        locks[folder] = locked(folder.with_suffix(".lock"), wait=False)
     except Timeout:
         return False
-    locks[folder] = lock
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
@@ -43,7 +44,7 @@ def is_text(words: str) -> bool:
 def file_of(address: str | Path) -> Path | None:
     """The file of a store; None for a database elsewhere."""
     if "://" not in str(address):
-        return Path(address)
+        return Path(os.path.expanduser(address))
     try:
         url = url_of(address)
     except (URLError, ValueError):
@@ -56,7 +57,7 @@ def url_of(address: str | Path) -> sa.URL:
     """The URL of a store; of a file, of an SQLite database."""
     if "://" in str(address):
         return sa.make_url(str(address))
-    return sa.URL.create("sqlite", database=str(Path(address).absolute()))
+    return sa.URL.create("sqlite", database=str(Path(os.path.expanduser(address)).absolute()))
 
 
 def begin_ourselves(connection: Any, _record: Any) -> None:

@@ -72,9 +72,11 @@ class Store:
         self.address = without_password(address)
         if "\0" in self.address or not is_text(self.address):
             raise StudyError(f"the store {self.address!r} is not a valid file name. Give a path in UTF-8.")
+        if self.address.strip() == ":memory:":
+            raise StudyError("the store :memory: would be gone with each connection. Name a file.")
         if not make and not self.is_there(address):
             raise StudyError(f"the store {self.address} does not exist: nothing has been run into it yet. Check the path.")
-        if "://" not in self.address and os.path.isdir(address):
+        if "://" not in self.address and os.path.isdir(os.path.expanduser(address)):
             raise StudyError(
                 f"the store {self.address} is a folder. Name a file in it, such as {Path(address) / 'store.sqlite'}."
             )
