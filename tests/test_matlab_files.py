@@ -1,10 +1,14 @@
 """Our reader of .mat files against SciPy's, on good files of every kind."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from scipy.io import loadmat, savemat
 
+import eigencode as ec
 from eigencode._readers.arrays import read_arrays
 from eigencode.errors import FileError
 
@@ -26,6 +30,7 @@ def test_version_5_is_read_as_scipy_reads_it(tmp_path, compressed, seed):
     others = {"text": "hello", "cell": np.array([1, "a"], object), "struct": {"x": np.eye(2)}, "complex": np.eye(2) * 1j}
     savemat(path, contents(seed) | others, do_compression=compressed)
     expected, found = loadmat(path), read_arrays(path)
+    assert np.array_equal(found.pop("struct.x").numpy(), np.eye(2))
     assert set(found) == set(contents(seed))
     for name, tensor in found.items():
         assert np.array_equal(tensor.numpy(), expected[name]), name
@@ -65,7 +70,82 @@ def test_the_other_byte_order(tmp_path):
     assert found.tolist() == [[0, 2, 4], [1, 3, 5]]
 
 
-def test_version_73_is_refused(tmp_path):
-    (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(500))
-    with pytest.raises(FileError, match="is a .mat file of version 7.3, which is not read. Save it with -v7, or as .npz."):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_fields_of_structures_are_named(tmp_path, compressed):
+    """The layout of Stringer et al.'s recordings: ``stim`` with ``resp`` (presentations x neurons) and ``istim``."""
+    responses = np.random.default_rng(0).random((60, 30))
+    deep = {"x": np.arange(6.0).reshape(2, 3), "name": "text", "sparse": scipy.sparse.eye(4, format="csc")}
+    stim = {"resp": responses, "istim": np.arange(60), "deep": deep, "none": np.zeros((0, 3))}
+    listed = np.array([(1.0,), (2.0,)], dtype=[("a", object)])
+    savemat(tmp_path / "a.mat", {"stim": stim, "plain": np.eye(2), "listed": listed}, do_compression=compressed)
+    found = read_arrays(tmp_path / "a.mat")
+    assert set(found) == {"stim.resp", "stim.istim", "stim.deep.x", "stim.deep.sparse", "stim.none", "plain"}
+    assert np.array_equal(found["stim.resp"].numpy(), responses)
+    assert np.array_equal(found["stim.deep.x"].numpy(), deep["x"])
+    assert np.array_equal(found["stim.deep.sparse"].numpy(), np.eye(4))
+    recording = ec.datasets.load_recording(tmp_path / "a.mat", variable="stim.resp")
+    assert np.array_equal(recording.responses[0].numpy(), responses.T)
+
+
+def test_structures_within_structures_have_an_end(tmp_path):
+    inner = {"x": np.eye(2)}
+    for _ in range(30):
+        inner = {"a": inner}
+    savemat(tmp_path / "a.mat", {"s": inner})
+    with pytest.raises(FileError, match="more than 16 structures within each other"):
         read_arrays(tmp_path / "a.mat")
+
+
+class TestVersion73:
+    def written(self, path, **arrays):
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w", userblock_size=512) as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array.T, compression="gzip")
+            text = file.create_dataset("title", data=np.array([[72, 105]], dtype=np.uint16))
+            text.attrs["MATLAB_class"] = np.bytes_("char")
+        with path.open("r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+        return h5py
+
+    def test_arrays_and_fields(self, tmp_path):
+        cube, plain = np.random.default_rng(0).random((5, 4, 3)), np.arange(6, dtype=np.int32).reshape(2, 3)
+        self.written(tmp_path / "a.mat", **{"s/cube": cube, "plain": plain})
+        found = read_arrays(tmp_path / "a.mat")
+        assert set(found) == {"s.cube", "plain"}
+        assert np.array_equal(found["s.cube"].numpy(), cube)
+        assert np.array_equal(found["plain"].numpy(), plain)
+        assert found["plain"].dtype == torch.int32
+
+    def test_what_is_far_larger_than_its_file_is_refused(self, tmp_path):
+        h5py = self.written(tmp_path / "a.mat")
+        with h5py.File(tmp_path / "a.mat", "r+") as file:
+            file.create_dataset("bomb", shape=(2**20, 2**20), dtype="f8", chunks=(64, 64), compression="gzip")
+        with pytest.raises(FileError, match="declares an array of shape"):
+            read_arrays(tmp_path / "a.mat")
+
+    def test_other_files_are_not_read(self, tmp_path):
+        (tmp_path / "secret").write_bytes(bytes(64))
+        h5py = self.written(tmp_path / "a.mat")
+        with h5py.File(tmp_path / "a.mat", "r+") as file:
+            file.create_dataset("x", shape=(2, 4), dtype="f8", external=[(str(tmp_path / "secret"), 0, 64)])
+        with pytest.raises(FileError, match="refers to other files"):
+            read_arrays(tmp_path / "a.mat")
+
+    def test_without_h5py_it_is_named(self, tmp_path, monkeypatch):
+        self.written(tmp_path / "a.mat", a=np.eye(2))
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(FileError, match=r"pip install 'eigencode\[recordings\]'"):
+            read_arrays(tmp_path / "a.mat")
+
+    def test_damaged_ones_are_refused(self, tmp_path):
+        (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(500))
+        with pytest.raises(FileError, match="cannot be read as .mat"):
+            read_arrays(tmp_path / "a.mat")
+
+    @pytest.mark.real_data
+    def test_a_real_one(self):
+        file = ec.datasets.data_root() / "recordings" / "v1_ay4_u001_image_sequences.mat"
+        if not file.exists():
+            pytest.skip("no recording")
+        assert read_arrays(file)["naturalStruct.sortedResponses"].shape == (2, 3, 10, 11, 13, 50)

@@ -270,6 +270,18 @@ class TestSets:
         assert spread[1] == pytest.approx(spread[0], rel=0.35)
         assert spread[2] < 0.9 * spread[0]  # copies in both halves hide what images differ by
 
+    def test_loaders_that_shuffle_have_no_sets(self, generator):
+        network, images = (
+            nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)),
+            Images(torch.rand(60, 6, generator=generator), [0] * 60),
+        )
+        groups = torch.arange(60) // 2
+        with pytest.raises(DataError, match="`groups` are in the order of the data"):
+            ec.measure(network, DataLoader(images, 10, shuffle=True), layers="all", groups=groups)
+        (spectrum, *_) = ec.measure(network, DataLoader(images, 10), layers="all", groups=groups).values()
+        (whole, *_) = ec.measure(network, images.images, layers="all", groups=groups).values()
+        assert torch.allclose(spectrum.half_samples, whole.half_samples)
+
     def test_order_and_batches_do_not_matter(self, generator):
         rows, groups = torch.randn(60, 8, generator=generator), torch.arange(60) // 2
         order = torch.randperm(60, generator=generator)

@@ -1,3 +1,5 @@
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -247,7 +249,7 @@ def test_a_steep_code_that_turns_is_tracked_in_single_precision(exponent):
         axes = axes @ turn
         code = ((torch.randn(600, 300, generator=draw, dtype=torch.float64) * scales) @ axes.T).float()
         value = penalty(code)
-        assert float(value) == pytest.approx(float(SpectralPenalty(1.0, ranks=(6, 50), solver="dense")(code)), abs=ALPHA_ERROR)
+        assert value.item() == pytest.approx(float(SpectralPenalty(1.0, ranks=(6, 50), solver="dense")(code)), abs=ALPHA_ERROR)
         solvers += penalty.last.solver
     assert solvers == ["dense"] + 4 * ["tracked"]
 
@@ -497,3 +499,60 @@ def test_few_images_of_many_dead_units(live, dtype):
     assert penalty.skipped.tolist() == ([3] if live < 50 else [0])
     block = penalty.state_dict()["block.0"].double()
     assert torch.allclose(block @ block.T, torch.eye(len(block), dtype=torch.float64), atol=1e-4)
+
+
+class TestAsModule:
+    """Saved, moved and copied with the network that it belongs to."""
+
+    @pytest.fixture
+    def used(self, generator):
+        code = torch.randn(400, 300, generator=generator) * torch.arange(1, 301) ** -0.6
+        penalty = SpectralPenalty(0.5, ranks=(2, 20))
+        penalty(code)
+        assert penalty.last.solver == ("dense",)
+        return penalty, code
+
+    def test_the_block_is_in_the_state_of_what_it_is_in(self, used, tmp_path):
+        penalty, code = used
+        whole = torch.nn.ModuleDict({"net": torch.nn.Linear(3, 2), "penalty": penalty})
+        assert {"penalty.skipped", "penalty.block.0"} < set(whole.state_dict())
+        torch.save(whole.state_dict(), tmp_path / "w.pt")
+        other = torch.nn.ModuleDict({"net": torch.nn.Linear(3, 2), "penalty": SpectralPenalty(0.5, ranks=(2, 20))})
+        other.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
+        first, second = penalty(code), other["penalty"](code)
+        assert other["penalty"].last.solver == ("tracked",)
+        assert torch.equal(first, second)
+        with pytest.raises(RuntimeError, match="penalty.skipped"):
+            other.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith("penalty")})
+
+    def test_copies_go_their_own_way(self, used):
+        penalty, code = used
+        twin = copy.deepcopy(penalty)
+        pickled = pickle.loads(pickle.dumps(penalty))
+        expected = [float(penalty(code * scale)) for scale in (1, 2)]
+        for each in (twin, pickled):
+            assert [float(each(code * scale)) for scale in (1, 2)] == expected
+
+    def test_it_is_converted(self, used):
+        penalty, code = used
+        moved = torch.nn.Sequential(penalty).double()
+        assert moved.state_dict()["0.block.0"].dtype == torch.float64
+        moved[0](code.double())
+        assert penalty.last.solver == ("tracked",)
+
+    def test_only_tokens_that_count_are_samples(self, generator):
+        codes = torch.randn(30, 12, 40, generator=generator, dtype=torch.float64) * torch.arange(1, 41) ** -0.7
+        mask = torch.arange(12) < torch.randint(2, 13, (30, 1), generator=generator)
+        penalty, padded = SpectralPenalty(0.3, ranks=(2, 15)), codes.clone().requires_grad_()
+        value = penalty(padded, mask=mask.long())
+        assert float(value) == pytest.approx(float(SpectralPenalty(0.3, ranks=(2, 15))(codes[mask])), abs=1e-12)
+        (gradient,) = torch.autograd.grad(value, padded)
+        assert not gradient[~mask].any()
+        assert gradient[mask].abs().sum() > 0
+        with pytest.raises(PenaltyError, match="`mask` must have the first two dimensions"):
+            penalty(codes, mask=mask[:, :3])
+
+    def test_torch_func_is_refused_in_a_sentence(self, generator):
+        code = torch.randn(50, 20, generator=generator, dtype=torch.float64)
+        with pytest.raises(PenaltyError, match="torch.func cannot transform it"):
+            torch.func.grad(SpectralPenalty(0.5, ranks=(2, 8)))(code)

@@ -28,7 +28,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """Named arrays of numbers in a file.
 
     Args:
-        path: .npz, .safetensors, .mat (up to version 7), a .pt or .pth file that holds a dict of tensors, or a .npy file, whose
+        path: .npz, .safetensors, .mat, a .pt or .pth file that holds a dict of tensors, or a .npy file, whose
             array is called "array".
 
     Returns:

@@ -1,7 +1,7 @@
-"""Arrays of numbers in .mat files of version 4 to 7.
+"""Arrays of numbers in .mat files of version 4 to 7, and of 7.3 where h5py is.
 
 SciPy's reader ends the process on some damaged files, and takes whatever memory a file asks for; so the few kinds of element
-that hold numbers are read here. Text, cells, structures and objects are left out.
+that hold numbers are read here, in structures too. Text, cells, lists of structures and objects are left out.
 
 Source: MAT-File Format, The MathWorks (R2023a), chapters "Level 4" and "Level 5".
 """
@@ -12,6 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +28,10 @@ _COMPRESSED, _MATRIX = 15, 14
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """Number of a data type -> in NumPy's words."""
 
-_SPARSE = 5
+_STRUCTURE, _SPARSE = 2, 5
+_DEEPEST = 16
+"""Structures within structures."""
+
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 """Number of an array's class -> in NumPy's words."""
 
@@ -39,6 +43,8 @@ _FOURTH = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
     """Name to array of numbers, in MATLAB's order of dimensions; sparse ones are filled up, complex ones left out.
 
+    Fields of structures are named with a dot: ``stim.resp``.
+
     Args:
         path: What error messages call the file.
         file: The open file.
@@ -47,7 +53,7 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         Arrays in the machine's byte order.
 
     Raises:
-        FileError: version 7.3, or arrays far larger than the file.
+        FileError: version 7.3 without h5py, or arrays far larger than the file.
         ValueError: a damaged file.
     """
     head = file.read(_HEADER)
@@ -57,7 +63,7 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         raise ValueError("no header of MATLAB")
     order = "<" if head[126:128] == b"IM" else ">"
     if struct.unpack(f"{order}H", head[124:126])[0] >= 0x0200:
-        raise FileError(f"{path} is a .mat file of version 7.3, which is not read. Save it with -v7, or as .npz.")
+        return _seventh(path)
     left, found = allowed_bytes(size_of(file)), dict[str, Array]()
     while len(tag := file.read(8)) == 8:
         kind, length = struct.unpack(f"{order}II", tag)
@@ -67,9 +73,38 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         if kind == _COMPRESSED:
             kind, content = _unpacked(content, order, left, path, file)
         left -= len(content)
-        if kind == _MATRIX and (array := _matrix(content, order, left, path)):
-            found[array[0]] = array[1]
-            left -= array[1].nbytes
+        for name, array in _matrix(content, order, left, path) if kind == _MATRIX else ():
+            found[name] = array
+            left -= array.nbytes
+    return found
+
+
+def _seventh(path: Path) -> dict[str, Array]:
+    """Arrays of version 7.3, which is HDF5: MATLAB's dimensions in their order; fields of structures are groups."""
+    try:
+        h5py = import_module("h5py")
+    except ModuleNotFoundError:
+        raise FileError(
+            f"{path} is a .mat file of version 7.3, which is read with h5py. Run: pip install 'eigencode[recordings]'."
+        ) from None
+    found: dict[str, Array] = {}
+    with h5py.File(path, "r") as stored:
+        left = allowed_bytes(path.stat().st_size)
+
+        def add(name: str, item: Any) -> None:
+            nonlocal left
+            is_numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.ndim >= 2
+            is_text = is_numbers and item.attrs.get("MATLAB_class", b"") in (b"char", "char")
+            if not is_numbers or is_text or name.startswith("#") or item.attrs.get("MATLAB_empty", 0):
+                return
+            if item.external or item.is_virtual:
+                raise FileError(f"{path} refers to other files, which are not read. Save it whole.")
+            left -= item.size * item.dtype.itemsize
+            if left < 0:
+                raise FileError(f"{path} declares an array of shape {item.shape}, far more than it holds. Do not use it.")
+            found[name.replace("/", ".")] = np.asarray(item[()]).T
+
+        stored.visititems(add)
     return found
 
 
@@ -89,7 +124,7 @@ def _unpacked(content: bytes, order: str, allowed: int, path: Path, file: Binary
     return kind, b"".join(pieces)
 
 
-def _elements(content: bytes, order: str) -> Iterator[tuple[int, memoryview]]:
+def _elements(content: bytes | memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
     """Data type and bytes of each element within another; small ones share the eight bytes of their tag."""
     at = 0
     while at + 8 <= len(content):
@@ -115,29 +150,55 @@ def _numbers(element: tuple[int, memoryview], order: str) -> Array:
     return np.frombuffer(content, dtype)
 
 
-def _matrix(content: bytes, order: str, allowed: int, path: Path) -> tuple[str, Array] | None:
-    """Name and numbers of an array; None if it holds none."""
+def _matrix(
+    content: bytes | memoryview, order: str, allowed: int, path: Path, owners: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Array]]:
+    """Name and numbers of an array, or of those in a structure; nothing if it holds none."""
     parts = _elements(content, order)
     flags, shape, name = (next(parts, None) for _ in range(3))
     if flags is None or shape is None or name is None or len(flags[1]) < 4:
-        return None  # an empty element, such as MATLAB's own notes
+        return  # an empty element, such as MATLAB's own notes
     (word,) = struct.unpack_from(f"{order}I", flags[1])
     kind, extents = word & 0xFF, [int(extent) for extent in _numbers(shape, order)]
-    if (kind not in _CLASSES and kind != _SPARSE) or word & _COMPLEX or not len(name[1]):
-        return None
+    called = owners[-1] if owners else bytes(name[1]).decode("utf-8").rstrip("\0")
+    if kind == _STRUCTURE and called and math.prod(extents) == 1:
+        yield from _fields(parts, order, allowed, path, (*owners[:-1], called))
+    if (kind not in _CLASSES and kind != _SPARSE) or word & _COMPLEX or not called:
+        return
+    called = ".".join((*owners[:-1], called))
     count = math.prod(extents)
     if len(extents) < 2 or min(extents) < 0:
         raise ValueError(f"a shape of {extents}")
     if count * 8 > allowed:
         raise FileError(f"{path} declares an array of shape {tuple(extents)}, far more than it holds. Do not use it.")
-    called = bytes(name[1]).decode("utf-8").rstrip("\0")
     if kind == _SPARSE:
-        return called, _filled(parts, extents, order)
+        yield called, _filled(parts, extents, order)
+        return
     values = _numbers(next(parts), order)
     if len(values) != count:
         raise ValueError(f"{len(values)} numbers where shape {tuple(extents)} has {count}")
     array = values.astype(_CLASSES[kind]).reshape(extents, order="F")
-    return called, array != 0 if word & _LOGICAL else array
+    yield called, array != 0 if word & _LOGICAL else array
+
+
+def _fields(
+    parts: Iterator[tuple[int, memoryview]], order: str, allowed: int, path: Path, owners: tuple[str, ...]
+) -> Iterator[tuple[str, Array]]:
+    """Arrays of numbers in the fields of one structure."""
+    if len(owners) > _DEEPEST:
+        raise ValueError(f"more than {_DEEPEST} structures within each other")
+    (width,) = _numbers(next(parts), order).tolist()
+    names = bytes(next(parts)[1])
+    if width <= 0 or len(names) % width:
+        raise ValueError("names of fields")
+    for start in range(0, len(names), width):
+        kind, content = next(parts)
+        if kind != _MATRIX:
+            raise ValueError("a field that is no array")
+        called = names[start : start + width].split(b"\0")[0].decode("utf-8")
+        for name, array in _matrix(content, order, allowed, path, (*owners, called)):
+            yield name, array
+            allowed -= array.nbytes
 
 
 def _filled(parts: Iterator[tuple[int, memoryview]], shape: list[int], order: str) -> Array:

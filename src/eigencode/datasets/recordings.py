@@ -40,7 +40,7 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
     """A recording of shape (neurons, stimuli), or (repeats, neurons, stimuli) with two repeats.
 
     Args:
-        path: .npy, .npz or .mat (up to version 7) file.
+        path: .npy, .npz or .mat file; of version 7.3 with h5py (extra `recordings`).
         variable: Name of the array; default: the only numeric array with two or three dimensions.
 
     Returns:

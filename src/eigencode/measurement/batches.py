@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from eigencode import _processes
 from eigencode._codes import CodeOptions
@@ -208,6 +208,14 @@ def _as_labels(labels: Any, count: int) -> Tensor | None:
     return given.to(torch.int64)
 
 
+def _is_in_order(loader: DataLoader[Any]) -> bool:
+    """Whether a loader gives all of its data in their own order, or a process its share of that."""
+    sampler: Any = getattr(loader.batch_sampler, "sampler", None)
+    if isinstance(sampler, DistributedSampler):
+        return not sampler.shuffle
+    return type(loader.batch_sampler) is BatchSampler and isinstance(sampler, SequentialSampler)
+
+
 def sets_of(groups: Any, batches: Batches) -> Tensor | None:
     """Numbers, without gaps, of the sets that inputs belong to.
 
@@ -220,6 +228,10 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
     if names.ndim != 1 or len(names) != batches.count:
         known = "an unknown number of" if batches.count is None else batches.count
         raise DataError(f"measure: `groups` must name one set for each of {known} images; got shape {names.shape}. Count them.")
+    if isinstance(batches.source, DataLoader) and not _is_in_order(batches.source):
+        raise DataError(
+            "measure: `groups` are in the order of the data, and this DataLoader shuffles or chooses. Make it with shuffle=False."
+        )
     if names.dtype.kind == "f" and not bool(np.isfinite(names).all()):
         raise DataError("measure: `groups` must not be NaN or infinite. Name a set for each image.")
     return torch.as_tensor(np.unique(names, return_inverse=True)[1].astype(np.int64))

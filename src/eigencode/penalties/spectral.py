@@ -171,15 +171,7 @@ class SpectralPenalty(nn.Module):
             flat = activations.flatten(2)
             if flat.dtype not in (torch.float32, torch.float64):
                 flat = flat.float()
-            try:
-                values: Tensor = _Penalty.apply(flat, self)  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                if "setup_context" not in str(error):
-                    raise
-                raise PenaltyError(
-                    "SpectralPenalty: torch.func cannot transform it, since it carries a block from call to call. Use "
-                    "torch.autograd.grad, or covariance_penalty."
-                ) from None
+            values: Tensor = _applied(_Penalty, flat, self)
         return values
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -331,8 +323,25 @@ class _AsMember(torch.autograd.Function):
 
 def as_member(activations: Tensor) -> Tensor:
     """Activations (n, ...) of one network as those of an ensemble of one, (1, n, ...); differentiable once."""
-    lifted: Tensor = _AsMember.apply(activations)  # type: ignore[no-untyped-call]
-    return lifted
+    return _applied(_AsMember, activations)
+
+
+def _applied(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """What a function gives.
+
+    Raises:
+        PenaltyError: torch.func is to transform it.
+    """
+    try:
+        found: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        if "setup_context" not in str(error):
+            raise
+        raise PenaltyError(
+            "SpectralPenalty: torch.func cannot transform it, since it carries a block from call to call. Use "
+            "torch.autograd.grad, or covariance_penalty."
+        ) from None
+    return found
 
 
 def _rows_of(block: Tensor | None, n_features: int, dtype: torch.dtype) -> int:
