@@ -333,7 +333,7 @@ def _applied(function: type[torch.autograd.Function], *arguments: Any) -> Tensor
         PenaltyError: torch.func is to transform it.
     """
     try:
-        found: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+        found: Tensor = function.apply(*arguments)
     except RuntimeError as error:
         if "setup_context" not in str(error):
             raise
