@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, with random weights and small inputs: what is read is what hooks of the test's own see."""
+"""Networks of torchvision, timm and transformers, with random weights and small inputs: what is read is what hooks of the test's own see."""
 
 import pytest
 import torch
@@ -61,6 +61,35 @@ MORE_TIMM = [
 ]
 
 
+TRANSFORMERS = [
+    # class, options of its configuration, the module that classifies or gives the scores, number of blocks
+    ("GPT2LMHeadModel", {"n_embd": 16, "n_head": 2, "n_layer": 3}, "lm_head", 3),
+    ("LlamaForCausalLM", {"intermediate_size": 24}, "lm_head", 3),
+    ("MistralForCausalLM", {"intermediate_size": 24, "num_key_value_heads": 1}, "lm_head", 3),
+    ("BertForSequenceClassification", {"intermediate_size": 24}, "classifier", 3),
+    ("RobertaForSequenceClassification", {"intermediate_size": 24}, "classifier.out_proj", 3),
+    ("DistilBertForSequenceClassification", {"dim": 16, "n_heads": 2, "n_layers": 3, "hidden_dim": 24}, "classifier", 3),
+    ("ElectraForSequenceClassification", {"intermediate_size": 24, "embedding_size": 16}, "classifier.out_proj", 3),
+    ("ViTForImageClassification", {"intermediate_size": 24, "image_size": 32, "patch_size": 8}, "classifier", 3),
+    ("DeiTForImageClassification", {"intermediate_size": 24, "image_size": 32, "patch_size": 8}, "classifier", 3),
+    ("BeitForImageClassification", {"intermediate_size": 24, "image_size": 32, "patch_size": 8}, "classifier", 3),
+    (
+        "ResNetForImageClassification",
+        {"embedding_size": 8, "hidden_sizes": [8, 8, 12, 16], "depths": [1, 1, 1, 2]},
+        "classifier.1",
+        0,
+    ),
+    ("ConvNextForImageClassification", {"hidden_sizes": [8, 8, 12, 16], "depths": [1, 1, 2, 1]}, "classifier", 4),
+    (
+        "SwinForImageClassification",
+        {"embed_dim": 8, "depths": [1, 2], "num_heads": [2, 2], "window_size": 2, "image_size": 32, "patch_size": 4},
+        "classifier",
+        3,
+    ),
+]
+"""Tiny configurations."""
+
+
 def _torchvision(name):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     options |= {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
@@ -82,6 +111,65 @@ CASES = [
     )
     for case in cases
 ]
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    import_torchvision()
+    return pytest.importorskip("transformers")
+
+
+@pytest.mark.parametrize(("name", "options", "classifier", "count"), TRANSFORMERS, ids=[case[0] for case in TRANSFORMERS])
+def test_networks_of_transformers(transformers, name, options, classifier, count, generator):
+    """Head, blocks and all modules against hooks of the test's own; texts with padding, images as they are."""
+    small = {"vocab_size": 30, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "num_labels": 4}
+    if "depths" not in options:
+        small |= {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
+    network_class = getattr(transformers, name)
+    torch.manual_seed(0)
+    known = network_class.config_class()
+    network = network_class(network_class.config_class(**{k: v for k, v in small.items() if hasattr(known, k)} | options)).eval()
+    if network.main_input_name == "pixel_values":
+        inputs = {"pixel_values": torch.rand(IMAGES, 3, 32, 32, generator=generator)}
+    else:
+        ids = torch.randint(3, 30, (IMAGES, 9), generator=generator)
+        kept = torch.arange(9) < torch.tensor([9, 4, 5, 9, 3, 8])[:, None]
+        inputs = {"input_ids": ids * kept, "attention_mask": kept.long()}
+    traced = ec.trace(network, {key: tensor[:2] for key, tensor in inputs.items()})
+    seen = {}
+
+    def given(_module, args):
+        seen["head"] = args[0].detach().clone()
+
+    def returned(_module, _args, output, *, block):
+        seen[block] = (output if isinstance(output, torch.Tensor) else output[0]).detach().clone()
+
+    handles = [network.get_submodule(classifier).register_forward_pre_hook(given)]
+    if count:
+        assert len(traced.blocks) == count
+    for block in traced.blocks:
+        handles.append(
+            network.get_submodule(block).register_forward_hook(lambda *call, block=block: returned(*call, block=block))
+        )
+    with torch.no_grad():
+        network(**inputs)
+    for handle in handles:
+        handle.remove()
+    for layer in ("head", *traced.blocks):
+        kept = inputs.get("attention_mask")
+        if seen[layer].ndim == 3 and kept is not None:
+            codes = ec.collect(network, inputs, layer=layer, units="channels", batch_size=4)
+            assert torch.allclose(codes[kept.bool()], seen[layer][kept.bool()], rtol=1e-4, atol=1e-5), layer
+            assert codes[~kept.bool()].isnan().all()
+        else:
+            codes = ec.collect(network, inputs, layer=layer, batch_size=4)
+            assert torch.allclose(codes, seen[layer].flatten(1), rtol=1e-4, atol=1e-5), layer
+    spectra = ec.measure(network, inputs, layers="all", units="channels", half_samples=0)
+    assert len(spectra) + len(spectra.skipped) > 2 * max(count, 1)
+    for reason in spectra.skipped.values():
+        assert any(text in reason for text in ("no row for each", "not floating point", "tokens of the mask", "is the same")), (
+            reason
+        )
 
 
 @pytest.mark.parametrize(("make", "name", "side", "classifier", "count"), CASES)

@@ -35,9 +35,11 @@ class Inputs:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: Tensor | Inputs) -> Inputs:
-        """One tensor as the only argument."""
-        return given if isinstance(given, Inputs) else cls((given,))
+    def of(cls, given: Tensor | Mapping[str, Any] | Inputs) -> Inputs:
+        """One tensor as the only argument, or a mapping of arguments by name."""
+        if isinstance(given, Inputs):
+            return given
+        return cls((), dict(given)) if isinstance(given, Mapping) else cls((given,))
 
     @property
     def main(self) -> Tensor:

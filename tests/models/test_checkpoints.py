@@ -3,6 +3,7 @@ import pickle
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -324,3 +325,14 @@ def test_a_file_for_another_network(tmp_path, source):
         "(3, 8). Check the number of classes and the image size."
     )
     assert same(source, before)
+
+
+def test_arrays_of_numpy(tmp_path):
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    arrays = {name: tensor.numpy() + 1 for name, tensor in network.state_dict().items()}
+    np.savez(tmp_path / "w.npz", **arrays)
+    torch.save(arrays, tmp_path / "w.pt")
+    load_weights(network, tmp_path / "w.npz")
+    assert all(np.array_equal(tensor.numpy(), arrays[name]) for name, tensor in network.state_dict().items())
+    with pytest.raises(ModelError, match="holds NumPy arrays, not tensors. Save them with numpy.savez"):
+        load_weights(network, tmp_path / "w.pt")

@@ -356,7 +356,8 @@ def test_a_header_that_begins_like_a_web_page_is_none(tmp_path):
     assert read_state_dict(path)["w"].tolist() == [1, 1, 1]
 
 
-def test_an_npz_file_is_no_checkpoint(tmp_path):
-    np.savez(tmp_path / "a.npz", inputs=np.zeros(3), labels=np.zeros(3))
-    with pytest.raises(ModelError, match=r"a\.npz is an \.npz file of arrays, not weights\. Save the state dict of the model\."):
-        read_state_dict(tmp_path / "a.npz")
+def test_an_npz_file_says_so_in_its_name(tmp_path):
+    with (tmp_path / "a.pt").open("wb") as file:
+        np.savez(file, inputs=np.zeros(3), labels=np.zeros(3))
+    with pytest.raises(ModelError, match=r"a\.pt is an \.npz file of arrays\. Name it so, with \.npz at its end\."):
+        read_state_dict(tmp_path / "a.pt")

@@ -1,7 +1,9 @@
 """What users hand in that is no spectrum, or no activations: refused in one sentence, or read right."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 
 from eigencode.errors import SpectrumError
@@ -221,7 +223,6 @@ def _updated(data):
             lambda data: data.astype(object),
             " must be a tensor or an array or a list, each part a finite number; got an array of object.",
         ),
-        (lambda data: data.astype(">f8"), " must be an array of real numbers; got an array of >f8. Pass float64."),
     ],
 )
 def test_what_is_no_activations_is_refused(reader, change, text):
@@ -259,3 +260,28 @@ def test_counts_of_a_stimulus_curve(counts, shown):
         f"stimulus_curve: `counts` must be whole numbers between 52 (for ranks 6-50) and 80, the images given; got {shown}. Change "
         "the counts or the window."
     )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda rows: rows.astype(">f8"),
+        lambda rows: rows.astype(np.longdouble),
+        lambda rows: rows[::-1].copy()[::-1],
+        lambda rows: np.asfortranarray(rows),
+        lambda rows: rows.tolist(),
+    ],
+)
+def test_the_same_numbers_in_another_layout(kind):
+    rows = RESPONSES[0].numpy().astype(np.float64)
+    expected = Eigenspectrum.from_activations(rows).eigenvalues
+    assert torch.equal(Eigenspectrum.from_activations(kind(rows)).eigenvalues, expected)
+
+
+@pytest.mark.parametrize(
+    ("made", "remedy"),
+    [(pd.DataFrame, r"got DataFrame. Pass .to_numpy\(\) of it."), (sp.csr_array, r"got csr_array. Pass .toarray\(\) of it.")],
+)
+def test_tables_and_sparse_matrices_are_told_how(made, remedy):
+    with pytest.raises(SpectrumError, match=remedy):
+        Eigenspectrum.from_activations(made(RESPONSES[0].numpy()))

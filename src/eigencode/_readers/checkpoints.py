@@ -172,7 +172,7 @@ class Checkpoint:
     def _from_archive(self, archive: Archive) -> Any:
         records = {name.partition("/")[2]: name for name in archive.names}
         if archive.names and all(name.endswith(".npy") for name in archive.names):
-            raise FileError(f"{self.path} is an .npz file of arrays, not weights. Save the state dict of the model.")
+            raise FileError(f"{self.path} is an .npz file of arrays. Name it so, with .npz at its end.")
         if len({name.partition("/")[0] for name in archive.names}) > 1:
             raise FileError(f"{self.path} has several folders in it, which torch.save does not write. Do not use this file.")
         if "constants.pkl" in records:

@@ -108,12 +108,12 @@ class _Call:
 
 
 @checked(ActivationError)
-def trace(model: nn.Module, inputs: Tensor | Inputs, *, head: bool = True) -> Trace:
+def trace(model: nn.Module, inputs: Tensor | Mapping[str, Any] | Inputs, *, head: bool = True) -> Trace:
     """Runs the model once and lists what can be measured.
 
     Args:
         model: Network.
-        inputs: Small batch, on the model's device: one tensor, or arguments by position and name.
+        inputs: Small batch, on the model's device: one tensor, or a mapping of arguments by name.
         head: Find out what makes the scores too, for which the model may have to run again, with outputs of modules changed. Its
             buffers are as before after that.
 

@@ -33,6 +33,9 @@ _MOST_WRAPPERS = 50
 _DEEPEST = 10
 """Containers in containers in which weights are looked for."""
 
+_ARRAYS = (".safetensors", ".npz")
+"""Endings of files that hold arrays by name and nothing else."""
+
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Parameter names and tensors of a checkpoint file.
@@ -51,7 +54,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        return read_arrays(path) if path.suffix == ".safetensors" else read_checkpoint(path, _state_dict)
+        return read_arrays(path) if path.suffix in _ARRAYS else read_checkpoint(path, _state_dict)
     except FileError as error:
         raise ModelError(f"weights: {error}") from None
 
@@ -62,6 +65,11 @@ def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     found = _unwrap(content, checkpoint)
     if not found:
         what = f"is a pickled {named(content.of)}, not tensors by name" if isinstance(content, Made) else "holds no tensors"
+        if isinstance(content, dict) and any(_is_of_numpy(value) for value in content.values()):
+            raise FileError(
+                f"{checkpoint.path} holds NumPy arrays, not tensors. Save them with numpy.savez(PATH.npz, **arrays), or turn "
+                "each into a tensor with torch.from_numpy."
+            )
         raise FileError(f"{checkpoint.path} {what}. Save the state dict: torch.save(model.state_dict(), PATH).")
     return {str(key): checkpoint.tensor(value, name=str(key)) for key, value in found.items()}
 
@@ -93,7 +101,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path, own = Path(path), model.state_dict()
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix in _ARRAYS:
             arrays = read_arrays(path)
             found = _chosen([(name, 0, value) for name, value in arrays.items()], own, path)
             state = {name: arrays[found.prefix + name] for name in found.names}
@@ -136,6 +144,10 @@ class _Found:
     names: tuple[str, ...]
     others: list[str]
     notes: tuple[str, ...] = ()
+
+
+def _is_of_numpy(value: Any) -> bool:
+    return isinstance(value, Made) and str(value.of).startswith("numpy.")
 
 
 def _read(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> tuple[_Found, dict[str, Tensor]]:
