@@ -269,7 +269,6 @@ def test_counts_of_a_stimulus_curve(counts, shown):
         lambda rows: rows.astype(np.longdouble),
         lambda rows: rows[::-1].copy()[::-1],
         lambda rows: np.asfortranarray(rows),
-        lambda rows: rows.tolist(),
     ],
 )
 def test_the_same_numbers_in_another_layout(kind):
