@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from eigencode import cli
+from eigencode._torchvision import import_torchvision
 from eigencode.attacks import FLAGS
 from eigencode.studies import Store, from_yaml
 from eigencode.studies import load as load_study
@@ -66,8 +67,20 @@ def blocks(kind):
                 yield pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{number}", marks=slow)
 
 
+@pytest.fixture(scope="module")
+def small_gpt(tmp_path_factory):
+    """A network of transformers with random weights, as it is saved."""
+    import_torchvision()
+    import transformers
+
+    sizes = {"vocab_size": 30, "n_embd": 24, "n_head": 2, "n_layer": 2, "n_positions": 8}
+    folder = tmp_path_factory.mktemp("gpt")
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, generator):
+def workplace(tmp_path, monkeypatch, generator, small_gpt):
     """A folder with the files that the documentation speaks of."""
     monkeypatch.chdir(tmp_path)
     for folder in ("examples", "docs"):
@@ -80,6 +93,9 @@ def workplace(tmp_path, monkeypatch, generator):
         folder.mkdir(parents=True, exist_ok=True)
         pixels = torch.randint(0, 256, (70, 80, 3), generator=generator, dtype=torch.uint8).numpy()
         Image.fromarray(pixels).save(folder / f"{index}.png")
+    ids, lengths = torch.randint(1, 30, (60, 8), generator=generator), torch.randint(3, 9, (60, 1), generator=generator)
+    np.savez("texts.npz", input_ids=ids.numpy(), attention_mask=(torch.arange(8) < lengths).numpy())
+    (tmp_path / "gpt_folder").symlink_to(small_gpt)
     (tmp_path / "my_network.py").write_text(
         "from torch import nn\n\ndef make(image_shape):\n"
         "    return nn.Sequential(nn.Conv2d(image_shape[0], 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(20))\n"
