@@ -85,12 +85,16 @@ class Arguments:
 
     Attributes:
         names: Names of its arguments.
-        required: How many of them it takes by position and has no default for.
+        order: Those that it takes by position, in order.
+        required: How many of these it has no default for.
+        needed: Names that it has no default for.
         others: Whether it takes other names too.
     """
 
     names: frozenset[str]
+    order: tuple[str, ...]
     required: int
+    needed: frozenset[str]
     others: bool
 
     @classmethod
@@ -99,11 +103,12 @@ class Arguments:
         try:
             parameters = inspect.signature(model.forward).parameters.values()
         except (TypeError, ValueError):  # of code that is not Python's own
-            return cls(frozenset(), 1, True)
+            return cls(frozenset(), (), 1, frozenset(), True)
         named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        positional = [each for each in named if each.kind is not each.KEYWORD_ONLY and each.default is each.empty]
+        order = tuple(each.name for each in named if each.kind is not each.KEYWORD_ONLY)
+        needed = frozenset(each.name for each in named if each.default is each.empty)
         others = any(each.kind is each.VAR_KEYWORD for each in parameters)
-        return cls(frozenset(each.name for each in named), len(positional), others)
+        return cls(frozenset(each.name for each in named), order, len(needed & set(order)), needed, others)
 
 
 def split_batch(batch: Any, takes: Arguments) -> tuple[Inputs, Any]:
@@ -139,7 +144,9 @@ def split_batch(batch: Any, takes: Arguments) -> tuple[Inputs, Any]:
 def _by_name(batch: Mapping[str, Any], takes: Arguments) -> tuple[Inputs, Any]:
     tensors = {str(name): as_tensor(value) for name, value in batch.items() if isinstance(value, (Tensor, np.ndarray))}
     labels = next((tensors[name] for name in LABELS if name in tensors), None)
-    given = {name: tensor for name, tensor in tensors.items() if name not in LABELS}
+    given = {name: tensor for name, tensor in tensors.items() if name not in LABELS or name in takes.needed}
+    if lists := [str(name) for name, value in batch.items() if isinstance(value, list) and str(name) in takes.names]:
+        raise DataError(f"measure: `{lists[0]}` must be a tensor or an array; got a list. Convert it with torch.tensor.")
     if takes.others and not takes.names:
         return Inputs((), given), labels
     known = {name: tensor for name, tensor in given.items() if name in takes.names or takes.others}

@@ -78,21 +78,24 @@ class TestPreprocessing:
             ("timm:tf_efficientnet_lite0", None, Preprocessing(256, 224, "bicubic")),
             ("timm:tf_efficientnet_lite1", None, Preprocessing(272, 240, "bicubic")),
             ("timm:tf_efficientnet_lite2", None, Preprocessing(292, 260, "bicubic")),
+            ("timm:convnext_base.fb_in22k_ft_in1k_384", None, Preprocessing(384, 384, "bicubic", squash=True)),
         ],
     )
     def test_of_networks(self, spec, weights, expected):
         assert preprocessing_of(spec, weights) == expected
-        assert expected.without_margin == Preprocessing(expected.crop, expected.crop, expected.interpolation)
+        assert expected.without_margin == Preprocessing(expected.crop, expected.crop, expected.interpolation, expected.squash)
 
     @pytest.mark.parametrize(
         ("settings", "expected"),
         [
-            ({"size": {"height": 224, "width": 224}, "resample": 2}, Preprocessing(224, 224)),
+            ({"size": {"height": 224, "width": 224}, "resample": 2}, Preprocessing(224, 224, squash=True)),
+            ({"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3}, Preprocessing(256, 224, "bicubic")),
+            ({"size": {"shortest_edge": 384}, "crop_pct": 1.0}, Preprocessing(384, 384, squash=True)),
             (
                 {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 3},
                 Preprocessing(256, 224, "bicubic"),
             ),
-            ({"size": 256, "crop_size": 224, "do_center_crop": False}, Preprocessing(256, 256)),
+            ({"size": 256, "crop_size": 224}, Preprocessing(256, 224)),
         ],
     )
     def test_of_networks_of_transformers(self, settings, expected, tmp_path):

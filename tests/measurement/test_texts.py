@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 import eigencode as ec
 from eigencode import cli
 from eigencode._torchvision import import_torchvision
-from eigencode.errors import ActivationError, DataError, ModelError, SpectrumError
+from eigencode.errors import ActivationError, DataError, ModelError, ReliabilityWarning, SpectrumError
 
 N, TOKENS, VOCABULARY = 90, 14, 50
 
@@ -103,7 +103,8 @@ class TestTokens:
         ends = {"cls": kept.argmax(axis=1), "last": TOKENS - 1 - kept[:, ::-1].argmax(axis=1)}
         for name, codes in blocks_of(network, texts).items():
             mean = (codes * kept[:, :, None]).sum(axis=1) / kept.sum(axis=1)[:, None]
-            rows = mean if tokens == "mean" else codes[np.arange(N), ends[tokens]]
+            rows = mean.astype(np.float32) if tokens == "mean" else codes[np.arange(N), ends[tokens]]
+            rows = rows.astype(np.float64)
             values = eigenvalues(rows)
             assert np.allclose(spectra[name].eigenvalues.numpy()[:24], values, rtol=0, atol=1e-10 * values[0])
             assert spectra[name].fit((2, 20)).alpha == pytest.approx(alpha(values, 2, 20), abs=1e-9)
@@ -220,7 +221,7 @@ class TestArguments:
             (lambda a, b: ({"left": a, "right": b} for _ in range(2)), DataError, "a generator can be read only once"),
             (lambda a, b: [], DataError, "there are no batches of inputs"),
             (lambda a, b: {"left": a}, ActivationError, "cannot run on a batch of left float32"),
-            (lambda a, b: {"left": a, "right": ["x"] * 60}, ActivationError, "cannot run on a batch of left float32"),
+            (lambda a, b: {"left": a, "right": b.tolist()}, DataError, "`right` must be a tensor or an array; got a list"),
             (lambda a, b: [("one", "two")], DataError, "batches must hold tensors of inputs; got str"),
             (lambda a, b: (a[:1], b[:1]), DataError, "at least 2 images are needed"),
         ],
@@ -291,7 +292,7 @@ class TestSets:
             other.update(rows[part], groups=groups[part])
         assert torch.allclose(one.compute().half_samples, other.compute().half_samples, rtol=1e-9)
 
-    @pytest.mark.parametrize("groups", [[0, 1], np.zeros((60, 2)), [np.nan] * 60])
+    @pytest.mark.parametrize("groups", [[0, 1], np.zeros((60, 2)), [np.nan] * 60, [None] * 60, [[1], [1, 2]] * 30])
     def test_wrong_sets_are_refused(self, groups, generator):
         network = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
         with pytest.raises(DataError, match="`groups` must"):
@@ -332,6 +333,193 @@ def folder(tmp_path_factory, transformers, texts):
     transformers.GPT2LMHeadModel(configuration).eval().save_pretrained(folder / "gpt")
     np.savez(folder / "texts.npz", **{name: tensor.numpy().astype("i4") for name, tensor in texts.items()})
     return folder
+
+
+class Embedded(nn.Module):
+    """Takes ids or embeddings, and reads the first in several ways."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.line = nn.Embedding(VOCABULARY, 16), nn.Linear(16, 12)
+        self.conv, self.head = nn.Conv1d(16, 12, 3), nn.Linear(12, 4)
+
+    def forward(self, input_ids=None, attention_mask=None):
+        hidden = self.embed(input_ids)
+        self.conv(hidden.transpose(1, 2))
+        return self.head(self.line(hidden).mean(1))
+
+
+class Named(Embedded):
+    def forward(self, input_ids, attention_mask):
+        return super().forward(input_ids)
+
+
+class FixedLength(nn.Module):
+    """Mixes tokens, of which there are as many as features."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(VOCABULARY, TOKENS), nn.Linear(TOKENS, 9), nn.Linear(TOKENS, 3)
+
+    def forward(self, input_ids, attention_mask=None):
+        hidden = self.embed(input_ids)
+        return self.head(hidden.mean(1)) + self.mix(hidden.transpose(1, 2)).mean()
+
+
+class TestWhoseTokens:
+    """A mask is that of one sequence, however long others are."""
+
+    def test_a_decoder_has_its_own_mask(self, transformers):
+        torch.manual_seed(0)
+        sizes = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 8, "d_ff": 20, "num_layers": 2, "num_heads": 2}
+        network = transformers.T5Model(transformers.T5Config(**sizes, decoder_start_token_id=0)).eval()
+        inputs = {}
+        for prefix in ("", "decoder_"):
+            inputs[f"{prefix}input_ids"] = torch.randint(1, VOCABULARY, (40, 10))
+            inputs[f"{prefix}attention_mask"] = (torch.arange(10) < torch.randint(2, 11, (40, 1))).long()
+        seen = {}
+        for block in ("encoder.block.0", "decoder.block.0"):
+
+            def hook(_module, _args, output, block=block):
+                seen[block] = output[0] if isinstance(output, tuple) else output
+
+            network.get_submodule(block).register_forward_hook(hook)
+        spectra = ec.measure(network, inputs, layers=["encoder.block.0", "decoder.block.0"], units="channels")
+        with torch.no_grad():
+            network(**inputs)
+        for block, mask in (("encoder.block.0", "attention_mask"), ("decoder.block.0", "decoder_attention_mask")):
+            values = eigenvalues(seen[block][inputs[mask].bool()].double().numpy())
+            spectrum = next(spectrum for name, spectrum in spectra.items() if name.startswith(block))
+            assert np.allclose(spectrum.eigenvalues.numpy(), values, rtol=0, atol=1e-9 * values[0])
+
+    def test_patches_have_no_mask(self, transformers):
+        torch.manual_seed(0)
+        small = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 20}
+        text = small | {
+            "vocab_size": VOCABULARY,
+            "max_position_embeddings": 17,
+            "eos_token_id": 2,
+            "bos_token_id": 1,
+            "pad_token_id": 0,
+        }
+        vision = small | {"image_size": 32, "patch_size": 8}
+        network = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+        mask = (torch.arange(17) < torch.randint(3, 18, (20, 1))).long()
+        inputs = {
+            "input_ids": torch.randint(3, VOCABULARY, (20, 17)),
+            "attention_mask": mask,
+            "pixel_values": torch.rand(20, 3, 32, 32),
+        }
+        spectra = ec.measure(network, inputs, layers="*encoder.layers.0", units="channels")
+        counts = {name.split("_")[0]: spectrum.n_samples for name, spectrum in spectra.items()}
+        assert counts == {"text": int(mask.sum()), "vision": 20 * 17}
+
+    def test_what_mixes_tokens_is_left_out_where_there_is_padding(self, texts):
+        for units in ("channels", "pooled"):
+            found = ec.measure(Embedded(), texts, layers=["line", "conv"], units=units)
+            assert list(found) == ["line"]
+            assert "may hold padding: its tokens are not on its second axis alone" in found.skipped["conv"]
+        found = ec.measure(FixedLength(), texts, layers=["mix", "embed", "head#1"], units="channels")
+        assert list(found) == ["head"]
+        assert "does not run with one token less" in found.skipped["mix"]
+
+    def test_without_padding_it_is_measured(self, texts):
+        ids = texts["input_ids"].clamp_min(1)
+        network = Embedded()
+        with torch.no_grad():
+            maps = network.conv(network.embed(ids).transpose(1, 2)).double()
+        for options, rows in (
+            ({"units": "pooled"}, maps.mean(2)),
+            ({"units": "channels"}, maps.transpose(1, 2).flatten(0, 1)),
+            ({}, maps.flatten(1)),
+        ):
+            spectrum = ec.measure(network, ids, layers="conv", **options)["conv"]
+            values = eigenvalues(rows.numpy())[: len(spectrum.eigenvalues)]
+            assert np.allclose(spectrum.eigenvalues.numpy(), values, rtol=0, atol=1e-6 * values[0])
+
+    def test_masks_by_position_and_in_some_batches_alone(self, texts):
+        ids, mask = texts["input_ids"], texts["attention_mask"]
+        count = int(mask.sum())
+        assert ec.measure(Named(), (ids, mask), layers="line", units="channels")["line"].n_samples == count
+        with pytest.raises(DataError, match="a batch has two parts of one shape"):
+            ec.measure(Embedded(), DataLoader(torch.utils.data.TensorDataset(ids, mask), 20), layers="line", units="channels")
+        batches = [{"input_ids": ids[:50], "attention_mask": mask[:50]}, {"input_ids": ids[50:]}]
+        with pytest.raises(DataError, match="a batch has the masks none, and the first had attention_mask"):
+            ec.measure(Embedded(), batches, layers="line", units="channels")
+
+    @pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.float32, torch.int32])
+    def test_masks_of_any_type(self, texts, kind):
+        found = ec.measure(
+            Embedded(), texts | {"attention_mask": texts["attention_mask"].to(kind)}, layers="line", units="channels"
+        )
+        assert found["line"].n_samples == int(texts["attention_mask"].sum())
+
+    @pytest.mark.parametrize(
+        "wrong", [lambda m: (1 - m.float()) * -1e9, lambda m: m * 2, lambda m: m * torch.nan, lambda m: m * 1j]
+    )
+    def test_masks_that_are_added_are_refused(self, texts, wrong):
+        mask = wrong(texts["attention_mask"])
+        with pytest.raises(DataError, match="must hold 1 for tokens and 0 for padding"):
+            ec.measure(Embedded(), texts | {"attention_mask": mask}, layers="line", units="channels")
+        with pytest.raises(ec.EigencodeError, match="must"):
+            ec.penalties.SpectralPenalty(1.0, ranks=(2, 8))(torch.randn(*mask.shape, 20), mask=mask)
+
+    def test_a_perturbation_needs_images(self, texts):
+        with pytest.raises(DataError, match="these inputs are no single tensor"):
+            ec.measure(Embedded(), [texts], layers="line", units="channels", perturbation=lambda inputs, _: inputs)
+
+    def test_means_keep_their_type_and_so_their_floor(self):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Embedding(500, 5), nn.Linear(5, 100), nn.Linear(100, 3)).bfloat16()
+        ids = torch.randint(0, 500, (400, 12))
+        mask = torch.arange(12) < torch.randint(3, 13, (400, 1))
+        for given in (ids, {"input": ids, "attention_mask": mask}):
+
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.net = network
+
+                def forward(self, input, attention_mask=None):
+                    return self.net(input)
+
+            spectrum = ec.measure(Net(), given, layers="net.1", units="pooled")["net.1"]
+            assert (spectrum.dtype, spectrum.numerical_rank) == ("bfloat16", 5)
+
+
+class TestLabels:
+    def test_negative_ones_are_unknown_whatever_the_batches(self, generator):
+        network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+        images, labels = torch.rand(100, 6, generator=generator), torch.arange(100) % 4
+        labels[0] = -100
+        with torch.no_grad():
+            right = float((network(images).argmax(1) == labels)[1:].double().mean())
+        for size in (20, 100):
+            found = ec.measure(network, Images(images, labels), layers="0", batch_size=size)
+            assert (found.accuracy, found.n_labelled) == (right, 99)
+
+    def test_arguments_with_names_of_labels_are_given_where_they_are_needed(self, generator):
+        class Both(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.line, self.head = nn.Linear(6, 8), nn.Linear(8, 2)
+
+            def forward(self, source, target):
+                return self.head(self.line(source) * self.line(target))
+
+        given = torch.rand(40, 6, generator=generator)
+        assert ec.measure(Both(), {"source": given, "target": given}, layers="head")["head.input"].n_features == 8
+
+    def test_an_empty_batch_is_none(self, texts):
+        labels = torch.zeros(N, dtype=torch.int64)
+        batches = [texts | {"labels": labels}, {name: tensor[:0] for name, tensor in texts.items()} | {"labels": labels[:0]}]
+        assert ec.measure(Embedded(), batches, layers="line", tokens="mean").n_labelled == N
+
+    def test_inputs_of_other_sizes_are_told_how(self):
+        ragged = Images([torch.rand(n, 6) for n in (3, 4, 5)], [0, 1, 2])
+        with pytest.raises(DataError, match="must have one size.*collate_fn"):
+            ec.measure(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)), ragged, layers="0")
 
 
 class TestCommandLine:
@@ -386,6 +574,49 @@ class TestCommandLine:
         name = "nobody/nothing" if damage == "nowhere" else tmp_path
         with pytest.raises(ModelError, match="missing" if damage == "missing" else "could not be loaded"):
             ec.models.load(f"hf:{name}")
+
+    @pytest.mark.parametrize(
+        "architectures", [["pipeline"], ["GPT2Tokenizer"], [1], {"a": 1}, "GPT2LMHeadModel", ["GPT2LMHedModel"]]
+    )
+    def test_architectures_that_are_none(self, folder, tmp_path, architectures):
+        settings = json.loads((folder / "gpt" / "config.json").read_text()) | {"architectures": architectures}
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        with pytest.raises(ModelError, match="must name a network of transformers|could not be loaded"):
+            ec.models.load(f"hf:{tmp_path}", weights="random")
+
+    def test_weights_that_are_not_used_are_told(self, folder, tmp_path):
+        settings = json.loads((folder / "gpt" / "config.json").read_text()) | {"n_layer": 1}
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        (tmp_path / "model.safetensors").symlink_to(folder / "gpt" / "model.safetensors")
+        with pytest.warns(ReliabilityWarning, match="of its tensors do not belong to the network and were ignored"):
+            ec.models.load(f"hf:{tmp_path}")
+        with pytest.warns(ReliabilityWarning, match="of its tensors do not belong to the network and were ignored"):
+            ec.models.load(f"hf:{tmp_path}", weights=folder / "gpt" / "model.safetensors")
+
+    def test_images_are_normalised_however_they_are_given(self, transformers, tmp_path):
+        torch.manual_seed(0)
+        small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20, "num_labels": 3}
+        made = transformers.ViTForImageClassification(transformers.ViTConfig(**small, image_size=32, patch_size=8)).eval()
+        made.save_pretrained(tmp_path)
+        usual = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": {"height": 32, "width": 32}}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor"} | usual))
+        network, images = ec.models.load(f"hf:{tmp_path}"), torch.rand(30, 3, 32, 32)
+        mean, std = (torch.tensor(usual[name]).view(-1, 1, 1) for name in ("image_mean", "image_std"))
+        with torch.no_grad():
+            expected = made((images - mean) / std, output_hidden_states=True).hidden_states[1][:, 0]
+        values = eigenvalues(expected.double().numpy())
+        for given in (images, {"pixel_values": images}, DataLoader([{"pixel_values": image} for image in images], 7)):
+            spectrum = ec.measure(
+                network, given, layers="vit.layers.0" if hasattr(made.vit, "layers") else "blocks", tokens="cls"
+            )
+            first = next(iter(spectrum.values()))
+            assert np.allclose(first.eigenvalues.numpy()[:16], values, rtol=0, atol=1e-5 * values[0])
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(usual | {"image_mean": 0.5}))
+        with pytest.raises(ModelError, match="must be lists of numbers"):
+            ec.models.load(f"hf:{tmp_path}")
+        (tmp_path / "preprocessor_config.json").write_text("[]")
+        with pytest.warns(ReliabilityWarning, match="they are given in"):
+            ec.models.load(f"hf:{tmp_path}")
 
     @pytest.mark.parametrize(
         ("arrays", "text"),

@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from torch import nn
 
@@ -15,11 +16,21 @@ from eigencode._inputs import Inputs
 from eigencode.activations.tracing import Site, Trace, trace
 from eigencode.errors import ActivationError
 
+
+class _Holding(Protocol):
+    """What holds inputs."""
+
+    @property
+    def inputs(self) -> Inputs: ...
+
+
+_B = TypeVar("_B", bound=_Holding)
+
 _HEAD = ("head", "penultimate")
 _INPUT = re.compile(r"\.input(\[.*\])?$")
 
 
-def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[Inputs]) -> tuple[Trace, Inputs]:
+def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[_B]) -> tuple[Trace, _B]:
     """Traces a network for some layers, on the first of some inputs that it runs on.
 
     Args:
@@ -28,7 +39,7 @@ def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[
         samples: Small batches; of other numbers of inputs, since some networks take pairs, and some one number alone.
 
     Returns:
-        Trace, and the inputs.
+        Trace, and the batch.
 
     Raises:
         ActivationError: the network runs on none of them; as it was with the first.
@@ -37,7 +48,7 @@ def traced_for(model: nn.Module, layers: str | Sequence[str], samples: Iterable[
     first: ActivationError | None = None
     for sample in samples:
         try:
-            return trace(model, sample, head=any(name in asked for name in _HEAD)), sample
+            return trace(model, sample.inputs, head=any(name in asked for name in _HEAD)), sample
         except ActivationError as error:
             first = first or error
     assert first is not None

@@ -114,6 +114,8 @@ def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels 
     """
     if output.ndim < _SEQUENCE:
         return output.reshape(len(output), 1, -1)
+    if mask is not None and (mask.ndim != 2 or mask.shape[0] != len(output)):
+        raise ActivationError(f"as_code: `mask` must have shape ({len(output)}, tokens); got {tuple(mask.shape)}.")
     if mask is not None and (reason := padding_in(tuple(output.shape), units=units, tokens=tokens, channels=channels, mask=mask)):
         raise ActivationError(f"as_code: {reason}.")
     is_last = channels == "last" if channels != "auto" else output.ndim == _SEQUENCE
@@ -132,7 +134,7 @@ def _one_row(rows: Tensor, tokens: Tokens, mask: Tensor | None) -> Tensor:
     counted = mask.to(rows.device) != 0
     if tokens == "mean":
         total = rows.masked_fill(~counted[:, :, None], 0).sum(dim=1, keepdim=True, dtype=torch.float64)
-        return total / counted.sum(dim=1)[:, None, None]
+        return (total / counted.sum(dim=1)[:, None, None]).to(rows.dtype)  # which says how far its digits go
     number = torch.arange(rows.shape[1], device=rows.device)
     chosen = torch.where(counted, number, rows.shape[1]).amin(1) if tokens == "cls" else torch.where(counted, number, -1).amax(1)
     return rows[torch.arange(len(rows), device=rows.device), chosen].unsqueeze(1)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from eigencode._arithmetic import full_float32
 from eigencode._codes import CodeOptions
 from eigencode.activations.codes import CodeKeywords, as_code, options_at, padding_in
 from eigencode.activations.hooks import evaluating, hooked, tensors_given, tensors_in
+from eigencode.activations.sequences import TokenAxis
 from eigencode.activations.tracing import Site
-
-_TOKENS = 3
-"""Dimensions of (n, tokens, features)."""
 
 
 class Coded(NamedTuple):
@@ -78,7 +77,8 @@ def capture_codes(
     sites: Sequence[Site],
     consume: Callable[[str, Coded], None],
     options: CodeOptions,
-    mask: Tensor | None = None,
+    axes: Mapping[str, TokenAxis] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> Iterator[None]:
     """Hands every forward pass's code at the given sites to ``consume`` while the pass is running.
 
@@ -87,7 +87,8 @@ def capture_codes(
         sites: Where to read.
         consume: Called with the site's name and its code, which is valid during the call only.
         options: See ``as_code``; channels "auto" are where the module of each site has them.
-        mask: Which tokens count, shape (n, tokens), truth values; the others are padding.
+        axes: Site -> how it depends on the tokens of a mask.
+        masks: Name -> which tokens count, shape (n, tokens), truth values; the others are padding.
 
     Yields:
         Nothing; run the model inside the block. Noise that it draws is fresh in each pass; the caller keeps the random state.
@@ -95,18 +96,25 @@ def capture_codes(
     own = {site.name: options_at(site, options) for site in sites}
 
     def read(name: str, tensor: Tensor) -> None:
-        consume(name, _coded(tensor, own[name], mask))
+        axis = axes.get(name) if axes and masks else None
+        consume(name, _coded(tensor, own[name], axis, masks[axis.mask] if axis and masks else None))
 
     with full_float32(), evaluating(model), captured(model, sites, read):
         yield
 
 
-def _coded(tensor: Tensor, own: CodeKeywords, mask: Tensor | None) -> Coded:
-    if mask is None or tensor.ndim < _TOKENS:
+def _coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, mask: Tensor | None) -> Coded:
+    if axis is None or mask is None:
         return Coded(as_code(tensor, **own))
     if len(tensor) != len(mask):
         return Coded(tensor[:, None])  # whoever counts rows says so
-    if reason := padding_in(tuple(tensor.shape), **own, mask=mask):
+    is_sample, is_full = own["units"] == "channels", bool(mask.all())
+    if not axis.is_second or tensor.shape[1] != mask.shape[1]:
+        if not is_full:
+            why = axis.otherwise or "its tokens are not those of the mask"
+            return Coded(None, reason=f"its output of shape {tuple(tensor.shape)} may hold padding: {why}")
+        rows = as_code(tensor, **own)
+        return Coded(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device) if is_sample else None)
+    if not is_full and (reason := padding_in(tuple(tensor.shape), **own, mask=mask)):
         return Coded(None, reason=reason)
-    is_sequence = own["units"] == "channels" and tensor.ndim == _TOKENS and tensor.shape[1] == mask.shape[1]
-    return Coded(as_code(tensor, **own, mask=mask), mask if is_sequence else None)
+    return Coded(as_code(tensor, **own, mask=None if is_full else mask), mask if is_sample else None)

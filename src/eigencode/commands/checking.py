@@ -145,6 +145,8 @@ def _check_meaning(config: Any) -> None:
 
 def _check_preparation(config: NetworkAndImages) -> None:
     """Refuses what is not said of how images are prepared, or what training would not read."""
+    if config.mean is not None and config.data.startswith("tokens:"):
+        raise UsageError("--mean would do nothing here: it is read of images. Leave it out.")
     if (config.mean is None) != (config.std is None):
         raise UsageError(f"--{'std' if config.std is None else 'mean'} is missing: --mean and --std are given together.")
     for name in ("mean", "std"):

@@ -41,8 +41,8 @@ class NetworkAndImages:
         count: Size of the random subset of images. Default: all.
         image_size: For image folders: side of the centre square, after resizing the shorter side to it.
         transform: For image folders, in place of image_size: imagenet (shorter side 256, centre 224); model, which resizes and
-            cuts as those did who trained the network (torchvision, timm, hf); or resize, the same for pictures that are cut
-            already: to the network's own side, with nothing cut away.
+            cuts as those did who trained the network (torchvision, timm, hf); or resize, the same for pictures that are
+            squares already: to the network's own side, with nothing cut away.
         mean: Mean of each channel, of images in [0, 1], that is taken from them before the network, such as 0.485,0.456,0.406.
             Default: what the network was trained with, as far as it is known (torchvision, timm, hf).
         std: Standard deviation of each channel, by which they are divided then.

@@ -17,25 +17,29 @@ class Preprocessing:
         resize: The shorter side becomes so many pixels.
         crop: Side of the square that is cut out of the centre.
         interpolation: How pixels are made when resizing: bilinear, bicubic, nearest, lanczos.
+        squash: Both sides become so many pixels, whatever the picture's own.
     """
 
     resize: int
     crop: int
     interpolation: str = "bilinear"
+    squash: bool = False
 
     def __str__(self) -> str:
-        return f"shorter side {self.resize} ({self.interpolation}), centre {self.crop} x {self.crop}"
+        side = "both sides" if self.squash else "shorter side"
+        return f"{side} {self.resize} ({self.interpolation}), centre {self.crop} x {self.crop}"
 
     @property
     def without_margin(self) -> Preprocessing:
-        """The same for pictures that are already cut: resized to the square, of which nothing is cut away."""
-        return Preprocessing(self.crop, self.crop, self.interpolation)
+        """The same for pictures that are squares already: resized, and nothing is cut away."""
+        return Preprocessing(self.crop, self.crop, self.interpolation, self.squash)
 
     def apply(self, picture: Any) -> Any:
         """A picture (PIL, or a tensor (channels, height, width)) resized and cut."""
         transforms = import_torchvision("transforms")
         mode = transforms.InterpolationMode(self.interpolation)
-        steps = [transforms.Resize(self.resize, interpolation=mode), transforms.CenterCrop(self.crop)]
+        size = [self.resize, self.resize] if self.squash else self.resize
+        steps = [transforms.Resize(size, interpolation=mode), transforms.CenterCrop(self.crop)]
         return transforms.Compose(steps)(picture)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from eigencode import _processes
-from eigencode._codes import CodeOptions
 from eigencode._inputs import Arguments, Inputs, as_tensor, split_batch
-from eigencode.activations import Site, model_device
+from eigencode.activations import TokenAxis, model_device
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.datasets.tokens import TokenSet
 from eigencode.errors import DataError
@@ -24,9 +23,6 @@ Images = (
 )
 Perturbation = Callable[[Tensor, Tensor], Tensor]
 
-_SEQUENCE = 3
-"""Dimensions of (n, tokens, features)."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -35,20 +31,20 @@ class Batch:
     Attributes:
         inputs: What the network gets.
         indices: Which inputs they are, shape (n,).
-        mask: Which tokens count, truth values, shape (n, tokens); None where there are none to leave out.
+        masks: Name -> which tokens count, truth values, shape (n, tokens).
         labels: Classes, int64, shape (n,), -1 where unknown; None if none are known.
     """
 
     inputs: Inputs
     indices: Tensor
-    mask: Tensor | None = None
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
     labels: Tensor | None = None
 
     def rows(self, chosen: Tensor | slice) -> Batch:
         """Some of these."""
-        mask = None if self.mask is None else self.mask[chosen]
+        masks = {name: mask[chosen] for name, mask in self.masks.items()}
         labels = None if self.labels is None else self.labels[chosen]
-        return Batch(self.inputs.rows(chosen), self.indices[chosen], mask, labels)
+        return Batch(self.inputs.rows(chosen), self.indices[chosen], masks, labels)
 
 
 @dataclass(frozen=True)
@@ -75,12 +71,12 @@ class Batches:
         self.reading, self.perturbation = reading, perturbation
         self.device = reading.device or model_device(model)
         self.takes = Arguments.of(model)
+        self.masks: tuple[str, ...] | None = None  # of the first inputs, once these were looked at
         self.whole = self._whole(images)
         self.source: Any = DataLoader(images, reading.batch_size) if isinstance(images, Dataset) else images
         self.count = len(self.whole.indices) if self.whole else _length(self.source)
         if self.count is not None and self.count < 2:
             raise DataError(f"measure: at least 2 images are needed; got {self.count}. Pass more images.")
-        self.tokens: int | None = None  # of the mask of the first inputs, once these were looked at
         sampler: Any = getattr(self.source, "sampler", None)
         self.dealt = (sampler.rank, sampler.num_replicas) if hasattr(sampler, "num_replicas") else (0, 1)
         parallel = reading.split and self.dealt[1] == 1  # else a DistributedSampler has split the images already
@@ -88,31 +84,30 @@ class Batches:
         if perturbation and self.whole and not self.whole.inputs.is_tensor:
             raise DataError("measure: a perturbation changes images, and these inputs are no single tensor. Leave it out.")
 
-    def masked_at(self, site: Site, options: CodeOptions) -> bool:
-        """Whether the samples at a site are the tokens that count, and not inputs with all their positions."""
-        is_sequence = len(site.shape) == _SEQUENCE and site.shape[1] == self.tokens
-        return options.units == "channels" and is_sequence and options.channels != "first"
+    def rows_of(self, axis: TokenAxis | None) -> int | None:
+        """Inputs, or the tokens that count where these are the samples; None if their number is not known.
 
-    def rows_at(self, site: Site, options: CodeOptions) -> int | None:
-        """Inputs, or the tokens that count where these are the samples; None if their number is not known."""
-        if not self.masked_at(site, options):
+        Args:
+            axis: Of a site whose tokens are its samples; None of any other.
+        """
+        if axis is None:
             return self.count
-        return int(self.whole.mask.sum()) if self.whole and self.whole.mask is not None else None
+        mask = self.whole.masks.get(axis.mask) if self.whole and axis.is_second else None
+        return None if mask is None else int(mask.sum())
 
-    def few(self) -> Iterator[Inputs]:
+    def few(self) -> Iterator[Batch]:
         """Some of the first inputs, unperturbed; at first so many as no batch has, so that no other axis is taken for theirs."""
         if self.whole:
             batch = self.whole.rows(slice(self.reading.batch_size))
         else:
             with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
-                first = next(iter(self.source), None)
+                first = next(self._pieces(), None)
             if first is None:
                 raise DataError("measure: there are no batches of inputs. Pass some.")
             batch = self._read(first, 0)
-        self.tokens = None if batch.mask is None else batch.mask.shape[1]
-        size = len(batch.inputs)
+        size = len(batch.indices)
         for count in dict.fromkeys((3, 2, 1, size) if size != 3 else (2, 1, 3)):
-            yield batch.inputs.rows(torch.arange(count) % size).to(self.device)
+            yield self._to_device(batch.rows(torch.arange(count) % size))
 
     def __iter__(self) -> Iterator[Batch]:
         start = 0
@@ -127,30 +122,43 @@ class Batches:
 
     def _pieces(self) -> Iterator[Any]:
         if self.whole is None:
-            yield from self.source
+            try:
+                yield from self.source
+            except RuntimeError as error:
+                if "stack expects each tensor" not in str(error):
+                    raise
+                raise DataError(
+                    f"measure: the inputs of a batch must have one size ({str(error).splitlines()[0]}). Pass a DataLoader whose "
+                    "collate_fn pads them, or resize them."
+                ) from None
             return
         for start in range(0, len(self.whole.indices), self.reading.batch_size):
             yield self.whole.rows(slice(start, start + self.reading.batch_size))
 
     def _moved(self, batch: Batch) -> Batch:
-        inputs = batch.inputs.to(self.device)
-        if self.perturbation:
-            changed = self.perturbation(inputs.main.clone(), batch.indices)  # the images are the caller's
-            inputs = Inputs.of(changed)
-        mask = None if batch.mask is None else batch.mask.to(self.device)
-        return Batch(inputs, batch.indices, mask, batch.labels)
+        moved = self._to_device(batch)
+        if not self.perturbation:
+            return moved
+        if not batch.inputs.is_tensor:
+            raise DataError("measure: a perturbation changes images, and these inputs are no single tensor. Leave it out.")
+        changed = self.perturbation(moved.inputs.main.clone(), batch.indices)  # the images are the caller's
+        return replace(moved, inputs=Inputs.of(changed))
+
+    def _to_device(self, batch: Batch) -> Batch:
+        masks = {name: mask.to(self.device) for name, mask in batch.masks.items()}
+        return replace(batch, inputs=batch.inputs.to(self.device), masks=masks)
 
     def _without_padding(self, batch: Batch) -> Batch:
         """Without the inputs that a DistributedSampler repeats so that all processes have equally many."""
         indices = batch.indices * self.dealt[1] + self.dealt[0]
-        batch = Batch(batch.inputs, indices, batch.mask, batch.labels)
+        batch = replace(batch, indices=indices)
         return batch if self.count is None else batch.rows(indices < self.count)
 
     def _whole(self, images: Images) -> Batch | None:
         """All inputs, if they are not read in pieces."""
         if isinstance(images, ImageSet):
             labels = None if bool((images.labels == UNLABELLED).all()) else images.labels
-            return Batch(Inputs.of(images.inputs), torch.arange(len(images)), None, labels)
+            return Batch(Inputs.of(images.inputs), torch.arange(len(images)), {}, labels)
         if isinstance(images, TokenSet):
             return self._read((images.inputs, images.labels) if images.labels is not None else images.inputs, 0)
         if isinstance(images, (Tensor, np.ndarray)) and not as_tensor(images).ndim:
@@ -168,26 +176,64 @@ class Batches:
         """A batch of whatever kind."""
         inputs, labels = split_batch(piece, self.takes)
         count = len(inputs)
-        return Batch(inputs, torch.arange(start, start + count), self._mask_in(piece, inputs), _as_labels(labels, count))
-
-    def _mask_in(self, piece: Any, inputs: Inputs) -> Tensor | None:
-        holder = piece[0] if isinstance(piece, (tuple, list)) and piece else piece
-        given = holder.get(self.reading.mask) if isinstance(holder, Mapping) else None
-        if given is None:
-            if self.reading.mask != Reading.mask:
-                raise DataError(f"measure: the inputs hold no `{self.reading.mask}`, which is to be their mask. Check the name.")
-            ids = inputs.main
-            return torch.ones_like(ids, dtype=torch.bool) if ids.ndim == 2 and not ids.is_floating_point() else None
-        mask = as_tensor(given) != 0
-        if mask.ndim != 2 or len(mask) != len(inputs):
+        masks, given = self._masks_in(piece, inputs)
+        if self.masks is None:
+            self.masks = given
+        elif count and self.masks != given:
             raise DataError(
-                f"measure: `{self.reading.mask}` must have shape (n, tokens) with a row for each of {len(inputs)} inputs; got "
-                f"{tuple(mask.shape)}. Pass the mask of padding."
+                f"measure: a batch has the masks {', '.join(given) or 'none'}, and the first had "
+                f"{', '.join(self.masks) or 'none'}. Give all batches the same."
             )
-        if not bool(mask.any(dim=1).all()):
-            first = int((~mask.any(dim=1)).nonzero()[0])
-            raise DataError(f"measure: `{self.reading.mask}` leaves no token of input {first} of a batch. Leave that input out.")
-        return mask
+        return Batch(inputs, torch.arange(start, start + count), masks, _as_labels(labels, count))
+
+    def _masks_in(self, piece: Any, inputs: Inputs) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """Masks by name, of a mapping and of arguments by position that the network calls so; and the names of those given.
+
+        Ids without a mask are all tokens that count.
+        """
+        holder = piece[0] if isinstance(piece, (tuple, list)) and piece else piece
+        named = {str(name): value for name, value in holder.items()} if isinstance(holder, Mapping) else {}
+        named |= dict(zip(self.takes.order, inputs.args, strict=False))
+        wanted = self.reading.mask
+        found = {
+            name: _checked_mask(value, len(inputs), name)
+            for name, value in named.items()
+            if name == wanted or (name.endswith("_attention_mask") and isinstance(value, Tensor))
+        }
+        given = tuple(sorted(found))
+        if wanted not in found:
+            if wanted != Reading.mask:
+                raise DataError(f"measure: the inputs hold no `{wanted}`, which is to be their mask. Check the name.")
+            ids = inputs.main
+            if ids.ndim == 2 and not ids.is_floating_point():
+                self._refuse_unnamed(piece, ids)
+                found[wanted] = torch.ones_like(ids, dtype=torch.bool)
+        return found, given
+
+    def _refuse_unnamed(self, piece: Any, ids: Tensor) -> None:
+        """Refuses tuples of ids and something of their shape that the network would not get: it may well be their mask."""
+        others = piece[len(self.takes.order[: max(1, self.takes.required)]) :] if isinstance(piece, (tuple, list)) else ()
+        if any(getattr(other, "shape", None) == ids.shape for other in others):
+            raise DataError(
+                "measure: a batch has two parts of one shape, and the network requires the first alone. Pass a mapping of its "
+                "arguments by name, such as input_ids and attention_mask."
+            )
+
+
+def _checked_mask(given: Any, count: int, name: str) -> Tensor:
+    mask = as_tensor(given)
+    if mask.ndim != 2 or len(mask) != count:
+        raise DataError(
+            f"measure: `{name}` must have shape (n, tokens) with a row for each of {count} inputs; got {tuple(mask.shape)}. Pass "
+            "the mask of padding."
+        )
+    is_token = mask != 0
+    if mask.dtype != torch.bool and bool((is_token != mask).any()):
+        raise DataError(f"measure: `{name}` must hold 1 for tokens and 0 for padding; got other values. Convert it.")
+    if not bool(is_token.any(dim=1).all()):
+        first = int((~is_token.any(dim=1)).nonzero()[0])
+        raise DataError(f"measure: `{name}` leaves no token of input {first} of a batch. Leave that input out.")
+    return is_token
 
 
 def _length(source: Any) -> int | None:
@@ -197,15 +243,15 @@ def _length(source: Any) -> int | None:
 
 
 def _as_labels(labels: Any, count: int) -> Tensor | None:
-    """Labels of a batch that are classes; None of other kinds."""
+    """Labels of a batch that are classes, -1 where they are negative and so of none; None of other kinds."""
     if not isinstance(labels, (Tensor, np.ndarray)):
         return None
     given = as_tensor(labels).cpu()
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
-    if given.shape != (count,) or given.is_floating_point() or given.dtype == torch.bool or int(given.min()) < UNLABELLED:
+    if given.shape != (count,) or given.is_floating_point() or given.dtype == torch.bool or given.is_complex():
         return None
-    return given.to(torch.int64)
+    return given.to(torch.int64).clamp_min(UNLABELLED)
 
 
 def _is_in_order(loader: DataLoader[Any]) -> bool:
@@ -224,7 +270,13 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
     """
     if groups is None:
         return None
-    names = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
+    try:
+        names = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
+        names = (
+            names if names.dtype.kind != "O" else np.asarray([str(name) for name in names]) if None not in list(names) else names
+        )
+    except ValueError:  # of lists of other lengths
+        names = np.empty((0, 0))
     if names.ndim != 1 or len(names) != batches.count:
         known = "an unknown number of" if batches.count is None else batches.count
         raise DataError(f"measure: `groups` must name one set for each of {known} images; got shape {names.shape}. Count them.")
@@ -232,6 +284,8 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
         raise DataError(
             "measure: `groups` are in the order of the data, and this DataLoader shuffles or chooses. Make it with shuffle=False."
         )
+    if names.dtype.kind == "O":
+        raise DataError("measure: `groups` must not be None. Name a set for each image.")
     if names.dtype.kind == "f" and not bool(np.isfinite(names).all()):
         raise DataError("measure: `groups` must not be NaN or infinite. Name a set for each image.")
     return torch.as_tensor(np.unique(names, return_inverse=True)[1].astype(np.int64))

@@ -13,7 +13,7 @@ from eigencode._arguments import checked
 from eigencode._codes import Channels, CodeOptions, Tokens, Units
 from eigencode._inputs import run
 from eigencode._running import usable_device
-from eigencode.activations import Coded, capture_codes, model_device, select_sites, traced_for, unreadable, unwrapped
+from eigencode.activations import Coded, capture_codes, model_device, select_sites, token_axes, traced_for, unreadable, unwrapped
 from eigencode.errors import ActivationError
 from eigencode.measurement.batches import Batches, Images, Perturbation, Reading, sets_of
 from eigencode.measurement.reader import NetworkReader, Output, Progress, random_devices
@@ -137,9 +137,10 @@ def collect(
             f"collect: `layer` must name one layer; {layer!r} matches {len(found)} "
             f"({', '.join(entry.name for entry in found[:6])}). Name one of them."
         )
-    reason = unreadable(found[0], len(first))
+    reason = unreadable(found[0], len(first.indices))
     if reason:
         raise ActivationError(f"collect: {found[0].name} cannot be read: {reason}.")
+    axes = token_axes(model, first.inputs, found, first.masks)
     rows: list[Tensor] = []
 
     def consume(name: str, code: Coded) -> None:
@@ -150,7 +151,7 @@ def collect(
 
     with torch.random.fork_rng(random_devices(batches)):
         for number, batch in enumerate(batches, 1):
-            with capture_codes(model, found, consume, CodeOptions(units, tokens, channels), batch.mask):
+            with capture_codes(model, found, consume, CodeOptions(units, tokens, channels), axes, batch.masks):
                 run(model, batch.inputs)
             if len(rows) != number or len(rows[-1]) != len(batch.indices):
                 raise ActivationError(f"collect: {found[0].name} has no row for each of the images. Name another layer.")

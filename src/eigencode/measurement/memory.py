@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from eigencode.activations import Site, as_code, options_at
 from eigencode.errors import SpectrumError
-from eigencode.measurement.batches import Batches
 from eigencode.measurement.settings import MeasuringSettings
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
+
+RowsAt = Callable[[Site], tuple[int | None, bool]]
 
 _SKETCH_RATIO = 4
 """A sketch gets at least this many times more dimensions than samples: its bound is then a factor, not a guess."""
@@ -54,28 +55,28 @@ class Pass:
     tight: bool
 
 
-def passes_of(layers: Sequence[Site], batches: Batches, settings: MeasuringSettings) -> list[Pass]:
+def passes_of(layers: Sequence[Site], rows_at: RowsAt, settings: MeasuringSettings) -> list[Pass]:
     """The passes that measure layers within a memory limit.
 
     Args:
         layers: Layers.
-        batches: Inputs.
+        rows_at: Layer -> rows that it will have, None if unknown, and whether these are samples, not images with positions.
         settings: How they are measured.
 
     Raises:
         SpectrumError: the limit is below the least that a layer can be measured with.
     """
-    sizes = [_size(layer, batches, settings) for layer in layers]
+    sizes = [_size(layer, rows_at, settings) for layer in layers]
     limit = _for_statistics(layers, sizes, settings)
     return _plan_passes([_plan_layer(layer, size, limit) for layer, size in zip(layers, sizes, strict=True)], limit)
 
 
-def _size(layer: Site, batches: Batches, settings: MeasuringSettings) -> Code:
+def _size(layer: Site, rows_at: RowsAt, settings: MeasuringSettings) -> Code:
     """Size of a layer's code; of no samples if their number is not known."""
     output = torch.empty(layer.shape, dtype=layer.dtype, device="meta")
     code = as_code(output, **options_at(layer, settings))
-    positions = 1 if batches.masked_at(layer, settings) else code.shape[1]
-    n_samples = (batches.rows_at(layer, settings) or 0) * positions
+    rows, are_samples = rows_at(layer)
+    n_samples = (rows or 0) * (1 if are_samples else code.shape[1])
     return Code(n_samples, code.shape[2], code.element_size(), GROUPS if settings.half_samples else 1)
 
 

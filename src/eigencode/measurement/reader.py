@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._inputs import Inputs, run
 from eigencode._running import cannot_run
-from eigencode.activations import Coded, Site, Trace, capture_codes, select_sites, traced_for, unreadable
+from eigencode.activations import Coded, Site, TokenAxis, Trace, capture_codes, select_sites, token_axes, traced_for, unreadable
 from eigencode.errors import ActivationError, ConstantCodeError, EigencodeError
 from eigencode.measurement.accuracy import Accuracy
 from eigencode.measurement.batches import Batch, Batches
@@ -44,17 +44,19 @@ class NetworkReader:
     settings: MeasuringSettings
     progress: Progress | None
     sets: Tensor | None = None
+    axes: dict[str, TokenAxis] = field(default_factory=dict)
 
     def measured(self, on_output: Output | None = None) -> Measurement:
         """Eigenspectra of the layers; see ``measure``."""
         result = Measurement()
         traced, first = traced_for(self.model, self.settings.layers, self.batches.few())
         chosen = select_sites(traced, self.settings.layers)
-        reasons = {site: unreadable(site, len(first)) for site in chosen}
+        reasons = {site: unreadable(site, len(first.indices)) for site in chosen}
         result.skipped |= {site.name: reason for site, reason in reasons.items() if reason}
         result.notes = self.notes(traced, chosen)
         wanted = [site for site, reason in reasons.items() if not reason]
-        passes = passes_of(wanted, self.batches, self.settings)
+        self.axes.update(token_axes(self.model, first.inputs, wanted, first.masks))
+        passes = passes_of(wanted, self.rows_at, self.settings)
         accuracy = Accuracy()
 
         def on_first(outputs: Any, batch: Batch) -> None:
@@ -76,6 +78,11 @@ class NetworkReader:
             result[name] = result.pop(name)
         result.accuracy, result.n_labelled = accuracy.result(together=self.together)
         return result
+
+    def rows_at(self, site: Site) -> tuple[int | None, bool]:
+        """Rows of a site's code that its accumulator will get, None if unknown; and whether these are samples, not inputs."""
+        axis = self.axes.get(site.name) if self.settings.units == "channels" else None
+        return self.batches.rows_of(axis), axis is not None
 
     def notes(self, traced: Trace, chosen: Sequence[Site]) -> dict[str, str]:
         """What a reader of the numbers should know of where they were read."""
@@ -99,7 +106,7 @@ class NetworkReader:
                 kept_limit=memory.kept,
                 half_samples=self.settings.half_samples,
                 positions=True,
-                expected_images=self.batches.rows_at(plan.layer, self.settings),
+                expected_images=self.rows_at(plan.layer)[0],
                 seed=self.settings.seed,
                 name=plan.layer.name,
             )
@@ -135,7 +142,7 @@ class NetworkReader:
             random_devices(batches)
         ):  # put back once, at the end: noise in the network is fresh in every batch
             for batch in batches:
-                with capture_codes(self.model, sites, consume, self.settings, batch.mask):
+                with capture_codes(self.model, sites, consume, self.settings, self.axes, batch.masks):
                     outputs = self.outputs(batch.inputs)  # alone: a perturbation, made before, may have run the model too
                 if on_output:
                     on_output(outputs, batch)

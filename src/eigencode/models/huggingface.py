@@ -22,6 +22,9 @@ RANDOM = "random"
 """In place of weights: as the network is initialised."""
 
 _PICKLED = "pytorch_model.bin"
+_CONVNEXT_LARGE = 384
+"""Sides from which on its processor cuts nothing away."""
+
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Of Pillow, whose numbers preprocessor_config.json has."""
 
@@ -44,19 +47,23 @@ def load_huggingface(name: str, weights: str | Path | None, classes: int | None)
     source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     if classes is not None and str(weights) != RANDOM:
         raise ModelError(f"load: hf:{name} has as many classes as its weights; got {classes}. Leave it out.")
+    notes: list[str] = []
     with _quiet(library):
         options = {} if classes is None else {"num_labels": classes}
         configuration = _or_sentence(name, lambda: library.AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
-        made = getattr(library, (configuration.architectures or ["AutoModel"])[0], library.AutoModel)
+        made = _class_of(library, configuration.architectures, name)
         build = made._from_config if hasattr(made, "_from_config") else made.from_config
         file = _only_pickled(source) if weights is None else weights
         if file is not None:
             model: nn.Module = _or_sentence(name, lambda: build(configuration))
-            if str(file) != RANDOM:
-                load_weights(model, file)
         else:
-            model = _pretrained(name, source, made)
-        return model.to(torch.float32), _processing(library, source)
+            model, notes = _pretrained(name, source, made)
+        settings = _processing(library, source)
+    if file is not None and str(file) != RANDOM:
+        load_weights(model, file)
+    for note in notes:
+        warnings.warn(f"load: hf:{name}: {note}", ReliabilityWarning, stacklevel=3)
+    return model.to(torch.float32), settings
 
 
 def preprocessing_in(name: str) -> Preprocessing | None:
@@ -65,12 +72,20 @@ def preprocessing_in(name: str) -> Preprocessing | None:
     with _quiet(library):
         settings = _processing(library, name)
     size, crop = settings.get("size"), settings.get("crop_size")
-    shortest = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     square = crop.get("height") if isinstance(crop, dict) else crop
-    if not shortest:
-        return None
+    square = square if settings.get("do_center_crop", True) else None
     how = _RESAMPLING.get(settings.get("resample", 2), "bilinear")
-    return Preprocessing(shortest, square if square and settings.get("do_center_crop", True) else shortest, how)
+    if isinstance(size, dict) and size.get("height") is not None:
+        is_square = size["height"] == size.get("width") and isinstance(size["height"], int)
+        return Preprocessing(size["height"], square or size["height"], how, squash=True) if is_square else None
+    shortest = size.get("shortest_edge") if isinstance(size, dict) else size
+    if not isinstance(shortest, int) or not settings.get("do_resize", True):
+        return None
+    part = settings.get("crop_pct")
+    if part is not None:  # of ConvNeXt, whose large pictures are squashed
+        large = shortest >= _CONVNEXT_LARGE
+        return Preprocessing(shortest if large else int(shortest / part), shortest, how, squash=large)
+    return Preprocessing(shortest, square, how) if isinstance(square, int) else None
 
 
 def _transformers() -> Any:
@@ -118,7 +133,22 @@ def _only_pickled(source: str) -> Path | None:
     return folder / _PICKLED if is_alone else None
 
 
-def _pretrained(name: str, source: str, made: Any) -> nn.Module:
+def _class_of(library: Any, architectures: Any, name: str) -> Any:
+    """The network's class; of a configuration that names none, the body without a head."""
+    if architectures in (None, []):
+        return library.AutoModel
+    first = architectures[0] if isinstance(architectures, list) else None
+    found = getattr(library, first, None) if isinstance(first, str) else None
+    if not isinstance(found, type) or not issubclass(found, library.PreTrainedModel):
+        raise ModelError(
+            f"load: hf:{name}: `architectures` of its config.json must name a network of transformers; got {architectures!r}. "
+            "Correct it."
+        )
+    return found
+
+
+def _pretrained(name: str, source: str, made: Any) -> tuple[nn.Module, list[str]]:
+    """The network with its own weights, and what to know of these."""
     if Path(source).is_dir() and not any(Path(source).glob("*.safetensors*")):
         raise ModelError(
             f"load: hf:{name} holds no weights (model.safetensors or {_PICKLED}). Pass --weights FILE, or --weights {RANDOM} for "
@@ -136,8 +166,9 @@ def _pretrained(name: str, source: str, made: Any) -> nn.Module:
             f"load: hf:{name}: {len(wrong)} of the network's tensors are missing from its weights or have another shape "
             f"({sorted(map(str, wrong))[0]}). Download them again, or correct `architectures` in config.json."
         )
-    loaded: nn.Module = model
-    return loaded
+    left = sorted(map(str, found.get("unexpected_keys", ())))
+    notes = [f"{len(left)} of its tensors do not belong to the network and were ignored ({left[0]})."] if left else []
+    return model, notes
 
 
 def _processing(library: Any, source: str) -> dict[str, Any]:
@@ -146,8 +177,7 @@ def _processing(library: Any, source: str) -> dict[str, Any]:
         settings, _ = library.image_processing_base.ImageProcessingMixin.get_image_processor_dict(source)
     except Exception:  # of folders without one, in any way
         return {}
-    found: dict[str, Any] = settings
-    return found
+    return settings if isinstance(settings, dict) else {}
 
 
 def normalisation(model: nn.Module, settings: dict[str, Any], name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -164,4 +194,10 @@ def normalisation(model: nn.Module, settings: dict[str, Any], name: str) -> tupl
             stacklevel=3,
         )
         return None
-    return tuple(mean), tuple(std)
+    try:
+        return tuple(map(float, mean)), tuple(map(float, std))
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"load: hf:{name}: `image_mean` and `image_std` of its preprocessor_config.json must be lists of numbers; got "
+            f"{mean!r} and {std!r}. Correct them."
+        ) from None

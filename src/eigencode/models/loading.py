@@ -29,18 +29,28 @@ from eigencode.models.papers import PAPER_MODELS, ImageShape
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+_PIXELS = "pixel_values"
+
+
 class Normalization:
     """Forward pre-hook that turns images in [0, 1] into what the network was trained on: (x - mean) / std per channel."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.mean, self.std = mean, std
 
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Arguments of the forward pass with the images normalised."""
-        images: Tensor = args[0]
+    def __call__(
+        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of the forward pass with the images normalised: the first, or what is called pixel_values."""
+        if not args:
+            return args, kwargs | {_PIXELS: self.normalised(kwargs[_PIXELS])} if _PIXELS in kwargs else kwargs
+        return (self.normalised(args[0]), *args[1:]), kwargs
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(x - mean) / std."""
         mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
-        return ((images - mean) / std, *args[1:])
+        return (images - mean) / std
 
 
 @checked(ModelError)
@@ -62,8 +72,8 @@ def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float
         raise ModelError(f"normalize_inputs: `mean` and `std` must have one length, `std` positive; got {mean} and {std}.")
     for number, hook in list(model._forward_pre_hooks.items()):
         if isinstance(hook, Normalization):
-            del model._forward_pre_hooks[number]
-    model.register_forward_pre_hook(Normalization(tuple(mean), tuple(std)))
+            del model._forward_pre_hooks[number], model._forward_pre_hooks_with_kwargs[number]
+    model.register_forward_pre_hook(Normalization(tuple(mean), tuple(std)), with_kwargs=True)
     return model
 
 

@@ -61,4 +61,6 @@ def _preprocessing_of_timm(name: str) -> Preprocessing | None:
         return None
     side = (settings.test_input_size or settings.input_size)[-1]
     part = settings.test_crop_pct or settings.crop_pct
-    return Preprocessing(math.floor(side / part), side, settings.interpolation)
+    if settings.crop_mode not in ("center", "squash"):
+        return None
+    return Preprocessing(math.floor(side / part), side, settings.interpolation, settings.crop_mode == "squash")

@@ -17,6 +17,7 @@ from eigencode._arguments import checked, shown
 from eigencode._arithmetic import full_float32
 from eigencode.errors import PenaltyError, SpectrumError
 from eigencode.penalties.forms import DEFAULT_WINDOW, SMALLEST_EIGENVALUE, Form, evaluate
+from eigencode.penalties.gradients import applied, as_member, differentiated_once
 from eigencode.spectra.leading import Leading, Samples, Tracking, above_floor, dense, tracked
 from eigencode.spectra.power_law import power_law_line
 from eigencode.spectra.window import Ranks, Window
@@ -141,7 +142,12 @@ class SpectralPenalty(nn.Module):
                     f"SpectralPenalty: `mask` must have the first two dimensions of activations (n, tokens, units); got "
                     f"{tuple(mask.shape)} for {tuple(activations.shape)}."
                 )
-            activations = activations[mask != 0]
+            is_token = mask != 0
+            if mask.dtype != torch.bool and bool((is_token != mask).any()):
+                raise PenaltyError(
+                    "SpectralPenalty: `mask` must hold 1 for tokens and 0 for padding; got other values. Convert it."
+                )
+            activations = activations[is_token]
         return self.members(as_member(activations))[0]
 
     @checked(PenaltyError)
@@ -171,7 +177,7 @@ class SpectralPenalty(nn.Module):
             flat = activations.flatten(2)
             if flat.dtype not in (torch.float32, torch.float64):
                 flat = flat.float()
-            values: Tensor = _applied(_Penalty, flat, self)
+            values: Tensor = applied(_Penalty, flat, self)
         return values
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -182,14 +188,17 @@ class SpectralPenalty(nn.Module):
                 destination[f"{prefix}block.{number}"] = block.clone()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        _metadata, strict, missing, _unexpected, _errors = others
+        _metadata, strict, missing, unexpected, _errors = others
         skipped = state_dict.get(f"{prefix}skipped")
         if skipped is None:
             if strict:
                 missing.append(f"{prefix}skipped")
             return
-        self.skipped = skipped.clone().cpu()
-        blocks = (state_dict.get(f"{prefix}block.{number}") for number in range(len(skipped)))
+        self.skipped = skipped.clone().cpu().reshape(-1)
+        known = {f"{prefix}skipped", *(f"{prefix}block.{number}" for number in range(len(self.skipped)))}
+        if strict:
+            unexpected += [name for name in state_dict if name.startswith(prefix) and name not in known]
+        blocks = (state_dict.get(f"{prefix}block.{number}") for number in range(len(self.skipped)))
         self._blocks = [None if block is None else block.clone() for block in blocks]
 
     def _apply(self, fn: Any, recurse: bool = True) -> SpectralPenalty:
@@ -309,41 +318,6 @@ class SpectralPenalty(nn.Module):
         return activations.new_zeros(members, dtype=torch.float64), torch.empty(0), None
 
 
-class _AsMember(torch.autograd.Function):
-    """x[None], whose gradient autograd may add to in place: one that is a view would be copied, at the price of a product."""
-
-    @staticmethod
-    def forward(ctx: Any, activations: Tensor) -> Tensor:
-        return activations[None]
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:
-        return upstream[0] if upstream.requires_grad else upstream[0].data
-
-
-def as_member(activations: Tensor) -> Tensor:
-    """Activations (n, ...) of one network as those of an ensemble of one, (1, n, ...); differentiable once."""
-    return _applied(_AsMember, activations)
-
-
-def _applied(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    """What a function gives.
-
-    Raises:
-        PenaltyError: torch.func is to transform it.
-    """
-    try:
-        found: Tensor = function.apply(*arguments)
-    except RuntimeError as error:
-        if "setup_context" not in str(error):
-            raise
-        raise PenaltyError(
-            "SpectralPenalty: torch.func cannot transform it, since it carries a block from call to call. Use "
-            "torch.autograd.grad, or covariance_penalty."
-        ) from None
-    return found
-
-
 def _rows_of(block: Tensor | None, n_features: int, dtype: torch.dtype) -> int:
     """Rows of a block that fits activations; 0 if there is none."""
     return len(block) if block is not None and block.shape[1] == n_features and block.dtype == dtype else 0
@@ -376,20 +350,5 @@ class _Penalty(torch.autograd.Function):
             else:
                 gradient = torch.zeros_like(activations)
         if torch.is_grad_enabled():  # a graph of the gradient is asked for, which may be differentiated again
-            gradient = _DifferentiatedOnce.apply(gradient, activations, upstream)  # type: ignore[no-untyped-call]
+            gradient = differentiated_once(gradient, activations, upstream)
         return gradient, None
-
-
-class _DifferentiatedOnce(torch.autograd.Function):
-    """A gradient that depends on activations in a way that has no derivative here."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, _activations: Tensor, _upstream: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, _upstream: Tensor) -> Any:
-        raise PenaltyError(
-            "SpectralPenalty: its gradient cannot be differentiated again (second derivatives, meta-learning). Use "
-            "covariance_penalty there, or leave the penalty out of what is differentiated twice."
-        )

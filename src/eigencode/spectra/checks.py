@@ -114,7 +114,7 @@ def checked_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], *, name: str
     Raises:
         SpectrumError: another shape, other values, or an image without any position.
     """
-    given = torch.as_tensor(mask)
+    given = as_numbers(mask, caller=name, what="`mask`", truths=True)
     if tuple(given.shape) != shape:
         raise SpectrumError(
             f"{name}: `mask` must have shape {shape}, images by positions; got {tuple(given.shape)}. Pass the mask of this batch."

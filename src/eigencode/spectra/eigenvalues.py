@@ -36,13 +36,14 @@ def native(values: np.ndarray) -> np.ndarray:
     return values.copy() if any(step < 0 for step in values.strides) else values
 
 
-def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
+def as_numbers(values: Numbers, *, caller: str, what: str, truths: bool = False) -> Tensor:
     """Real numbers as a tensor that shares their memory if it can, without gradients.
 
     Args:
         values: Tensor, array or list; integers are numbers too.
         caller: What an error message begins with.
         what: What it calls the numbers.
+        truths: Whether truth values are numbers too.
 
     Returns:
         Tensor of any real type.
@@ -65,7 +66,7 @@ def as_numbers(values: Numbers, *, caller: str, what: str) -> Tensor:
     if tensor.layout != torch.strided or tensor.is_meta:
         kind = "on the meta device, without numbers" if tensor.is_meta else f"of layout {tensor.layout}"
         raise SpectrumError(f"{caller}: {what} must be a dense array; got a tensor {kind}. Pass numbers.")
-    if tensor.is_complex() or tensor.dtype == torch.bool:
+    if tensor.is_complex() or (tensor.dtype == torch.bool and not truths):
         raise SpectrumError(f"{caller}: {what} must be real numbers; got {tensor.dtype}. Pass float64.")
     return tensor
 

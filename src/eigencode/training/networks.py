@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from eigencode.activations import Site, captured, model_device, restore_training, trace
 from eigencode.errors import TrainingError
-from eigencode.penalties.spectral import as_member
+from eigencode.penalties.gradients import as_member
 
 Codes = dict[str, Tensor]
 """Layer name to outputs, shape (members, n, ...)."""
