@@ -166,6 +166,7 @@ def test_every_boolean_is_a_bare_switch(capsys, command):
 def test_clip_is_a_switch_of_attack_and_a_number_of_train():
     assert "clip" in switches_of(cli.AttackConfig)
     assert {"mixed_precision", "jacobian_squared", "robustness.relative_step"} == switches_of(cli.TrainConfig) - {
+        "grey",
         "json",
         "overwrite",
     }

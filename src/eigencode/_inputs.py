@@ -180,7 +180,8 @@ def as_tensor(values: Any) -> Tensor:
             values = values.astype(np.float64 if values.dtype.itemsize > 8 else values.dtype.newbyteorder("="))
         return torch.from_numpy(values if all(step >= 0 for step in values.strides) else values.copy())
     kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
-    raise DataError(f"measure: batches must hold tensors of inputs; got {kind}. Add transforms.ToTensor().")
+    remedy = "Pad texts to one length, with an attention_mask" if kind in ("int", "list") else "Add transforms.ToTensor()"
+    raise DataError(f"measure: batches must hold tensors of inputs; got {kind}. {remedy}.")
 
 
 def given_to(model: nn.Module | Callable[..., Any], inputs: Tensor) -> Tensor:

@@ -305,3 +305,18 @@ class TestPublishedAccuracy:
         normalised = ["--mean", "127/255", "--std", "128/255"]
         assert cli.main([*words, "--transform", "resize", *normalised, "--half_samples", "0", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["accuracy"] == {spec: accuracy}
+
+
+def test_grey_pictures_have_one_channel(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    pixels = (np.random.default_rng(0).random((30, 40)) * 65_535).astype(np.uint16)
+    for number in range(12):
+        Image.fromarray(np.roll(pixels, 3 * number, axis=1)).save(tmp_path / "a" / f"{number}.png")
+    grey = ImageFolder(tmp_path, grey=True)
+    assert grey.shape == (1, 30, 40)
+    assert torch.allclose(grey[0][0][0], torch.from_numpy(pixels.astype(np.float32) / 65_535), atol=1e-6)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 28 * 28, 2))\n"
+    )
+    words = ["measure", "--model", f"file:{tmp_path}/net.py:make", "--data", f"image_folder:{tmp_path}", "--image_size", "30"]
+    assert cli.main([*words, "--grey", "--layers", "0", "--units", "pooled", "--ranks", "1-3"]) == 0

@@ -90,7 +90,9 @@ def test_complex_responses(tmp_path):
         load_recording(tmp_path / "r.npy")
 
 
-def test_arrays_within_structs_are_told_of(tmp_path):
+def test_arrays_within_structs_are_read_and_those_within_cells_told_of(tmp_path):
     savemat(tmp_path / "r.mat", {"session": {"resp": ONE}})
-    with pytest.raises(DataError, match=r"got no array of numbers. Save one such array, outside of structs and cells\."):
+    assert np.array_equal(load_recording(tmp_path / "r.mat").responses[0].numpy().T, ONE)
+    savemat(tmp_path / "r.mat", {"cells": np.array([ONE, "text"], dtype=object)})
+    with pytest.raises(DataError, match=r"got no array of numbers. Save one such array, outside of cells\."):
         load_recording(tmp_path / "r.mat")

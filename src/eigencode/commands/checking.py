@@ -152,7 +152,12 @@ def _check_preparation(config: NetworkAndImages) -> None:
     for name in ("mean", "std"):
         if (value := getattr(config, name)) is not None:
             parse_numbers(value, name)
-    given = {"--transform": config.transform, "--mean": config.mean, "--classes FILE": isinstance(config.classes, str)}
+    given = {
+        "--transform": config.transform,
+        "--grey": config.grey,
+        "--mean": config.mean,
+        "--classes FILE": isinstance(config.classes, str),
+    }
     if isinstance(config, TrainConfig) and (unread := [name for name, value in given.items() if value]):
         raise UsageError(f"{unread[0]} would do nothing here: it is read by measure, attack and construct. Leave it out.")
 
@@ -219,7 +224,7 @@ def _attacks_with(config: TrainConfig, name: str) -> bool:
 
 
 _OF_NETWORKS = (
-    *("weights", "data", "split", "count", "image_size", "transform", "mean", "std", "classes"),
+    *("weights", "data", "split", "count", "image_size", "transform", "grey", "mean", "std", "classes"),
     *("layers", "units", "tokens", "channels"),
 )
 
@@ -233,7 +238,7 @@ _RULES = (
     _Rule(MeasureConfig, ("recording_variable",), "with --recording", lambda c: c.recording is not None),
     _Rule(
         NetworkAndImages,
-        ("image_size", "transform"),
+        ("image_size", "transform", "grey"),
         "of folders of images (--data image_folder:PATH)",
         lambda c: c.data.startswith("image"),
     ),

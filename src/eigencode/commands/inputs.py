@@ -30,6 +30,7 @@ def load_images(config: NetworkAndImages, *, split: str | None = None, count: in
         image_size=config.image_size,
         preprocessing=_preprocessing(config.model, config),
         classes=_class_names(config),
+        grey=config.grey,
     )
 
 
@@ -50,6 +51,7 @@ def load_inputs(spec: str, config: NetworkAndImages) -> ImageSet | ImageFolder |
         seed=config.seed,
         preprocessing=Preprocessing(size, size) if size else _preprocessing(spec, config),
         classes=_class_names(config),
+        grey=config.grey,
     )
 
 

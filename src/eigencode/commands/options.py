@@ -43,6 +43,7 @@ class NetworkAndImages:
         transform: For image folders, in place of image_size: imagenet (shorter side 256, centre 224); model, which resizes and
             cuts as those did who trained the network (torchvision, timm, hf); or resize, the same for pictures that are
             squares already: to the network's own side, with nothing cut away.
+        grey: For image folders: one channel, in place of red, green and blue.
         mean: Mean of each channel, of images in [0, 1], that is taken from them before the network, such as 0.485,0.456,0.406.
             Default: what the network was trained with, as far as it is known (torchvision, timm, hf).
         std: Standard deviation of each channel, by which they are divided then.
@@ -65,6 +66,7 @@ class NetworkAndImages:
     count: int | None = None
     image_size: int | None = None
     transform: str | None = None
+    grey: bool = False
     mean: str | float | list[float] | None = None
     std: str | float | list[float] | None = None
     classes: int | str | None = None

@@ -26,6 +26,9 @@ _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _MOST_PIXELS = 2**26
 
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue in grey (ITU-R BT.601)."""
+
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
     """Pictures in a folder, in RGB and [0, 1], turned as their EXIF orientation says; each is read when it is asked for.
@@ -39,6 +42,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         seed: Seed of the subset.
         preprocessing: How pictures are brought to one size. Default: they have one.
         classes: Names of all classes in the order of a network's outputs, where the folders are some of these.
+        grey: One channel, the luminance, in place of three.
 
     Attributes:
         labels: Class of each picture, int64, -1 where unknown.
@@ -58,12 +62,13 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         seed: int = 0,
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
+        grey: bool = False,
     ) -> None:
         path = Path(os.path.expanduser(path))
         if not os.path.isdir(path):
             raise DataError(f"image_folder: {path} is not a folder. Check the path.")
         _refuse_circles(path)
-        self.name, self.preprocessing = f"image_folder:{path}", preprocessing
+        self.name, self.preprocessing, self.grey = f"image_folder:{path}", preprocessing, grey
         found, self.classes = _labelled(path)
         chosen = range(len(found)) if count is None else random_subset(len(found), count, seed=seed, name=self.name).tolist()
         self._files = [found[index][0] for index in chosen]
@@ -119,9 +124,10 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     def _image(self, index: int) -> Tensor:
         try:
-            return _pixels(self._files[index], self.preprocessing)
+            pixels = _pixels(self._files[index], self.preprocessing)
         except FileError as error:
             raise DataError(f"image_folder: {error}") from None
+        return (pixels * pixels.new_tensor(_LUMINANCE)[:, None, None]).sum(dim=0, keepdim=True) if self.grey else pixels
 
 
 @cache

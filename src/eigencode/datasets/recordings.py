@@ -62,7 +62,7 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
             raise DataError(
                 f"{path.name}: a recording must hold one array (neurons, stimuli) or (2, neurons, stimuli); got "
                 f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in (candidates or arrays).items()) or 'no array of numbers'}. "
-                + ("Name one with --recording_variable." if candidates else "Save one such array, outside of structs and cells.")
+                + ("Name one with --recording_variable." if candidates else "Save one such array, outside of cells.")
             )
         variable = next(iter(candidates))
     if variable not in arrays:

@@ -48,6 +48,7 @@ def load(
     image_size: int | None = None,
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
+    grey: bool = False,
     download: bool = True,
 ) -> ImageSet:
     """Images by name.
@@ -64,6 +65,7 @@ def load(
         image_size: For folders: shorter side is resized to this and the centre square is cut out.
         preprocessing: For folders, in place of ``image_size``: how pictures are resized and cut.
         classes: For folders: names of all classes in the order of a network's outputs, where the folders are some of these.
+        grey: For folders: one channel in place of three.
         download: Fetch what is missing under ``root`` from the network.
 
     Returns:
@@ -80,7 +82,7 @@ def load(
     kind, _, path = name.partition(":")
     if kind == "image_folder" and path:
         how = Preprocessing(image_size, image_size) if image_size else preprocessing
-        return ImageFolder(Path(path), count=count, seed=seed, preprocessing=how, classes=classes).in_memory()
+        return ImageFolder(Path(path), count=count, seed=seed, preprocessing=how, classes=classes, grey=grey).in_memory()
     if kind == "tokens" and path:
         raise DataError(f"load: {name} holds texts, not images. Only measuring takes them, from load_tokens.")
     if kind == "tensors" and path:

@@ -222,6 +222,7 @@ class Batches:
 
 def _checked_mask(given: Any, count: int, name: str) -> Tensor:
     mask = as_tensor(given)
+    mask = mask if mask.dtype == torch.bool or mask.is_complex() else mask.to(torch.float64)
     if mask.ndim != 2 or len(mask) != count:
         raise DataError(
             f"measure: `{name}` must have shape (n, tokens) with a row for each of {count} inputs; got {tuple(mask.shape)}. Pass "

@@ -84,6 +84,7 @@ def measure(
     home = model_device(model)
     place = home if device is None else torch.device(usable_device(device, written="`device`"))
     settings = MeasuringSettings(layers=layers, **measuring)
+    _check_tokens("measure", settings)
     batches = Batches(model, images, Reading(settings.batch_size, mask, place, split=distributed), perturbation)
     sets = sets_of(groups, batches)
     if distributed:
@@ -128,7 +129,8 @@ def collect(
     Raises:
         ActivationError: no such layer, several that match, or an output that is not a code of the images.
     """
-    model = unwrapped(model)
+    model, options = unwrapped(model), CodeOptions(units, tokens, channels)
+    _check_tokens("collect", options)
     batches = Batches(model, images, Reading(batch_size, mask, split=False))
     traced, first = traced_for(model, layer, batches.few())
     found = select_sites(traced, layer)
@@ -151,7 +153,7 @@ def collect(
 
     with torch.random.fork_rng(random_devices(batches)):
         for number, batch in enumerate(batches, 1):
-            with capture_codes(model, found, consume, CodeOptions(units, tokens, channels), axes, batch.masks):
+            with capture_codes(model, found, consume, options, axes, batch.masks):
                 run(model, batch.inputs)
             if len(rows) != number or len(rows[-1]) != len(batch.indices):
                 raise ActivationError(f"collect: {found[0].name} has no row for each of the images. Name another layer.")
@@ -159,3 +161,11 @@ def collect(
         return torch.cat(rows).squeeze(1)
     longest = max(code.shape[1] for code in rows)
     return torch.cat([nn.functional.pad(code, (0, 0, 0, longest - code.shape[1]), value=torch.nan) for code in rows])
+
+
+def _check_tokens(caller: str, options: CodeOptions) -> None:
+    if options.tokens != "all" and options.units != "all":
+        raise ActivationError(
+            f"{caller}: `tokens` is read with units='all' alone; got tokens={options.tokens!r} with units={options.units!r}. "
+            "Leave one of them out."
+        )

@@ -115,6 +115,7 @@ def checked_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], *, name: str
         SpectrumError: another shape, other values, or an image without any position.
     """
     given = as_numbers(mask, caller=name, what="`mask`", truths=True)
+    given = given if given.dtype == torch.bool else given.to(torch.float64)
     if tuple(given.shape) != shape:
         raise SpectrumError(
             f"{name}: `mask` must have shape {shape}, images by positions; got {tuple(given.shape)}. Pass the mask of this batch."
