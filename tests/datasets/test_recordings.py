@@ -72,7 +72,7 @@ def test_errors(tmp_path):
             np.repeat(ONE[:, :1], 5, axis=1),
             "every neuron gives the same response to all stimuli, so there is no variance to measure.",
         ),
-        (np.arange(5.0), "got array (5,). Save one such array, outside of structs and cells."),
+        (np.arange(5.0), "got array (5,). Save one such array, outside of cells."),
         (np.zeros((3, 4, 5)), "got (3, 4, 5). Average over the repeats, or keep two of them."),
         (np.zeros((4, 5, 2)), "got (4, 5, 2). Transpose it."),
     ],
