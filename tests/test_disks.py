@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 import eigencode as ec
 from eigencode import cli
 from eigencode.errors import DiskError, StudyError
-from eigencode.studies import Store
+from eigencode.studies import Store, load, run_study
+from eigencode.studies.execution.engines import Local
+from eigencode.studies.yaml import overridden
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -73,3 +76,12 @@ def test_other_errors_of_locks_are_not_taken_for_that(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Input/output") as caught, alone(Path(tmp_path) / "lock"):
         pass
     assert not isinstance(caught.value, DiskError)
+
+
+def test_a_store_is_whole_without_its_log(tmp_path):
+    """Cells are in the file itself as soon as they are saved: it may be moved alone."""
+    store = Store(tmp_path / "a.sqlite")
+    small = overridden(load("demo"), "training.epochs=1 seeds=1 grid.member.beta=0 grid.member.target=1 images.train_count=200 images.test_count=100")
+    run_study(small, store, Local())
+    shutil.copy(tmp_path / "a.sqlite", tmp_path / "moved.sqlite")
+    assert Store(tmp_path / "moved.sqlite", make=False).finished() == store.finished() != {}

@@ -652,3 +652,24 @@ class TestCommandLine:
         network = ec.models.load(f"hf:{folder}/gpt")
         with pytest.raises(ec.EigencodeError, match="ids of tokens cannot be changed a little"):
             ec.attacks.fgsm(network, torch.ones(5, 4, dtype=torch.int64), torch.zeros(5, dtype=torch.int64), epsilon=0.1)
+
+
+def test_a_batch_of_a_tokenizer(transformers, texts):
+    encoded = transformers.BatchEncoding(dict(texts))
+    for given in (encoded, [encoded]):
+        found = ec.measure(Embedded(), given, layers="line", units="channels")
+        assert found["line"].n_samples == int(texts["attention_mask"].sum())
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "text"),
+    [
+        (torch.arange(40) % 4 + 1, 4, "labels go up to 4, and the 4 outputs are numbered from 0"),
+        (torch.arange(40) % 4, None, "one score"),
+    ],
+)
+def test_why_there_is_no_accuracy(labels, outputs, text, generator):
+    network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), *([nn.Linear(5, outputs)] if outputs else [nn.Unflatten(1, (5, 1))]))
+    found = ec.measure(network, Images(torch.rand(40, 6, generator=generator), labels), layers="0")
+    assert (found.accuracy, found.n_labelled) == (None, 40)
+    assert text in found.without_accuracy

@@ -336,3 +336,23 @@ def test_arrays_of_numpy(tmp_path):
     assert all(np.array_equal(tensor.numpy(), arrays[name]) for name, tensor in network.state_dict().items())
     with pytest.raises(ModelError, match="holds NumPy arrays, not tensors. Save them with numpy.savez"):
         load_weights(network, tmp_path / "w.pt")
+
+
+def test_files_are_known_by_their_content(tmp_path):
+    network = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    state = {name: tensor + 1 for name, tensor in network.state_dict().items()}
+    save_file(state, tmp_path / "a.pt")
+    torch.save(state, tmp_path / "b.safetensors")
+    folder, pickled = tmp_path / "folder", tmp_path / "pickled"
+    folder.mkdir(), pickled.mkdir()
+    names = list(state)
+    save_file({name: state[name] for name in names[:2]}, folder / "model-00001-of-00002.safetensors")
+    save_file({name: state[name] for name in names[2:]}, folder / "model-00002-of-00002.safetensors")
+    torch.save(state, pickled / "pytorch_model.bin")
+    for path in (tmp_path / "a.pt", tmp_path / "b.safetensors", folder, pickled):
+        other = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+        load_weights(other, path)
+        assert same(other, state)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="is a folder without a .safetensors file"):
+        load_weights(network, tmp_path / "empty")

@@ -57,6 +57,9 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         }
         for kind in ("skipped", "notes")
     )
+    for spec, spectra in conditions.items():
+        if spectra.without_accuracy:
+            tell(f"note: no accuracy of {spec}: {spectra.without_accuracy}.")
     record = MeasurementRecord(
         summary=summary,
         title=_title(config, conditions),

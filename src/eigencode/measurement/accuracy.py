@@ -11,12 +11,16 @@ from eigencode import _processes
 from eigencode.activations import scores_in
 from eigencode.datasets.images import UNLABELLED
 
+_MATRIX = 2
+"""Dimensions of scores (n, classes)."""
+
 
 class Accuracy:
     """Counts the images whose largest score is that of their class."""
 
     def __init__(self) -> None:
         self.right = self.labelled = self.without = 0
+        self.note = ""
 
     def update(self, output: Any, labels: Tensor | None) -> None:
         """Adds a batch: what the network gave, and the classes, -1 where unknown."""
@@ -24,8 +28,12 @@ class Accuracy:
             return
         scores = scores_in(output)
         known = labels != UNLABELLED
-        if scores is None or scores.ndim != 2 or len(scores) != len(labels) or int(labels.max()) >= scores.shape[1]:
+        is_matrix = scores is not None and scores.ndim == _MATRIX and len(scores) == len(labels)
+        if scores is None or not is_matrix or int(labels.max()) >= scores.shape[1]:
             self.without += int(known.sum())
+            self.note = "the network does not give one score for each class"
+            if scores is not None and is_matrix:
+                self.note = f"labels go up to {int(labels.max())}, and the {scores.shape[1]} outputs are numbered from 0"
             return
         self.right += int((scores.argmax(dim=1).cpu() == labels)[known].sum())
         self.labelled += int(known.sum())

@@ -77,6 +77,7 @@ class NetworkReader:
         for name in [site.name for site in chosen if site.name in result]:
             result[name] = result.pop(name)
         result.accuracy, result.n_labelled = accuracy.result(together=self.together)
+        result.without_accuracy = accuracy.note if result.accuracy is None else ""
         return result
 
     def rows_at(self, site: Site) -> tuple[int | None, bool]:

@@ -21,6 +21,7 @@ class Measurement(dict[str, Eigenspectrum]):
         accuracy: Share of the labelled images whose largest score is that of their class; None without labels, or without one
             score for each class.
         n_labelled: Images with a label.
+        without_accuracy: Why there is no accuracy though there are labels; empty otherwise.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class Measurement(dict[str, Eigenspectrum]):
         self.n_passes = 0
         self.accuracy: float | None = None
         self.n_labelled = 0
+        self.without_accuracy = ""
 
     @checked(ActivationError)
     def summary(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> pd.DataFrame:

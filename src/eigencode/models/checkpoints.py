@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -13,8 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eigencode._readers.arrays import read_arrays
+from eigencode._readers.arrays import read_arrays, read_safetensors
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
+from eigencode._readers.files import open_regular
 from eigencode._readers.pickles import Made, named
 from eigencode.errors import FileError, ModelError, ReliabilityWarning
 
@@ -33,8 +35,11 @@ _MOST_WRAPPERS = 50
 _DEEPEST = 10
 """Containers in containers in which weights are looked for."""
 
-_ARRAYS = (".safetensors", ".npz")
-"""Endings of files that hold arrays by name and nothing else."""
+_LENGTH = 8
+"""Bytes of a safetensors file before the brace that its header begins with."""
+
+_OTHERS = (b"PK", b"\x80")
+"""How what torch.save wrote begins: a zip archive, or a pickle."""
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -54,9 +59,35 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        return read_arrays(path) if path.suffix in _ARRAYS else read_checkpoint(path, _state_dict)
+        path, arrays = _arrays_in(path)
+        return read_checkpoint(path, _state_dict) if arrays is None else arrays
     except FileError as error:
         raise ModelError(f"weights: {error}") from None
+
+
+def _arrays_in(path: Path) -> tuple[Path, dict[str, Tensor] | None]:
+    """Arrays of a file that holds nothing else, by its content whatever its ending, or of all such files of a folder.
+
+    Returns:
+        The file, and its arrays; None of what torch.save wrote.
+
+    Raises:
+        FileError: a folder without weights.
+    """
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():  # as transformers writes it, in one file or several
+        files, pickled = sorted(path.glob("*.safetensors")), sorted(path.glob("*.bin"))
+        if not files and len(pickled) != 1:
+            raise FileError(f"{path} is a folder without a .safetensors file. Name a file.")
+        if not files:
+            return pickled[0], None
+        return path, {name: value for file in files for name, value in read_arrays(file).items()}
+    with open_regular(path) as file:
+        start = file.read(_LENGTH + 1)
+    if start[_LENGTH:] == b"{" and not start.startswith(_OTHERS):
+        return path, read_safetensors(path)[0]
+    is_array = path.suffix == ".npz" or (path.suffix == ".safetensors" and not start.startswith(_OTHERS))
+    return path, read_arrays(path) if is_array else None
 
 
 def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -101,8 +132,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path, own = Path(path), model.state_dict()
     try:
-        if path.suffix in _ARRAYS:
-            arrays = read_arrays(path)
+        path, arrays = _arrays_in(path)
+        if arrays is not None:
             found = _chosen([(name, 0, value) for name, value in arrays.items()], own, path)
             state = {name: arrays[found.prefix + name] for name in found.names}
         else:
