@@ -354,5 +354,5 @@ def test_files_are_known_by_their_content(tmp_path):
         load_weights(other, path)
         assert same(other, state)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="is a folder without a .safetensors file"):
+    with pytest.raises(ModelError, match="is a folder, not a file"):
         load_weights(network, tmp_path / "empty")

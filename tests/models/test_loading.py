@@ -109,7 +109,8 @@ def test_own_network_from_a_module():
         (
             "resnet50",
             "load: no network is called 'resnet50'. Use one of gerum_shallow_mlp, gerum_deep_mlp, gerum_cnn, schaeffer_cnn, "
-            "cifar_resnet50, jiang_mlp, torchvision:NAME, timm:NAME, file:PATH.py:FACTORY, module:PACKAGE.MODULE:FACTORY.",
+            "cifar_resnet50, jiang_mlp, torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, file:PATH.py:FACTORY, "
+            "module:PACKAGE.MODULE:FACTORY.",
         ),
         ("torchvision:resnet7", "load: torchvision has no classification network 'resnet7'. It has alexnet, "),
     ],

@@ -75,10 +75,10 @@ def _arrays_in(path: Path) -> tuple[Path, dict[str, Tensor] | None]:
         FileError: a folder without weights.
     """
     path = Path(os.path.expanduser(path))
-    if path.is_dir():  # as transformers writes it, in one file or several
+    if os.path.isdir(path):  # as transformers writes it, in one file or several
         files, pickled = sorted(path.glob("*.safetensors")), sorted(path.glob("*.bin"))
         if not files and len(pickled) != 1:
-            raise FileError(f"{path} is a folder without a .safetensors file. Name a file.")
+            raise FileError(f"{path} is a folder, not a file. Name a file.")
         if not files:
             return pickled[0], None
         return path, {name: value for file in files for name, value in read_arrays(file).items()}
