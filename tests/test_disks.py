@@ -81,7 +81,10 @@ def test_other_errors_of_locks_are_not_taken_for_that(tmp_path, monkeypatch):
 def test_a_store_is_whole_without_its_log(tmp_path):
     """Cells are in the file itself as soon as they are saved: it may be moved alone."""
     store = Store(tmp_path / "a.sqlite")
-    small = overridden(load("demo"), "training.epochs=1 seeds=1 grid.member.beta=0 grid.member.target=1 images.train_count=200 images.test_count=100")
+    small = overridden(
+        load("demo"),
+        "training.epochs=1 seeds=1 grid.member.beta=0 grid.member.target=1 images.train_count=200 images.test_count=100",
+    )
     run_study(small, store, Local())
     shutil.copy(tmp_path / "a.sqlite", tmp_path / "moved.sqlite")
     assert Store(tmp_path / "moved.sqlite", make=False).finished() == store.finished() != {}

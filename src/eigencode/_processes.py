@@ -47,12 +47,12 @@ def meet(what: str) -> None:
         return
     try:
         work = dist.all_reduce(torch.zeros(1, device=_device()), async_op=True)
-        arrived = work.wait(_PATIENCE)
-    except RuntimeError:
-        arrived = False
+        arrived, said = work.wait(_PATIENCE), ""
+    except RuntimeError as error:
+        arrived, said = False, f" ({str(error).splitlines()[0][:200]})"
     if not arrived:
         raise ProcessError(
-            f"{what}: not all of the {count()} processes called it within {int(_PATIENCE.total_seconds())} seconds. Call it on "
+            f"{what}: not all of the {count()} processes called it within {int(_PATIENCE.total_seconds())} seconds{said}. Call it on "
             "all of them, or pass distributed=False to measure on this one alone."
         )
 

@@ -17,7 +17,7 @@ _MISFIT = re.compile(
 )
 """How torch says that sizes or types do not fit."""
 
-_TYPES = re.compile(r"dtype|scalar type|Byte|Char|Short|Int|Long|Bool|not implemented for", re.IGNORECASE)
+_TYPES = re.compile(r"dtype|scalar type|\b(Byte|Char|Short|Int|Long|Bool)|Input type|not implemented for")
 """How torch says that types do not fit."""
 
 _NO_GRADIENT = re.compile(

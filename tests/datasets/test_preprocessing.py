@@ -95,12 +95,13 @@ class TestPreprocessing:
                 {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 3},
                 Preprocessing(256, 224, "bicubic"),
             ),
-            ({"size": 256, "crop_size": 224}, Preprocessing(256, 224)),
+            ({"size": 256, "crop_size": 224}, Preprocessing(256, 224, squash=True)),
+            ({"size": 256, "crop_size": 224, "image_processor_type": "CLIPImageProcessor"}, Preprocessing(256, 224)),
         ],
     )
     def test_of_networks_of_transformers(self, settings, expected, tmp_path):
         pytest.importorskip("transformers")
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings | {"image_processor_type": "ViTImageProcessor"}))
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor"} | settings))
         assert preprocessing_of(f"hf:{tmp_path}") == expected
 
     @pytest.mark.parametrize("spec", ["gerum_cnn", "torchvision:nothing", "timm:nothing", "hf:/nowhere", "file:net.py:make"])

@@ -99,5 +99,5 @@ def test_sets_of_images_are_the_same_in_all_processes(said):
 
 
 def test_who_does_not_come_is_waited_for_in_vain(said):
-    assert said["missing", 0].startswith("measure: not all of the 2 processes called it within 2 seconds.")
+    assert said["missing", 0].startswith("measure: not all of the 2 processes called it within 2 seconds")
     assert said["missing", 0].endswith("or pass distributed=False to measure on this one alone.")

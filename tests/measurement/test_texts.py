@@ -292,7 +292,10 @@ class TestSets:
             other.update(rows[part], groups=groups[part])
         assert torch.allclose(one.compute().half_samples, other.compute().half_samples, rtol=1e-9)
 
-    @pytest.mark.parametrize("groups", [[0, 1], np.zeros((60, 2)), [np.nan] * 60, [None] * 60, [[1], [1, 2]] * 30])
+    @pytest.mark.parametrize(
+        "groups",
+        [[0, 1], np.zeros((60, 2)), [np.nan] * 60, [None] * 60, [[1], [1, 2]] * 30, np.array(["a", np.nan] * 30, object)],
+    )
     def test_wrong_sets_are_refused(self, groups, generator):
         network = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
         with pytest.raises(DataError, match="`groups` must"):
@@ -422,7 +425,7 @@ class TestWhoseTokens:
             assert "may hold padding: its tokens are not on its second axis alone" in found.skipped["conv"]
         found = ec.measure(FixedLength(), texts, layers=["mix", "embed", "head#1"], units="channels")
         assert list(found) == ["head"]
-        assert "does not run with one token less" in found.skipped["mix"]
+        assert "does not run with fewer tokens" in found.skipped["mix"]
 
     def test_without_padding_it_is_measured(self, texts):
         ids = texts["input_ids"].clamp_min(1)
@@ -673,3 +676,49 @@ def test_why_there_is_no_accuracy(labels, outputs, text, generator):
     found = ec.measure(network, Images(torch.rand(40, 6, generator=generator), labels), layers="0")
     assert (found.accuracy, found.n_labelled) == (None, 40)
     assert text in found.without_accuracy
+
+
+class Shapes(Embedded):
+    """Makes fewer tokens, maps of tokens, and numbers of tokens side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.stride, self.scores, self.flat = nn.Conv1d(16, 16, 3, stride=3), nn.Softmax(dim=1), nn.Flatten()
+
+    def forward(self, input_ids, attention_mask=None):
+        hidden = self.embed(input_ids)
+        short = self.stride(hidden.transpose(1, 2)).transpose(1, 2)
+        self.scores(hidden.mean(2)), self.flat(hidden)
+        return self.head(self.line(short).mean(1))
+
+
+@pytest.mark.parametrize("options", [{"units": "channels"}, {"units": "pooled"}, {}])
+def test_padding_is_found_wherever_tokens_are(texts, options):
+    found = ec.measure(Shapes(), texts, layers=["stride", "line", "scores", "flat", "head#1"], **options)
+    assert list(found) == ["head"]
+    assert set(found.skipped) == {"stride", "line", "scores", "flat"}
+    assert all("may hold padding" in reason for reason in found.skipped.values())
+    full = {"input_ids": texts["input_ids"].clamp_min(1), "attention_mask": torch.ones_like(texts["attention_mask"])}
+    assert len(ec.measure(Shapes(), full, layers=["stride", "line", "scores", "flat"], **options)) == 4
+
+
+def test_channels_that_are_said_to_come_first(texts):
+    full = {"input_ids": texts["input_ids"].clamp_min(1)}
+    found = ec.measure(Embedded(), full, layers="line", units="channels", channels="first")
+    assert found["line"].n_features == TOKENS
+
+
+def test_normalisation_by_any_name(generator):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flat, self.head = nn.Flatten(), nn.Linear(12, 2)
+
+        def forward(self, x):
+            return self.head(self.flat(x))
+
+    images = torch.rand(50, 3, 2, 2, generator=generator)
+    network = ec.models.normalize_inputs(Net(), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
+    one, other = (ec.measure(network, given, layers="flat")["flat"].total_variance for given in (images, {"x": images}))
+    assert one == pytest.approx(other, rel=1e-6)
+    assert one == pytest.approx(100 * float(images.flatten(1).double().var(dim=0).sum()), rel=1e-4)

@@ -97,19 +97,20 @@ def capture_codes(
 
     def read(name: str, tensor: Tensor) -> None:
         axis = axes.get(name) if axes and masks else None
-        consume(name, _coded(tensor, own[name], axis, masks[axis.mask] if axis and masks else None))
+        consume(name, _coded(tensor, own[name], axis, [masks[each] for each in axis.masks] if axis and masks else []))
 
     with full_float32(), evaluating(model), captured(model, sites, read):
         yield
 
 
-def _coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, mask: Tensor | None) -> Coded:
-    if axis is None or mask is None:
+def _coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, masks: Sequence[Tensor]) -> Coded:
+    if axis is None or not masks:
         return Coded(as_code(tensor, **own))
+    mask = masks[0]
     if len(tensor) != len(mask):
         return Coded(tensor[:, None])  # whoever counts rows says so
-    is_sample, is_full = own["units"] == "channels", bool(mask.all())
-    if not axis.is_second or tensor.shape[1] != mask.shape[1]:
+    is_sample, is_full = own["units"] == "channels", all(bool(each.all()) for each in masks)
+    if not axis.is_second or own["channels"] == "first" or tensor.shape[1] != mask.shape[1]:
         if not is_full:
             why = axis.otherwise or "its tokens are not those of the mask"
             return Coded(None, reason=f"its output of shape {tuple(tensor.shape)} may hold padding: {why}")

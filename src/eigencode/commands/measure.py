@@ -57,9 +57,6 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         }
         for kind in ("skipped", "notes")
     )
-    for spec, spectra in conditions.items():
-        if spectra.without_accuracy:
-            tell(f"note: no accuracy of {spec}: {spectra.without_accuracy}.")
     record = MeasurementRecord(
         summary=summary,
         title=_title(config, conditions),
@@ -103,6 +100,8 @@ def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
                 progress=progress,
                 **measuring_settings(config),
             )
+        if spectra.without_accuracy:
+            tell(f"note: no accuracy of {spec}: {spectra.without_accuracy}.")
         yield spec, spectra
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, SequentialSampler
@@ -92,7 +93,7 @@ class Batches:
         """
         if axis is None:
             return self.count
-        mask = self.whole.masks.get(axis.mask) if self.whole and axis.is_second else None
+        mask = self.whole.masks.get(axis.masks[0]) if self.whole and axis.is_second else None
         return None if mask is None else int(mask.sum())
 
     def few(self) -> Iterator[Batch]:
@@ -222,7 +223,7 @@ class Batches:
 
 def _checked_mask(given: Any, count: int, name: str) -> Tensor:
     mask = as_tensor(given)
-    mask = mask if mask.dtype == torch.bool or mask.is_complex() else mask.to(torch.float64)
+    mask = mask.to(torch.int64) if mask.dtype in (torch.uint16, torch.uint32, torch.uint64) else mask  # which cannot be compared
     if mask.ndim != 2 or len(mask) != count:
         raise DataError(
             f"measure: `{name}` must have shape (n, tokens) with a row for each of {count} inputs; got {tuple(mask.shape)}. Pass "
@@ -273,9 +274,6 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
         return None
     try:
         names = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
-        names = (
-            names if names.dtype.kind != "O" else np.asarray([str(name) for name in names]) if None not in list(names) else names
-        )
     except ValueError:  # of lists of other lengths
         names = np.empty((0, 0))
     if names.ndim != 1 or len(names) != batches.count:
@@ -285,8 +283,7 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
         raise DataError(
             "measure: `groups` are in the order of the data, and this DataLoader shuffles or chooses. Make it with shuffle=False."
         )
-    if names.dtype.kind == "O":
-        raise DataError("measure: `groups` must not be None. Name a set for each image.")
-    if names.dtype.kind == "f" and not bool(np.isfinite(names).all()):
-        raise DataError("measure: `groups` must not be NaN or infinite. Name a set for each image.")
+    if bool(pd.isna(names).any()) or (names.dtype.kind == "f" and not bool(np.isfinite(names).all())):
+        raise DataError("measure: `groups` must not be missing, NaN or infinite. Name a set for each image.")
+    names = names if names.dtype.kind != "O" else np.asarray([str(name) for name in names])
     return torch.as_tensor(np.unique(names, return_inverse=True)[1].astype(np.int64))

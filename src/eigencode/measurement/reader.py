@@ -83,6 +83,8 @@ class NetworkReader:
     def rows_at(self, site: Site) -> tuple[int | None, bool]:
         """Rows of a site's code that its accumulator will get, None if unknown; and whether these are samples, not inputs."""
         axis = self.axes.get(site.name) if self.settings.units == "channels" else None
+        if axis is not None and self.settings.channels == "first":
+            return None, True
         return self.batches.rows_of(axis), axis is not None
 
     def notes(self, traced: Trace, chosen: Sequence[Site]) -> dict[str, str]:
@@ -156,6 +158,11 @@ class NetworkReader:
                 done += len(batch.indices)
                 if self.progress:
                     self.progress(stage, done, total)
+        if self.together:  # a layer that one process has lost is lost to all
+            for others in _processes.from_each(lost):
+                lost = others | lost
+            for name in lost:
+                metrics.pop(name, None)
         return lost
 
     def outputs(self, inputs: Inputs) -> Any:

@@ -22,6 +22,14 @@ RANDOM = "random"
 """In place of weights: as the network is initialised."""
 
 _PICKLED = "pytorch_model.bin"
+_OF_THEIR_OWN = ("Levit",)
+"""Beginnings of names of processors that resize in ways of their own."""
+
+_SQUASHING = ("ViT", "DeiT", "Beit")
+"""Those that make both sides of a picture as long as a size that is one number."""
+
+_ROUNDING = 1e-3
+
 _CONVNEXT_LARGE = 384
 """Sides from which on its processor cuts nothing away."""
 
@@ -71,6 +79,8 @@ def preprocessing_in(name: str) -> Preprocessing | None:
     library = _transformers()
     with _quiet(library):
         settings = _processing(library, name)
+    if not settings.get("do_resize", True) or _kind(settings).startswith(_OF_THEIR_OWN):
+        return None
     size, crop = settings.get("size"), settings.get("crop_size")
     square = crop.get("height") if isinstance(crop, dict) else crop
     square = square if settings.get("do_center_crop", True) else None
@@ -79,13 +89,19 @@ def preprocessing_in(name: str) -> Preprocessing | None:
         is_square = size["height"] == size.get("width") and isinstance(size["height"], int)
         return Preprocessing(size["height"], square or size["height"], how, squash=True) if is_square else None
     shortest = size.get("shortest_edge") if isinstance(size, dict) else size
-    if not isinstance(shortest, int) or not settings.get("do_resize", True):
+    if not isinstance(shortest, int):
         return None
+    if not isinstance(size, dict) and _kind(settings).startswith(_SQUASHING):
+        return Preprocessing(shortest, square or shortest, how, squash=True)
     part = settings.get("crop_pct")
     if part is not None:  # of ConvNeXt, whose large pictures are squashed
         large = shortest >= _CONVNEXT_LARGE
         return Preprocessing(shortest if large else int(shortest / part), shortest, how, squash=large)
     return Preprocessing(shortest, square, how) if isinstance(square, int) else None
+
+
+def _kind(settings: dict[str, Any]) -> str:
+    return str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
 
 
 def _transformers() -> Any:
@@ -184,6 +200,11 @@ def normalisation(model: nn.Module, settings: dict[str, Any], name: str) -> tupl
     """Mean and standard deviation of the images that a network was trained on; None for networks of other inputs."""
     if getattr(model, "main_input_name", "") != "pixel_values":
         return None
+    if settings.get("do_flip_channel_order") or abs(255 * settings.get("rescale_factor", 1 / 255) - 1) > _ROUNDING:
+        raise ModelError(
+            f"load: hf:{name} takes images with blue first, or in another range than [0, 1]. Load it with transformers, wrap "
+            "it in a module that takes images in [0, 1], and pass that from Python."
+        )
     if not settings.get("do_normalize", True):
         return None
     mean, std = settings.get("image_mean"), settings.get("image_std")

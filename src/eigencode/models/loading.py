@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from eigencode._arguments import checked
 from eigencode._digests import short_digest
+from eigencode._inputs import Arguments
 from eigencode._torchvision import import_torchvision
 from eigencode.errors import ModelError
 from eigencode.models import huggingface
@@ -29,21 +30,18 @@ from eigencode.models.papers import PAPER_MODELS, ImageShape
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-_PIXELS = "pixel_values"
-
-
 class Normalization:
     """Forward pre-hook that turns images in [0, 1] into what the network was trained on: (x - mean) / std per channel."""
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self.mean, self.std = mean, std
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:
+        self.mean, self.std, self.name = mean, std, name
 
     def __call__(
         self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments of the forward pass with the images normalised: the first, or what is called pixel_values."""
+        """Arguments of the forward pass with the images normalised: the first, by position or by its name."""
         if not args:
-            return args, kwargs | {_PIXELS: self.normalised(kwargs[_PIXELS])} if _PIXELS in kwargs else kwargs
+            return args, kwargs | {self.name: self.normalised(kwargs[self.name])} if self.name in kwargs else kwargs
         return (self.normalised(args[0]), *args[1:]), kwargs
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -73,7 +71,9 @@ def normalize_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float
     for number, hook in list(model._forward_pre_hooks.items()):
         if isinstance(hook, Normalization):
             del model._forward_pre_hooks[number], model._forward_pre_hooks_with_kwargs[number]
-    model.register_forward_pre_hook(Normalization(tuple(mean), tuple(std)), with_kwargs=True)
+    model.register_forward_pre_hook(
+        Normalization(tuple(mean), tuple(std), next(iter(Arguments.of(model).order), "")), with_kwargs=True
+    )
     return model
 
 

@@ -100,6 +100,8 @@ def unmasked(batch: Tensor, mask: Tensor | np.ndarray, numbers: Tensor, *, name:
         name: What error messages call the code.
     """
     is_sample = checked_mask(mask, (batch.shape[0], batch.shape[1]), name=name)
+    if bool(is_sample.all()):  # without a copy
+        return batch.flatten(0, 1).unsqueeze(1), numbers.repeat_interleave(batch.shape[1])
     return batch[is_sample.to(batch.device)].unsqueeze(1), numbers.repeat_interleave(is_sample.sum(dim=1).cpu())
 
 

@@ -14,8 +14,9 @@ MIN_GROUPS = 4
 def deal(numbers: np.ndarray, *, n_groups: int, seed: int) -> np.ndarray:
     """Group of each image, or of each set of images that belong together, by its number.
 
-    Every n_groups consecutive numbers go to all groups once, in an order drawn from the seed and their place: groups differ by
-    one image at most, no periodic order of the data can match them, and batches may be cut anywhere and come in any order.
+    Every n_groups consecutive numbers go to all groups once, in an order drawn from the seed and their place: groups of
+    consecutive numbers differ by one at most, no periodic order of the data can match them, and batches may be cut anywhere
+    and come in any order.
 
     Args:
         numbers: Numbers from 0, shape (count,).
