@@ -1,4 +1,4 @@
-"""Which tensors of a network have the tokens of a mask on their second axis: those that are shorter where these are fewer."""
+"""Which tensors of a network have the tokens of a mask on their second axis: they are shorter where these are fewer."""
 
 from __future__ import annotations
 
