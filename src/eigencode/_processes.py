@@ -52,8 +52,8 @@ def meet(what: str) -> None:
         arrived, said = False, f" ({str(error).splitlines()[0][:200]})"
     if not arrived:
         raise ProcessError(
-            f"{what}: not all of the {count()} processes called it within {int(_PATIENCE.total_seconds())} seconds{said}. Call it "
-            "on all of them, or pass distributed=False to measure on this one alone."
+            f"{what}: not all of the {count()} processes called it within {int(_PATIENCE.total_seconds())} seconds{said}. Call "
+            "it on all of them, or pass distributed=False to measure on this one alone."
         )
 
 
