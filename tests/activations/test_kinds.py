@@ -259,7 +259,7 @@ class ByKeyword(nn.Module):
             nn.Sequential(nn.Flatten(), nn.Linear(7, 2)),
             "Use images of the size and channels it was made for; channels come first.",
         ),
-        (ByKeyword(), "Wrap it in a module whose forward method does."),
+        (ByKeyword(), "or wrap it in a module whose forward method takes images alone."),
         (Raises(ValueError("28 x 28, please")), "Use images of the size and channels it was made for; channels come first."),
         (Raises(KeyError("pixels")), "Fix its forward method, or pass what it expects."),
         (Raises(RuntimeError("no more tokens")), "Fix its forward method, or pass what it expects."),
@@ -280,7 +280,7 @@ def test_batches_that_are_dicts(images):
         found = ec.measure(network, DataLoader(rows, batch_size=16), layers="head")["2"]
         assert torch.allclose(found.eigenvalues, expected.eigenvalues, atol=1e-10)
     two = [{"left": image, "right": image} for image in images]
-    with pytest.raises(DataError, match="a batch must hold one floating-point tensor of inputs; got left, right"):
+    with pytest.raises(DataError, match="or one tensor of inputs; got left, right"):
         ec.measure(network, DataLoader(two, batch_size=16), layers="head")
 
 

@@ -51,7 +51,7 @@ def read(model, inputs, layers):
     traced = trace(model, inputs[:2])
     codes = {}
     chosen = select_sites(traced, layers)
-    with capture_codes(model, chosen, lambda name, code: codes.__setitem__(name, code.clone()), CodeOptions()):
+    with capture_codes(model, chosen, lambda name, code: codes.__setitem__(name, code.rows.clone()), CodeOptions()):
         model(inputs)
     return codes
 
@@ -207,7 +207,7 @@ class TestReading:
         traced = trace(model, inputs)
         seen = []
         layers = select_sites(traced, "relu#2")
-        with capture_codes(model, layers, lambda name, code: seen.append((name, code.shape[2])), CodeOptions()):
+        with capture_codes(model, layers, lambda name, code: seen.append((name, code.rows.shape[2])), CodeOptions()):
             for _ in range(3):
                 model(inputs)
         assert seen == [("relu#2", 4)] * 3

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from eigencode._arguments import check_fields
 from eigencode._torchvision import import_torchvision
 from eigencode.errors import DataError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,21 @@ class Preprocessing:
         crop: Side of the square that is cut out of the centre.
         interpolation: How pixels are made when resizing: bilinear, bicubic, nearest, lanczos.
         squash: Both sides become so many pixels, whatever the picture's own.
+
+    Raises:
+        DataError: sides below one pixel, or a square that is larger than the resized picture.
     """
 
     resize: int
     crop: int
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
     squash: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        check_fields(self, DataError)
+        if not 1 <= self.crop <= self.resize:
+            raise DataError(f"Preprocessing: `crop` must lie between 1 and `resize`, {self.resize}; got {self.crop}.")
 
     def __str__(self) -> str:
         side = "both sides" if self.squash else "shorter side"

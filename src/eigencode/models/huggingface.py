@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from eigencode._torchvision import import_torchvision
-from eigencode.datasets.preprocessing import Preprocessing
+from eigencode.datasets.preprocessing import Interpolation, Preprocessing
 from eigencode.errors import ModelError, ReliabilityWarning
 from eigencode.models.checkpoints import load_weights
 
@@ -33,7 +33,7 @@ _ROUNDING = 1e-3
 _CONVNEXT_LARGE = 384
 """Sides from which on its processor cuts nothing away."""
 
-_RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+_RESAMPLING: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Of Pillow, whose numbers preprocessor_config.json has."""
 
 
@@ -84,7 +84,7 @@ def preprocessing_in(name: str) -> Preprocessing | None:
     size, crop = settings.get("size"), settings.get("crop_size")
     square = crop.get("height") if isinstance(crop, dict) else crop
     square = square if settings.get("do_center_crop", True) else None
-    how = _RESAMPLING.get(settings.get("resample", 2), "bilinear")
+    how: Interpolation = _RESAMPLING.get(settings.get("resample", 2), "bilinear")
     if isinstance(size, dict) and size.get("height") is not None:
         is_square = size["height"] == size.get("width") and isinstance(size["height"], int)
         return Preprocessing(size["height"], square or size["height"], how, squash=True) if is_square else None

@@ -36,7 +36,7 @@ def preprocessing_of(spec: str, weights: str | Path | None = None) -> Preprocess
             found = Preprocessing(
                 settings.get("resize_size", 256),
                 settings["crop_size"],
-                str(getattr(settings.get("interpolation"), "value", "bilinear")),
+                getattr(settings.get("interpolation"), "value", "bilinear"),
             )
     elif kind == "timm":
         found = _preprocessing_of_timm(rest)
