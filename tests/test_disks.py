@@ -53,7 +53,7 @@ def test_paths_from_the_users_folder(tmp_path, monkeypatch, capsys):
     assert cli.main([*words, "--out=~/out"]) == 0
     assert (home / "out" / "report.html").exists()
     capsys.readouterr()
-    Store("~/store.sqlite").close() if hasattr(Store, "close") else Store("~/store.sqlite")
+    Store("~/store.sqlite")
     assert (home / "store.sqlite").exists()
     ec.datasets.load("tensors:~/images.npz")
     assert not list(here.iterdir())

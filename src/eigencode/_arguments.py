@@ -232,11 +232,14 @@ _WORDS = {bool: "True or False", int: "a whole number", float: "a finite number"
 
 _CLASSES = {
     "Attack": "an attack",
+    "DataLoader": "a DataLoader",
+    "Dataset": "a Dataset",
     "ImageSet": "an ImageSet(inputs, labels)",
     "LayerAttack": "a LayerAttack",
     "Module": "a torch.nn.Module (see eigencode.models.load)",
     "Path": "a path",
     "Tensor": "a tensor",
+    "TokenSet": "a TokenSet",
     "ndarray": "an array",
 }
 
@@ -247,6 +250,8 @@ def _in_words(hint: Any) -> str:
         return f"one of {', '.join(map(str, parts))}"
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(_in_words(part) for part in parts))
+    if origin and Any in parts and origin in (tuple, dict, Mapping, Sequence, Iterable, list):
+        return {tuple: "a tuple", dict: "a mapping", Mapping: "a mapping"}.get(origin, "a list")
     if origin is tuple and parts[-1] is Ellipsis:
         return f"a tuple, each part {_in_words(parts[0])}"
     if origin is tuple:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eigencode._arrays import native
 from eigencode.errors import DataError
 
 LABELS = ("labels", "label", "targets", "target")
@@ -176,9 +177,7 @@ def as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
-        if not values.dtype.isnative or values.dtype.itemsize > 8:
-            values = values.astype(np.float64 if values.dtype.itemsize > 8 else values.dtype.newbyteorder("="))
-        return torch.from_numpy(values if all(step >= 0 for step in values.strides) else values.copy())
+        return torch.from_numpy(native(values))
     kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
     remedy = "Pad texts to one length, with an attention_mask" if kind in ("int", "list") else "Add transforms.ToTensor()"
     raise DataError(f"measure: batches must hold tensors of inputs; got {kind}. {remedy}.")

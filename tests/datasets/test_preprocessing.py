@@ -130,15 +130,8 @@ class TestPreprocessing:
             assert text in capsys.readouterr().err
 
 
-class Counting(nn.Module):
-    """Gives its scores by where the mean of a picture lies among so many classes."""
-
-    def __init__(self, classes):
-        super().__init__()
-        self.body, self.head = nn.Linear(3, 8), nn.Linear(8, classes)
-
-    def forward(self, images):
-        return self.head(torch.tanh(self.body(images.mean((2, 3)))))
+def told(network, folder):
+    return ["--model", network, "--data", f"image_folder:{folder}", "--image_size", "32", "--ranks", "2-5"]
 
 
 class TestClasses:
@@ -153,19 +146,7 @@ class TestClasses:
         return f"file:{tmp_path}/net.py"
 
     def measured(self, capsys, network, folder, *more):
-        words = [
-            "measure",
-            "--model",
-            network,
-            "--data",
-            f"image_folder:{folder}",
-            "--image_size",
-            "32",
-            "--ranks",
-            "2-5",
-            "--json",
-        ]
-        status = cli.main([*words, *more])
+        status = cli.main(["measure", *told(network, folder), "--json", *more])
         captured = capsys.readouterr()
         return status, json.loads(captured.out) if captured.out else None, captured.err
 
@@ -198,21 +179,13 @@ class TestClasses:
     def test_nothing_is_guessed(self, network, folder, capsys):
         status, record, err = self.measured(capsys, f"{network}:of_7", folder)
         assert (status, record["accuracy"]) == (0, {})
-        assert "the images have 3 classes and the network 7 outputs, so that no accuracy is given. Pass --classes FILE" in err
+        assert "the images have 3 classes and the network 7 outputs, so no accuracy is given. Pass --classes FILE" in err
 
     def test_an_attack_never_attacks_wrong_labels(self, network, folder, capsys):
-        words = [
-            "attack",
-            "--model",
-            f"{network}:of_7",
-            "--data",
-            f"image_folder:{folder}",
-            "--image_size",
-            "32",
-            "--ranks",
-            "2-5",
-        ]
-        assert cli.main([*words, "--perturbation", "fgsm", "--strengths", "0.1", "--probe", "0"]) == 1
+        assert (
+            cli.main(["attack", *told(f"{network}:of_7", folder), "--perturbation", "fgsm", "--strengths", "0.1", "--probe", "0"])
+            == 1
+        )
         assert "labels" in capsys.readouterr().err
 
     @pytest.mark.parametrize(

@@ -8,18 +8,10 @@ import torch
 
 from eigencode.errors import SpectrumError
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator, stimulus_curve
-from eigencode.spectra.resampling import deal
+from eigencode.spectra.resampling import GROUPS, deal, draw_halves
+from plain_numpy import alpha, eigenvalues
 
 IMAGES, POSITIONS = 60, 7
-
-
-def eigenvalues(rows):
-    return np.linalg.eigvalsh(np.cov(np.asarray(rows).T))[::-1]
-
-
-def alpha(values, first, last):
-    ranks = np.arange(first, last + 1)
-    return -np.polyfit(np.log(ranks), np.log(values[first - 1 : last]), 1)[0]
 
 
 @pytest.fixture(params=[12, 500])
@@ -66,8 +58,6 @@ def test_half_samples_have_whole_images(code):
 
 def _halves(spectrum):
     """Images of each half, as the documented draws give them."""
-    from eigencode.spectra.resampling import GROUPS, draw_halves
-
     if spectrum.method == "gram":
         return [tuple(half) for half in draw_halves(IMAGES, draws=6, seed=0)]
     group_of = deal(np.arange(IMAGES), n_groups=GROUPS, seed=0)

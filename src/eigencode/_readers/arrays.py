@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode._arrays import native
 from eigencode._readers.archives import Archive
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.files import check_content, open_regular, size_of
@@ -157,10 +158,7 @@ def _npy_array(stream: IO[bytes] | BinaryIO, size: int) -> np.ndarray[Any, Any] 
 
 def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor of the same numbers; of float128, which PyTorch does not have, as float64."""
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
+    array = native(array)
     if array.dtype.kind == "b":
         array = array.view(np.uint8) != 0
     return torch.from_numpy(np.ascontiguousarray(array) if array.ndim else array.copy())

@@ -40,7 +40,7 @@ def load_inputs(spec: str, config: NetworkAndImages) -> ImageSet | ImageFolder |
     if kind == "tokens" and path:
         texts = datasets.load_tokens(Path(path))
         if MASK not in texts.inputs:
-            tell(f"note: {config.data} has no {MASK}, so that every token counts.")
+            tell(f"note: {config.data} has no {MASK}, so every token counts.")
         return texts.subset(config.count, seed=config.seed)
     if kind != "image_folder" or not path:
         return load_images(config)
@@ -124,7 +124,7 @@ def number_as(model: nn.Module, images: ImageSet | ImageFolder | TokenSet, confi
         )
         return
     tell(
-        f"note: the images have {len(names)} classes and the network {outputs} outputs, so that no accuracy is given. Pass "
+        f"note: the images have {len(names)} classes and the network {outputs} outputs, so no accuracy is given. Pass "
         "--classes FILE with the names of all classes in the order of the outputs."
     )
     images.forget_labels()

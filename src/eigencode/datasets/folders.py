@@ -105,9 +105,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             DataError: a folder whose name is not among them.
         """
         if not self.classes:
-            raise DataError(
-                f"{self.name}: the pictures lie in no folders of classes, so that they have no labels to be numbered."
-            )
+            raise DataError(f"{self.name}: the pictures lie in no folders of classes, so they have no labels to be numbered.")
         places = {name: number for number, name in enumerate(classes)}
         if unknown := [name for name in self.classes if name not in places]:
             raise DataError(f"{self.name}: the folder {unknown[0]!r} is not one of the {len(places)} classes given. Add it.")
@@ -120,7 +118,10 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     def in_memory(self) -> ImageSet:
         """All pictures at once."""
-        return ImageSet(torch.stack([self[index][0] for index in range(len(self))]), self.labels, self.name)
+        inputs = torch.empty(len(self), *self.shape)
+        for index in range(len(self)):
+            inputs[index] = self[index][0]
+        return ImageSet(inputs, self.labels, self.name)
 
     def _image(self, index: int) -> Tensor:
         try:

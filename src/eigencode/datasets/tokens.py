@@ -67,7 +67,7 @@ class TokenSet:
                 f"got shape {tuple(mask.shape)} and values from {float(mask.min()):g} to {float(mask.max()):g}."
             )
         if bool((empty := (mask == 0).all(dim=1)).any()):
-            raise DataError(f"{self.name}: text {int(empty.nonzero()[0])} has no token, by `{MASK}`. Leave it out.")
+            raise DataError(f"{self.name}: text {int(empty.nonzero()[0])} has no tokens according to `{MASK}`. Leave it out.")
 
     def __len__(self) -> int:
         return len(self.inputs[IDS])
@@ -77,18 +77,7 @@ class TokenSet:
 
     @checked(DataError)
     def subset(self, count: int | None, *, seed: int = 0) -> TokenSet:
-        """A random subset without replacement, in random order; everything, in its own order, for None.
-
-        Args:
-            count: Number of texts.
-            seed: Seed of the choice.
-
-        Returns:
-            TokenSet of ``count`` texts.
-
-        Raises:
-            DataError: ``count`` is below 1 or above the number of texts.
-        """
+        """Some of the texts; see ``ImageSet.subset``."""
         if count is None:
             return self
         chosen = random_subset(len(self), count, seed=seed, name=self.name)

@@ -82,8 +82,8 @@ class Batches:
         self.dealt = (sampler.rank, sampler.num_replicas) if hasattr(sampler, "num_replicas") else (0, 1)
         parallel = reading.split and self.dealt[1] == 1  # else a DistributedSampler has split the images already
         self.share = (_processes.rank(), _processes.count()) if parallel else (0, 1)
-        if perturbation and self.whole and not self.whole.inputs.is_tensor:
-            raise DataError("measure: a perturbation changes images, and these inputs are no single tensor. Leave it out.")
+        if perturbation and self.whole:
+            _refuse_to_perturb(self.whole)
 
     def rows_of(self, axis: TokenAxis | None) -> int | None:
         """Inputs, or the tokens that count where these are the samples; None if their number is not known.
@@ -102,10 +102,11 @@ class Batches:
             batch = self.whole.rows(slice(self.reading.batch_size))
         else:
             with torch.random.fork_rng([]):  # a DataLoader draws a seed whenever it is iterated
-                first = next(self._pieces(), None)
+                read = (self._read(piece, 0) for piece in self._pieces())
+                first = next((each for each in read if len(each.indices)), None)
             if first is None:
                 raise DataError("measure: there are no batches of inputs. Pass some.")
-            batch = self._read(first, 0)
+            batch = first
         size = len(batch.indices)
         for count in dict.fromkeys((3, 2, 1, size) if size != 3 else (2, 1, 3)):
             yield self._to_device(batch.rows(torch.arange(count) % size))
@@ -140,8 +141,7 @@ class Batches:
         moved = self._to_device(batch)
         if not self.perturbation:
             return moved
-        if not batch.inputs.is_tensor:
-            raise DataError("measure: a perturbation changes images, and these inputs are no single tensor. Leave it out.")
+        _refuse_to_perturb(batch)
         changed = self.perturbation(moved.inputs.main.clone(), batch.indices)  # the images are the caller's
         return replace(moved, inputs=Inputs.of(changed))
 
@@ -183,7 +183,7 @@ class Batches:
         elif count and self.masks != given:
             raise DataError(
                 f"measure: a batch has the masks {', '.join(given) or 'none'}, and the first had "
-                f"{', '.join(self.masks) or 'none'}. Give all batches the same."
+                f"{', '.join(self.masks) or 'none'}. Give all batches the same masks."
             )
         return Batch(inputs, torch.arange(start, start + count), masks, _as_labels(labels, count))
 
@@ -219,6 +219,11 @@ class Batches:
                 "measure: a batch has two parts of one shape, and the network requires the first alone. Pass a mapping of its "
                 "arguments by name, such as input_ids and attention_mask."
             )
+
+
+def _refuse_to_perturb(batch: Batch) -> None:
+    if not batch.inputs.is_tensor:
+        raise DataError("measure: a perturbation changes images, and these inputs are not a single tensor. Leave it out.")
 
 
 def _checked_mask(given: Any, count: int, name: str) -> Tensor:

@@ -46,8 +46,8 @@ def measure(
     Args:
         model: Any network.
         images: ImageSet, TokenSet, tensor or array of inputs (n, ...), a mapping of these by the names that the network's forward
-            method has for them, a tuple of these by position, or a DataLoader, Dataset or list of batches of any such kind. In
-            a tuple, the first is what the network gets, or as many as it requires; the next are labels.
+            method has for them, a tuple of these by position, or a DataLoader, Dataset or list of batches of any such kind. Of
+            a tuple the network gets the first part, or as many as its forward method requires; the next part is the labels.
         layers: "head" (or "penultimate": what the last weighted module on the way to the scores reads), "blocks" (the repeated
             blocks of the network), "all" (modules that call no others), names such as "conv1", "relu#2" (the second call),
             "attention[0]" (one of several tensors) and "fc.input", globs, or a list of these.

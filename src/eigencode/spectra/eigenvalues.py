@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigencode._arrays import native
 from eigencode.errors import SpectrumError
 
 Numbers = Tensor | np.ndarray | Sequence[float]
@@ -25,15 +26,6 @@ SMALLEST = 1e-145
 """Squares of activations above this keep all their digits in float64, and so do eigenvalues far below the largest."""
 
 TOO_SMALL = "the squares of these activations, all below 1e-145, underflow float64. Scale the activations up."
-
-
-def native(values: np.ndarray) -> np.ndarray:
-    """An array whose numbers torch can share, and in an order that it can; a copy only where it cannot."""
-    if values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize:
-        values = values.astype(np.float64)
-    if not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    return values.copy() if any(step < 0 for step in values.strides) else values
 
 
 def as_numbers(values: Numbers, *, caller: str, what: str, truths: bool = False) -> Tensor:
