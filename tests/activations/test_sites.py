@@ -220,6 +220,17 @@ class TestAsCode:
     def code(self, output, units="all", tokens="all"):
         return as_code(output, units=units, tokens=tokens)
 
+    def test_a_mask_that_leaves_nothing_out_changes_nothing(self):
+        for length in (7, 3):
+            whole = torch.ones(2, length)
+            assert torch.equal(
+                as_code(self.sequence, units="pooled", tokens="all", mask=whole), self.code(self.sequence, "pooled")
+            )
+        half = whole.clone()
+        half[0, 2:] = 0
+        with pytest.raises(ActivationError, match="does not have the tokens of the mask"):
+            as_code(self.sequence, units="pooled", tokens="all", mask=half)
+
     def test_maps(self):
         assert torch.equal(self.code(self.maps), self.maps.view(2, 1, 60))
         channels = self.code(self.maps, "channels")

@@ -113,6 +113,11 @@ class TestSets:
         assert spread[1] == pytest.approx(spread[0], rel=0.35)
         assert spread[2] < 0.9 * spread[0]  # copies in both halves hide what images differ by
 
+    def test_lists_of_batches_have_no_sets(self, generator):
+        batches = list(torch.rand(60, 6, generator=generator).split(20))
+        with pytest.raises(DataError, match="`groups` need inputs whose number is known"):
+            ec.measure(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)), batches, layers="0", groups=range(60))
+
     def test_loaders_that_shuffle_have_no_sets(self, generator):
         network, images = (
             nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)),

@@ -114,6 +114,8 @@ def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels 
     """
     if output.ndim < _SEQUENCE:
         return output.reshape(len(output), 1, -1)
+    if mask is not None and bool((mask != 0).all()):
+        mask = None
     if mask is not None and (mask.ndim != 2 or mask.shape[0] != len(output)):
         raise ActivationError(f"as_code: `mask` must have shape ({len(output)}, tokens); got {tuple(mask.shape)}.")
     if mask is not None and (reason := padding_in(tuple(output.shape), units=units, tokens=tokens, channels=channels, mask=mask)):

@@ -118,4 +118,4 @@ def _coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, masks: Seq
         return Coded(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device) if is_sample else None)
     if not is_full and (reason := padding_in(tuple(tensor.shape), **own, mask=mask)):
         return Coded(None, reason=reason)
-    return Coded(as_code(tensor, **own, mask=None if is_full else mask), mask if is_sample else None)
+    return Coded(as_code(tensor, **own, mask=mask), mask if is_sample else None)

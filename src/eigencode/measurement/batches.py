@@ -281,9 +281,12 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
         names = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
     except ValueError:  # of lists of other lengths
         names = np.empty((0, 0))
+    if batches.count is None:
+        raise DataError("measure: `groups` need inputs whose number is known. Pass them whole, or as a Dataset.")
     if names.ndim != 1 or len(names) != batches.count:
-        known = "an unknown number of" if batches.count is None else batches.count
-        raise DataError(f"measure: `groups` must name one set for each of {known} images; got shape {names.shape}. Count them.")
+        raise DataError(
+            f"measure: `groups` must name one set for each of {batches.count} images; got shape {names.shape}. Count them."
+        )
     if isinstance(batches.source, DataLoader) and not _is_in_order(batches.source):
         raise DataError(
             "measure: `groups` are in the order of the data, and this DataLoader shuffles or chooses. Make it with shuffle=False."

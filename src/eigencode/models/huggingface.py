@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging as stdlib_logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def load_huggingface(name: str, weights: str | Path | None, classes: int | None)
         ModelError: transformers is not installed, there is no such folder or name, or weights are missing or do not fit.
     """
     library = _transformers()
-    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    source = _source(name)
     if classes is not None and str(weights) != RANDOM:
         raise ModelError(f"load: hf:{name} has as many classes as its weights; got {classes}. Leave it out.")
     notes: list[str] = []
@@ -78,7 +79,7 @@ def preprocessing_in(name: str) -> Preprocessing | None:
     """How the ``preprocessor_config.json`` of a folder or name resizes and cuts pictures; None if it does not say so."""
     library = _transformers()
     with _quiet(library):
-        settings = _processing(library, name)
+        settings = _processing(library, _source(name))
     if not settings.get("do_resize", True) or _kind(settings).startswith(_OF_THEIR_OWN):
         return None
     size, crop = settings.get("size"), settings.get("crop_size")
@@ -98,6 +99,12 @@ def preprocessing_in(name: str) -> Preprocessing | None:
         large = shortest >= _CONVNEXT_LARGE
         return Preprocessing(shortest if large else int(shortest / part), shortest, how, squash=large)
     return Preprocessing(shortest, square, how) if isinstance(square, int) else None
+
+
+def _source(name: str) -> str:
+    """A folder written out, or the name."""
+    folder = os.path.expanduser(name)
+    return folder if os.path.isdir(folder) else name
 
 
 def _kind(settings: dict[str, Any]) -> str:

@@ -148,13 +148,13 @@ class SpectrumAccumulator:
         check_finite(batch, name=self.name, first=self._n_rows)
         if first == 0:
             self._scale = float(torch.linalg.vector_norm(batch[0], ord=math.inf))
-        self.n_images += n_images
         self._make_room(len(batch))
         most = max(1, self._memory.scratch // (16 * self._n_positions * self._width))
         pieces = len(batch) if self._sketch is None or not self._groups else most
         for piece, own in zip(batch.split(pieces), numbers.split(pieces), strict=True):
             projected = self._projected(piece)
             self._add(projected if self._groups else self._rows.copy(projected), own)
+        self.n_images += n_images
 
     @checked(SpectrumError)
     def merge(self, other: SpectrumAccumulator) -> None:
