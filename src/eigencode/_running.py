@@ -70,7 +70,7 @@ def cannot_run(model: nn.Module, given: Tensor | Inputs, error: Exception) -> st
         remedy = "Use ImageSet.from_uint8, or divide them by 255" if inputs.dtype == torch.uint8 else "Convert them with .float()"
         return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). {remedy}."
     if inputs.dtype != dtype and "dtype" in said:
-        return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). Convert the images to {kinds[1]}."
+        return f"The network cannot run on {kinds[0]}: its weights are {kinds[1]} ({said}). Convert the inputs to {kinds[1]}."
     if inputs.is_floating_point() and "indices" in said and "Long" in said:
         return (
             f"The network takes whole numbers, such as the ids of tokens; got {kinds[0]} ({said}). Pass texts as ids of tokens."
@@ -78,14 +78,14 @@ def cannot_run(model: nn.Module, given: Tensor | Inputs, error: Exception) -> st
     shape = tuple(inputs.shape[1:])
     if isinstance(error, TypeError) and "argument" in said:
         return (
-            f"The network does not take one tensor of images ({said}). Pass a mapping of its arguments by name, or wrap it in a "
-            "module whose forward method takes images alone."
+            f"The network does not take one tensor ({said}). Pass a mapping of its arguments by name, or wrap it in a "
+            "module whose forward method takes the inputs alone."
         )
     if not isinstance(error, (ValueError, IndexError, AssertionError)) and not does_not_fit(error):
-        return f"The network failed on images of shape {shape} ({said}). Fix its forward method, or pass what it expects."
+        return f"The network failed on inputs of shape {shape} ({said}). Fix its forward method, or pass what it expects."
     first = "; channels come first" if inputs.ndim == _MAPS else ""
     return (
-        f"The network cannot run on images of shape {shape} ({said}). Use images of the size and channels it was made for{first}."
+        f"The network cannot run on inputs of shape {shape} ({said}). Use inputs of the size and channels it was made for{first}."
     )
 
 

@@ -44,7 +44,7 @@ def test_where_channels_cannot_be_known_is_said(generator):
 
     network = nn.Sequential(Turned(), nn.Flatten(), nn.Linear(24, 2))
     spectra = ec.measure(network, torch.rand(30, 3, 2, 4, generator=generator), layers="0", units="channels")
-    assert spectra.notes == {"0": "`0` does not say where its channels are: the first axis after images was taken"}
+    assert spectra.notes == {"0": "`0` does not say where its channels are: the first axis after that of inputs was taken"}
 
 
 def test_one_dimensional_convolutions_have_channels_first(generator):

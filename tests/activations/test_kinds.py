@@ -257,10 +257,10 @@ class ByKeyword(nn.Module):
     [
         (
             nn.Sequential(nn.Flatten(), nn.Linear(7, 2)),
-            "Use images of the size and channels it was made for; channels come first.",
+            "Use inputs of the size and channels it was made for; channels come first.",
         ),
-        (ByKeyword(), "or wrap it in a module whose forward method takes images alone."),
-        (Raises(ValueError("28 x 28, please")), "Use images of the size and channels it was made for; channels come first."),
+        (ByKeyword(), "or wrap it in a module whose forward method takes the inputs alone."),
+        (Raises(ValueError("28 x 28, please")), "Use inputs of the size and channels it was made for; channels come first."),
         (Raises(KeyError("pixels")), "Fix its forward method, or pass what it expects."),
         (Raises(RuntimeError("no more tokens")), "Fix its forward method, or pass what it expects."),
     ],
@@ -411,5 +411,5 @@ def test_a_network_that_fails_at_a_later_batch(images):
                 raise ValueError("not seven")
             return self.fc(x.flatten(1))
 
-    with pytest.raises(ActivationError, match=r"cannot run on images of shape \(1, 8, 8\) \(ValueError: not seven\)"):
+    with pytest.raises(ActivationError, match=r"cannot run on inputs of shape \(1, 8, 8\) \(ValueError: not seven\)"):
         ec.measure(Fixed(), images[:27], layers="fc", batch_size=20)

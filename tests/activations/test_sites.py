@@ -132,8 +132,8 @@ class TestNames:
         with pytest.raises(ActivationError) as caught:
             trace(model, torch.ones(2, 7))
         assert str(caught.value) == (
-            "The network cannot run on images of shape (7,) (RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x7 and "
-            "6x5)). Use images of the size and channels it was made for."
+            "The network cannot run on inputs of shape (7,) (RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x7 and "
+            "6x5)). Use inputs of the size and channels it was made for."
         )
 
 

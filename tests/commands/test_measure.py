@@ -135,7 +135,7 @@ def test_weights(capsys, tmp_path):
             "no exponent could be fitted: tanh3: `ranks` (6, 50) goes beyond the numerical rank 4; the largest window possible is (1, 4). "
             "Lower the last rank, or pass more images or units.",
         ),
-        (["--model", "gerum_cnn", "--count", "1"], "measure: at least 2 images are needed; got 1. Pass more images."),
+        (["--model", "gerum_cnn", "--count", "1"], "measure: at least 2 inputs are needed; got 1. Pass more of them."),
         (["--model", "gerum_cnn", "--count", "9999"], "digits/test: `count` must lie between 1 and 500, the images there are; got 9999."),
         (["--model", "gerum_cnn", "--weights", "no.pt"], "weights: no.pt does not exist. Check the path."),
         (["--model", "gerum_cnn", "--memory_limit", "lots"], "`memory_limit` must be a number of bytes such as 4GiB or 500MB; got 'lots'."),

@@ -65,7 +65,7 @@ class TestArguments:
             (lambda a, b: {"left": a}, ActivationError, "cannot run on a batch of left float32"),
             (lambda a, b: {"left": a, "right": b.tolist()}, DataError, "`right` must be a tensor or an array; got a list"),
             (lambda a, b: [("one", "two")], DataError, "batches must hold tensors of inputs; got str"),
-            (lambda a, b: (a[:1], b[:1]), DataError, "at least 2 images are needed"),
+            (lambda a, b: (a[:1], b[:1]), DataError, "at least 2 inputs are needed"),
         ],
     )
     def test_what_cannot_be_given_is_refused(self, pair, given, error, text):

@@ -110,7 +110,7 @@ def test_a_compiled_model_is_measured_through_its_original(cnn, images):
 def test_networks_that_assert_their_image_size(images):
     model = ec.models.load("torchvision:vit_b_32")
     with pytest.raises(
-        ActivationError, match=r"The network cannot run on images of shape \(1, 8, 8\) \(.*Use images of the size"
+        ActivationError, match=r"The network cannot run on inputs of shape \(1, 8, 8\) \(.*Use inputs of the size"
     ):
         measure(model, images)
 
@@ -167,16 +167,16 @@ def test_layers_that_cannot_be_measured_are_listed(images):
 
     spectra = measure(Odd(), images, layers=["all", "index"])
     assert list(spectra) == ["first"]
-    dead = "its output is the same for every image (dead units, or no dependence on the image)"
+    dead = "its output is the same for every input (dead units, or no dependence on the input)"
     assert spectra.skipped == {
         "index": "its output is int64, not floating point",
-        "position": "it gave 3 rows for a batch of 128 images",
+        "position": "it gave 3 rows for a batch of 128 inputs",
         "dead": dead,
         "last": dead,
     }
     with pytest.raises(ActivationError) as caught:
         measure(Odd(), images, layers="dead")
-    assert str(caught.value) == f"No layer could be measured. dead: {dead}. Name other layers or pass other images."
+    assert str(caught.value) == f"No layer could be measured. dead: {dead}. Name other layers or pass other inputs."
 
 
 def test_activations_are_not_kept(images):
@@ -249,7 +249,7 @@ def test_values_that_are_not_finite_name_the_layer(cnn, images):
             "The network cannot run on uint8: its weights are float32 (RuntimeError: Input type (unsigned char) and bias type "
             "(float) should be the same). Use ImageSet.from_uint8, or divide them by 255.",
         ),
-        (torch.zeros(1, 1, 8, 8), "measure: at least 2 images are needed; got 1. Pass more images."),
+        (torch.zeros(1, 1, 8, 8), "measure: at least 2 inputs are needed; got 1. Pass more of them."),
         (
             DataLoader(TensorDataset(torch.zeros(4, 1, 8, 8, dtype=torch.int64))),
             "The network cannot run on int64: its weights are float32 (RuntimeError: Input type (long int) and bias type (float) "

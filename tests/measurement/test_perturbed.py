@@ -81,7 +81,7 @@ def test_a_strength_that_leaves_nothing_loses_no_other(trained_cnn, digits):
     found = perturbed_spectra(trained_cnn, digits, PureNoise, strengths=[0.0, 0.3], layers="relu3")
     assert [condition.label for condition in found.conditions] == ["unperturbed", "PureNoise 0.3"]
     assert list(found.failed) == ["PureNoise 0"]
-    assert found.failed["PureNoise 0"].startswith("No layer could be measured. relu3: its output is the same for every image")
+    assert found.failed["PureNoise 0"].startswith("No layer could be measured. relu3: its output is the same for every input")
 
 
 def test_unlabelled_images_have_no_accuracy(trained_cnn, digits):

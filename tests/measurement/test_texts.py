@@ -194,6 +194,72 @@ class FixedLength(nn.Module):
         return self.head(hidden.mean(1)) + self.mix(hidden.transpose(1, 2)).mean()
 
 
+class PadsInside(Embedded):
+    """Fills its tokens up to a multiple, as networks with windows of attention do; or adds tokens of its own."""
+
+    def __init__(self, multiple, own=0):
+        super().__init__()
+        self.multiple, self.own = multiple, own
+
+    def forward(self, input_ids, attention_mask=None):
+        filled = nn.functional.pad(input_ids, (0, -input_ids.shape[1] % self.multiple + self.own))
+        return self.head(self.line(self.embed(filled))[:, : input_ids.shape[1]].mean(1))
+
+
+class Latents(Embedded):
+    """Has as many rows as it likes for texts of any length."""
+
+    def forward(self, input_ids, attention_mask=None):
+        mean = self.embed(input_ids).mean(1, keepdim=True)
+        return self.head(self.line(mean + self.embed.weight[:40]).mean(1))
+
+
+class TestPaddingInside:
+    @pytest.mark.parametrize("multiple", [2, 3, 8, 13, 64])
+    def test_is_left_out(self, texts, multiple):
+        count = 13 if multiple != 13 else 12
+        ids = texts["input_ids"][:, :count].clamp_min(1)
+        for given in (ids, {"input_ids": ids}, {"input_ids": ids, "attention_mask": (ids % 7 > 0) | (torch.arange(count) < 1)}):
+            for options in ({"units": "channels"}, {"units": "pooled"}, {}):
+                found = ec.measure(PadsInside(multiple), given, layers=["line", "head#1"], **options)
+                assert list(found) == ["head"]
+                assert f"pads its inputs to a multiple of {multiple} tokens" in found.skipped["line"]
+        batches = [{"input_ids": torch.ones(40, multiple, dtype=torch.long)}, {"input_ids": ids[:40]}]
+        if multiple > 2:  # a later batch alone is padded
+            assert "pads its inputs" in ec.measure(PadsInside(multiple), batches, layers=["line", "head#1"]).skipped["line"]
+
+    @pytest.mark.parametrize("multiple", [2, 7, 14])
+    def test_padded_to_the_multiple_outside(self, texts, multiple):
+        ids, mask = texts["input_ids"], texts["attention_mask"].bool()
+        network = PadsInside(multiple)
+        spectrum = ec.measure(network, texts, layers="line", units="channels")["line"]
+        with torch.no_grad():
+            rows = network.line(network.embed(ids))[mask].double().numpy()
+        values = eigenvalues(rows)
+        assert spectrum.n_samples == int(mask.sum())
+        assert np.allclose(spectrum.eigenvalues.numpy(), values[: len(spectrum.eigenvalues)], rtol=0, atol=1e-6 * values[0])
+
+    @pytest.mark.parametrize(("network", "rows"), [(Latents(), 40), (PadsInside(1, own=4), TOKENS + 4)])
+    def test_rows_of_the_network_itself_are_no_padding(self, texts, network, rows):
+        spectrum = ec.measure(network, texts["input_ids"], layers="line", units="channels")["line"]
+        assert spectrum.n_samples == rows * N
+
+    def test_longformer(self, transformers, texts):
+        torch.manual_seed(0)
+        sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        options = {"intermediate_size": 32, "attention_window": 8, "max_position_embeddings": 40}
+        network = transformers.LongformerModel(transformers.LongformerConfig(**sizes, **options)).eval()
+        with pytest.raises(ActivationError, match="pads its inputs to a multiple of 8 tokens"):
+            ec.measure(network, texts, layers="blocks", units="channels")
+        texts = {name: nn.functional.pad(tensor, (0, 2)) for name, tensor in texts.items()}
+        spectra = ec.measure(network, texts, layers="blocks", units="channels")
+        mask = texts["attention_mask"].bool()
+        for name, values in blocks_of(network, texts).items():
+            expected = eigenvalues(values[mask.numpy()])
+            assert spectra[name].n_samples == int(mask.sum())
+            assert np.allclose(spectra[name].eigenvalues.numpy(), expected, rtol=0, atol=1e-9 * expected[0])
+
+
 class TestWhoseTokens:
     """A mask is that of one sequence, however long others are."""
 
@@ -220,7 +286,8 @@ class TestWhoseTokens:
             spectrum = next(spectrum for name, spectrum in spectra.items() if name.startswith(block))
             assert np.allclose(spectrum.eigenvalues.numpy(), values, rtol=0, atol=1e-9 * values[0])
 
-    def test_patches_have_no_mask(self, transformers):
+    @pytest.mark.parametrize("count", [17, 9])
+    def test_patches_have_no_mask(self, transformers, count):
         torch.manual_seed(0)
         small = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 20}
         text = small | {
@@ -232,9 +299,9 @@ class TestWhoseTokens:
         }
         vision = small | {"image_size": 32, "patch_size": 8}
         network = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
-        mask = (torch.arange(17) < torch.randint(3, 18, (20, 1))).long()
+        mask = (torch.arange(count) < torch.randint(3, count + 1, (20, 1))).long()
         inputs = {
-            "input_ids": torch.randint(3, VOCABULARY, (20, 17)),
+            "input_ids": torch.randint(3, VOCABULARY, (20, count)),
             "attention_mask": mask,
             "pixel_values": torch.rand(20, 3, 32, 32),
         }

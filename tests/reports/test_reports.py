@@ -37,7 +37,7 @@ def summary(conditions):
 
 @pytest.fixture
 def record(summary):
-    skipped = {"dead": "its output is the same for every image"}
+    skipped = {"dead": "its output is the same for every input"}
     told = {"title": "A & B", "configuration": {"model": "x"}, "ranks": RANKS, "seed": 3}
     return MeasurementRecord(summary=summary, skipped=skipped, **told).as_dict()
 
@@ -66,7 +66,7 @@ def test_folder_holds_everything(tmp_path, conditions, summary, record):
     assert "conv&lt;1&gt;" in text
     assert f"{summary['alpha'].iloc[0]:.3f}" in text
     assert "tiny: `ranks` (2, 30) goes beyond the numerical rank 8" in text
-    assert "<code>dead</code>: its output is the same for every image." in text
+    assert "<code>dead</code>: its output is the same for every input." in text
     assert record["versions"]["eigencode"] in text
     assert record["hardware"]["processor"] in text
 

@@ -175,7 +175,7 @@ def unreadable(site: Site, count: int) -> str | None:
     if not site.dtype.is_floating_point:
         return f"its {site.side} is {str(site.dtype).removeprefix('torch.')}, not floating point"
     if not site.shape or site.shape[0] != count:
-        return f"its {site.side} of shape {site.shape} has no row for each of {count} images"
+        return f"its {site.side} of shape {site.shape} has no row for each of {count} inputs"
     if 0 in site.shape:
         return f"its {site.side} of shape {site.shape} is empty"
     return None

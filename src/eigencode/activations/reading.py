@@ -111,8 +111,9 @@ def _coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, masks: Seq
         return Coded(tensor[:, None])  # whoever counts rows says so
     is_sample, is_full = own["units"] == "channels", all(bool(each.all()) for each in masks)
     if not axis.is_second or own["channels"] == "first" or tensor.shape[1] != mask.shape[1]:
-        if not is_full:
-            why = axis.otherwise or "its tokens are not those of the mask"
+        padded = axis.padded_inside(tensor.shape[1], mask.shape[1])
+        if not is_full or padded:
+            why = padded or axis.otherwise or "its tokens are not those of the mask"
             return Coded(None, reason=f"its output of shape {tuple(tensor.shape)} may hold padding: {why}")
         rows = as_code(tensor, **own)
         return Coded(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device) if is_sample else None)

@@ -77,7 +77,7 @@ class Batches:
         self.source: Any = DataLoader(images, reading.batch_size) if isinstance(images, Dataset) else images
         self.count = len(self.whole.indices) if self.whole else _length(self.source)
         if self.count is not None and self.count < 2:
-            raise DataError(f"measure: at least 2 images are needed; got {self.count}. Pass more images.")
+            raise DataError(f"measure: at least 2 inputs are needed; got {self.count}. Pass more of them.")
         sampler: Any = getattr(self.source, "sampler", None)
         self.dealt = (sampler.rank, sampler.num_replicas) if hasattr(sampler, "num_replicas") else (0, 1)
         parallel = reading.split and self.dealt[1] == 1  # else a DistributedSampler has split the images already
@@ -163,7 +163,7 @@ class Batches:
         if isinstance(images, TokenSet):
             return self._read((images.inputs, images.labels) if images.labels is not None else images.inputs, 0)
         if isinstance(images, (Tensor, np.ndarray)) and not as_tensor(images).ndim:
-            raise DataError("measure: images must have shape (n, ...); got a single number. Pass a tensor of images.")
+            raise DataError("measure: inputs must have shape (n, ...); got a single number. Pass a tensor of them.")
         if isinstance(images, (Tensor, np.ndarray, Mapping, tuple)):
             return self._read(images, 0)
         if isinstance(images, Iterator):
@@ -285,7 +285,7 @@ def sets_of(groups: Any, batches: Batches) -> Tensor | None:
         raise DataError("measure: `groups` need inputs whose number is known. Pass them whole, or as a Dataset.")
     if names.ndim != 1 or len(names) != batches.count:
         raise DataError(
-            f"measure: `groups` must name one set for each of {batches.count} images; got shape {names.shape}. Count them."
+            f"measure: `groups` must name one set for each of {batches.count} inputs; got shape {names.shape}. Count them."
         )
     if isinstance(batches.source, DataLoader) and not _is_in_order(batches.source):
         raise DataError(

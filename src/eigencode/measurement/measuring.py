@@ -156,7 +156,7 @@ def collect(
             with capture_codes(model, found, consume, options, axes, batch.masks):
                 run(model, batch.inputs)
             if len(rows) != number or len(rows[-1]) != len(batch.indices):
-                raise ActivationError(f"collect: {found[0].name} has no row for each of the images. Name another layer.")
+                raise ActivationError(f"collect: {found[0].name} has no row for each of the inputs. Name another layer.")
     if units != "channels":
         return torch.cat(rows).squeeze(1)
     longest = max(code.shape[1] for code in rows)

@@ -23,7 +23,7 @@ from eigencode.measurement.result import Measurement
 from eigencode.measurement.settings import MeasuringSettings
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
 
-CONSTANT = "its output is the same for every image (dead units, or no dependence on the image)"
+CONSTANT = "its output is the same for every input (dead units, or no dependence on the input)"
 
 Output = Callable[[Any, Tensor], None]
 OnBatch = Callable[[Any, Batch], None]
@@ -65,7 +65,7 @@ class NetworkReader:
                 on_output(outputs, batch.indices)
 
         for number, planned in enumerate(passes, 1):
-            stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "images"
+            stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "inputs"
             metrics = self.accumulators(planned)
             result.skipped |= self.fill(metrics, planned, stage, on_first if number == 1 else None)
             result.n_passes += 1
@@ -73,7 +73,7 @@ class NetworkReader:
         if not result:
             text = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in _by_reason(result.skipped).items())
             kind = ConstantCodeError if CONSTANT in result.skipped.values() else ActivationError
-            raise kind(f"No layer could be measured. {text}. Name other layers or pass other images.")
+            raise kind(f"No layer could be measured. {text}. Name other layers or pass other inputs.")
         for name in [site.name for site in chosen if site.name in result]:
             result[name] = result.pop(name)
         result.accuracy, result.n_labelled = accuracy.result(together=self.together)
@@ -97,7 +97,7 @@ class NetworkReader:
                 if not site.is_channel_known:
                     where = "first" if site.channel_axis == 1 else "last"
                     found[site.name] = (
-                        f"`{site.name}` does not say where its channels are: the {where} axis after images was taken"
+                        f"`{site.name}` does not say where its channels are: the {where} axis after that of inputs was taken"
                     )
         return found
 
@@ -135,7 +135,7 @@ class NetworkReader:
             elif code.rows is None:
                 lost[name] = code.reason
             elif len(code.rows) != len(batch.indices):
-                lost[name] = f"it gave {len(code.rows)} rows for a batch of {len(batch.indices)} images"
+                lost[name] = f"it gave {len(code.rows)} rows for a batch of {len(batch.indices)} inputs"
             else:
                 sets = batch.indices if self.sets is None else self.sets[batch.indices]
                 metrics[name].update(code.rows, mask=code.mask, groups=sets)
