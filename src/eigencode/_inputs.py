@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from eigencode._arrays import native
 from eigencode.errors import DataError
@@ -88,6 +89,7 @@ class Arguments:
         names: Names of its arguments.
         order: Those that it takes by position, in order.
         required: How many of these it has no default for.
+        variadic: Whether it takes any number of them.
         needed: Names that it has no default for.
         others: Whether it takes other names too.
     """
@@ -97,6 +99,7 @@ class Arguments:
     required: int
     needed: frozenset[str]
     others: bool
+    variadic: bool = False
 
     @classmethod
     def of(cls, model: nn.Module) -> Arguments:
@@ -109,7 +112,8 @@ class Arguments:
         order = tuple(each.name for each in named if each.kind is not each.KEYWORD_ONLY)
         needed = frozenset(each.name for each in named if each.default is each.empty)
         others = any(each.kind is each.VAR_KEYWORD for each in parameters)
-        return cls(frozenset(each.name for each in named), order, len(needed & set(order)), needed, others)
+        variadic = any(each.kind is each.VAR_POSITIONAL for each in parameters)
+        return cls(frozenset(each.name for each in named), order, len(needed & set(order)), needed, others, variadic)
 
 
 def split_batch(batch: Any, takes: Arguments) -> tuple[Inputs, Any]:
@@ -128,6 +132,11 @@ def split_batch(batch: Any, takes: Arguments) -> tuple[Inputs, Any]:
     """
     if isinstance(batch, Mapping):
         return _by_name(batch, takes)
+    if packed := next((each for each in _parts(batch) if isinstance(each, PackedSequence)), None):
+        raise DataError(
+            f"measure: a {type(packed).__name__} has no row for each input. Pass padded tensors with their lengths, and pack "
+            "them inside the network."
+        )
     if not isinstance(batch, (tuple, list)):
         return Inputs((as_tensor(batch),)), None
     if not batch:
@@ -138,6 +147,11 @@ def split_batch(batch: Any, takes: Arguments) -> tuple[Inputs, Any]:
         return inputs, rest[0] if rest else labels
     if isinstance(first, (tuple, list)) and not all(isinstance(each, (int, float)) for each in first):
         return Inputs(tuple(map(as_tensor, first))), rest[0] if rest else None
+    if takes.variadic and not takes.order and any(_is_branch(each) for each in rest):
+        raise DataError(
+            "measure: the network takes any number of arguments, and which parts of a batch it should get cannot be known. Pass "
+            "them as a tuple in a tuple, ((first, second),)."
+        )
     count = max(1, min(takes.required, len(batch)))
     return Inputs(tuple(map(as_tensor, batch[:count]))), batch[count] if len(batch) > count else None
 
@@ -146,8 +160,17 @@ def _by_name(batch: Mapping[str, Any], takes: Arguments) -> tuple[Inputs, Any]:
     tensors = {str(name): as_tensor(value) for name, value in batch.items() if isinstance(value, (Tensor, np.ndarray))}
     labels = next((tensors[name] for name in LABELS if name in tensors), None)
     given = {name: tensor for name, tensor in tensors.items() if name not in LABELS or name in takes.needed}
-    if lists := [str(name) for name, value in batch.items() if isinstance(value, list) and str(name) in takes.names]:
-        raise DataError(f"measure: `{lists[0]}` must be a tensor or an array; got a list. Convert it with torch.tensor.")
+    settings = {
+        str(name): value
+        for name, value in batch.items()
+        if str(name) not in tensors and (str(name) in takes.names or (takes.others and not isinstance(value, list)))
+    }
+    for name, value in settings.items():
+        if not (value is None or isinstance(value, (bool, int, float, complex, str))):
+            raise DataError(
+                f"measure: `{name}` must be a tensor, an array, a number or a text; got {type(value).__name__}. Convert it with "
+                "torch.tensor, or leave it out."
+            )
     if takes.others and not takes.names:
         return Inputs((), given), labels
     known = {name: tensor for name, tensor in given.items() if name in takes.names or takes.others}
@@ -157,7 +180,7 @@ def _by_name(batch: Mapping[str, Any], takes: Arguments) -> tuple[Inputs, Any]:
                 f"measure: the network takes no argument {unknown[0]!r}, which the batches hold; it takes "
                 f"{', '.join(sorted(takes.names))}. Leave it out of the batches, or rename it."
             )
-        return Inputs((), known), labels
+        return Inputs((), known | settings), labels
     floating = [tensor for tensor in given.values() if tensor.is_floating_point()]
     alone = floating if len(floating) == 1 else list(given.values())
     if len(alone) != 1:
@@ -168,6 +191,17 @@ def _by_name(batch: Mapping[str, Any], takes: Arguments) -> tuple[Inputs, Any]:
     return Inputs((alone[0],)), labels
 
 
+def _is_branch(part: Any) -> bool:
+    """Whether a part of a batch looks like inputs, and not like labels."""
+    is_floating = part.is_floating_point() if isinstance(part, Tensor) else getattr(part, "dtype", np.dtype("i8")).kind == "f"
+    return is_floating and part.ndim > 1
+
+
+def _parts(batch: Any) -> tuple[Any, ...]:
+    """A batch itself and, if it is a tuple or list, what it holds."""
+    return (batch, *batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
 def as_tensor(values: Any) -> Tensor:
     """Numbers that come in a batch as a tensor.
 
@@ -176,10 +210,14 @@ def as_tensor(values: Any) -> Tensor:
     """
     if isinstance(values, Tensor):
         return values
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
         return torch.from_numpy(native(values))
     kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
-    remedy = "Pad texts to one length, with an attention_mask" if kind in ("int", "list") else "Add transforms.ToTensor()"
+    remedy = "Convert them to tensors"
+    if kind in ("int", "list"):
+        remedy = "Pad texts to one length, with an attention_mask"
+    elif hasattr(values, "getbands"):  # a picture of Pillow
+        remedy = "Add transforms.ToTensor()"
     raise DataError(f"measure: batches must hold tensors of inputs; got {kind}. {remedy}.")
 
 

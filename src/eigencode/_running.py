@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._inputs import Inputs
-from eigencode.errors import ModelError
+from eigencode.errors import FIT_THE_NETWORK, ModelError
 
 _MISFIT = re.compile(
     r"shapes? cannot|(must|should) (match|be the same|have the same|be equal|contain)|(input|output) size|to have \d+ channels"
@@ -61,7 +61,7 @@ def cannot_run(model: nn.Module, given: Tensor | Inputs, error: Exception) -> st
     if isinstance(given, Inputs) and not given.is_tensor:
         return (
             f"The network cannot run on a batch of {_named(given)} ({said}). Pass tensors of the names, types and sizes that its "
-            "forward method takes."
+            "forward method takes; what cannot be cut into rows, such as a graph, in a list of whole batches."
         )
     inputs = Inputs.of(given).main
     dtype = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), inputs.dtype)
@@ -84,9 +84,7 @@ def cannot_run(model: nn.Module, given: Tensor | Inputs, error: Exception) -> st
     if not isinstance(error, (ValueError, IndexError, AssertionError)) and not does_not_fit(error):
         return f"The network failed on inputs of shape {shape} ({said}). Fix its forward method, or pass what it expects."
     first = "; channels come first" if inputs.ndim == _MAPS else ""
-    return (
-        f"The network cannot run on inputs of shape {shape} ({said}). Use inputs of the size and channels it was made for{first}."
-    )
+    return f"The network cannot run on inputs of shape {shape} ({said}). {FIT_THE_NETWORK}{first}."
 
 
 def _named(given: Inputs) -> str:

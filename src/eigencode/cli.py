@@ -38,7 +38,7 @@ from eigencode.commands.options import (
     TrainConfig,
 )
 from eigencode.commands.renamed import present_values, present_words, told_as_notes
-from eigencode.errors import EigencodeError, FileError, UsageError
+from eigencode.errors import FIT_THE_NETWORK, EigencodeError, FileError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
 
@@ -131,7 +131,12 @@ def _run(options: Any) -> int:
         print(f"eigencode: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     except EigencodeError as error:
-        print(f"eigencode: {printable(error)}", file=sys.stderr)
+        also = (
+            " Options for images: --image_size, --transform, --grey."
+            if FIT_THE_NETWORK in str(error) and "grey" in values
+            else ""
+        )
+        print(f"eigencode: {printable(error)}{also}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt as interruption:
         print(f"eigencode: interrupted; {printable(interruption) or 'nothing was written.'}", file=sys.stderr)

@@ -75,3 +75,7 @@ class RenamedWarning(FutureWarning):
 
 class ReliabilityWarning(UserWarning):
     """A result that can be computed, but not trusted without a second look."""
+
+
+FIT_THE_NETWORK = "Use inputs of the size and channels it was made for"
+"""Remedy of inputs that a network does not take, beside which commands name their options."""

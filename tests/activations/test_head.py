@@ -398,6 +398,104 @@ def test_what_is_unusual_is_said(kind, note, generator):
     assert list(spectra.notes) == list(spectra)
 
 
+class LayerScale(nn.Module):
+    """Weights that make no units of their own, though they have several dimensions."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((width, 1), 0.7))
+
+    def forward(self, x):
+        return x * self.gain[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "head"),
+    [
+        (nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1)), (12,), "1"),
+        (nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1), nn.Flatten(0)), (12,), "1"),
+        (nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid()), (12,), "1"),
+        (nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 1, 1)), (2, 6, 6), "1"),
+        (nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 1, 1)), (2, 6), "1"),
+        (nn.Sequential(nn.Linear(12, 8), LayerScale(8), nn.Linear(8, 1), LayerScale(1)), (12,), "1"),
+        (nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 3), LayerScale(3)), (12,), "0"),
+        (nn.Sequential(nn.Linear(1, 8), nn.ReLU(), nn.Linear(8, 1), nn.Linear(1, 6)), (1,), "2"),
+    ],
+)
+def test_one_output_is_made_by_a_head_too(network, shape, head):
+    images = torch.randn(30, *shape)
+    assert list(ec.measure(network, images, layers="head")) == [head]
+
+
+class Several(nn.Module):
+    def __init__(self, order):
+        super().__init__()
+        self.body, self.other, self.linear, self.order = nn.Linear(12, 8), nn.Linear(8, 5), nn.Linear(8, 4), order
+
+    def forward(self, x):
+        code = self.body(x).tanh()
+        found = {"e": self.other(code), "logits": self.linear(code)}
+        if self.order == "named":
+            return found
+        scores = tuple(found[name] for name in self.order)
+        return {"features": scores[0], "output": scores[1]} if self.order == ("e", "logits") else scores
+
+
+def test_of_several_outputs_the_first_is_taken_and_told(generator):
+    images, labels = torch.randn(40, 12, generator=generator), torch.arange(40) % 4
+    for order, head in ((("e", "logits"), "other.input"), (("logits", "e"), "linear.input")):
+        found = ec.measure(Several(order), [(images, labels)], layers="head")
+        assert list(found) == [head]
+        assert "makes the first of 2 tensors that the network returns, none of them called logits" in found.notes[head]
+        assert found.accuracy is None
+        assert found.without_accuracy.startswith("the network returns several tensors")
+    network = Several("named")
+    found = ec.measure(network, [(images, labels)], layers="head")
+    assert (list(found), found.notes) == (["linear.input"], {})
+    with torch.no_grad():
+        assert found.accuracy == float((network(images)["logits"].argmax(1) == labels).double().mean())
+
+
+class Remembering(nn.Module):
+    """Keeps what it has seen, as buffers and as attributes, whatever the mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(12, 6), nn.Linear(6, 3)
+        self.register_buffer("seen", torch.zeros(()))
+        self.mean, self.calls = None, 0
+
+    def forward(self, x, attention_mask=None):
+        code = self.body(x)
+        self.seen += len(x)
+        self.calls += 1
+        self.mean = code.mean() if self.mean is None else 0.9 * self.mean + 0.1 * code.mean()
+        self.last = code
+        return self.head(code - self.mean)
+
+
+@pytest.mark.parametrize("layers", ["head#1", "head"])
+def test_looking_for_layers_leaves_no_trace_in_the_network(generator, layers):
+    torch.manual_seed(0)
+    network, plain = Remembering(), Remembering()
+    plain.load_state_dict(network.state_dict())
+    images = torch.randn(50, 12, generator=generator)
+    spectrum = next(iter(ec.measure(network, images, layers=layers, batch_size=10).values()))
+    assert (int(network.seen), network.calls) == (50, 5)
+    with torch.no_grad():
+        codes = []
+        plain.head.register_forward_hook(lambda _m, args, output: codes.append(output if layers == "head#1" else args[0]))
+        for batch in images.split(10):
+            plain(batch)
+    values = torch.linalg.eigvalsh(torch.cat(codes).double().T.cov()).flip(0)
+    assert torch.allclose(spectrum.eigenvalues[: len(values)], values, rtol=0, atol=1e-6 * float(values[0]))
+
+
+def test_lazy_layers_are_made_by_the_first_pass(generator):
+    network = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
+    assert list(ec.measure(network, torch.randn(30, 12, generator=generator), layers="head")) == ["1"]
+
+
 def test_noise_in_the_network_does_not_make_a_module_matter():
     class Noisy(AfterTheScores):
         def forward(self, x):

@@ -187,3 +187,14 @@ def test_repeats_that_share_no_signal_keep_their_other_numbers(capsys, tmp_path,
     assert "the share of the variance is undefined, since the eigenvalues sum to -" in err
     assert (tmp_path / "out" / "record.json").exists()
     assert "–" in out or json.loads(out)
+
+
+def test_images_that_do_not_fit_name_the_options(tmp_path, capsys):
+    torch.save({"inputs": torch.rand(20, 3, 9, 9)}, tmp_path / "images.pt")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())\n"
+    )
+    model = f"file:{tmp_path}/net.py:make"
+    status, _, err = run(capsys, "measure", "--model", model, "--data", f"tensors:{tmp_path}/images.pt", "--layers", "0")
+    assert status == 1
+    assert err.rstrip().endswith("Options for images: --image_size, --transform, --grey.")

@@ -179,7 +179,15 @@ class TestClasses:
     def test_nothing_is_guessed(self, network, folder, capsys):
         status, record, err = self.measured(capsys, f"{network}:of_7", folder)
         assert (status, record["accuracy"]) == (0, {})
-        assert "the images have 3 classes and the network 7 outputs, so no accuracy is given. Pass --classes FILE" in err
+        assert "the images have 3 classes and the network has 7 outputs, so no accuracy is given. Pass --classes FILE" in err
+
+    def test_names_for_other_outputs_are_no_labels(self, network, folder, tmp_path, capsys):
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        for extra in ([], [f"other{number}" for number in range(9)]):
+            (tmp_path / "classes.txt").write_text("\n".join([*names, *extra]))
+            status, record, err = self.measured(capsys, f"{network}:of_7", folder, "--classes", str(tmp_path / "classes.txt"))
+            assert (status, record["accuracy"]) == (0, {})
+            assert f"classes.txt names {len(names + extra)} classes and the network has 7 outputs" in err
 
     def test_an_attack_never_attacks_wrong_labels(self, network, folder, capsys):
         assert (

@@ -149,11 +149,20 @@ def test_unknown_names():
         load("imagenet")
     assert str(caught.value) == (
         "load: no data set is called 'imagenet'. Use one of digits, mnist, fashion_mnist, cifar10, image_folder:PATH, "
-        "tensors:PATH, ilyas:PATH."
+        "tensors:PATH, ilyas:PATH, tokens:PATH (texts)."
     )
     with pytest.raises(DataError) as caught:
         load("digits", split="validation")
     assert str(caught.value) == "load: `split` must be one of train, test; got 'validation'."
+
+
+def test_paths_without_a_kind_and_texts_are_named_rightly(tmp_path):
+    np.savez(tmp_path / "texts.npz", input_ids=np.ones((3, 4), int))
+    for path, kind in ((tmp_path, "image_folder"), (tmp_path / "texts.npz", "tensors")):
+        with pytest.raises(DataError, match=f"Did you mean {kind}:{path}"):
+            load(str(path))
+    with pytest.raises(DataError, match=f"got input_ids. Name texts tokens:{tmp_path}"):
+        load(f"tensors:{tmp_path}/texts.npz")
 
 
 @pytest.mark.real_data("mnist", "cifar10")
@@ -226,7 +235,9 @@ def test_pictures_without_a_known_range_are_refused(folder, dtype, mode):
         path.unlink()
     for label in ("cat", "dog"):
         Image.fromarray(np.full((9, 9), 200, dtype)).save(folder / label / "0.tif")
-    with pytest.raises(DataError, match=rf"has numbers without a known range \(mode {mode}.*\)\. Save it with 8 or 16 bits"):
+    with pytest.raises(
+        DataError, match=rf"has numbers without a known range \(mode {mode}.*\)\. Save it as PNG with 8 or 16 bits"
+    ):
         load(f"image_folder:{folder}")
 
 

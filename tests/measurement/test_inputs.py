@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
 import eigencode as ec
@@ -63,7 +64,11 @@ class TestArguments:
             (lambda a, b: ({"left": a, "right": b} for _ in range(2)), DataError, "a generator can be read only once"),
             (lambda a, b: [], DataError, "there are no batches of inputs"),
             (lambda a, b: {"left": a}, ActivationError, "cannot run on a batch of left float32"),
-            (lambda a, b: {"left": a, "right": b.tolist()}, DataError, "`right` must be a tensor or an array; got a list"),
+            (
+                lambda a, b: {"left": a, "right": b.tolist()},
+                DataError,
+                "`right` must be a tensor, an array, a number or a text; got list",
+            ),
             (lambda a, b: [("one", "two")], DataError, "batches must hold tensors of inputs; got str"),
             (lambda a, b: (a[:1], b[:1]), DataError, "at least 2 inputs are needed"),
         ],
@@ -72,6 +77,80 @@ class TestArguments:
         network, left, right = pair
         with pytest.raises(error, match=text):
             ec.measure(network, given(left, right), layers="head")
+
+    def test_numbers_and_texts_are_passed_on(self, pair):
+        network, left, right = pair
+        with torch.no_grad():
+            code = torch.tanh(network.a(left) * 2.5 + network.b(right)).double().numpy()
+        found = ec.measure(network, {"left": left, "right": right, "scale": 2.5}, layers="head")
+        values = eigenvalues(code)
+        assert np.allclose(next(iter(found.values())).eigenvalues.numpy()[:12], values, rtol=0, atol=1e-6 * values[0])
+
+    @pytest.mark.parametrize(
+        ("given", "text"),
+        [
+            (
+                lambda a: {"left": a, "right": a, "scale": object()},
+                "`scale` must be a tensor, an array, a number or a text; got object",
+            ),
+            (lambda a: [pack_sequence([a[:3], a[3:5]])], "a PackedSequence has no row for each input"),
+            (lambda a: [(pack_sequence([a[:3], a[3:5]]), a[:2])], "a PackedSequence has no row for each input"),
+            (list, "every item of a list is a batch, with a row for each input; got shape \\(6,\\)"),
+        ],
+    )
+    def test_what_has_no_rows_is_refused(self, pair, given, text):
+        network, left, _ = pair
+        with pytest.raises(DataError, match=text):
+            ec.measure(network, given(left), layers="head")
+
+    def test_any_number_of_arguments(self, pair):
+        network, left, right = pair
+
+        class Branches(Pair):
+            def forward(self, *given):
+                return super().forward(*given)
+
+        branches = Branches().eval()
+        branches.load_state_dict(network.state_dict())
+        with pytest.raises(DataError, match="Pass them as a tuple in a tuple"):
+            ec.measure(branches, (left, right), layers="head")
+        found, expected = (
+            ec.measure(net, given, layers="head") for net, given in ((branches, ((left, right),)), (network, (left, right)))
+        )
+        assert torch.equal(found["head.input"].eigenvalues, expected["head.input"].eigenvalues)
+
+    def test_a_mask_that_the_network_would_not_get_is_refused(self, generator):
+        class Masked(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.line = nn.Linear(4, 3)
+
+            def forward(self, x, mask=None):
+                return self.line(x if mask is None else x * mask[:, :, None]).mean(1)
+
+        x, mask = torch.randn(30, 5, 4, generator=generator), torch.ones(30, 5)
+        labels = torch.arange(30) % 3
+        for batch in ((x, mask), (x, mask, labels)):
+            with pytest.raises(DataError, match="two parts with one number of tokens"):
+                ec.measure(Masked(), [batch], layers="line")
+        found = ec.measure(Masked(), [(x, labels)], layers="line")
+        assert found.n_labelled == 30
+
+    def test_a_graph_is_a_list_of_one_batch(self, generator):
+        class Graph(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.line = nn.Linear(6, 4)
+
+            def forward(self, nodes, edges):
+                return self.line(nodes.index_add(0, edges[1], nodes[edges[0]]))
+
+        nodes, edges = torch.randn(200, 6, generator=generator), torch.randint(0, 200, (2, 700), generator=generator)
+        with pytest.raises(ActivationError, match="such as a graph, in a list of whole batches"):
+            ec.measure(Graph(), (nodes, edges), layers="line")
+        found = ec.measure(Graph(), [(nodes, edges)], layers="line.input")["line.input"]
+        values = eigenvalues(nodes.index_add(0, edges[1], nodes[edges[0]]).double().numpy())
+        assert np.allclose(found.eigenvalues.numpy(), values, rtol=0, atol=1e-6 * values[0])
 
     def test_the_callers_tensors_are_not_changed(self, pair):
         _, left, right = pair

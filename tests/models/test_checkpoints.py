@@ -356,3 +356,13 @@ def test_files_are_known_by_their_content(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="is a folder, not a file"):
         load_weights(network, tmp_path / "empty")
+
+
+@pytest.mark.parametrize("names", [("net", "best_net"), ("state_dict", "foo"), ("model", "previous")])
+def test_every_other_set_that_fits_is_told(tmp_path, source, names):
+    usual, second = names
+    torch.save({second: other(source.state_dict()), usual: source.state_dict()}, tmp_path / "two.pt")
+    model = network()
+    with pytest.warns(ReliabilityWarning, match=rf"it also holds {second}, which fits too; {usual} was used\."):
+        load_weights(model, tmp_path / "two.pt")
+    assert same(model, source.state_dict())

@@ -129,7 +129,10 @@ def _no_such_layer(request: str, traced: Trace) -> str:
             "that could be read. Build it from modules, or name a layer."
         )
     if request in _HEAD:
-        return f"`layers`: {request!r} finds no layer, since no module with weights makes the scores. Name a layer."
+        return (
+            f"`layers`: {request!r} finds no layer, since no module of the network was found to make its scores by weights. Name "
+            "a layer."
+        )
     if request == "blocks":
         return (
             "`layers`: 'blocks' finds none, since no container has several modules of one class that contain others. Name layers."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
@@ -33,6 +34,30 @@ _CHANNELS_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Multihead
 
 _SEQUENCE = 3
 """Dimensions of (n, tokens, features)."""
+
+
+_PADDED = "the network pads its inputs to a multiple of {} tokens. Pad them to one yourself and pass a mask"
+
+
+@dataclass(frozen=True)
+class TokenAxis:
+    """How a tensor depends on the tokens of masks.
+
+    Attributes:
+        masks: Their names.
+        is_second: Whether the tokens of the only one are its second axis alone.
+        otherwise: What is known if they are not, in words.
+        multiple: The network pads its inputs to a multiple of this number of tokens; 1 if it does not.
+    """
+
+    masks: tuple[str, ...]
+    is_second: bool
+    otherwise: str = ""
+    multiple: int = 1
+
+    def padded_inside(self, length: int, count: int) -> str:
+        """Why a tensor with this many tokens holds more than the network was given, or nothing if it does not."""
+        return _PADDED.format(self.multiple) if self.multiple > 1 and length != count else ""
 
 
 class CodeKeywords(TypedDict):
@@ -72,8 +97,8 @@ def axes_of(module: nn.Module, tensor: Tensor, place: str, count: int, *, is_out
     if tensor.shape[1] == tensor.shape[-1]:
         return usual
     sizes = {len(weights) for weights in module.parameters(recurse=False) if weights.ndim == 1 and len(weights) > 1}
-    if len(sizes & {tensor.shape[1], tensor.shape[-1]}) == 1 and is_output:  # a bias or gain for each channel
-        return Axes(inputs, -1 if tensor.shape[-1] in sizes else 1, True)
+    if len(sizes & {tensor.shape[1], tensor.shape[-1]}) == 1 and is_output:  # a bias or gain for each channel, or for each token
+        return Axes(inputs, -1 if tensor.shape[-1] in sizes else 1, tensor.shape[-1] in sizes or tensor.ndim > _SEQUENCE)
     return usual
 
 
@@ -176,6 +201,8 @@ def unreadable(site: Site, count: int) -> str | None:
         return f"its {site.side} is {str(site.dtype).removeprefix('torch.')}, not floating point"
     if not site.shape or site.shape[0] != count:
         return f"its {site.side} of shape {site.shape} has no row for each of {count} inputs"
+    if site.is_single:
+        return f"its {site.side} of shape {site.shape} is that of one sequence, without an axis of inputs"
     if 0 in site.shape:
         return f"its {site.side} of shape {site.shape} is empty"
     return None

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from eigencode._arithmetic import exact_arithmetic
 from eigencode.errors import ActivationError
@@ -117,6 +118,33 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         finally:
             torch.backends.mha.set_fastpath_enabled(is_fast)
             restore_training(training)
+
+
+@contextmanager
+def state_put_back(model: nn.Module) -> Iterator[None]:
+    """On leaving, what a network keeps between its calls is as before: buffers, and attributes that are tensors or numbers."""
+    modules = [module for module in model.modules() if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))]
+    buffers = [(module, dict(module._buffers)) for module in modules]
+    kept = [(module, {name: value for name, value in vars(module).items() if _is_plain(value)}) for module in modules]
+    tensors = [each for _, own in (*buffers, *kept) for each in own.values() if isinstance(each, Tensor)]
+    values = [(tensor, tensor.clone()) for tensor in tensors if tensor.layout == torch.strided and not tensor.is_meta]
+    try:
+        yield
+    finally:
+        for tensor, value in values:
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
+        for module, own in buffers:
+            module._buffers.update(own)
+        for module, own in kept:
+            new = [name for name, value in vars(module).items() if _is_plain(value) and name not in own]
+            vars(module).update(own)
+            for name in new:
+                del vars(module)[name]
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (Tensor, int, float))
 
 
 def restore_training(training: Mapping[nn.Module, bool]) -> None:

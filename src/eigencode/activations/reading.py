@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from eigencode._arithmetic import full_float32
 from eigencode._codes import CodeOptions
-from eigencode.activations.codes import CodeKeywords, as_code, options_at, padding_in
+from eigencode.activations.codes import CodeKeywords, TokenAxis, as_code, options_at, padding_in
 from eigencode.activations.hooks import evaluating, hooked, tensors_given, tensors_in
-from eigencode.activations.sequences import TokenAxis
 from eigencode.activations.tracing import Site
 
 

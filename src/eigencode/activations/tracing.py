@@ -18,7 +18,15 @@ from eigencode._inputs import Inputs, run
 from eigencode._running import cannot_run
 from eigencode.activations.blocks import blocks_of
 from eigencode.activations.codes import axes_of
-from eigencode.activations.hooks import hooked, measuring, named_modules, tensors_given, tensors_in, unwrapped
+from eigencode.activations.hooks import (
+    hooked,
+    measuring,
+    named_modules,
+    state_put_back,
+    tensors_given,
+    tensors_in,
+    unwrapped,
+)
 from eigencode.errors import ActivationError
 
 _PASS_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity, nn.Flatten)
@@ -26,6 +34,17 @@ _PASS_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 """Their weights may have two dimensions, and make no units of their own."""
+
+_OF_SEQUENCES = (
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+"""Modules that take tensors without an axis of inputs too."""
 
 Key = tuple[object, ...]
 """Of a tensor's numbers: where and how they are kept, how often they were changed in place, their sum and norm."""
@@ -49,6 +68,8 @@ class Site:
         input_axis: Axis along which it has a row for each input, as the module documents it.
         channel_axis: Axis of channels or features after the first axis: 1 or -1.
         is_channel_known: Whether the module says which axis that is; else the usual one is taken.
+        n_states: Layers times directions whose last states it holds; 0 of what is none of a recurrent layer.
+        is_single: Whether it belongs to one sequence without an axis of inputs, as some modules allow.
     """
 
     name: str
@@ -63,6 +84,8 @@ class Site:
     input_axis: int = 0
     channel_axis: int = -1
     is_channel_known: bool = True
+    n_states: int = 0
+    is_single: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,13 +132,12 @@ class _Call:
 
 @checked(ActivationError)
 def trace(model: nn.Module, inputs: Tensor | Mapping[str, Any] | Inputs, *, head: bool = True) -> Trace:
-    """Runs the model once and lists what can be measured.
+    """Runs the model once and lists what can be measured; what it keeps between calls is as before.
 
     Args:
         model: Network.
         inputs: Small batch, on the model's device: one tensor, or a mapping of arguments by name.
-        head: Find out what makes the scores too, for which the model may have to run again, with outputs of modules changed. Its
-            buffers are as before after that.
+        head: Find out what makes the scores too, for which the model may have to run again, with outputs of modules changed.
 
     Returns:
         Trace.
@@ -127,10 +149,11 @@ def trace(model: nn.Module, inputs: Tensor | Mapping[str, Any] | Inputs, *, head
     modules, others = named_modules(model)
     calls: list[_Call] = []
     try:
-        with measuring(model):
+        with measuring(model), state_put_back(model):
             state = _random_state(inputs)
             with _recorded(model, modules, calls):
-                scores = scores_in(run(model, inputs))
+                possible = possible_scores(run(model, inputs))
+            scores = next(iter(possible), None)
             chosen = _head(modules, calls, _Rerun(model, inputs, state, scores)) if head and scores is not None else None
     except Exception as error:  # networks refuse inputs in any way they like
         raise ActivationError(cannot_run(model, inputs, error)) from error
@@ -142,7 +165,7 @@ def trace(model: nn.Module, inputs: Tensor | Mapping[str, Any] | Inputs, *, head
     found, note = None, ""
     if chosen is not None and scores is not None:
         found = sites[listed.head(chosen, calls[: calls.index(chosen)])]
-        note = _unusual(found.name, chosen, scores)
+        note = _unusual(found.name, chosen, scores, sum(each.shape[:1] == (len(inputs),) for each in possible))
     return Trace(sites, found, note, blocks_of(model, modules), others)
 
 
@@ -178,10 +201,15 @@ def _key(tensor: Tensor) -> Key | None:
 
 def scores_in(output: Any) -> Tensor | None:
     """What a network gives: its logits, if it says which these are, or the first numbers."""
+    return next(iter(possible_scores(output)), None)
+
+
+def possible_scores(output: Any) -> list[Tensor]:
+    """All that may be the scores: the logits, if a network says which these are, or all numbers that it returns."""
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
-        return logits
-    return next((tensor for _, tensor in tensors_in(output) if tensor.is_floating_point()), None)
+        return [logits]
+    return [tensor for _, tensor in tensors_in(output) if tensor.is_floating_point()]
 
 
 def _random_state(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
@@ -199,26 +227,19 @@ class _Rerun:
     scores: Tensor
 
     def changes(self, call: _Call) -> bool:
-        """Whether the scores are others when the output of a call is. Buffers are as before."""
+        """Whether the scores are others when the output of a call is."""
         torch.set_rng_state(self.state[0])
         if self.state[1] is not None:
             torch.cuda.set_rng_state(self.state[1], self.inputs.main.device)
-        buffers = [(owner, dict(owner._buffers)) for owner in self.model.modules()]
-        values = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
         def after(_name: str, number: int, output: Any) -> Any:
             return _shifted(output) if number == call.number else None
 
         try:
-            with hooked(self.model, [call.module], after=after):
+            with state_put_back(self.model), hooked(self.model, [call.module], after=after):
                 scores = scores_in(run(self.model, self.inputs))
         except Exception:  # of what cannot be computed of other numbers
             return True
-        finally:
-            for buffer, value in values:
-                buffer.copy_(value)
-            for owner, own in buffers:  # which may have been given others
-                owner._buffers.update(own)
         return scores is None or scores.shape != self.scores.shape or not _same(scores, self.scores)
 
 
@@ -260,7 +281,7 @@ def _makes(call: _Call, scores: Tensor) -> bool:
     return key is not None and any(own is not None and own[:3] == key[:3] for _, _, own in call.made)
 
 
-def _unusual(head: str, call: _Call, scores: Tensor) -> str:
+def _unusual(head: str, call: _Call, scores: Tensor, possible: int) -> str:
     """What a reader should know of the call that reads the head; empty if it makes one score for each class and input."""
     found = []
     if sum(tensor.is_floating_point() for _, tensor, _ in call.given) > 1:
@@ -269,6 +290,8 @@ def _unusual(head: str, call: _Call, scores: Tensor) -> str:
         found.append("does not return the scores itself")
     elif scores.ndim > 2:
         found.append("scores each token or position")
+    if possible > 1:
+        found.append(f"makes the first of {possible} tensors that the network returns, none of them called logits")
     return f"`{head}` is what {call.module} reads, which {' and '.join(found)}" if found else ""
 
 
@@ -280,8 +303,20 @@ def _is_weighted(call: _Call, modules: Mapping[str, nn.Module]) -> bool:
     if any(_is_weighted(inner, modules) for inner in call.inner):
         return False
     weights = [*module.parameters(recurse=not call.inner), *module.buffers(recurse=not call.inner)]
-    matrices = any(each.is_floating_point() and sum(size > 1 for size in each.shape) > 1 for each in weights)
+    matrices = any(each.is_floating_point() and _is_matrix(each, call) for each in weights)
     return matrices or hasattr(module, "_packed_params")  # of a quantised layer
+
+
+def _is_matrix(weights: Tensor, call: _Call) -> bool:
+    """Whether they make one number of many: from all features or channels of what a call was given to those that it returned."""
+    if sum(size > 1 for size in weights.shape) > 1:
+        return True
+    if weights.ndim < 2 or weights.numel() < 2:
+        return False
+    axis = -1 if weights.ndim == 2 else 1  # a line of weights: of one output, or of one input
+    sizes = [{each.shape[axis] for _, each, _ in tensors if each.ndim > 1} for tensors in (call.given, call.made)]
+    ends = tuple(weights.shape[:2])
+    return any((own, made) in (ends, ends[::-1]) for own in sizes[0] for made in sizes[1])
 
 
 @dataclass(frozen=True)
@@ -302,6 +337,8 @@ class _Listed:
         module = self.modules[call.module]
         axes = axes_of(module, tensor, place, self.count, is_output=side == "output")
         numbered = call.module in self.several or (side == "input" and f"{call.module}.input" in self.modules)
+        shape = tuple(tensor.shape if not axes.inputs else tensor.movedim(axes.inputs, 0).shape)
+        is_state = isinstance(module, nn.RNNBase) and side == "output" and place.startswith("[1]")
         name = call.module + (f"#{call.number}" if numbered else "") + (".input" if side == "input" else "")
         return Site(
             name=name + ("" if alone else place),
@@ -311,11 +348,13 @@ class _Listed:
             place=place,
             leaf=not call.inner,
             passes_on=isinstance(module, _PASS_ON),
-            shape=tuple(tensor.shape if not axes.inputs else tensor.movedim(axes.inputs, 0).shape),
+            shape=shape,
             dtype=tensor.dtype,
             input_axis=axes.inputs,
             channel_axis=axes.channels,
             is_channel_known=axes.known,
+            n_states=shape[1] if is_state and len(shape) > 2 else 0,
+            is_single=isinstance(module, _OF_SEQUENCES) and tensor.ndim == 2,
         )
 
     def head(self, chosen: _Call, earlier: Sequence[_Call]) -> str:

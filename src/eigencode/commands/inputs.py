@@ -110,21 +110,23 @@ def number_as(model: nn.Module, images: ImageSet | ImageFolder | TokenSet, confi
 
     Says so; and where folders and outputs differ in number and nothing tells which is which.
     """
-    if not isinstance(images, ImageFolder) or not images.classes or isinstance(config.classes, str):
+    if not isinstance(images, ImageFolder) or not images.classes:
         return
-    names = images.classes
+    named = _class_names(config)
+    names = named or images.classes
     outputs = _n_outputs(model, images)
     if outputs in (None, len(names)):
         return
     synsets = datasets.imagenet_synsets()
-    if outputs == len(synsets) and set(names) <= set(synsets):
+    if named is None and outputs == len(synsets) and set(names) <= set(synsets):
         images.number(synsets)
         tell(
             f"note: the {len(names)} folders are named by ImageNet's synsets, and labels are their places among its 1000 classes."
         )
         return
+    have = f"{config.classes} names" if named else "the images have"
     tell(
-        f"note: the images have {len(names)} classes and the network {outputs} outputs, so no accuracy is given. Pass "
+        f"note: {have} {len(names)} classes and the network has {outputs} outputs, so no accuracy is given. Pass "
         "--classes FILE with the names of all classes in the order of the outputs."
     )
     images.forget_labels()

@@ -238,7 +238,7 @@ def _picture(path: str) -> Any:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise FileError(f"{path} is not a readable image ({reason}). Remove it.") from None
     raise FileError(
-        f"{path} has numbers without a known range (mode {mode}). Save it with 8 or 16 bits, or as tensors:PATH in [0, 1]."
+        f"{path} has numbers without a known range (mode {mode}). Save it as PNG with 8 or 16 bits, or as tensors:PATH in [0, 1]."
     )
 
 

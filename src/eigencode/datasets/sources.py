@@ -93,8 +93,11 @@ def load(
         return _BUNDLED[name](split).subset(count, seed=seed)
     if name in _TORCHVISION:
         return _from_torchvision(name, split, data_root(root), download=download).subset(count, seed=seed)
-    known = [*_BUNDLED, *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH"]
-    raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.")
+    known = [*_BUNDLED, *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH", "tokens:PATH (texts)"]
+    own = Path(name).expanduser()
+    kind = "image_folder" if own.is_dir() else "tensors" if own.is_file() else ""
+    meant = f" Did you mean {kind}:{name}?" if kind else ""
+    raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.{meant}")
 
 
 def _digits(split: Split) -> ImageSet:
@@ -189,7 +192,8 @@ def _tensors(path: Path, split: Split) -> ImageSet:
         raise DataError(f"tensors: {error}") from None
     inputs = next((arrays[key] for key in _INPUTS if key in arrays), arrays.get(f"{split}_images"))
     if inputs is None:
-        raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. Rename it.")
+        remedy = f"Name texts tokens:{path}" if "input_ids" in arrays else "Rename it"
+        raise DataError(f"tensors: {path} must hold an array `inputs`; got {', '.join(arrays) or 'none'}. {remedy}.")
     known = (*_LABELS, f"{split}_labels")
     labels = next((arrays[key] for key in known if key in arrays), None)
     if labels is None and path.suffix == ".npz" and (unread := [name for name in names_in_npz(path) if name in known]):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eigencode import _processes
-from eigencode.activations import scores_in
+from eigencode.activations import possible_scores
 from eigencode.datasets.images import UNLABELLED
 
 _MATRIX = 2
@@ -26,8 +26,15 @@ class Accuracy:
         """Adds a batch: what the network gave, and the classes, -1 where unknown."""
         if labels is None:
             return
-        scores = scores_in(output)
+        possible = possible_scores(output)
+        scores = next(iter(possible), None)
         known = labels != UNLABELLED
+        if sum(each.ndim == _MATRIX and len(each) == len(labels) for each in possible) > 1:
+            self.without += int(known.sum())
+            self.note = (
+                "the network returns several tensors, and does not say which are the scores of classes by calling it logits"
+            )
+            return
         is_matrix = scores is not None and scores.ndim == _MATRIX and len(scores) == len(labels)
         if scores is None or not is_matrix or int(labels.max()) >= scores.shape[1]:
             self.without += int(known.sum())

@@ -19,6 +19,13 @@ from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.datasets.tokens import TokenSet
 from eigencode.errors import DataError
 
+_MASK = "attention_mask"
+_NOT_OF_PADDING = ("global_attention_mask", "cross_attention_mask")
+"""Arguments of transformers that say who attends to all, or to whom."""
+
+_SEQUENCE = 3
+"""Dimensions of (n, tokens, features)."""
+
 Images = (
     ImageSet | TokenSet | Tensor | np.ndarray | DataLoader | Dataset | Mapping[str, Any] | tuple[Any, ...] | Iterable[Any]  # type: ignore[type-arg]
 )
@@ -73,8 +80,9 @@ class Batches:
         self.device = reading.device or model_device(model)
         self.takes = Arguments.of(model)
         self.masks: tuple[str, ...] | None = None  # of the first inputs, once these were looked at
-        self.whole = self._whole(images)
+        self.unnamed = ""  # what looks like their mask, and was not named as it
         self.source: Any = DataLoader(images, reading.batch_size) if isinstance(images, Dataset) else images
+        self.whole = self._whole(images)
         self.count = len(self.whole.indices) if self.whole else _length(self.source)
         if self.count is not None and self.count < 2:
             raise DataError(f"measure: at least 2 inputs are needed; got {self.count}. Pass more of them.")
@@ -177,6 +185,11 @@ class Batches:
         """A batch of whatever kind."""
         inputs, labels = split_batch(piece, self.takes)
         count = len(inputs)
+        if isinstance(self.source, list) and inputs.main.ndim == 1 and inputs.main.is_floating_point():
+            raise DataError(
+                f"measure: every item of a list is a batch, with a row for each input; got shape {tuple(inputs.main.shape)}. "
+                "Stack single inputs with torch.stack."
+            )
         masks, given = self._masks_in(piece, inputs)
         if self.masks is None:
             self.masks = given
@@ -199,25 +212,31 @@ class Batches:
         found = {
             name: _checked_mask(value, len(inputs), name)
             for name, value in named.items()
-            if name == wanted or (name.endswith("_attention_mask") and isinstance(value, Tensor))
+            if name == wanted or (_MASK in name and name not in _NOT_OF_PADDING and getattr(value, "ndim", 0) == 2)
         }
         given = tuple(sorted(found))
         if wanted not in found:
             if wanted != Reading.mask:
                 raise DataError(f"measure: the inputs hold no `{wanted}`, which is to be their mask. Check the name.")
             ids = inputs.main
-            if ids.ndim == 2 and not ids.is_floating_point():
-                self._refuse_unnamed(piece, ids)
+            is_ids = ids.ndim == 2 and not ids.is_floating_point()
+            if is_ids or ids.ndim == _SEQUENCE:
+                self._refuse_unnamed(piece, ids.shape[:2])
+            if is_ids and not found:
                 found[wanted] = torch.ones_like(ids, dtype=torch.bool)
+            alike = [name for name, value in named.items() if "mask" in name and getattr(value, "shape", None) == ids.shape[:2]]
+            self.unnamed = next((name for name in alike if name not in found), "")
         return found, given
 
-    def _refuse_unnamed(self, piece: Any, ids: Tensor) -> None:
-        """Refuses tuples of ids and something of their shape that the network would not get: it may well be their mask."""
-        others = piece[len(self.takes.order[: max(1, self.takes.required)]) :] if isinstance(piece, (tuple, list)) else ()
-        if any(getattr(other, "shape", None) == ids.shape for other in others):
+    def _refuse_unnamed(self, piece: Any, tokens: torch.Size) -> None:
+        """Refuses tuples of sequences and something for each token that the network could take and would not get."""
+        taken = max(1, self.takes.required)
+        others = piece[taken:] if isinstance(piece, (tuple, list)) else ()
+        could_take = self.takes.variadic or len(self.takes.order) > taken
+        if could_take and any(getattr(other, "shape", None) == tokens for other in others):
             raise DataError(
-                "measure: a batch has two parts of one shape, and the network requires the first alone. Pass a mapping of its "
-                "arguments by name, such as input_ids and attention_mask."
+                "measure: a batch has two parts with one number of tokens, and the network requires the first alone. Pass a "
+                "mapping of its arguments by name, such as input_ids and attention_mask."
             )
 
 

@@ -14,7 +14,18 @@ from eigencode import _processes
 from eigencode._allocator import freed_memory_given_back
 from eigencode._inputs import Inputs, run
 from eigencode._running import cannot_run
-from eigencode.activations import Coded, Site, TokenAxis, Trace, capture_codes, select_sites, token_axes, traced_for, unreadable
+from eigencode.activations import (
+    Coded,
+    Site,
+    TokenAxis,
+    Trace,
+    capture_codes,
+    select_sites,
+    token_axes,
+    touched_by_padding,
+    traced_for,
+    unreadable,
+)
 from eigencode.errors import ActivationError, ConstantCodeError, EigencodeError
 from eigencode.measurement.accuracy import Accuracy
 from eigencode.measurement.batches import Batch, Batches
@@ -53,9 +64,13 @@ class NetworkReader:
         chosen = select_sites(traced, self.settings.layers)
         reasons = {site: unreadable(site, len(first.indices)) for site in chosen}
         result.skipped |= {site.name: reason for site, reason in reasons.items() if reason}
-        result.notes = self.notes(traced, chosen)
         wanted = [site for site, reason in reasons.items() if not reason]
+        result.notes = self.notes(traced, wanted)
         self.axes.update(token_axes(self.model, first.inputs, wanted, first.masks))
+        for name in touched_by_padding(self.model, first.inputs, wanted, self.axes, first.masks):
+            result.notes[name] = (
+                f"`{name}` depends on what the padding holds: the network does not mask it there, or moves tokens"
+            )
         passes = passes_of(wanted, self.rows_at, self.settings)
         accuracy = Accuracy()
 
@@ -99,6 +114,14 @@ class NetworkReader:
                     found[site.name] = (
                         f"`{site.name}` does not say where its channels are: the {where} axis after that of inputs was taken"
                     )
+        if self.settings.units != "all" or self.settings.tokens != "all":
+            for site in chosen:
+                if site.n_states > 1:
+                    found[site.name] = (
+                        f"`{site.name}` has the states of {site.n_states} layers and directions, taken for as many tokens"
+                    )
+                elif self.batches.unnamed and len(site.shape) > 2:
+                    found[site.name] = f"every token counts: name `{self.batches.unnamed}` if it is their mask"
         return found
 
     def accumulators(self, planned: Pass) -> dict[str, SpectrumAccumulator]:

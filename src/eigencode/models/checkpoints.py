@@ -249,7 +249,8 @@ def _chosen(entries: Sequence[tuple[str, int, Any]], own: Mapping[str, Tensor], 
     notes = [
         f"it also holds {each.rstrip('.')}, which fits too; {prefix.rstrip('.') or 'its top level'} was used."
         for each in others
-        if _AVERAGED.search(each)
+        if not _is_one(under[each], under[prefix])
+        and (_AVERAGED.search(each) or containers.isdisjoint(container for container, _ in under[each].values()))
     ]
     if left:
         notes.append(f"{len(left)} of its tensors do not belong to the network and were ignored{_examples(left)}.")
