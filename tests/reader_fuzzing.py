@@ -54,6 +54,18 @@ def _mat(**options):
     return stored.getvalue()
 
 
+def _mat73():
+    import h5py
+
+    stored = io.BytesIO()
+    code = np.random.default_rng(0).normal(size=(12, 30))
+    with h5py.File(stored, "w", userblock_size=512) as file:
+        file.create_dataset("resp", data=code, chunks=(4, 30), compression="gzip")
+        file.create_dataset("stim/istim", data=np.arange(30.0)[None])
+    text = b"MATLAB 7.3 MAT-file".ljust(124) + struct.pack("<H", 0x200) + b"IM"
+    return text.ljust(512, b"\0") + stored.getvalue()[512:]
+
+
 def _written(write):
     """Bytes that a writer of eigencode leaves in a file whose path it is given."""
     import tempfile
@@ -239,6 +251,7 @@ KINDS = {
     "recording in .npz": ("r.npz", lambda: _npz(resp=_IMAGES[:, 0, 0], more=np.arange(3)), _recording),
     "recording in .mat, compressed": ("r.mat", lambda: _mat(do_compression=True), _recording),
     "recording in .mat, version 5": ("r.mat", _mat, _recording),
+    "recording in .mat, version 7.3": ("r.mat", _mat73, _recording),
     "recording in .mat, version 4": ("r.mat", lambda: _mat4(), _recording),
     "PNG": ("folder/a/0.png", lambda: _picture("PNG"), _pictures),
     "JPEG": ("folder/a/0.jpg", lambda: _picture("JPEG"), _pictures),
@@ -377,6 +390,8 @@ def _watch(folder, seen):
 
 def read_all(kind, first, count, folder, seen):
     """Reads damaged files one after the other; yields what came of each."""
+    import h5py  # noqa: F401 - which starts a process when it is imported
+
     from eigencode.errors import EigencodeError
 
     name, make, read = KINDS[kind]

@@ -157,6 +157,8 @@ def test_wrong_files_are_refused(tmp_path):
         ("3", "holds no study"),
         (to_yaml(study()).replace("epochs: ", "epochs: 3\n      epochs: "), r"mine.yaml, line \d+: epochs is there twice"),
         (re.sub(r"epochs: \d+", "epochs: null", to_yaml(study())), r"blocks.plan.training.epochs: expected a value; got null"),
+        (re.sub(r"grid:(\n    .*)*", "grid: null", to_yaml(study())), r"blocks.grid: expected a value; got null"),
+        (re.sub(r"seeds:.*(\n  - .*)*", "seeds:", to_yaml(study())), r"blocks.seeds: expected a value; got null"),
         (
             to_yaml(study()).replace("- 2.0", "- .nan"),
             "`target` must be a finite number or a mapping, each value a finite number; got nan",

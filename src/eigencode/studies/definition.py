@@ -10,6 +10,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from eigencode._arguments import check_fields
 from eigencode.errors import StudyError
 from eigencode.perturbations.specification import MADE
 from eigencode.studies.cell import CellConfig, with_field
@@ -48,6 +49,7 @@ class Block:
 
     def __post_init__(self) -> None:
         """Refuses what would count one network as two, or none."""
+        check_fields(self, StudyError, owner="a block")
         count = math.prod(len(values) for values in (self.seeds, *self.grid.values()))
         if count > MOST_CELLS:
             raise StudyError(f"the grid has {count} cells; {MOST_CELLS} at most. Make several studies.")

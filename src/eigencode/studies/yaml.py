@@ -227,6 +227,12 @@ def _typed(plan: CellConfig, name: str, value: Any, source: str) -> Any:
 
 def _parsed(given: dict[str, Any], source: str) -> Study:
     for block in given["blocks"] if isinstance(given.get("blocks"), (list, tuple)) else ():
+        if (
+            nulls := [name for name, value in block.items() if value is None and name != "plan"]
+            if isinstance(block, dict)
+            else ()
+        ):
+            raise StudyError(f"{source}: blocks.{nulls[0]}: expected a value; got null. Leave it out for the default.")
         plan = block.get("plan") if isinstance(block, dict) else None
         for name, value in _no_groups(plan, CellConfig()):
             raise StudyError(f"{source}: blocks.plan{name}: expected fields and their values; got {value!r}. Name each field.")
