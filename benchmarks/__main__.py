@@ -12,6 +12,7 @@ BENCHMARKS = (
     "measuring_against_forward",
     "spectrum_against_reptrix",
     "interval_coverage",
+    "spectrum_bench",
     "attack_speed",
     "nested_curve",
     "strengths_against_measure",

@@ -188,7 +188,22 @@ def test_table(summary, capsys):
     print_table(summary, title="title")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "title"
-    assert lines[2].split() == ["condition", "layer", "units", "rank", "α", "population", "α", "R²", "D", "first", "10", "how"]
+    assert lines[2].split() == [
+        "condition",
+        "layer",
+        "units",
+        "rank",
+        "α",
+        "population",
+        "α",
+        "R²",
+        "D",
+        "population",
+        "D",
+        "first",
+        "10",
+        "how",
+    ]
     assert "tiny" in lines[-2] or "tiny" in lines[-1]
 
 

@@ -24,7 +24,8 @@ def summary_row(
     Returns:
         layer, units, samples, rank, method, error_bound; first_rank, last_rank, weights, alpha, stderr, r2 of the
         plain fit; alpha_population, alpha_low, alpha_high, alpha_drift of the interval; those of ``METRICS``: dimension,
-        variance_first_ten (of the total), total_variance; and a note that says why a number is missing, else "".
+        variance_first_ten (of the total), total_variance; dimension_population, dimension_low, dimension_high of the population's
+        dimension; and a note that says why a number is missing, else "".
     """
     row: dict[str, Any] = {
         "layer": spectrum.name,
@@ -48,4 +49,11 @@ def summary_row(
     except SpectrumError as error:
         note = str(error)
     metrics, lacking = metrics_of(spectrum)
-    return row | metrics | {"note": " ".join(filter(None, (note, lacking)))}
+    row |= metrics | dict.fromkeys(("dimension_population", "dimension_low", "dimension_high"), math.nan)
+    if isinstance(spectrum, Eigenspectrum) and spectrum.traces is not None and not lacking:
+        try:
+            found = spectrum.population_dimension(level=level)
+            row |= {"dimension_population": found.dimension, "dimension_low": found.low, "dimension_high": found.high}
+        except SpectrumError as error:
+            lacking = str(error)
+    return row | {"note": " ".join(filter(None, (note, lacking)))}

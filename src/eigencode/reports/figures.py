@@ -97,10 +97,12 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
     """Exponent and dimension along the layers.
 
     Args:
-        summary: Columns condition, layer, alpha, alpha_population, alpha_low, alpha_high, dimension.
+        summary: Columns condition, layer, alpha, alpha_population, alpha_low, alpha_high, dimension; dimension_low and
+            dimension_high where they are known.
 
     Returns:
-        Figure with two panels: alpha of the plain fit (line) with the interval of the population exponent (bars), and D.
+        Figure with two panels: alpha of the plain fit (line) with the interval of the population exponent (bars), and D of
+        these images with that of the population.
     """
     layers = list(dict.fromkeys(summary["layer"]))
     position = {layer: index for index, layer in enumerate(layers)}
@@ -115,10 +117,12 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
         colour = colours[number % 10]
         top.plot(x + shift, rows["alpha"], "o-", ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
         top.vlines(x + shift, rows["alpha_low"], rows["alpha_high"], color=colour, lw=6.0, alpha=0.35)
-        bottom.plot(x + shift, rows["dimension"], "o-", ms=4, lw=1.2, color=colour, label=for_figure(condition))
+        bottom.plot(x + shift, rows["dimension"], "o-", ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
+        if "dimension_low" in rows:
+            bottom.vlines(x + shift, rows["dimension_low"], rows["dimension_high"], color=colour, lw=6.0, alpha=0.35)
     top.axhline(1, color="grey", lw=0.8, ls=":")
     top.set_ylabel("exponent α")
-    top.set_title("points: fitted α; bars: 95 % interval of the population α", loc="left", fontsize=9)
+    top.set_title("points: of these images; bars: 95 % interval of the population", loc="left", fontsize=9)
     bottom.set_ylabel("dimension D")
     plain_log_axis(bottom)
     if len(conditions) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -10,26 +11,36 @@ from rich.table import Table
 
 from eigencode._text import printable
 from eigencode.reports.terminal import print_plain
-from eigencode.spectra.metrics import METRICS
+from eigencode.spectra.metrics import METRICS, Metric
 from eigencode.training.settings import WEIGHTS
 
 
 def cells(row: pd.Series) -> dict[str, str]:
     """A summary row as a reader wants it: the few numbers that matter, rounded to what is known."""
-    interval = "–"
-    if not math.isnan(row["alpha_low"]):
-        interval = f"{row['alpha_low']:.2f} – {row['alpha_high']:.2f}"
     return {
         "layer": str(row["layer"]),
         **({"accuracy": _formatted(row["accuracy"])} if "accuracy" in row else {}),
         "units": f"{row['units']:d}",
         "rank": f"{row['rank']:d}",
         "α": _formatted(row["alpha"]),
-        "population α": interval,
+        "population α": _interval(row, "alpha", "{:.2f}"),
         "R²": _formatted(row["r2"]),
-        **{metric.heading: _formatted(row[metric.name], metric.format) for metric in METRICS if metric.heading},
+        **{name: text for metric in METRICS if metric.heading for name, text in _columns(metric, row)},
         "how": str(row["method"]) + (f" ± {100 * row['error_bound']:.0f} %" if row["error_bound"] else ""),
     }
+
+
+def _columns(metric: Metric, row: pd.Series) -> Iterator[tuple[str, str]]:
+    """Headings and cells of one number: its own and that of the population, where there is one."""
+    assert metric.heading is not None
+    yield metric.heading, _formatted(row[metric.name], metric.format)
+    if f"{metric.name}_low" in row:
+        yield f"population {metric.heading}", _interval(row, metric.name, "{:.3g}")
+
+
+def _interval(row: pd.Series, name: str, layout: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "–" if math.isnan(low) else f"{layout.format(low)} – {layout.format(high)}"
 
 
 def _formatted(value: float, layout: str = "{:.3f}") -> str:

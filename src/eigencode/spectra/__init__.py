@@ -10,7 +10,13 @@ from eigencode._lazy import loader
 if TYPE_CHECKING:
     from eigencode.spectra.accumulator import SpectrumAccumulator
     from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
-    from eigencode.spectra.dimension import participation_ratio, power_law_dimension, smoothness_bound
+    from eigencode.spectra.dimension import (
+        DimensionInterval,
+        dimension_interval,
+        participation_ratio,
+        power_law_dimension,
+        smoothness_bound,
+    )
     from eigencode.spectra.eigenspectrum import Eigenspectrum
     from eigencode.spectra.files import load_spectra, save_spectra
     from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
@@ -22,12 +28,14 @@ _HOME = {
     "WINDOWS": "eigencode.spectra.window",
     "AlphaInterval": "eigencode.spectra.uncertainty",
     "CrossValidatedSpectrum": "eigencode.spectra.cross_validated",
+    "DimensionInterval": "eigencode.spectra.dimension",
     "Eigenspectrum": "eigencode.spectra.eigenspectrum",
     "PowerLawFit": "eigencode.spectra.power_law",
     "SpectrumAccumulator": "eigencode.spectra.accumulator",
     "Window": "eigencode.spectra.window",
     "alpha_interval": "eigencode.spectra.uncertainty",
     "cvpca": "eigencode.spectra.cross_validated",
+    "dimension_interval": "eigencode.spectra.dimension",
     "expected_exponent": "eigencode.spectra.finite_sample",
     "fit_power_law": "eigencode.spectra.power_law",
     "load_spectra": "eigencode.spectra.files",
@@ -46,12 +54,14 @@ __all__ = [
     "WINDOWS",
     "AlphaInterval",
     "CrossValidatedSpectrum",
+    "DimensionInterval",
     "Eigenspectrum",
     "PowerLawFit",
     "SpectrumAccumulator",
     "Window",
     "alpha_interval",
     "cvpca",
+    "dimension_interval",
     "expected_exponent",
     "fit_power_law",
     "load_spectra",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import fields
+from itertools import islice
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from eigencode.spectra.resampling import GROUPS, deal
 from eigencode.spectra.rows import Rows
 from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, sketch_dimension
+from eigencode.spectra.traces import groups_of_moments
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes that one accumulator may take."""
@@ -218,7 +221,7 @@ class SpectrumAccumulator:
                 "and call torch.distributed.init_process_group first."
             )
         self._deal()
-        own = [*self._rows.batches, *(tensor for group in self._groups for tensor in (group.mean, group.scatter))]
+        own = [*self._rows.batches, *(tensor for group in self._groups for tensor in group.tensors)]
         outline = [(tuple(tensor.shape), tensor.dtype) for tensor in own]
         bare, numbers = copy.copy(self), self._rows.numbers
         bare._rows, bare._groups = Rows(), []
@@ -238,7 +241,7 @@ class SpectrumAccumulator:
         for number, (part, numbers, counts, outline) in enumerate(outlines):
             tensors = _processes.tensors_of(number, own, outline)
             part._rows.batches, part._rows.numbers, moments = tensors[: len(numbers)], numbers, iter(tensors[len(numbers) :])
-            part._groups = [Moments(count, next(moments), next(moments)) for count in counts]
+            part._groups = [Moments(count, *islice(moments, len(fields(Moments)) - 1)) for count in counts]
             total.merge(part)
         self.__dict__.update(total.__dict__)
 
@@ -264,14 +267,14 @@ class SpectrumAccumulator:
             )
         self._deal()
         if len(self._rows) and self._width <= self.n_samples:
-            form = self._form(self._n_rows)
-            self._to_groups(form.groups if form else 1)
-        through_covariance = bool(self._groups)
-        how = {"halves": self.half_samples, "seed": self.seed}
-        if through_covariance:
-            eigenvalues, halves = spectra_of_groups(self._groups, **how)
+            self._to_groups(form.groups if (form := self._form(self._n_rows)) else 1)
+        alone = self._n_positions == 1 and not self._is_masked and not self._is_grouped  # no two samples of one image
+        if self._groups:
+            traces = groups_of_moments(self._groups).traces(independent=alone)
+            eigenvalues, halves = spectra_of_groups(self._groups, halves=self.half_samples, seed=self.seed)
         else:
-            eigenvalues, halves = self._rows.spectra(**how, piece_bytes=self._memory.scratch // 2)
+            room = self._memory.scratch // 2
+            eigenvalues, halves, traces = self._rows.spectra(self.half_samples, self.seed, independent=alone, piece_bytes=room)
         kept = min(self.n_samples, self._n_units)
         if 0 < self._scale < SMALLEST and not bool(eigenvalues.any()):
             raise SpectrumError(f"{self.name}: {TOO_SMALL}")
@@ -282,12 +285,13 @@ class SpectrumAccumulator:
             n_samples=self.n_samples,
             n_features=self._n_units,
             n_images=self.n_images,
-            method="sketch" if self._sketch else "covariance" if through_covariance else "gram",
+            method="sketch" if self._sketch else "covariance" if self._groups else "gram",
             dtype=str(self._dtype).removeprefix("torch."),
             error_bound=sketch_error(self.n_samples, self._n_units, self._width) if self._sketch else 0.0,
             scale=self._scale,
             half_samples=pad_sequence([values for values, _ in halves], batch_first=True)[:, :kept] if halves else None,
             half_counts=tuple(count for _, count in halves),
+            traces=None if self._sketch else traces,
             name=self.name,
         )
 

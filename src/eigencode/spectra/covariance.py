@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -44,15 +44,24 @@ class Moments:
         count: Number of samples.
         mean: Mean activation, shape (f,).
         scatter: Sum of outer products of the centred samples, shape (f, f).
+        cubes: Sum of the centred samples, each times its squared length, shape (f,).
+        quartic: Sum of the fourth powers of their lengths, shape ().
     """
 
     count: int
     mean: Float[Tensor, " f"]
     scatter: Float[Tensor, "f f"]
+    cubes: Float[Tensor, " f"]
+    quartic: Float[Tensor, ""]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All but the count, in the order of the fields."""
+        return self.mean, self.scatter, self.cubes, self.quartic
 
     def to(self, device: torch.device) -> Moments:
         """The same on a device; no copy if they are there."""
-        return Moments(self.count, self.mean.to(device), self.scatter.to(device))
+        return Moments(self.count, *(tensor.to(device) for tensor in self.tensors))
 
     @classmethod
     def empty(cls, n_features: int, device: torch.device) -> Moments:
@@ -61,6 +70,8 @@ class Moments:
             0,
             torch.zeros(n_features, dtype=torch.float64, device=device),
             torch.zeros(n_features, n_features, dtype=torch.float64, device=device),
+            torch.zeros(n_features, dtype=torch.float64, device=device),
+            torch.zeros((), dtype=torch.float64, device=device),
         )
 
 
@@ -99,7 +110,7 @@ def add_samples(moments: Moments, samples: Float[Tensor, "n p f"], *, piece_byte
     Returns:
         Statistics of all samples.
     """
-    count, mean = moments.count, moments.mean
+    found = moments
     _, n_positions, n_features = samples.shape
     most = max(1, piece_bytes // (8 * n_features))
     images = max(1, min(most, max(_CHUNK_ROWS, _CHUNK_BYTES // (8 * n_features))) // n_positions)
@@ -108,27 +119,78 @@ def add_samples(moments: Moments, samples: Float[Tensor, "n p f"], *, piece_byte
         columns = columns.copy_(piece.permute(2, 0, 1)).flatten(1)
         centre = columns.mean(dim=1)
         columns -= centre[:, None]
-        symmetric_product(columns, moments.scatter)
-        count, mean = _shift(moments.scatter, (count, mean), (columns.shape[1], centre))
-    return Moments(count, mean, moments.scatter)
+        found = _joined(found, _piece_moments(columns, centre))
+    return found
 
 
 def add_moments(moments: Moments, others: Moments) -> Moments:
     """Moments of the union of two disjoint sets (Chan, Golub & LeVeque 1983); ``moments.scatter`` is reused as storage."""
-    moments.scatter.add_(others.scatter)
-    count, mean = _shift(moments.scatter, (moments.count, moments.mean), (others.count, others.mean))
-    return Moments(count, mean, moments.scatter)
+    return _joined(moments, _Part(others.count, others.mean, others.cubes, others.quartic, others.scatter, None))
 
 
-def _shift(scatter: Tensor, first: tuple[int, Tensor], second: tuple[int, Tensor]) -> tuple[int, Tensor]:
-    """Adds the between-set part to ``scatter`` in place; returns the joint count and mean."""
-    (count_a, mean_a), (count_b, mean_b) = first, second
-    total = count_a + count_b
-    if count_a == 0 or count_b == 0:
-        return total, mean_b if count_a == 0 else mean_a
-    difference = mean_b - mean_a
-    scatter.addr_(difference, difference, alpha=count_a * count_b / total)
-    return total, mean_a + difference * (count_b / total)
+@dataclass(frozen=True)
+class _Part:
+    """What is added to moments: with its scatter matrix, or with the centred samples of which that will be made, shape (f, n)."""
+
+    count: int
+    mean: Tensor
+    cubes: Tensor
+    quartic: Tensor
+    scatter: Tensor | None
+    columns: Tensor | None
+
+    def times(self, vector: Tensor) -> Tensor:
+        """The scatter matrix times a vector."""
+        if self.columns is None:
+            assert self.scatter is not None
+            return self.scatter @ vector
+        return self.columns @ (self.columns.T @ vector)
+
+    def trace(self) -> Tensor:
+        """Of the scatter matrix."""
+        if self.columns is None:
+            assert self.scatter is not None
+            return self.scatter.trace()
+        return self.columns.square().sum()
+
+    def add_to(self, scatter: Tensor) -> None:
+        """Adds the scatter matrix to another one, in place."""
+        if self.columns is None:
+            assert self.scatter is not None
+            scatter.add_(self.scatter)
+        else:
+            symmetric_product(self.columns, scatter)
+
+
+def _piece_moments(columns: Tensor, centre: Tensor) -> _Part:
+    """Of samples, centred on their mean, shape (f, n)."""
+    squares = torch.linalg.vector_norm(columns, dim=0).square()
+    return _Part(columns.shape[1], centre, columns @ squares, squares.square().sum(), None, columns)
+
+
+def _joined(moments: Moments, part: _Part) -> Moments:
+    """Moments of both, ``moments.scatter`` being reused as storage; third and fourth moments by the same shift of the mean."""
+    if part.count == 0:
+        return moments
+    total = moments.count + part.count
+    difference = part.mean - moments.mean
+    mean = moments.mean + difference * (part.count / total) if moments.count else part.mean
+    own = _Part(moments.count, moments.mean, moments.cubes, moments.quartic, moments.scatter, None)
+    cubes, quartic = part.cubes, part.quartic
+    if moments.count:
+        shifted = [_shifted(own, moments.mean - mean), _shifted(part, part.mean - mean)]
+        cubes, quartic = shifted[0][0] + shifted[1][0], shifted[0][1] + shifted[1][1]
+    part.add_to(moments.scatter)
+    if moments.count:
+        moments.scatter.addr_(difference, difference, alpha=moments.count * part.count / total)
+    return Moments(total, mean, moments.scatter, cubes, quartic)
+
+
+def _shifted(part: _Part, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """``cubes`` and ``quartic`` about another centre: that from which the mean is ``shift`` away."""
+    turned, square, trace = part.times(shift), shift @ shift, part.trace()
+    cubes = part.cubes + 2 * turned + (trace + part.count * square) * shift
+    return cubes, part.quartic + 4 * (shift @ turned) + 4 * (shift @ part.cubes) + square * (2 * trace + part.count * square)
 
 
 def covariance(moments: Moments) -> Float[Tensor, "f f"]:
@@ -141,7 +203,7 @@ def moments_of(moments: Sequence[Moments]) -> Moments:
     first, *others = moments
     if not others:
         return first
-    total = Moments(first.count, first.mean, first.scatter.clone())
+    total = replace(first, scatter=first.scatter.clone())
     for part in others:
         total = add_moments(total, part)
     return total
@@ -185,8 +247,10 @@ def summed_over_processes(moments: Moments) -> Moments:
         return moments
     mean = _processes.total(moments.mean * (moments.count / count))
     difference = moments.mean - mean
+    own = _Part(moments.count, moments.mean, moments.cubes, moments.quartic, moments.scatter, None)
+    cubes, quartic = _shifted(own, difference)
     moments.scatter.addr_(difference, difference, alpha=moments.count)
-    return Moments(count, mean, _processes.total(moments.scatter))
+    return Moments(count, mean, *(_processes.total(tensor) for tensor in (moments.scatter, cubes, quartic)))
 
 
 def folded(groups: list[Moments], count: int) -> list[Moments]:

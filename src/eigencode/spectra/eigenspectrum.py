@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eigencode._arguments import check_fields, checked
 from eigencode.errors import DataError, SpectrumError
-from eigencode.spectra.dimension import participation_ratio
+from eigencode.spectra.dimension import DimensionInterval, dimension_interval, participation_ratio
 from eigencode.spectra.eigenvalues import (
     Numbers,
     as_numbers,
@@ -24,6 +24,7 @@ from eigencode.spectra.eigenvalues import (
     share_of_first,
 )
 from eigencode.spectra.power_law import PowerLawFit, fit_power_law, window_sensitivity
+from eigencode.spectra.traces import Traces
 from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
 from eigencode.spectra.window import Ranks, Weights
 
@@ -50,6 +51,7 @@ class Eigenspectrum:
         scale: Largest absolute activation of the first sample, for the numerical floor.
         half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
         half_counts: Samples in each half.
+        traces: What ``population_dimension`` needs; None of a sketch, and of files of earlier versions.
         name: Layer or recording.
     """
 
@@ -63,6 +65,7 @@ class Eigenspectrum:
     scale: float = 0.0
     half_samples: Tensor | None = field(default=None, repr=False)
     half_counts: tuple[int, ...] = ()
+    traces: Traces | None = field(default=None, repr=False)
     name: str = "activations"
 
     def __post_init__(self) -> None:
@@ -156,6 +159,26 @@ class Eigenspectrum:
     def dimension(self) -> float:
         """Participation ratio (Jiang et al. 2020, Eq. (4))."""
         return participation_ratio(self.eigenvalues.clamp_min(0))
+
+    @checked(SpectrumError)
+    def population_dimension(self, *, level: float = 0.95) -> DimensionInterval:
+        """Dimension of the population that the images were drawn from (see :func:`eigencode.spectra.dimension_interval`).
+
+        Args:
+            level: Nominal coverage.
+
+        Returns:
+            DimensionInterval.
+
+        Raises:
+            SpectrumError: a sketch, or a file of an earlier version, does not have what is needed; or the images do not determine
+                the dimension.
+        """
+        if self.traces is None:
+            reason = "a sketch does not have" if self.method == "sketch" else "this spectrum was kept without"
+            remedy = "Raise `memory_limit`" if self.method == "sketch" else "Measure it again"
+            raise SpectrumError(f"{self.name}: {reason} the traces that the dimension of the population needs. {remedy}.")
+        return dimension_interval(self.traces, level=level, name=self.name)
 
     @checked(SpectrumError)
     def variance_explained(self, k: int) -> float:

@@ -19,6 +19,7 @@ from eigencode._readers.files import check_content, check_declared, open_regular
 from eigencode._readers.parquet import declared_bytes
 from eigencode.errors import DataError, FileError
 from eigencode.spectra.eigenspectrum import Eigenspectrum
+from eigencode.spectra.traces import Traces
 
 _ARRAYS = ("eigenvalues", "half_samples")
 _COLUMNS = ["layer", "rank", "eigenvalue", "half_samples"]
@@ -30,7 +31,14 @@ def _metadata(spectrum: Eigenspectrum) -> dict[str, Any]:
 
 def _parse(metadata: str | bytes) -> dict[str, dict[str, Any]]:
     parsed = json.loads(metadata)
-    return {name: {**fields, "half_counts": tuple(fields["half_counts"])} for name, fields in parsed.items()}
+    return {
+        name: {
+            **fields,
+            "half_counts": tuple(fields["half_counts"]),
+            "traces": Traces(**fields["traces"]) if fields.get("traces") else None,
+        }
+        for name, fields in parsed.items()
+    }
 
 
 def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import descending_eigenvalues
-from eigencode.spectra.resampling import MIN_GROUPS, draw_halves
+from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, deal, draw_halves
+from eigencode.spectra.traces import Traces, groups_of_gram, traces_of_gram
 
 
 class Rows:
@@ -59,22 +60,36 @@ class Rows:
         self.batches, self.numbers, self._block = [], [], None
         return (batches[0], numbers[0]) if len(batches) == 1 else (torch.cat(batches), torch.cat(numbers))
 
-    def spectra(self, *, halves: int, seed: int, piece_bytes: int) -> tuple[Tensor, list[tuple[Tensor, int]]]:
-        """Eigenvalues of the covariance through the Gram matrix, and those of random halves with their numbers of samples."""
+    def spectra(
+        self, halves: int, seed: int, *, independent: bool, piece_bytes: int
+    ) -> tuple[Tensor, list[tuple[Tensor, int]], Traces]:
+        """Eigenvalues of the covariance by the Gram matrix, those of random halves with their numbers of samples, and traces.
+
+        Args:
+            halves: Number of halves.
+            seed: Of the halves.
+            independent: Whether every sample is an image of its own.
+            piece_bytes: Most bytes of a working copy.
+        """
         gram = gram_of_rows([batch.flatten(0, 1) for batch in self.batches], piece_bytes=piece_bytes)
+        numbers, positions = torch.cat(self.numbers), self.batches[0].shape[1]
+        if independent:
+            traces = traces_of_gram(gram)
+        else:
+            dealt = torch.from_numpy(deal(numbers.numpy(), n_groups=GROUPS, seed=seed)).repeat_interleave(positions)
+            traces = groups_of_gram(gram, dealt.to(gram.device)).traces(independent=False)
         eigenvalues = descending_eigenvalues(gram) / (len(gram) - 1)
-        positions = self.batches[0].shape[1]
-        _, sets = torch.cat(self.numbers).unique(return_inverse=True)
+        _, sets = numbers.unique(return_inverse=True)
         count = int(sets.max()) + 1
         if count < MIN_GROUPS:
-            return eigenvalues, []
+            return eigenvalues, [], traces
         found = []
         for half in draw_halves(count, draws=halves, seed=seed):
             chosen = torch.zeros(count, dtype=torch.bool)
             chosen[torch.as_tensor(half)] = True
             members = chosen[sets].repeat_interleave(positions).nonzero()[:, 0].to(gram.device)
             found.append((descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1), len(members)))
-        return eigenvalues, found
+        return eigenvalues, found, traces
 
     def __getstate__(self) -> dict[str, object]:
         """Without the room for rows that have not come."""
