@@ -133,8 +133,7 @@ class SpectrumAccumulator:
         n_positions, n_units = check_shape(batch, positions=self.positions, name=self.name)
         if not self.positions:
             batch = batch.flatten(1).unsqueeze(1)
-        n_images = len(batch)
-        first = self.n_images
+        n_images, first = len(batch), self.n_images
         numbers = torch.arange(n_images) + first if groups is None else checked_groups(groups, n_images, name=self.name)
         if mask is not None:
             batch, numbers = unmasked(batch, mask, numbers, name=self.name)
@@ -275,11 +274,11 @@ class SpectrumAccumulator:
         else:
             room = self._memory.scratch // 2
             eigenvalues, halves, traces = self._rows.spectra(self.half_samples, self.seed, independent=alone, piece_bytes=room)
-        kept = min(self.n_samples, self._n_units)
         if 0 < self._scale < SMALLEST and not bool(eigenvalues.any()):
             raise SpectrumError(f"{self.name}: {TOO_SMALL}")
         if float(eigenvalues.sum()) <= self._n_units * (_CONSTANT * self._scale) ** 2:
             eigenvalues, halves = torch.zeros_like(eigenvalues), []
+        kept = min(self.n_samples, self._n_units)
         return Eigenspectrum(
             eigenvalues=eigenvalues[:kept],
             n_samples=self.n_samples,
@@ -368,13 +367,14 @@ class SpectrumAccumulator:
         self._n_rows += len(batch)
         if not self._groups:
             return
-        if len(self._groups) == 1 or self._rows.nbytes >= 4 * self._width**2:  # half a scatter matrix
+        room = max(4 * self._width**2, self._memory.scratch // 8)  # half a scatter matrix, or some of what copies may take
+        if len(self._groups) == 1 or self._rows.nbytes >= room:
             self._deal()
         else:
             self._rows.batches[-1] = batch.clone()
 
     def _deal(self) -> None:
-        """Deals the samples that wait to the groups; many at a time, since each visit of a large scatter matrix costs time."""
+        """Deals the samples that wait to the groups; many at a time, since each visit of a scatter matrix costs time."""
         if not (self._groups and len(self._rows)):
             return
         batch, numbers = self._rows.joined()

@@ -9,9 +9,9 @@ Three states, each a pure value with functions beside it:
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import pairwise
 
 import torch
@@ -119,78 +119,60 @@ def add_samples(moments: Moments, samples: Float[Tensor, "n p f"], *, piece_byte
         columns = columns.copy_(piece.permute(2, 0, 1)).flatten(1)
         centre = columns.mean(dim=1)
         columns -= centre[:, None]
-        found = _joined(found, _piece_moments(columns, centre))
+        squares = torch.linalg.vector_norm(columns, dim=0).square()
+        part = _Part(columns.shape[1], centre, columns @ squares, squares @ squares, squares.sum())
+        found = _joined(found, part, partial(symmetric_product, columns))
     return found
 
 
 def add_moments(moments: Moments, others: Moments) -> Moments:
     """Moments of the union of two disjoint sets (Chan, Golub & LeVeque 1983); ``moments.scatter`` is reused as storage."""
-    return _joined(moments, _Part(others.count, others.mean, others.cubes, others.quartic, others.scatter, None))
+    part = _Part(others.count, others.mean, others.cubes, others.quartic, others.scatter.trace())
+    return _joined(moments, part, lambda scatter: scatter.add_(others.scatter))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What is added to moments: with its scatter matrix, or with the centred samples of which that will be made, shape (f, n)."""
+    """What is added to moments, but for its scatter matrix, of which the trace alone is there."""
 
     count: int
     mean: Tensor
     cubes: Tensor
     quartic: Tensor
-    scatter: Tensor | None
-    columns: Tensor | None
+    trace: Tensor
 
-    def times(self, vector: Tensor) -> Tensor:
-        """The scatter matrix times a vector."""
-        if self.columns is None:
-            assert self.scatter is not None
-            return self.scatter @ vector
-        return self.columns @ (self.columns.T @ vector)
+    def shifted(self, shift: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
+        """``cubes`` and ``quartic`` about another centre.
 
-    def trace(self) -> Tensor:
-        """Of the scatter matrix."""
-        if self.columns is None:
-            assert self.scatter is not None
-            return self.scatter.trace()
-        return self.columns.square().sum()
-
-    def add_to(self, scatter: Tensor) -> None:
-        """Adds the scatter matrix to another one, in place."""
-        if self.columns is None:
-            assert self.scatter is not None
-            scatter.add_(self.scatter)
-        else:
-            symmetric_product(self.columns, scatter)
+        Args:
+            shift: From there to the mean.
+            turned: The scatter matrix times that.
+        """
+        square = shift @ shift
+        cubes = self.cubes + 2 * turned + (self.trace + self.count * square) * shift
+        moved = square * (2 * self.trace + self.count * square)
+        return cubes, self.quartic + 4 * (shift @ turned) + 4 * (shift @ self.cubes) + moved
 
 
-def _piece_moments(columns: Tensor, centre: Tensor) -> _Part:
-    """Of samples, centred on their mean, shape (f, n)."""
-    squares = torch.linalg.vector_norm(columns, dim=0).square()
-    return _Part(columns.shape[1], centre, columns @ squares, squares.square().sum(), None, columns)
-
-
-def _joined(moments: Moments, part: _Part) -> Moments:
-    """Moments of both, ``moments.scatter`` being reused as storage; third and fourth moments by the same shift of the mean."""
+def _joined(moments: Moments, part: _Part, add: Callable[[Tensor], object]) -> Moments:
+    """Moments of both, ``moments.scatter`` being reused as storage; ``add`` adds the part's scatter matrix to it."""
     if part.count == 0:
         return moments
+    if moments.count == 0:
+        add(moments.scatter)
+        return Moments(part.count, part.mean, moments.scatter, part.cubes, part.quartic)
     total = moments.count + part.count
     difference = part.mean - moments.mean
-    mean = moments.mean + difference * (part.count / total) if moments.count else part.mean
-    own = _Part(moments.count, moments.mean, moments.cubes, moments.quartic, moments.scatter, None)
-    cubes, quartic = part.cubes, part.quartic
-    if moments.count:
-        shifted = [_shifted(own, moments.mean - mean), _shifted(part, part.mean - mean)]
-        cubes, quartic = shifted[0][0] + shifted[1][0], shifted[0][1] + shifted[1][1]
-    part.add_to(moments.scatter)
-    if moments.count:
-        moments.scatter.addr_(difference, difference, alpha=moments.count * part.count / total)
-    return Moments(total, mean, moments.scatter, cubes, quartic)
-
-
-def _shifted(part: _Part, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """``cubes`` and ``quartic`` about another centre: that from which the mean is ``shift`` away."""
-    turned, square, trace = part.times(shift), shift @ shift, part.trace()
-    cubes = part.cubes + 2 * turned + (trace + part.count * square) * shift
-    return cubes, part.quartic + 4 * (shift @ turned) + 4 * (shift @ part.cubes) + square * (2 * trace + part.count * square)
+    own = _Part(moments.count, moments.mean, moments.cubes, moments.quartic, moments.scatter.trace())
+    turned = moments.scatter @ difference
+    add(moments.scatter)
+    turned_part = moments.scatter @ difference - turned
+    shares = -part.count / total, moments.count / total
+    cubes, quartic = own.shifted(difference * shares[0], turned * shares[0])
+    more_cubes, more_quartic = part.shifted(difference * shares[1], turned_part * shares[1])
+    moments.scatter.addr_(difference, difference, alpha=moments.count * part.count / total)
+    mean = moments.mean + difference * (part.count / total)
+    return Moments(total, mean, moments.scatter, cubes + more_cubes, quartic + more_quartic)
 
 
 def covariance(moments: Moments) -> Float[Tensor, "f f"]:
@@ -247,15 +229,15 @@ def summed_over_processes(moments: Moments) -> Moments:
         return moments
     mean = _processes.total(moments.mean * (moments.count / count))
     difference = moments.mean - mean
-    own = _Part(moments.count, moments.mean, moments.cubes, moments.quartic, moments.scatter, None)
-    cubes, quartic = _shifted(own, difference)
+    own = _Part(moments.count, moments.mean, moments.cubes, moments.quartic, moments.scatter.trace())
+    cubes, quartic = own.shifted(difference, moments.scatter @ difference)
     moments.scatter.addr_(difference, difference, alpha=moments.count)
     return Moments(count, mean, *(_processes.total(tensor) for tensor in (moments.scatter, cubes, quartic)))
 
 
 def folded(groups: list[Moments], count: int) -> list[Moments]:
     """Groups of images joined into fewer."""
-    return [functools.reduce(add_moments, groups[number::count]) for number in range(count)]
+    return [reduce(add_moments, groups[number::count]) for number in range(count)]
 
 
 def variances_of(groups: Sequence[Moments]) -> tuple[Tensor, int]:
