@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +173,11 @@ def test_summaries_have_it(generator):
     row = spectra.summary((2, 10)).iloc[0]
     found = spectra["1"].population_dimension()
     assert (row.dimension_population, row.dimension_low, row.dimension_high) == (found.dimension, found.low, found.high)
+
+
+def test_the_simulations_that_the_documentation_cites_run():
+    command = [sys.executable, "-m", "benchmarks.spectrum_bench", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-1000:]
+    rows = done.stdout.splitlines()
+    assert any(row.startswith("D, gaussian 0.5, 100 images, 1000 units: {'truth': 510.2") for row in rows)
