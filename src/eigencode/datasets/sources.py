@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -94,8 +95,10 @@ def load(
     if name in _TORCHVISION:
         return _from_torchvision(name, split, data_root(root), download=download).subset(count, seed=seed)
     known = [*_BUNDLED, *_TORCHVISION, "image_folder:PATH", "tensors:PATH", "ilyas:PATH", "tokens:PATH (texts)"]
-    own = Path(name).expanduser()
-    kind = "image_folder" if own.is_dir() else "tensors" if own.is_file() else ""
+    kind = ""
+    with suppress(OSError, RuntimeError, ValueError):  # of names that cannot be those of files
+        own = Path(name).expanduser()
+        kind = "image_folder" if own.is_dir() else "tensors" if own.is_file() else ""
     meant = f" Did you mean {kind}:{name}?" if kind else ""
     raise DataError(f"load: no data set is called {name!r}. Use one of {', '.join(known)}.{meant}")
 
