@@ -113,7 +113,7 @@ def test_curves_are_of_images_with_all_their_samples(code, count):
 
 def test_curves_of_sets(code):
     activations, _ = code
-    rows, groups = activations.nan_to_num().flatten(1), torch.arange(IMAGES) // 2
+    rows, groups = activations.nan_to_num().flatten(1)[:, :300], torch.arange(IMAGES) // 2
     table = stimulus_curve(rows, groups=groups, counts=[15, 30], ranks=(2, 9), repeats=2, seed=4)
     generator = torch.Generator().manual_seed(4)
     expected = []

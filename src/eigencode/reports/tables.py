@@ -35,7 +35,7 @@ def _columns(metric: Metric, row: pd.Series) -> Iterator[tuple[str, str]]:
     assert metric.heading is not None
     yield metric.heading, _formatted(row[metric.name], metric.format)
     if f"{metric.name}_low" in row:
-        yield f"population {metric.heading}", _interval(row, metric.name, "{:.3g}")
+        yield f"population {metric.heading}", _interval(row, metric.name, metric.format)
 
 
 def _interval(row: pd.Series, name: str, layout: str) -> str:
