@@ -101,7 +101,7 @@ def test_noise_in_a_network_is_fresh_in_every_batch(generator):
         def forward(self, x):
             return functional.dropout(x, 0.5, training=True)
 
-    network = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), Noise(), nn.Linear(30, 2))
+    network = nn.Sequential(nn.Linear(40, 30), nn.Tanh(), Noise(), nn.Linear(30, 2))
     images = torch.rand(400, 40, generator=generator)
     state = torch.random.get_rng_state()
     found = [ec.measure(network, images, layers="2", batch_size=size, half_samples=0)["2"] for size in (1, 16, 400)]
