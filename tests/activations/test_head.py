@@ -491,6 +491,25 @@ def test_looking_for_layers_leaves_no_trace_in_the_network(generator, layers):
     assert torch.allclose(spectrum.eigenvalues[: len(values)], values, rtol=0, atol=1e-6 * float(values[0]))
 
 
+def test_what_a_network_makes_of_its_attributes_is_undone(generator):
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(12, 6), nn.Linear(6, 3)
+            self.cache, self.last, self.mean = (), [], torch.zeros(6)
+
+        def forward(self, x):
+            code = self.body(x)
+            assert isinstance(self.cache, tuple) or len(self.cache)
+            self.cache, self.last, self.mean, self.new = code, code, None, 1
+            return self.head(code)
+
+    network = Caching()
+    trace(network, torch.randn(3, 12, generator=generator))
+    assert (network.cache, network.last, network.mean.tolist(), hasattr(network, "new")) == ((), [], [0.0] * 6, False)
+    assert list(ec.measure(network, torch.randn(30, 12, generator=generator), layers="head")) == ["body"]
+
+
 def test_lazy_layers_are_made_by_the_first_pass(generator):
     network = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
     assert list(ec.measure(network, torch.randn(30, 12, generator=generator), layers="head")) == ["1"]

@@ -135,6 +135,8 @@ class TestArguments:
                 ec.measure(Masked(), [batch], layers="line")
         found = ec.measure(Masked(), [(x, labels)], layers="line")
         assert found.n_labelled == 30
+        for whole in (({"x": x}, mask), ((x,), mask)):  # all arguments are there, and what follows are labels of tokens
+            assert "line" in ec.measure(Masked(), [whole], layers="line")
 
     def test_a_graph_is_a_list_of_one_batch(self, generator):
         class Graph(nn.Module):

@@ -140,7 +140,7 @@ def test_few_images_find_the_dimension_and_say_how_well(alpha, draw):
 
 def test_what_is_refused(generator, tmp_path):
     spectrum = Eigenspectrum.from_activations(code(generator, 3, 9))
-    with pytest.raises(SpectrumError, match="do not determine the dimension of the population"):
+    with pytest.raises(SpectrumError, match="the dimension of the population needs 4 images, and half-samples where"):
         spectrum.population_dimension()
     few = Eigenspectrum.from_activations(code(generator, 6, 9)).population_dimension()
     assert math.isnan(few.low)

@@ -125,7 +125,7 @@ def state_put_back(model: nn.Module) -> Iterator[None]:
     """On leaving, what a network keeps between its calls is as before: buffers, and attributes that are tensors or numbers."""
     modules = [module for module in model.modules() if not isinstance(module, (LazyModuleMixin, torch.jit.ScriptModule))]
     buffers = [(module, dict(module._buffers)) for module in modules]
-    kept = [(module, {name: value for name, value in vars(module).items() if _is_plain(value)}) for module in modules]
+    kept = [(module, dict(vars(module))) for module in modules]
     tensors = [each for _, own in (*buffers, *kept) for each in own.values() if isinstance(each, Tensor)]
     values = [(tensor, tensor.clone()) for tensor in tensors if tensor.layout == torch.strided and not tensor.is_meta]
     try:
@@ -137,10 +137,12 @@ def state_put_back(model: nn.Module) -> Iterator[None]:
         for module, own in buffers:
             module._buffers.update(own)
         for module, own in kept:
-            new = [name for name, value in vars(module).items() if _is_plain(value) and name not in own]
-            vars(module).update(own)
-            for name in new:
-                del vars(module)[name]
+            now = vars(module)
+            for name in [name for name in {**own, **now} if _is_plain(own.get(name, 0)) or _is_plain(now.get(name, 0))]:
+                if name in own:
+                    now[name] = own[name]
+                elif name in now:
+                    del now[name]
 
 
 def _is_plain(value: object) -> bool:

@@ -88,7 +88,7 @@ class _Sequences:
         is_shown = any(2 * length <= self.count or length >= 2 * self.count for length in others)
         same = [site for site in sites if _is_usual(site) and site.shape[1] >= self.count and _is_same(site, others)]
         others |= self._shapes(belonging, [site.shape[1] + 1 for site in same] if is_shown else [])
-        contested = [shapes for place in rivals for shapes in self._shapes((place,), [self.count // 2]).values()]
+        contested = [shapes for place in rivals for shapes in self._shapes((place,), [max(1, self.count // 2)]).values()]
         free = self._independent(sites) if not is_shown else ()
         for site in sites:
             if not is_shown and site.name not in free and (len(site.shape) > 2 or self.count in site.shape[1:]):
@@ -117,7 +117,7 @@ class _Sequences:
         """
         everything = tuple(self.places)
         for length in dict.fromkeys((self.count // 2, self.count - 1, 2 * self.count)):
-            if length < 2 and self.count > 2:  # of one, everything may be made of it
+            if length < 1 or (length < 2 and self.count > 2):  # of one, everything may be made of it
                 continue
             alone = [place for place in everything if "mask" not in str(place.key) and self._runs((place,), length)]
             if alone:

@@ -231,7 +231,8 @@ class Batches:
     def _refuse_unnamed(self, piece: Any, tokens: torch.Size) -> None:
         """Refuses tuples of sequences and something for each token that the network could take and would not get."""
         taken = max(1, self.takes.required)
-        others = piece[taken:] if isinstance(piece, (tuple, list)) else ()
+        is_whole = not isinstance(piece, (tuple, list)) or isinstance(piece[0], (Mapping, tuple, list))
+        others = () if is_whole else piece[taken:]
         could_take = self.takes.variadic or len(self.takes.order) > taken
         if could_take and any(getattr(other, "shape", None) == tokens for other in others):
             raise DataError(

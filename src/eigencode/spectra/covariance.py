@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -237,7 +237,7 @@ def summed_over_processes(moments: Moments) -> Moments:
 
 def folded(groups: list[Moments], count: int) -> list[Moments]:
     """Groups of images joined into fewer."""
-    return [reduce(add_moments, groups[number::count]) for number in range(count)]
+    return [moments_of(groups[number::count]) for number in range(count)]
 
 
 def variances_of(groups: Sequence[Moments]) -> tuple[Tensor, int]:

@@ -98,6 +98,11 @@ def dimension_interval(traces: Traces, *, level: float = 0.95, name: str = "dime
     """
     if not 0 < level < 1:
         raise SpectrumError(f"{name}: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
+    if math.isnan(traces.squared_trace):
+        raise SpectrumError(
+            f"{name}: the dimension of the population needs 4 images, and half-samples where images have several samples or are "
+            "measured in a network. Measure more images, with half_samples=20."
+        )
     if not (traces.squared_trace > 0 and traces.trace_of_square > 0):
         raise SpectrumError(
             f"{name}: these images do not determine the dimension of the population: unbiased estimates of (tr S)^2 and tr S^2 "
@@ -109,7 +114,8 @@ def dimension_interval(traces: Traces, *, level: float = 0.95, name: str = "dime
         return DimensionInterval(dimension, math.nan, math.nan, math.nan, level)
     quantile = float(stdtrit(traces.freedom, (1 + level) / 2))
     low, high = (-traces.stderr * _unskewed(side * quantile, traces.skewness) for side in (1, -1))
-    return DimensionInterval(dimension, ratio * math.exp(low), ratio * math.exp(high), traces.stderr, level)
+    ends = max(1.0, min(dimension, ratio * math.exp(low))), max(dimension, ratio * math.exp(high))
+    return DimensionInterval(dimension, *ends, traces.stderr, level)
 
 
 def _unskewed(quantile: float, skewness: float) -> float:
