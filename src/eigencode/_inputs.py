@@ -89,9 +89,9 @@ class Arguments:
         names: Names of its arguments.
         order: Those that it takes by position, in order.
         required: How many of these it has no default for.
-        variadic: Whether it takes any number of them.
         needed: Names that it has no default for.
         others: Whether it takes other names too.
+        variadic: Whether it takes any number of arguments by position.
     """
 
     names: frozenset[str]
@@ -172,7 +172,7 @@ def _by_name(batch: Mapping[str, Any], takes: Arguments) -> tuple[Inputs, Any]:
                 "torch.tensor, or leave it out."
             )
     if takes.others and not takes.names:
-        return Inputs((), given), labels
+        return Inputs((), given | settings), labels
     known = {name: tensor for name, tensor in given.items() if name in takes.names or takes.others}
     if set(known) & takes.names:
         if unknown := [name for name in given if name not in known]:

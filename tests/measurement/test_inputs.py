@@ -86,6 +86,15 @@ class TestArguments:
         values = eigenvalues(code)
         assert np.allclose(next(iter(found.values())).eigenvalues.numpy()[:12], values, rtol=0, atol=1e-6 * values[0])
 
+        class ByName(Pair):
+            def forward(self, **given):
+                return super().forward(**given)
+
+        by_name = ByName().eval()
+        by_name.load_state_dict(network.state_dict())
+        again = ec.measure(by_name, {"left": left, "right": right, "scale": 2.5}, layers="head")
+        assert torch.equal(next(iter(again.values())).eigenvalues, next(iter(found.values())).eigenvalues)
+
     @pytest.mark.parametrize(
         ("given", "text"),
         [
