@@ -10,7 +10,7 @@ from scipy.io import loadmat, savemat
 
 import eigencode as ec
 from eigencode._readers.arrays import read_arrays
-from eigencode.errors import FileError
+from eigencode.errors import DataError, FileError
 
 DTYPES = ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
 
@@ -84,7 +84,7 @@ def test_fields_of_structures_are_named(tmp_path, compressed):
     assert np.array_equal(found["stim.deep.x"].numpy(), deep["x"])
     assert np.array_equal(found["stim.deep.sparse"].numpy(), np.eye(4))
     recording = ec.datasets.load_recording(tmp_path / "a.mat", variable="stim.resp")
-    assert np.array_equal(recording.responses[0].numpy(), responses.T)
+    assert np.array_equal(recording.responses[0].numpy(), responses)
 
 
 def test_structures_within_structures_have_an_end(tmp_path):
@@ -148,4 +148,13 @@ class TestVersion73:
         file = ec.datasets.data_root() / "recordings" / "v1_ay4_u001_image_sequences.mat"
         if not file.exists():
             pytest.skip("no recording")
-        assert read_arrays(file)["naturalStruct.sortedResponses"].shape == (2, 3, 10, 11, 13, 50)
+        responses = read_arrays(file)["naturalStruct.sortedResponses"]
+        assert responses.shape == (2, 3, 10, 11, 13, 50)
+        read = {"variable": "naturalStruct.sortedResponses", "axes": ["stimuli"] * 4 + ["neurons", "repeats"]}
+        with pytest.raises(DataError, match="Leave them out with --recording_missing neurons or presentations"):
+            ec.datasets.load_recording(file, **read)
+        found = ec.datasets.load_recording(file, **read, missing="presentations")
+        shown = responses.permute(5, 0, 1, 2, 3, 4).reshape(50, 660, 13)
+        complete = (~shown.isnan()).all(2).sum(0)
+        assert torch.equal(found.counts, complete[complete > 0])
+        assert torch.equal(found.responses[0, 7], next(each for each in shown[:, 7].double() if not each.isnan().any()))

@@ -137,3 +137,56 @@ def test_nothing_is_raised_but_sentences(tmp_path):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(EigencodeError):
         read_state_dict(tmp_path / "w.pkl")
+
+
+def alpha_of(code):
+    return ec.Eigenspectrum.from_activations(code.detach()).fit(ranks=(2, 12)).alpha
+
+
+class Functional(nn.Module):
+    """The last layer before the head is a function: relu and a mean over positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.fc = nn.Conv2d(1, 30, 3), nn.Linear(30, 10)
+
+    def code(self, x):
+        return nn.functional.relu(self.a(x)).mean((2, 3))
+
+    def forward(self, x):
+        return self.fc(self.code(x))
+
+
+def test_training_penalises_and_reads_what_the_head_reads_after_a_function():
+    digits, held = ec.datasets.load("digits", split="train", count=200), ec.datasets.load("digits", count=100)
+    torch.manual_seed(0)
+    network = Functional()
+    alpha = alpha_of(network.code(digits.inputs))
+    before = network.a.weight.detach().clone()
+    settings = ec.training.Settings(
+        epochs=1, batch_size=200, spectral=ec.training.SpectralSettings(ranks=(2, 12), layers="penultimate")
+    )
+    member = ec.training.MemberSettings(target=1.0, beta=5.0)
+    history = ec.training.train(network, digits, settings=settings, cells=member, held_out=held).history
+    assert list(history["layer"]) == ["fc.input"]
+    assert history["alpha"][0] == pytest.approx(alpha, rel=1e-5)
+    held_out = alpha_of(network.code(held.inputs))
+    assert history["held_out_alpha"][0] == pytest.approx(held_out, rel=1e-5)
+    torch.manual_seed(0)
+    free = Functional()
+    ec.training.train(free, digits, settings=settings, cells=ec.training.MemberSettings(target=1.0, beta=0.0))
+    assert not torch.equal(network.a.weight, free.a.weight)
+    assert not torch.equal(network.a.weight, before)
+
+
+def test_a_constructed_set_matches_the_code_that_the_head_reads_after_a_function():
+    torch.manual_seed(0)
+    network, images = Functional(), ec.datasets.load("digits", count=20)
+    made = ec.attacks.construct(network, images, ec.attacks.Construction("robust", steps=200, step_size=0.05))
+    with torch.no_grad():
+        wanted = network.code(images.inputs[made.originals])
+        begun = (network.code(images.inputs[made.starts]) - wanted).norm(dim=1).sum() / wanted.norm(dim=1).sum()
+        ended = (network.code(made.images.inputs) - wanted).norm(dim=1).sum() / wanted.norm(dim=1).sum()
+    assert made.record["code_distance_at_start"] == pytest.approx(float(begun), rel=1e-5)
+    assert made.record["code_distance_at_end"] == pytest.approx(float(ended), rel=1e-5)
+    assert ended < 0.5 * begun

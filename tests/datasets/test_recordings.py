@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
 
-from eigencode.datasets import load_recording
+from eigencode.datasets import data_root, load_recording
 from eigencode.errors import DataError
 
 ONE = np.arange(12.0).reshape(3, 4)  # neurons x stimuli
@@ -33,7 +35,7 @@ def test_variable(tmp_path):
     with pytest.raises(DataError) as caught:
         load_recording(tmp_path / "r.npz")
     assert str(caught.value) == (
-        "r.npz: a recording must hold one array (neurons, stimuli) or (2, neurons, stimuli); got a (3, 4), b (2, 3, 4). Name one "
+        "r.npz: a recording must hold one array of neurons and stimuli, in 2 or 3 dimensions; got a (3, 4), b (2, 3, 4). Name one "
         "with --recording_variable."
     )
     with pytest.raises(DataError, match="r.npz: there is no array 'c'; got a, b. Name one of these."):
@@ -45,8 +47,8 @@ def test_errors(tmp_path):
     with pytest.raises(DataError) as caught:
         load_recording(tmp_path / "five.npy")
     assert str(caught.value) == (
-        "five.npy: 'array' must have shape (neurons, stimuli) or (2, neurons, stimuli); got (5, 3, 4). Average over the repeats, or keep "
-        "two of them."
+        "five.npy: nothing says which axis of 'array', of shape (5, 3, 4), is which. Name them with --recording_axes, such as "
+        "neurons,stimuli,repeats."
     )
     (tmp_path / "bad.mat").write_bytes(b"not matlab at all, but long enough to be read as a header" * 4)
     with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Write it again."):
@@ -62,19 +64,19 @@ def test_errors(tmp_path):
     [
         (
             np.where(ONE == ONE[1, 2], np.nan, ONE),
-            "responses must be finite; got 1 NaN or infinite values, the first of neuron 1 at stimulus 2,",
+            "got 1 NaN or infinite values, the first of neuron 1, counted from 0, at stimulus 2. Leave them out with --recording_missing neurons or presentations.",
         ),
         (
             np.where(TWO == TWO[1, 0, 2], np.inf, TWO),
-            "the first of neuron 0 at stimulus 2, counted from 0. Remove these neurons or stimuli.",
+            "the first of neuron 0, counted from 0, at stimulus 2. Remove these neurons or stimuli.",
         ),
         (
             np.repeat(ONE[:, :1], 5, axis=1),
             "every neuron gives the same response to all stimuli, so there is no variance to measure.",
         ),
         (np.arange(5.0), "got array (5,). Save one such array, outside of cells."),
-        (np.zeros((3, 4, 5)), "got (3, 4, 5). Average over the repeats, or keep two of them."),
-        (np.zeros((4, 5, 2)), "got (4, 5, 2). Transpose it."),
+        (np.full((2, 3, 4), np.nan), "there is no presentation of a stimulus with responses. Name another array, or other axes."),
+        (np.zeros((4, 5, 2)), "of shape (4, 5, 2), is which. Name them with --recording_axes, such as neurons,stimuli,repeats."),
     ],
 )
 def test_what_a_recording_is_told(tmp_path, array, text):
@@ -96,3 +98,125 @@ def test_arrays_within_structs_are_read_and_those_within_cells_told_of(tmp_path)
     savemat(tmp_path / "r.mat", {"cells": np.array([ONE, "text"], dtype=object)})
     with pytest.raises(DataError, match=r"got no array of numbers. Save one such array, outside of cells\."):
         load_recording(tmp_path / "r.mat")
+
+
+def _session(path, *, blanks=0, neurons=7, transposed=False, **more):
+    """A file of Stringer et al.'s layout: 5 stimuli shown twice in random order, a blank; and the responses to (stimulus, repeat)."""
+    draws = np.random.default_rng(0)
+    ids = draws.permutation([1, 2, 3, 4, 5] * 2 + [6] * blanks)
+    responses = draws.normal(size=(len(ids), neurons))
+    savemat(path, {"stim": {"resp": responses.T if transposed else responses, "istim": ids[:, None].astype("f8"), **more}})
+    return np.stack([np.stack([responses[ids == stimulus][repeat] for stimulus in range(1, 6)]) for repeat in range(2)])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_presentations_of_a_stimulus_are_found_by_its_number(tmp_path, transposed):
+    expected = _session(tmp_path / "s.mat", transposed=transposed, spont=np.ones((4, 6)))
+    for named in ({}, {"variable": "stim.resp"}, {"variable": "stim.resp", "stimuli": "stim.istim"}):
+        found = load_recording(tmp_path / "s.mat", **named)
+        assert np.array_equal(found.responses.numpy(), expected)
+        assert np.array_equal(found.repeats(2).numpy(), expected)
+        assert found.axes == (("neurons", "presentations") if transposed else ("presentations", "neurons"))
+        assert found.stimulus_ids == (1, 2, 3, 4, 5)
+
+
+def test_a_blank_is_named_and_can_be_left_out(tmp_path):
+    expected = _session(tmp_path / "s.mat", blanks=9)
+    found = load_recording(tmp_path / "s.mat")
+    assert found.counts.tolist() == [2, 2, 2, 2, 2, 9]
+    assert found.responses.shape == (9, 6, 7)
+    assert "stimulus 6 was shown 9 times, others 2 times (the median)" in found.notes[-1]
+    without = load_recording(tmp_path / "s.mat", leave_out=[6])
+    assert np.array_equal(without.responses.numpy(), expected)
+    assert len(without.notes) == 1
+    with pytest.raises(DataError, match="there is no stimulus 7; they are numbered 1 to 6"):
+        load_recording(tmp_path / "s.mat", leave_out=[7])
+
+
+def test_as_many_neurons_as_presentations_are_named(tmp_path):
+    expected = _session(tmp_path / "s.mat", neurons=10)
+    with pytest.raises(DataError, match="Name them with --recording_axes, presentations,neurons or neurons,presentations"):
+        load_recording(tmp_path / "s.mat")
+    assert np.array_equal(load_recording(tmp_path / "s.mat", axes="presentations,neurons").responses.numpy(), expected)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["neurons", "stimuli", "repeats"])))
+def test_axes_by_name_and_by_missing_presentations(tmp_path, order):
+    draws = np.random.default_rng(1)
+    responses = draws.normal(size=(4, 6, 5))  # repeats, stimuli, neurons
+    for stimulus, shown in enumerate([4, 2, 3, 4, 2, 4]):
+        responses[shown:, stimulus] = np.nan
+    axes = [("repeats", "stimuli", "neurons").index(name) for name in order]
+    np.save(tmp_path / "r.npy", responses.transpose(axes))
+    for given in (None, ",".join(order), order):
+        found = load_recording(tmp_path / "r.npy", axes=given)
+        assert found.axes == order
+        assert np.array_equal(found.responses.numpy(), responses, equal_nan=True)
+        assert found.counts.tolist() == [4, 2, 3, 4, 2, 4]
+        assert np.array_equal(found.repeats(3).numpy(), responses[:3][:, [0, 2, 3, 5]])
+
+
+def test_several_axes_of_stimuli_are_taken_together(tmp_path):
+    array = np.arange(2 * 3 * 4 * 5.0).reshape(3, 2, 4, 5)
+    np.savez(tmp_path / "r.npz", films=array)
+    found = load_recording(tmp_path / "r.npz", axes="stimuli,repeats,neurons,stimuli")
+    assert np.array_equal(found.responses.numpy(), array.transpose(1, 0, 3, 2).reshape(2, 15, 4))
+
+
+def test_stimuli_that_were_never_shown_are_left_out(tmp_path):
+    array = np.where(np.arange(4) == 2, np.nan, ONE)
+    np.save(tmp_path / "r.npy", array)
+    found = load_recording(tmp_path / "r.npy")
+    assert (found.stimulus_ids, found.responses.shape) == ((0, 1, 3), (1, 3, 3))
+    assert "1 stimuli without any response are left out" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"axes": "neurons,images"}, "an axis must be neurons, stimuli, repeats or presentations; got 'images'."),
+        ({"axes": "stimuli,repeats"}, "must have neurons once"),
+        ({"axes": "presentations,neurons,repeats"}, "presentations go with neurons alone"),
+        ({"axes": "neurons,stimuli,repeats"}, "Name as many axes as the array has; 3 are named."),
+        ({"axes": "neurons,stimuli,repeats", "variable": "a"}, "'a' has shape (3, 4), and 3 axes are named"),
+        ({"axes": "presentations,neurons"}, "nothing says which stimulus each presentation was"),
+        ({"stimuli": "halves"}, "stimuli must be whole numbers; got 0.5."),
+        ({"stimuli": "short"}, "one for each presentation of an array in two dimensions; got 2 of them"),
+        ({"stimuli": "none"}, "there is no array 'none'"),
+        ({"stimuli": "ids", "axes": "neurons,stimuli"}, "are those of presentations, and the axes are neurons,stimuli"),
+    ],
+)
+def test_what_axes_are_told(tmp_path, options, text):
+    np.savez(tmp_path / "r.npz", a=ONE, halves=np.arange(3) / 2, short=np.arange(2), ids=np.arange(3))
+    with pytest.raises(DataError) as caught:
+        load_recording(tmp_path / "r.npz", **options)
+    assert text in str(caught.value)
+
+
+def test_responses_missing_of_some_neurons(tmp_path):
+    array = np.arange(2 * 4 * 5.0).reshape(2, 4, 5)  # repeats, neurons, stimuli
+    array[0, 1, 2] = array[1, :, 4] = np.nan
+    np.save(tmp_path / "r.npy", array)
+    found = load_recording(tmp_path / "r.npy", missing="neurons")
+    assert np.array_equal(found.responses.numpy(), array[:, [0, 2, 3]].transpose(0, 2, 1), equal_nan=True)
+    assert "1 neurons without a response to some presentation are left out" in found.notes
+    found = load_recording(tmp_path / "r.npy", missing="presentations")
+    assert found.counts.tolist() == [2, 2, 1, 2, 1]
+    assert np.array_equal(found.responses[0, 2].numpy(), array[1, :, 2])
+    assert "1 presentations without the response of some neuron are left out" in found.notes
+    array[0, range(4), range(4)] = np.nan
+    np.save(tmp_path / "r.npy", array)
+    with pytest.raises(DataError, match="Leave out less than --recording_missing neurons does"):
+        load_recording(tmp_path / "r.npy", missing="neurons")
+
+
+@pytest.mark.real_data
+def test_a_session_of_v4():
+    file = data_root() / "recordings" / "v4_210325.npy"
+    if not file.exists():
+        pytest.skip("no recording")
+    found = load_recording(file)
+    assert found.axes == ("neurons", "stimuli", "repeats")
+    assert found.responses.shape == (10, 640, 50)
+    assert found.counts.unique().tolist() == [6, 7, 8, 9, 10]
+    assert np.array_equal(found.responses.permute(2, 1, 0).numpy(), np.load(file), equal_nan=True)

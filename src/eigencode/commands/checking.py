@@ -235,7 +235,12 @@ _RULES = (
         "with a network (--model)",
         lambda c: c.model is not None,
     ),
-    _Rule(MeasureConfig, ("recording_variable",), "with --recording", lambda c: c.recording is not None),
+    _Rule(
+        MeasureConfig,
+        ("recording_variable", "recording_axes", "recording_stimuli", "recording_leave_out", "recording_missing"),
+        "with --recording",
+        lambda c: c.recording is not None,
+    ),
     _Rule(
         NetworkAndImages,
         ("image_size", "transform", "grey"),

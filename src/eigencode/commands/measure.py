@@ -15,9 +15,9 @@ from eigencode._running import usable_device
 from eigencode.commands.common import measuring_settings, network_title, results_folder
 from eigencode.commands.inputs import load_inputs, load_model, number_as
 from eigencode.commands.options import MeasureConfig
-from eigencode.commands.parsing import parse_ranks
+from eigencode.commands.parsing import parse_ranks, parse_whole
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.datasets import load_recording
+from eigencode.datasets import Recording, load_recording
 from eigencode.errors import SpectrumError
 from eigencode.measurement.measuring import measure
 from eigencode.measurement.result import Measurement
@@ -26,6 +26,9 @@ from eigencode.reports import print_table, write_report
 from eigencode.reports.records import MeasurementRecord
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
 from eigencode.spectra.window import Window
+
+_FEWEST = 3
+"""Stimuli shown twice from which the signal is estimated."""
 
 
 def run(config: MeasureConfig) -> None:
@@ -36,7 +39,8 @@ def run(config: MeasureConfig) -> None:
 
 
 def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
-    recording = _recording_spectrum(config) if config.recording else None
+    recorded = _load_recording(config)
+    recording, of_recording = _recording_spectrum(config, recorded) if recorded is not None else (None, [])
     conditions = dict(_measurements(config)) if config.model else {}
     rows = [
         {"condition": condition, **summary_row(spectrum, ranks)}
@@ -46,9 +50,6 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
     if recording is not None:
         rows.append({"condition": "recording", **summary_row(recording, ranks)})
     summary = pd.DataFrame(rows)
-    recorded = None
-    if recording is not None:
-        recorded = {"file": config.recording, "neurons": recording.n_features, "stimuli": recording.n_samples}
     skipped, notes = (
         {
             (f"{spec}/{layer}" if len(conditions) > 1 else layer): text
@@ -66,7 +67,7 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         skipped=skipped,
         notes=notes,
         accuracy={spec: spectra.accuracy for spec, spectra in conditions.items() if spectra.accuracy is not None},
-        recording=recorded,
+        recording=_described(config, recorded, of_recording),
     ).as_dict()
     page = None
     if folder:
@@ -76,6 +77,32 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         tell(f"Report: {page}")
     if summary["alpha"].isna().all():
         raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
+
+
+def _load_recording(config: MeasureConfig) -> Recording | None:
+    if config.recording is None:
+        return None
+    return load_recording(
+        config.recording,
+        variable=config.recording_variable,
+        axes=config.recording_axes,
+        stimuli=config.recording_stimuli,
+        leave_out=parse_whole(config.recording_leave_out, "recording_leave_out"),
+        missing=config.recording_missing,
+    )
+
+
+def _described(config: MeasureConfig, recording: Recording | None, notes: list[str]) -> dict[str, Any] | None:
+    if recording is None:
+        return None
+    return {
+        "file": config.recording,
+        "neurons": recording.presentations.shape[1],
+        "stimuli": len(recording.stimulus_ids),
+        "presentations": len(recording.presentations),
+        "axes": list(recording.axes),
+        "notes": notes,
+    }
 
 
 def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
@@ -105,14 +132,24 @@ def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
         yield spec, spectra
 
 
-def _recording_spectrum(config: MeasureConfig) -> Eigenspectrum | CrossValidatedSpectrum:
-    assert config.recording is not None
-    recording = load_recording(config.recording, variable=config.recording_variable)
-    if len(recording.responses) == 2:
-        return cvpca(recording.responses, seed=config.seed, name=recording.name)
-    return Eigenspectrum.from_activations(
-        recording.responses[0], half_samples=config.half_samples, seed=config.seed, name=recording.name
-    )
+def _recording_spectrum(config: MeasureConfig, recording: Recording) -> tuple[Eigenspectrum | CrossValidatedSpectrum, list[str]]:
+    """Spectrum of a recording, and what to know of it: cross-validated where stimuli were shown at least twice."""
+    notes = list(recording.notes)
+    twice = recording.counts >= 2
+    if int(twice.sum()) < _FEWEST:
+        responses = recording.repeats(1)[0]
+        if bool(twice.any()):
+            notes.append(
+                f"fewer than {_FEWEST} stimuli were shown twice, so the first presentation of each is measured, noise and all"
+            )
+        return Eigenspectrum.from_activations(
+            responses, half_samples=config.half_samples, seed=config.seed, name=recording.name
+        ), notes
+    if not bool(twice.all()):
+        notes.append(f"{int((~twice).sum())} stimuli that were shown once are left out")
+    if int(recording.counts.max()) > 2:
+        notes.append("of stimuli shown more than twice the first two presentations are measured")
+    return cvpca(recording.repeats(2), seed=config.seed, name=recording.name), notes
 
 
 def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any]) -> None:
@@ -127,5 +164,7 @@ def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any]) 
         tell(f"note: {note}")
     for note in record["notes"].values():
         tell(f"note: {note}.")
+    for note in (record["recording"] or {}).get("notes", ()):
+        tell(f"note: {Path(record['recording']['file']).name}: {note}.")
     for layer, reason in record["skipped"].items():
         tell(f"skipped {layer}: {reason}.")

@@ -99,13 +99,24 @@ class MeasureConfig(SpectraOfLayers):
     """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording.
 
     Args:
-        recording: Recording (.npy, .npz, .mat) of neurons x stimuli, or 2 x neurons x stimuli for cross-validated PCA;
-            measured in place of a network, or beside it if model is given too.
-        recording_variable: Name of the array in the recording's file.
+        recording: Recording (.npy, .npz, .mat), measured in place of a network, or beside it if model is given too: neurons x
+            stimuli, 2 x neurons x stimuli for cross-validated PCA, or as recording_axes says.
+        recording_variable: Name of the array in the recording's file, such as stim.resp.
+        recording_axes: What each axis of the array is: neurons, stimuli and repeats, or neurons and presentations, separated by
+            commas.
+        recording_stimuli: Name of the vector that says which stimulus each presentation was. Default: istim, stimuli or
+            stimulus_ids beside the array.
+        recording_leave_out: Numbers of stimuli that are left out, such as blanks, as the file numbers them.
+        recording_missing: What is left out where some neurons have no response (NaN) to a presentation: those neurons, those
+            presentations, or nothing (refuse).
     """
 
     recording: str | None = None
     recording_variable: str | None = None
+    recording_axes: str | list[str] | None = None
+    recording_stimuli: str | None = None
+    recording_leave_out: int | str | list[int] | None = None
+    recording_missing: Literal["refuse", "neurons", "presentations"] = "refuse"
 
 
 @dataclass(frozen=True)

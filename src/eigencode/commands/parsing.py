@@ -50,3 +50,20 @@ def parse_numbers(given: str | float | list[float], option: str) -> list[float]:
         f"--{option} must be numbers such as 0,2/255,4/255, or first:last:step such as 0:0.2:0.01, none of them negative, "
         f"{MOST_NUMBERS} at most; got {shown(given)}."
     )
+
+
+def parse_whole(given: int | str | list[int] | None, option: str) -> list[int]:
+    """Whole numbers that were separated by commas; none if nothing is given.
+
+    Raises:
+        UsageError: something else.
+    """
+    if given is None:
+        return []
+    try:
+        numbers = numbers_in(given)
+        if all(number == int(number) for number in numbers):
+            return [int(number) for number in numbers]
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"--{option} must be whole numbers, separated by commas; got {shown(given)}.")

@@ -1,53 +1,116 @@
-"""Neural recordings as tensors."""
+"""Neural recordings as tensors: which axis is which, and which presentations are of the same stimulus."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode._readers.arrays import read_arrays
+from eigencode.datasets.recording_axes import axes_in, choose_array, named_array, recognised_axes, stimuli_beside
 from eigencode.errors import DataError, FileError
 
 _FORMATS = (".npy", ".npz", ".mat")
 
+Missing = Literal["refuse", "presentations", "neurons"]
 
-@dataclass(frozen=True)
+_OFTEN = 4
+"""A stimulus shown more often than this many times the median is likely to be a blank."""
+
+
+@dataclass(frozen=True, eq=False)
 class Recording:
-    """Responses of neurons to stimuli.
+    """Responses of neurons to presentations of stimuli.
 
     Attributes:
-        responses: Shape (n_repeats, n_stimuli, n_neurons), one or two repeats, float64.
+        presentations: Responses, shape (n_presentations, n_neurons), float64, in the units of the file.
+        stimuli: Stimulus of each presentation, shape (n_presentations,), int64, counted from 0.
+        stimulus_ids: What the file calls each stimulus, n_stimuli whole numbers in rising order; 0, 1, ... if it gives no names.
+        axes: What each axis of the array was taken for.
         name: File name.
+        notes: What to know of how the file was read.
     """
 
-    responses: Tensor
+    presentations: Tensor
+    stimuli: Tensor
+    stimulus_ids: tuple[int, ...]
+    axes: tuple[str, ...]
     name: str
+    notes: tuple[str, ...] = ()
 
+    @property
+    def counts(self) -> Tensor:
+        """How often each stimulus was shown, shape (n_stimuli,)."""
+        return torch.bincount(self.stimuli, minlength=len(self.stimulus_ids))
 
-_REMEDY = {
-    True: "Transpose it.",
-    False: "Average over the repeats, or keep two of them.",
-}
-"""Of a wrong shape, by whether an axis could be that of one or two repeats."""
+    @property
+    def responses(self) -> Tensor:
+        """Responses, shape (n_repeats, n_stimuli, n_neurons); NaN where a stimulus was shown less often than others."""
+        return self._arranged(int(self.counts.max()))
+
+    @checked(DataError)
+    def repeats(self, count: int) -> Tensor:
+        """The first presentations of the stimuli that were shown at least ``count`` times.
+
+        Args:
+            count: Presentations of each stimulus.
+
+        Returns:
+            Shape (count, n_stimuli_shown_so_often, n_neurons).
+
+        Raises:
+            DataError: count is below 1, or no stimulus was shown so often.
+        """
+        if not 1 <= count <= int(self.counts.max()):
+            raise DataError(f"{self.name}: stimuli were shown 1 to {int(self.counts.max())} times; got {count}. Ask for as many.")
+        return self._arranged(count)[:, self.counts >= count]
+
+    def _arranged(self, n_repeats: int) -> Tensor:
+        order = self.stimuli.argsort(stable=True)
+        counts = self.counts
+        repeat = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        kept = repeat < n_repeats
+        arranged = torch.full((n_repeats, len(counts), self.presentations.shape[1]), torch.nan, dtype=torch.float64)
+        arranged[repeat[kept], self.stimuli[order][kept]] = self.presentations[order[kept]]
+        return arranged
 
 
 @checked(DataError)
-def load_recording(path: str | Path, *, variable: str | None = None) -> Recording:
-    """A recording of shape (neurons, stimuli), or (repeats, neurons, stimuli) with two repeats.
+def load_recording(
+    path: str | Path,
+    *,
+    variable: str | None = None,
+    axes: str | Sequence[str] | None = None,
+    stimuli: str | None = None,
+    leave_out: Sequence[int] = (),
+    missing: Missing = "refuse",
+) -> Recording:
+    """A recording from a file.
 
     Args:
         path: .npy, .npz or .mat file; of version 7.3 with h5py (extra `recordings`).
-        variable: Name of the array; default: the only numeric array with two or three dimensions.
+        variable: Name of the array; default: the only numeric array that fits. Fields of structures are named with a dot.
+        axes: What each axis of the array is: "neurons,stimuli,repeats", "presentations,neurons" ...; several axes called
+            stimuli (frames and films, say) are taken together. Default: neurons, stimuli of a matrix, or presentations and
+            neurons if the file says which stimulus was shown when; repeats, neurons, stimuli if the first axis has one or two
+            places; and what missing presentations (NaN in every neuron) show. Anything else must be named.
+        stimuli: Name of the vector of whole numbers that says which stimulus each presentation was. Default: istim, stimuli or
+            stimulus_ids beside the array, if its length is that of an axis.
+        leave_out: Stimuli that are left out, as the file numbers them, such as blanks; counted from 0 if it does not.
+        missing: What is left out where some neurons have no response (NaN) to a presentation: those "presentations", those
+            "neurons", or nothing ("refuse").
 
     Returns:
-        Recording.
+        Recording. A presentation whose responses are all NaN is taken for missing.
 
     Raises:
-        DataError: no such file or array, several that could be meant, or another shape.
+        DataError: no such file or array, several that could be meant, axes that cannot be known, or values that are not finite.
     """
     path = Path(path)
     if path.suffix not in _FORMATS:
@@ -56,31 +119,94 @@ def load_recording(path: str | Path, *, variable: str | None = None) -> Recordin
         arrays = read_arrays(path)
     except FileError as error:
         raise DataError(str(error)) from None
-    candidates = {key: value for key, value in arrays.items() if value.ndim in (2, 3) and value.numel() > 1}
-    if variable is None:
-        if len(candidates) != 1:
-            raise DataError(
-                f"{path.name}: a recording must hold one array (neurons, stimuli) or (2, neurons, stimuli); got "
-                f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in (candidates or arrays).items()) or 'no array of numbers'}. "
-                + ("Name one with --recording_variable." if candidates else "Save one such array, outside of cells.")
+    named = axes_in(axes)
+    variable = variable or choose_array(arrays, axes=named, stimuli=stimuli, name=path.name)
+    array = named_array(arrays, variable, name=path.name).to(torch.float64)
+    ids = stimuli_beside(arrays, variable, stimuli=stimuli, axes=named, name=path.name)
+    taken = recognised_axes(array, ids, axes=named, variable=variable, name=path.name)
+    by_neuron, ids = _by_presentation(array, taken, ids)
+    kept = _kept(ids, frozenset(leave_out), path.name)
+    return _recording(by_neuron[kept], ids[kept], axes=taken, missing=missing, name=path.name)
+
+
+def _by_presentation(array: Tensor, axes: tuple[str, ...], ids: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Responses, shape (n_presentations, n_neurons), and the stimulus of each; all first repeats come first."""
+    order = sorted(range(len(axes)), key=lambda axis: ("repeats", "presentations", "stimuli", "neurons").index(axes[axis]))
+    by_neuron = array.permute(order).reshape(-1, array.shape[axes.index("neurons")])
+    if ids is None:
+        n_stimuli = math.prod(array.shape[axis] for axis, what in enumerate(axes) if what == "stimuli")
+        ids = torch.arange(n_stimuli).repeat(len(by_neuron) // n_stimuli)
+    return by_neuron, ids
+
+
+def _kept(ids: Tensor, leave_out: frozenset[int], name: str) -> Tensor:
+    if unknown := leave_out - set(ids.tolist()):
+        raise DataError(
+            f"{name}: there is no stimulus {min(unknown)}; they are numbered {int(ids.min())} to {int(ids.max())}. "
+            "Leave out some of these."
+        )
+    return ~torch.isin(ids, torch.tensor(sorted(leave_out), dtype=torch.int64))
+
+
+def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing: Missing, name: str) -> Recording:
+    """The presentations that there are, of the neurons that are kept."""
+    notes, absent = [], responses.isnan()
+    there = ~absent.all(dim=1)
+    if missing == "presentations":
+        there &= ~absent.any(dim=1)
+        partly = int((absent.any(dim=1) & ~absent.all(dim=1)).sum())
+        notes.append(f"{partly} presentations without the response of some neuron are left out")
+    if missing == "neurons":
+        complete = ~absent[there].any(dim=0)
+        responses = responses[:, complete]
+        notes.append(f"{int((~complete).sum())} neurons without a response to some presentation are left out")
+    shown, stimuli = ids[there].unique(return_inverse=True)
+    if never := len(ids.unique()) - len(shown):
+        notes.append(f"{never} stimuli without any response are left out")
+    presentations = responses[there]
+    _check_responses(presentations, ids[there], missing, name)
+    return Recording(
+        presentations=presentations,
+        stimuli=stimuli,
+        stimulus_ids=tuple(shown.tolist()),
+        axes=axes,
+        name=name,
+        notes=(*_shown(axes, stimuli, shown, presentations.shape[1]), *notes),
+    )
+
+
+def _check_responses(presentations: Tensor, ids: Tensor, missing: Missing, name: str) -> None:
+    if not presentations.numel():
+        remedy = (
+            "Name another array, or other axes."
+            if missing == "refuse"
+            else f"Leave out less than --recording_missing {missing} does."
+        )
+        raise DataError(f"{name}: there is no presentation of a stimulus with responses. {remedy}")
+    if bad := int((~presentations.isfinite()).sum()):
+        presentation, neuron = (~presentations.isfinite()).nonzero()[0].tolist()
+        infinite = bool(presentations.isinf().any())
+        raise DataError(
+            f"{name}: responses must be finite, or NaN in every neuron where nothing was shown; got {bad} NaN or infinite "
+            f"values, the first of neuron {neuron}, counted from 0, at stimulus {int(ids[presentation])}. "
+            + (
+                "Remove these neurons or stimuli."
+                if infinite
+                else "Leave them out with --recording_missing neurons or presentations."
             )
-        variable = next(iter(candidates))
-    if variable not in arrays:
-        raise DataError(f"{path.name}: there is no array {variable!r}; got {', '.join(arrays) or 'none'}. Name one of these.")
-    array = arrays[variable].to(torch.float64)
-    if array.ndim == 2:
-        array = array.unsqueeze(0)
-    if array.ndim != 3 or array.shape[0] not in (1, 2):
-        raise DataError(
-            f"{path.name}: {variable!r} must have shape (neurons, stimuli) or (2, neurons, stimuli); got "
-            f"{tuple(arrays[variable].shape)}. {_REMEDY[2 in array.shape or 1 in array.shape]}"
         )
-    if bad := int((~array.isfinite()).sum()):
-        _, neuron, stimulus = (~array.isfinite()).nonzero()[0].tolist()
-        raise DataError(
-            f"{path.name}: responses must be finite; got {bad} NaN or infinite values, the first of neuron {neuron} at stimulus "
-            f"{stimulus}, counted from 0. Remove these neurons or stimuli."
+    if len(presentations) > 1 and bool((presentations == presentations[:1]).all()):
+        raise DataError(f"{name}: every neuron gives the same response to all stimuli, so there is no variance to measure.")
+
+
+def _shown(axes: tuple[str, ...], stimuli: Tensor, shown: Tensor, n_neurons: int) -> Iterator[str]:
+    counts = torch.bincount(stimuli)
+    least, most, usual = int(counts.min()), int(counts.max()), float(counts.double().quantile(0.5))
+    times = "once" if most == 1 else f"{most} times" if least == most else f"{least} to {most} times"
+    yield f"axes read as {','.join(axes)}: {n_neurons} neurons, {len(counts)} stimuli, each shown {times}"
+    if most > _OFTEN * usual:
+        often = int(shown[counts.argmax()])
+        yield (
+            f"stimulus {often} was shown {most} times, others {usual:g} times (the median); if it is a blank, leave it out with "
+            f"--recording_leave_out {often}"
         )
-    if array.shape[2] > 1 and bool((array == array[..., :1]).all()):
-        raise DataError(f"{path.name}: every neuron gives the same response to all stimuli, so there is no variance to measure.")
-    return Recording(array.transpose(1, 2), path.name)
