@@ -20,7 +20,8 @@ _ROOMS = [ec, *(getattr(ec, name) for name in ec.__all__ if inspect.ismodule(get
 
 _RESULTS = {
     "AlphaInterval", "Attacked", "ConstructedSet", "CrossValidatedSpectrum", "DimensionInterval", "Eigenspectrum", "Flag", "PenaltyStep",
-    "PerturbedSpectra", "PowerLawFit", "PrincipalComponents", "Recording", "RobustnessCurve", "RobustnessPoint", "Training",
+    "PerturbedSpectra", "PowerLawFit", "PrincipalComponents", "Recording", "RobustnessCurve", "RobustnessPoint", "SignalSpectrum",
+    "Training",
 }  # fmt: skip
 """Classes that eigencode makes itself: their numbers are what came out, NaN among them. Their choices are checked all the same."""
 

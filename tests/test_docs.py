@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from eigencode import cli
 from eigencode._torchvision import import_torchvision
@@ -88,6 +89,15 @@ def workplace(tmp_path, monkeypatch, generator, small_gpt):
     np.savez("images.npz", inputs=torch.rand(60, 3, 32, 32, generator=generator).numpy())
     signal = torch.randn(300, 100, generator=generator) / torch.arange(1, 101) ** 0.5
     np.save("v1.npy", (signal + 0.05 * torch.randn(2, 300, 100, generator=generator)).transpose(1, 2).numpy())
+    repeats = (signal + 0.3 * torch.randn(3, 300, 100, generator=generator)).numpy()
+    repeats[2, ::3] = np.nan
+    np.save("v4.npy", repeats.transpose(2, 1, 0))
+    shown = np.r_[np.arange(61).repeat(2), [60] * 8]
+    np.random.default_rng(0).shuffle(shown)
+    savemat(
+        "natimg.mat",
+        {"stim": {"resp": repeats[np.arange(len(shown)) % 2, shown], "istim": shown + 1, "spont": np.ones((5, 100))}},
+    )
     for index in range(30):
         folder = tmp_path / "photos" / ("a" if index % 2 else "b")
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         fit_power_law,
         load_spectra,
         save_spectra,
+        signal_spectrum,
         stimulus_curve,
     )
 
@@ -46,6 +47,7 @@ _HOME = {
     "measure": "eigencode.measurement",
     "perturbed_spectra": "eigencode.measurement",
     "save_spectra": "eigencode.spectra",
+    "signal_spectrum": "eigencode.spectra",
     "stimulus_curve": "eigencode.spectra",
     "trace": "eigencode.activations",
 }
@@ -75,6 +77,7 @@ __all__ = [
     "perturbed_spectra",
     "reports",
     "save_spectra",
+    "signal_spectrum",
     "spectra",
     "stimulus_curve",
     "studies",

@@ -59,14 +59,24 @@ def test_recording_in_place_of_a_network_and_beside_it(capsys, tmp_path, generat
     np.save(tmp_path / "two.npy", repeats.transpose(1, 2).numpy())
     np.save(tmp_path / "one.npy", repeats[0].T.numpy())
     status, out, _ = run(capsys, "measure", "--recording", tmp_path / "two.npy", "--ranks", "1-30", "--json")
-    (row,) = json.loads(out)["layers"]
+    row, signal = json.loads(out)["layers"]
     assert (status, row["method"], row["units"], row["samples"]) == (0, "cross-validated", 80, 120)
     assert row["alpha"] == pytest.approx(1, abs=0.3)
+    assert (signal["layer"], signal["method"], signal["first_rank"], signal["last_rank"]) == (
+        "two.npy (signal)",
+        "signal moments",
+        1,
+        80,
+    )
+    assert signal["alpha_low"] < 1 < signal["alpha_high"]
+    recorded = json.loads(out)["recording"]
+    assert recorded["signal"]["alpha"]["value"] == signal["alpha"]
+    assert recorded["signal"]["signal_fraction"]["value"] == pytest.approx(0.95, abs=0.02)
     status, out, _ = run(capsys, "measure", "--recording", tmp_path / "one.npy", "--ranks", "1-30", "--json")
     assert json.loads(out)["layers"][0]["method"] == "covariance"
     words = ["--model", "gerum_cnn", "--count", 100, "--recording", tmp_path / "two.npy", "--ranks", "1-30"]
     status, out, _ = run(capsys, "measure", *words, "--out", tmp_path / "both", "--json")
-    assert [row["layer"] for row in json.loads(out)["layers"]] == ["tanh3", "two.npy"]
+    assert [row["layer"] for row in json.loads(out)["layers"]] == ["tanh3", "two.npy", "two.npy (signal)"]
     assert "two.npy" in (tmp_path / "both" / "figures" / "eigenspectra.svg").read_text()
     assert run(capsys, "measure", "--recording", tmp_path / "two.npy", "--ranks", "1-30", "--out", tmp_path / "r")[0] == 0
 
@@ -198,3 +208,39 @@ def test_images_that_do_not_fit_name_the_options(tmp_path, capsys):
     status, _, err = run(capsys, "measure", "--model", model, "--data", f"tensors:{tmp_path}/images.pt", "--layers", "0")
     assert status == 1
     assert err.rstrip().endswith("Options for images: --image_size, --transform, --grey.")
+
+
+def test_recordings_with_axes_and_presentations(capsys, tmp_path):
+    draws = np.random.default_rng(0)
+    values = np.where(np.arange(1, 41) < 8, 1.0, 8**3 / np.arange(1, 41.0) ** 3)
+    signal = draws.normal(size=(300, 40)) * np.sqrt(values)
+    responses = signal + 0.1 * draws.normal(size=(3, 300, 40))
+    responses[2, ::3] = np.nan
+    np.save(tmp_path / "r.npy", responses.transpose(2, 1, 0))
+    words = ["measure", "--recording", tmp_path / "r.npy", "--ranks", "2-12"]
+    status, out, err = run(capsys, *words, "--out", tmp_path / "page")
+    assert status == 0
+    assert "axes read as neurons,stimuli,repeats: 40 neurons, 300 stimuli, each shown 2 to 3 times." in err
+    assert "one exponent does not describe the signal over all its ranks (p = " in err
+    assert "r.npy (signal)" in out
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "one exponent does not describe the signal" in page
+    assert "signal, one exponent" in (tmp_path / "page" / "figures" / "eigenspectra.svg").read_text()
+    named = run(capsys, *words, "--recording_axes", "neurons,stimuli,repeats", "--json")[1]
+    kept = np.arange(3 * 300) % 300
+    order = draws.permutation(np.flatnonzero(~np.isnan(responses[..., 0].ravel())))
+    np.savez(tmp_path / "listed.npz", x=responses.reshape(-1, 40)[order], stimuli=kept[order])
+    listed = run(capsys, "measure", "--recording", tmp_path / "listed.npz", "--ranks", "2-12", "--json")[1]
+    first, second = (json.loads(text)["recording"]["signal"] for text in (named, listed))
+    for name in ("alpha", "dimension", "signal_fraction"):
+        assert first[name] == pytest.approx(second[name], rel=1e-6)
+    assert first["broken_rank"]["low"] <= 8 <= first["broken_rank"]["high"]
+
+
+def test_a_recording_without_a_signal_says_so(capsys, tmp_path):
+    noise = np.random.default_rng(1).normal(size=(2, 30, 50))
+    np.save(tmp_path / "noise.npy", noise)
+    _, out, err = run(capsys, "measure", "--recording", tmp_path / "noise.npy", "--ranks", "1-5", "--json")
+    found = json.loads(out)["recording"]["signal"] if out else None
+    assert found is None or found["alpha"]["value"] is None
+    assert "no signal was found" in err or "the exponent of the signal is not determined by 50 stimuli" in err

@@ -15,20 +15,16 @@ from eigencode._running import usable_device
 from eigencode.commands.common import measuring_settings, network_title, results_folder
 from eigencode.commands.inputs import load_inputs, load_model, number_as
 from eigencode.commands.options import MeasureConfig
-from eigencode.commands.parsing import parse_ranks, parse_whole
+from eigencode.commands.parsing import parse_ranks
 from eigencode.commands.progress import progress_bar, tell
-from eigencode.datasets import Recording, load_recording
+from eigencode.commands.recording import measured_recording
 from eigencode.errors import SpectrumError
 from eigencode.measurement.measuring import measure
 from eigencode.measurement.result import Measurement
 from eigencode.measurement.summary import summary_row
 from eigencode.reports import print_table, write_report
 from eigencode.reports.records import MeasurementRecord
-from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, cvpca
 from eigencode.spectra.window import Window
-
-_FEWEST = 3
-"""Stimuli shown twice from which the signal is estimated."""
 
 
 def run(config: MeasureConfig) -> None:
@@ -39,8 +35,7 @@ def run(config: MeasureConfig) -> None:
 
 
 def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
-    recorded = _load_recording(config)
-    recording, of_recording = _recording_spectrum(config, recorded) if recorded is not None else (None, [])
+    recording = measured_recording(config) if config.recording else None
     conditions = dict(_measurements(config)) if config.model else {}
     rows = [
         {"condition": condition, **summary_row(spectrum, ranks)}
@@ -48,7 +43,7 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         for spectrum in spectra.values()
     ]
     if recording is not None:
-        rows.append({"condition": "recording", **summary_row(recording, ranks)})
+        rows += [{"condition": "recording", **row} for row in recording.rows(ranks)]
     summary = pd.DataFrame(rows)
     skipped, notes = (
         {
@@ -67,42 +62,18 @@ def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
         skipped=skipped,
         notes=notes,
         accuracy={spec: spectra.accuracy for spec, spectra in conditions.items() if spectra.accuracy is not None},
-        recording=_described(config, recorded, of_recording),
+        recording=recording.described() if recording else None,
     ).as_dict()
-    page = None
+    page, spectrum, signal = None, None, None
+    if recording is not None:
+        spectrum, signal = recording.spectrum, recording.signal
     if folder:
-        page = write_report(folder, conditions=conditions, summary=summary, record=record, recording=recording)
+        page = write_report(folder, conditions=conditions, summary=summary, record=record, recording=spectrum, signal=signal)
     _print_results(config, summary, record)
     if page:
         tell(f"Report: {page}")
     if summary["alpha"].isna().all():
         raise SpectrumError(f"no exponent could be fitted: {summary['note'].iloc[0]}")
-
-
-def _load_recording(config: MeasureConfig) -> Recording | None:
-    if config.recording is None:
-        return None
-    return load_recording(
-        config.recording,
-        variable=config.recording_variable,
-        axes=config.recording_axes,
-        stimuli=config.recording_stimuli,
-        leave_out=parse_whole(config.recording_leave_out, "recording_leave_out"),
-        missing=config.recording_missing,
-    )
-
-
-def _described(config: MeasureConfig, recording: Recording | None, notes: list[str]) -> dict[str, Any] | None:
-    if recording is None:
-        return None
-    return {
-        "file": config.recording,
-        "neurons": recording.presentations.shape[1],
-        "stimuli": len(recording.stimulus_ids),
-        "presentations": len(recording.presentations),
-        "axes": list(recording.axes),
-        "notes": notes,
-    }
 
 
 def _title(config: MeasureConfig, conditions: dict[str, Measurement]) -> str:
@@ -132,26 +103,6 @@ def _measurements(config: MeasureConfig) -> Iterator[tuple[str, Measurement]]:
         yield spec, spectra
 
 
-def _recording_spectrum(config: MeasureConfig, recording: Recording) -> tuple[Eigenspectrum | CrossValidatedSpectrum, list[str]]:
-    """Spectrum of a recording, and what to know of it: cross-validated where stimuli were shown at least twice."""
-    notes = list(recording.notes)
-    twice = recording.counts >= 2
-    if int(twice.sum()) < _FEWEST:
-        responses = recording.repeats(1)[0]
-        if bool(twice.any()):
-            notes.append(
-                f"fewer than {_FEWEST} stimuli were shown twice, so the first presentation of each is measured, noise and all"
-            )
-        return Eigenspectrum.from_activations(
-            responses, half_samples=config.half_samples, seed=config.seed, name=recording.name
-        ), notes
-    if not bool(twice.all()):
-        notes.append(f"{int((~twice).sum())} stimuli that were shown once are left out")
-    if int(recording.counts.max()) > 2:
-        notes.append("of stimuli shown more than twice the first two presentations are measured")
-    return cvpca(recording.repeats(2), seed=config.seed, name=recording.name), notes
-
-
 def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any]) -> None:
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
@@ -165,6 +116,6 @@ def _print_results(config: MeasureConfig, summary: Any, record: dict[str, Any]) 
     for note in record["notes"].values():
         tell(f"note: {note}.")
     for note in (record["recording"] or {}).get("notes", ()):
-        tell(f"note: {Path(record['recording']['file']).name}: {note}.")
+        tell(f"note: {record['recording']['name']}: {note}.")
     for layer, reason in record["skipped"].items():
         tell(f"skipped {layer}: {reason}.")

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from eigencode.errors import SpectrumError
-from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, Window
-from eigencode.spectra.metrics import metrics_of
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, Window
+from eigencode.spectra.metrics import METRICS, metrics_of
 from eigencode.spectra.window import Ranks
 
 
@@ -57,3 +57,36 @@ def summary_row(
         except SpectrumError as error:
             lacking = str(error)
     return row | {"note": " ".join(filter(None, (note, lacking)))}
+
+
+def signal_row(signal: SignalSpectrum) -> dict[str, Any]:
+    """The same columns for the signal of a recording, whose exponent is that of a power law over all ranks.
+
+    Args:
+        signal: What repeats of the same stimuli share.
+    """
+    alpha, dimension = signal.alpha, signal.dimension
+    return {
+        "layer": f"{signal.name} (signal)",
+        "units": signal.n_features,
+        "samples": signal.n_stimuli,
+        "rank": signal.n_features,
+        "method": "signal moments",
+        "error_bound": 0.0,
+        "first_rank": 1,
+        "last_rank": signal.n_features,
+        "weights": "moments",
+        "alpha": alpha.value,
+        "stderr": math.nan,
+        "r2": math.nan,
+        "alpha_population": alpha.value,
+        "alpha_low": alpha.low,
+        "alpha_high": alpha.high,
+        "alpha_drift": math.nan,
+        **{metric.name: math.nan for metric in METRICS},
+        "total_variance": signal.moments.trace,
+        "dimension_population": dimension.value,
+        "dimension_low": dimension.low,
+        "dimension_high": dimension.high,
+        "note": "",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from eigencode.spectra.plotting import new_figure, plot_spectrum
 from eigencode.spectra.window import Ranks, Window
 
 if TYPE_CHECKING:
-    from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum
+    from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum
 
 _LEGEND_LAYERS = 14
 """With more layers a colour bar of depth replaces the legend."""
@@ -38,6 +39,7 @@ def plot_spectra(
     *,
     ranks: Ranks,
     recording: Eigenspectrum | CrossValidatedSpectrum | None = None,
+    signal: SignalSpectrum | None = None,
 ) -> Figure:
     """Eigenspectra of all layers on one pair of log-log axes, the fit window shaded.
 
@@ -45,6 +47,7 @@ def plot_spectra(
         conditions: Name of a condition or network to its layers; each is drawn in a line style of its own.
         ranks: Window of the fits.
         recording: A recording drawn beside the network, in black.
+        signal: Of the recording; the power law that has its moments is drawn broken, if there is one.
 
     Returns:
         Figure.
@@ -63,6 +66,9 @@ def plot_spectra(
             ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=for_figure(condition))
     if recording is not None:
         plot_spectrum(recording, ax=ax, colour="black", style="-")
+    if signal is not None and not math.isnan(signal.alpha.value):
+        law = signal.eigenvalues.numpy()
+        ax.loglog(np.arange(1, len(law) + 1), law, "k--", lw=1, label=for_figure(f"{signal.name}: signal, one exponent"))
     window = Window.of(ranks)
     ax.axvspan(*window.ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {window}")
     if len(layers) <= _LEGEND_LAYERS:

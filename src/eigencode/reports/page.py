@@ -17,7 +17,7 @@ from eigencode.reports.drawing import Drawing, drawn
 from eigencode.reports.figures import plot_along_layers, plot_spectra
 from eigencode.reports.folder import write_folder
 from eigencode.reports.tables import cells
-from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, save_spectra
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, save_spectra
 from eigencode.spectra.window import Window
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -30,6 +30,7 @@ def write_report(
     summary: pd.DataFrame,
     record: Mapping[str, Any],
     recording: Eigenspectrum | CrossValidatedSpectrum | None = None,
+    signal: SignalSpectrum | None = None,
     figures: Mapping[str, Figure] | None = None,
     write_more: Callable[[Path], None] | None = None,
     finish: Callable[[], None] | None = None,
@@ -42,6 +43,7 @@ def write_report(
         summary: Rows of ``summary_row`` with a column condition.
         record: Configuration, versions, hardware, seed and results, as JSON values.
         recording: Spectrum of a recording drawn beside the network.
+        signal: Of the recording, drawn as the power law that has its moments.
         figures: Name -> figure. Default: all spectra, and exponent and dimension along the layers.
         write_more: Called with a folder into which it writes further files of ``CONTENTS``.
         finish: See ``write_folder``.
@@ -53,7 +55,7 @@ def write_report(
         first = summary.iloc[0]
         ranks = Window(int(first["first_rank"]), int(first["last_rank"]), first["weights"])
         figures = {
-            "eigenspectra": plot_spectra(conditions, ranks=ranks, recording=recording),
+            "eigenspectra": plot_spectra(conditions, ranks=ranks, recording=recording, signal=signal),
             "layers": plot_along_layers(summary),
         }
     drawings = drawn(figures)

@@ -40,7 +40,7 @@ def _columns(metric: Metric, row: pd.Series) -> Iterator[tuple[str, str]]:
 
 def _interval(row: pd.Series, name: str, layout: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return "–" if math.isnan(low) else f"{layout.format(low)} – {layout.format(high)}"
+    return "–" if math.isnan(low) else f"{layout.format(low)} – {'∞' if math.isinf(high) else layout.format(high)}"
 
 
 def _formatted(value: float, layout: str = "{:.3f}") -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from eigencode.spectra.files import load_spectra, save_spectra
     from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
     from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
+    from eigencode.spectra.signal import SignalSpectrum, signal_spectrum
     from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
     from eigencode.spectra.window import WINDOWS, Window
 
@@ -31,6 +32,7 @@ _HOME = {
     "DimensionInterval": "eigencode.spectra.dimension",
     "Eigenspectrum": "eigencode.spectra.eigenspectrum",
     "PowerLawFit": "eigencode.spectra.power_law",
+    "SignalSpectrum": "eigencode.spectra.signal",
     "SpectrumAccumulator": "eigencode.spectra.accumulator",
     "Window": "eigencode.spectra.window",
     "alpha_interval": "eigencode.spectra.uncertainty",
@@ -45,6 +47,7 @@ _HOME = {
     "power_law_dimension": "eigencode.spectra.dimension",
     "power_law_line": "eigencode.spectra.power_law",
     "save_spectra": "eigencode.spectra.files",
+    "signal_spectrum": "eigencode.spectra.signal",
     "smoothness_bound": "eigencode.spectra.dimension",
     "stimulus_curve": "eigencode.spectra.uncertainty",
     "window_sensitivity": "eigencode.spectra.power_law",
@@ -57,6 +60,7 @@ __all__ = [
     "DimensionInterval",
     "Eigenspectrum",
     "PowerLawFit",
+    "SignalSpectrum",
     "SpectrumAccumulator",
     "Window",
     "alpha_interval",
@@ -71,6 +75,7 @@ __all__ = [
     "power_law_dimension",
     "power_law_line",
     "save_spectra",
+    "signal_spectrum",
     "smoothness_bound",
     "stimulus_curve",
     "window_sensitivity",

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit, zeta
+from scipy.special import zeta
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
+from eigencode.spectra.jackknife import Jackknife
 from eigencode.spectra.traces import Traces
-
-_STRAIGHT = 1e-6
-"""Skewness below which the transformation is the identity."""
 
 _LARGEST_LOGARITHM = 600.0
 """Natural logarithm of the largest squared sum, with room to spare in float64."""
@@ -112,17 +110,9 @@ def dimension_interval(traces: Traces, *, level: float = 0.95, name: str = "dime
     dimension = max(1.0, ratio - traces.ratio_bias)
     if math.isnan(traces.stderr):
         return DimensionInterval(dimension, math.nan, math.nan, math.nan, level)
-    quantile = float(stdtrit(traces.freedom, (1 + level) / 2))
-    low, high = (-traces.stderr * _unskewed(side * quantile, traces.skewness) for side in (1, -1))
+    low, high = Jackknife(stderr=traces.stderr, skewness=traces.skewness, freedom=traces.freedom).reaches(level)
     ends = max(1.0, min(dimension, ratio * math.exp(low))), max(dimension, ratio * math.exp(high))
     return DimensionInterval(dimension, *ends, traces.stderr, level)
-
-
-def _unskewed(quantile: float, skewness: float) -> float:
-    """The studentised value t for which t + s (2 t^2 + 1) + 4/3 s^2 t^3 is the quantile."""
-    if abs(skewness) < _STRAIGHT:
-        return quantile
-    return (float(np.cbrt(1 + 6 * skewness * (quantile - skewness))) - 1) / (2 * skewness)
 
 
 @checked(SpectrumError)

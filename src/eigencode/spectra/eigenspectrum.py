@@ -21,6 +21,7 @@ from eigencode.spectra.eigenvalues import (
     checked_eigenvalues,
     numerical_floor,
     numerical_rank,
+    positive_run,
     share_of_first,
 )
 from eigencode.spectra.power_law import PowerLawFit, fit_power_law, window_sensitivity
@@ -147,7 +148,10 @@ class Eigenspectrum:
 
     @property
     def numerical_rank(self) -> int:
-        """Number of eigenvalues above the floor, at most n_samples - 1."""
+        """Number of eigenvalues above the floor, at most n_samples - 1; of cross-validated ones, in the longest run above 0."""
+        if self.method == "cross-validated":
+            first, last = positive_run(self.eigenvalues)
+            return last - first + 1
         return numerical_rank(self.eigenvalues, floor=self.floor, n_samples=self.n_samples)
 
     @property

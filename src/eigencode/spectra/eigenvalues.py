@@ -183,3 +183,13 @@ def numerical_floor(
 def numerical_rank(eigenvalues: Float[Tensor, " k"], *, floor: float, n_samples: int) -> int:
     """Number of leading eigenvalues above the numerical floor, at most n - 1 because the mean was removed."""
     return min(int((eigenvalues > floor).long().cumprod(0).sum()), max(n_samples - 1, 0))
+
+
+def positive_run(values: Float[Tensor, " k"]) -> tuple[int, int]:
+    """First and last rank of the longest run of values above 0; (1, 0) if there is none."""
+    places = (values > 0).nonzero().flatten()
+    if not len(places):
+        return 1, 0
+    found, lengths = (places - torch.arange(len(places), device=places.device)).unique(return_counts=True)
+    first = int(found[lengths.argmax()]) + int(lengths[: int(lengths.argmax())].sum()) + 1
+    return first, first + int(lengths.max()) - 1

@@ -10,10 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
+from eigencode.spectra.eigenvalues import positive_run
 from eigencode.spectra.window import Ranks
 
 if TYPE_CHECKING:
     from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, PowerLawFit
+
+_SIGNED = "cross-validated"
 
 _POINTS = 300
 """Points drawn for each spectrum, evenly spaced on the logarithmic axis."""
@@ -44,7 +47,8 @@ def plot_spectrum(
     """Eigenvalues against rank on log-log axes.
 
     Args:
-        spectrum: What to draw; eigenvalues at or below zero or the numerical floor are left out.
+        spectrum: What to draw; eigenvalues at or below the numerical floor are left out, and of cross-validated ones those beyond
+            the longest run above zero.
         ax: Axes to draw on; default: a new figure.
         ranks: Window whose fitted line is drawn; default: none.
         label: Legend entry; default: the layer's name.
@@ -56,10 +60,12 @@ def plot_spectrum(
     """
     if ax is None:
         ax = new_figure().add_subplot()
-    rank = getattr(spectrum, "numerical_rank", len(spectrum.eigenvalues))
-    values = spectrum.eigenvalues[:rank].numpy()
-    shown = _drawn(len(values))
-    shown = shown[values[shown - 1] > 0]
+    values = spectrum.eigenvalues.numpy()
+    first, last = positive_run(spectrum.eigenvalues)
+    if getattr(spectrum, "method", _SIGNED) != _SIGNED:
+        last = min(last, getattr(spectrum, "numerical_rank", last))
+    shown = _drawn(last)
+    shown = shown[shown >= first]
     (line,) = ax.loglog(
         shown,
         values[shown - 1],

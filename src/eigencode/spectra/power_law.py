@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eigencode._arguments import check_fields, checked
 from eigencode.errors import SpectrumError
-from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
+from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues, positive_run
 from eigencode.spectra.window import MIN_RANKS, Ranks, Weights, Window
 
 _SIGNED = "cross-validated"
@@ -135,9 +135,11 @@ def fit_power_law(
     window = Window.of(ranks, weights)
     first, last = window.ranks
     values = checked_eigenvalues(eigenvalues, caller=name, signed=method == _SIGNED)
-    positive = int((values > 0).long().cumprod(0).sum())
+    if method == _SIGNED:
+        _check_positive(values, window, name)
+    positive = int((values > 0).sum()) if method == _SIGNED else int((values > 0).long().cumprod(0).sum())
     available = positive if rank is None else min(rank, positive)
-    if last > available:
+    if last > (len(values) if method == _SIGNED else available):
         largest = f"the largest window possible is ({min(first, available)}, {available})"
         remedy = "Lower the last rank, or pass more images or units."
         if available < MIN_RANKS:
@@ -162,6 +164,19 @@ def fit_power_law(
         n_features=n_features,
         method=method,
     )
+
+
+def _check_positive(values: Tensor, window: Window, name: str) -> None:
+    """Signal variances need be positive within the window alone."""
+    inside = values[window.first - 1 : window.last]
+    if window.last > len(values) or bool((inside > 0).all()):
+        return
+    bad = window.first + int((inside <= 0).nonzero()[0])
+    first, last = positive_run(values)
+    remedy = f"The largest window without one is ({first}, {last}). Choose ranks within it."
+    if last - first + 1 < MIN_RANKS:
+        remedy = "No window of 3 ranks is without one. Record more stimuli or repeats."
+    raise SpectrumError(f"{name}: `ranks` {window.ranks} hold a signal variance that is not positive, at rank {bad}. {remedy}")
 
 
 @checked(SpectrumError)

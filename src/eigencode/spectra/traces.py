@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from eigencode.spectra.covariance import Moments
+from eigencode.spectra.jackknife import Jackknife
 
 _TUPLE = 4
 """Images of which a product of the U-statistics is made."""
@@ -70,7 +71,7 @@ def traces_of_gram(gram: Tensor) -> Traces:
     rows = sums.square().sum() - sums.square() - 2 * turned_sums + apart
     squared = (whole.square() - 4 * rows + 2 * pairs) / math.prod(left - k for k in range(_TUPLE))
     fourths = torch.linalg.vector_norm(gram, ord=4).pow(4) - lengths.pow(4).sum()
-    return _judged(*totals, squared, square, _of_pairs(shares, fourths))
+    return _judged(*totals, squared, square, variance_of_pairs(shares, fourths))
 
 
 def _unbiased(count: float, trace: Tensor, square: Tensor, quartic: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +82,7 @@ def _unbiased(count: float, trace: Tensor, square: Tensor, quartic: Tensor) -> t
     return squared_trace, scale * ((count - 1) * (count - 2) * square + trace**2 - count * quartic)
 
 
-def _of_pairs(sums: Tensor, squares: Tensor) -> Tensor:
+def variance_of_pairs(sums: Tensor, squares: Tensor) -> Tensor:
     """Variance of a mean over pairs h_ij that pairs have and single members do not, as a part of the squared mean.
 
     Leaving out one member in turn counts it twice.
@@ -104,21 +105,15 @@ def _judged(squared_trace: Tensor, trace_of_square: Tensor, squared: Tensor, squ
     found = Traces(float(squared_trace), float(trace_of_square))
     if not bool(torch.cat([squared, square, squared_trace[None], trace_of_square[None]]).min() > 0):
         return found
-    count = len(squared)
     ratios = squared / square
-    logarithms = ratios.log()
-    influence = (count - 1) * (logarithms.mean() - logarithms)
-    variance = influence.square().sum() / (count * (count - 1))
-    if not bool(variance > 0):
-        return found
-    tails = float(influence.pow(4).mean() / influence.square().mean().square())
+    logarithm = Jackknife.of(math.log(found.squared_trace / found.trace_of_square), ratios.log(), of_pairs=of_pairs)
     return Traces(
         found.squared_trace,
         found.trace_of_square,
-        ratio_bias=(count - 1) * float(ratios.mean() - squared_trace / trace_of_square),
-        stderr=float(torch.maximum(variance - of_pairs, variance / 2).sqrt()),
-        skewness=float(influence.pow(3).sum() / influence.square().sum().pow(1.5)) / 6,
-        freedom=2 * count / max(tails - 1, 2 * count / (count - 1)),
+        ratio_bias=(len(ratios) - 1) * float(ratios.mean() - squared_trace / trace_of_square),
+        stderr=logarithm.stderr,
+        skewness=logarithm.skewness,
+        freedom=logarithm.freedom,
     )
 
 
@@ -202,7 +197,7 @@ class Groups:
         left = [estimate(self.without(number)) for number in range(len(self.counts))]
         squared, square = (torch.stack(each) for each in zip(*left, strict=True))
         pairs = _apart(self.products / torch.outer(self.counts, self.counts))
-        return _judged(*totals, squared, square, _of_pairs(pairs.sum(1), pairs.square().sum()))
+        return _judged(*totals, squared, square, variance_of_pairs(pairs.sum(1), pairs.square().sum()))
 
 
 def _apart(products: Tensor) -> Tensor:

@@ -1,0 +1,145 @@
+"""Recordings whose signal is known: laws, noise and shares of signal, and the estimators tried on them."""
+
+import time
+
+import numpy as np
+
+from benchmarks.timing import write
+from eigencode.errors import SpectrumError
+from eigencode.spectra import cvpca, signal_spectrum
+
+TRIALS, QUICK_TRIALS = 200, 10
+EXPONENTS = (0.7, 1.0, 1.7)
+FRACTIONS = (0.05, 0.2, 1.0)
+FEW = (600, 300)
+LARGER = (((1500, 600), 0.7, 0.2), ((1500, 600), 1.7, 0.05), ((2800, 1000), 1.0, 0.1))
+"""Stimuli and neurons; of more of them, the exponent and the share of signal, in coloured noise."""
+
+BROKEN = ((0.5, 2.0, 20, 0.3), (0.7, 1.5, 20, 0.3), (1.0, 0.5, 20, 0.3), (0.5, 2.0, 20, 0.1))
+"""Exponents before and after the rank of the break, and share of signal."""
+
+NOISE_EXPONENT = 0.8
+"""Of coloured noise, whose directions have nothing to do with those of the signal."""
+
+
+def law(neurons, alpha, second=None, rank=None):
+    ranks = np.arange(1, neurons + 1.0)
+    if second is None:
+        return ranks**-alpha
+    return np.where(ranks < rank, ranks**-alpha, rank ** (second - alpha) * ranks**-second)
+
+
+def recording(generator, stimuli, values, fraction, *, coloured, gain=False):
+    """Responses to two repeats, shape (2, stimuli, neurons)."""
+    neurons = len(values)
+    signal = generator.standard_normal((stimuli, neurons)) * np.sqrt(values)
+    if gain:
+        signal *= np.sqrt(generator.gamma(4, 1 / 4, (stimuli, 1)))
+    spread = np.arange(1, neurons + 1.0) ** -NOISE_EXPONENT if coloured else np.ones(neurons)
+    spread *= values.sum() * (1 / fraction - 1) / spread.sum()
+    noise = generator.standard_normal((2, stimuli, neurons)) * np.sqrt(spread)
+    if coloured:
+        noise = noise @ np.linalg.qr(generator.standard_normal((neurons, neurons)))[0]
+    return signal + noise
+
+
+def _covers(interval, truth):
+    return interval.low <= truth <= interval.high
+
+
+def row(size, alpha, fraction, trials, *, coloured, gain=False, with_cvpca=False):
+    """Exponent, dimension and share of signal of one power law; of cvPCA the slope over ranks 11 to 100."""
+    stimuli, neurons = size
+    values = law(neurons, alpha)
+    dimension = values.sum() ** 2 / (values**2).sum()
+    found, old, seconds = [], [], 0.0
+    for seed in range(trials):
+        responses = recording(np.random.default_rng(seed), stimuli, values, fraction, coloured=coloured, gain=gain)
+        started = time.process_time()
+        found.append(signal_spectrum(responses, seed=seed))
+        seconds += time.process_time() - started
+        if with_cvpca:
+            try:
+                old.append(cvpca(responses, shuffles=2, seed=seed).fit(ranks=(11, 100)).alpha)
+            except SpectrumError:
+                old.append(np.nan)
+    exponents = np.array([each.alpha.value for each in found])
+    known = exponents[~np.isnan(exponents)]
+    fractions = np.array([each.signal_fraction.value for each in found])
+    return {
+        "truth": alpha,
+        "alpha": float(known.mean()),
+        "bias": float(known.mean() - alpha),
+        "median_bias": float(np.median(known) - alpha),
+        "spread": float(known.std()),
+        "coverage": float(np.mean([_covers(each.alpha, alpha) for each in found])),
+        "not_determined": float(np.isnan(exponents).mean()),
+        "open_below": float(np.mean([each.alpha.low == 0 for each in found])),
+        "dimension_bias": float(np.nanmean([each.dimension.value for each in found]) / dimension - 1),
+        "fraction_bias": float(fractions.mean() - fraction),
+        "fraction_coverage": float(np.mean([_covers(each.signal_fraction, fraction) for each in found])),
+        "agreement_below_0.05": float(np.mean([each.agreement < 0.05 for each in found])),
+        "cvpca": float(np.nanmean(old)) if old and not np.isnan(old).all() else None,
+        "cvpca_without_fit": float(np.isnan(old).mean()) if old else None,
+        "seconds": seconds / trials,
+        "trials": trials,
+    }
+
+
+def broken_row(size, first, second, rank, fraction, trials):
+    """Both exponents and the rank of one broken law, and how often a single exponent is said not to do."""
+    stimuli, neurons = size
+    values = law(neurons, first, second, rank)
+    found, flagged = [], []
+    for seed in range(trials):
+        responses = recording(np.random.default_rng(seed), stimuli, values, fraction, coloured=False)
+        signal = signal_spectrum(responses, seed=seed)
+        flagged.append(signal.agreement < 0.05)
+        try:
+            found.append(signal.broken_power_law())
+        except SpectrumError:
+            continue
+    result = {"agreement_below_0.05": float(np.mean(flagged)), "determined": len(found) / trials, "trials": trials}
+    for name, truth in (("first", first), ("second", second), ("rank", rank)):
+        intervals = [getattr(each, name) for each in found]
+        result |= {
+            f"{name}_truth": truth,
+            f"{name}_median": float(np.median([each.value for each in intervals])),
+            f"{name}_coverage": float(np.mean([_covers(each, truth) for each in intervals])),
+        }
+    return result
+
+
+def _name(size, alpha, fraction, noise):
+    return f"signal, alpha {alpha}, share {fraction}, {noise}, {size[0]} stimuli, {size[1]} neurons"
+
+
+def rows(*, quick, trials):
+    """Name of each row and what it found."""
+    for noise in ("white noise", "coloured noise"):
+        for alpha in (1.0,) if quick else EXPONENTS:
+            for fraction in (0.2,) if quick else FRACTIONS:
+                coloured = noise.startswith("coloured")
+                found = row(FEW, alpha, fraction, trials, coloured=coloured, with_cvpca=not coloured)
+                yield _name(FEW, alpha, fraction, noise), found
+    for law_of in BROKEN[: 1 if quick else None]:
+        name = (
+            f"broken signal, {law_of[0]} to {law_of[1]} at {law_of[2]}, share {law_of[3]}, white noise, 1000 stimuli, 500 neurons"
+        )
+        yield name, broken_row((1000, 500), *law_of, trials)
+    if quick:
+        return
+    for alpha in (0.7, 1.7):
+        yield _name(FEW, alpha, 0.5, "white noise and gains"), row(FEW, alpha, 0.5, trials, coloured=False, gain=True)
+    for size, alpha, fraction in LARGER:
+        yield _name(size, alpha, fraction, "coloured noise"), row(size, alpha, fraction, trials, coloured=True)
+
+
+def main(*, quick=False):
+    """All rows; with quick=True, a few, which are printed alone."""
+    results = {}
+    for name, found in rows(quick=quick, trials=QUICK_TRIALS if quick else TRIALS):
+        results[name] = found
+        print(f"{name}: {found}", flush=True)
+    if not quick:
+        write("spectrum_bench_signals", results)

@@ -1,0 +1,150 @@
+"""The recording of ``eigencode measure``: its spectrum, its signal, and what there is to know of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eigencode.commands.options import MeasureConfig
+from eigencode.commands.parsing import parse_whole
+from eigencode.commands.progress import progress_bar
+from eigencode.datasets import Recording, load_recording
+from eigencode.errors import SpectrumError
+from eigencode.measurement.summary import signal_row, summary_row
+from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, cvpca, signal_spectrum
+from eigencode.spectra.signal_laws import Interval
+from eigencode.spectra.window import Window
+
+_FEWEST = 3
+"""Stimuli shown twice that cross-validated PCA needs."""
+
+_DOUBTFUL = 0.05
+"""Agreement below which a single exponent is said not to describe the signal."""
+
+
+@dataclass(frozen=True)
+class MeasuredRecording:
+    """A recording and what was computed of it.
+
+    Attributes:
+        recording: The responses.
+        spectrum: Cross-validated if enough stimuli were shown twice, else that of single presentations.
+        signal: What repeats share, if it could be estimated.
+        notes: What to know of both.
+    """
+
+    recording: Recording
+    spectrum: Eigenspectrum | CrossValidatedSpectrum
+    signal: SignalSpectrum | None
+    notes: list[str]
+
+    def rows(self, ranks: Window) -> list[dict[str, Any]]:
+        """Rows of ``summary_row``: of the spectrum, and of the signal."""
+        return [summary_row(self.spectrum, ranks), *([signal_row(self.signal)] if self.signal else [])]
+
+    def described(self) -> dict[str, Any]:
+        """As JSON values."""
+        recording = self.recording
+        return {
+            "name": recording.name,
+            "neurons": recording.presentations.shape[1],
+            "stimuli": len(recording.stimulus_ids),
+            "presentations": len(recording.presentations),
+            "axes": list(recording.axes),
+            "notes": self.notes,
+            "signal": _of_signal(self.signal) if self.signal else None,
+        }
+
+
+def measured_recording(config: MeasureConfig) -> MeasuredRecording:
+    """Reads and measures the recording of a configuration.
+
+    Raises:
+        EigencodeError: a file that cannot be read, or responses that cannot be measured.
+    """
+    assert config.recording is not None
+    recording = load_recording(
+        config.recording,
+        variable=config.recording_variable,
+        axes=config.recording_axes,
+        stimuli=config.recording_stimuli,
+        leave_out=parse_whole(config.recording_leave_out, "recording_leave_out"),
+        missing=config.recording_missing,
+    )
+    notes, twice = list(recording.notes), recording.counts >= 2
+    if int(twice.sum()) < _FEWEST:
+        if bool(twice.any()):
+            notes.append(
+                f"fewer than {_FEWEST} stimuli were shown twice, so the first presentation of each is measured, noise and all"
+            )
+        single = Eigenspectrum.from_activations(
+            recording.repeats(1)[0], half_samples=config.half_samples, seed=config.seed, name=recording.name
+        )
+        return MeasuredRecording(recording, single, None, notes)
+    if not bool(twice.all()):
+        notes.append(f"{int((~twice).sum())} stimuli that were shown once are left out")
+    if int(recording.counts.max()) > 2:
+        notes.append("cross-validated PCA has the first two presentations of each stimulus, the signal all of them")
+    crossed = cvpca(recording.repeats(2), seed=config.seed, name=recording.name)
+    signal = _signal(recording, config.seed, notes)
+    return MeasuredRecording(recording, crossed, signal, notes)
+
+
+def _signal(recording: Recording, seed: int, notes: list[str]) -> SignalSpectrum | None:
+    done = 0.0
+    with progress_bar(recording.name) as progress:
+
+        def advance(share: float) -> None:
+            nonlocal done
+            done += share
+            progress("signal", min(100, round(100 * done)), 100)
+
+        try:
+            signal = signal_spectrum(recording.presentations, recording.stimuli, seed=seed, name=recording.name, progress=advance)
+        except SpectrumError as error:
+            notes.append(str(error).removeprefix(f"{recording.name}: ").removesuffix("."))
+            return None
+    fraction = signal.signal_fraction
+    notes.append(f"{100 * fraction.value:.1f} % of the variance of single presentations repeats {_ends(fraction, 100)}")
+    if math.isnan(signal.alpha.value):
+        notes.append(f"the exponent of the signal is not determined by {signal.n_stimuli} stimuli")
+    if signal.agreement < _DOUBTFUL:
+        notes.append(
+            f"one exponent does not describe the signal over all its ranks (p = {signal.agreement:.1g}){_broken(signal)}"
+        )
+    return signal
+
+
+def _broken(signal: SignalSpectrum) -> str:
+    try:
+        law = signal.broken_power_law()
+    except SpectrumError:
+        return ""
+    return (
+        f"; a broken power law has exponent {law.first.value:.2f} {_ends(law.first)} up to rank {law.rank.value:.0f} "
+        f"({law.rank.low:.0f}-{law.rank.high:.0f}) and {law.second.value:.2f} {_ends(law.second)} beyond"
+    )
+
+
+def _ends(interval: Interval, scale: float = 1.0) -> str:
+    low, high = (f"{scale * end:.{1 if scale > 1 else 2}f}" for end in (interval.low, interval.high))
+    return f"({low}-{high})" if math.isfinite(interval.high) else f"(above {low})"
+
+
+def _of_signal(signal: SignalSpectrum) -> dict[str, Any]:
+    """Numbers of a signal; what is not determined is null."""
+    numbers: dict[str, Any] = {"alpha": signal.alpha, "dimension": signal.dimension, "signal_fraction": signal.signal_fraction}
+    try:
+        law = signal.broken_power_law()
+        numbers |= {"broken_first": law.first, "broken_second": law.second, "broken_rank": law.rank}
+    except SpectrumError:
+        pass
+    found: dict[str, Any] = {name: {end: _finite(at) for end, at in asdict(each).items()} for name, each in numbers.items()}
+    moments = signal.moments
+    found["moments"] = [moments.trace, moments.square, moments.cube, moments.fourth]
+    return found | {"agreement": _finite(signal.agreement), "level": signal.level}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,220 @@
+"""The signal of a recording: what repeats of the same stimuli share, without the noise of any single presentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from eigencode._arguments import checked
+from eigencode.errors import SpectrumError
+from eigencode.spectra.eigenvalues import Numbers, as_numbers
+from eigencode.spectra.jackknife import Jackknife
+from eigencode.spectra.signal_laws import BrokenPowerLaw, Interval, agreement, broken_power_law, concentration, exponent_of
+from eigencode.spectra.signal_moments import SignalMoments, signal_moments
+
+_FEWEST = 8
+"""Stimuli from which one can be left out in turn."""
+
+_LARGEST = 1e30
+"""Responses above have fourth moments beyond float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class SignalSpectrum:
+    """Moments of a signal's covariance over stimuli, and the power laws that have them.
+
+    Attributes:
+        moments: Of the signal, in squared response units and their powers.
+        n_stimuli: Stimuli.
+        n_presentations: Presentations of them.
+        n_features: Neurons.
+        level: Nominal coverage of all intervals, which are over stimuli.
+        name: What error messages call the recording.
+    """
+
+    moments: SignalMoments
+    n_stimuli: int
+    n_presentations: int
+    n_features: int
+    level: float = 0.95
+    name: str = "recording"
+
+    @property
+    def signal_fraction(self) -> Interval:
+        """Share of the variance of single presentations that repeats."""
+        moments = self.moments
+        whole = moments.trace / moments.total
+        error = Jackknife.of(whole, moments.without[0] / moments.without[5])
+        low, high = (whole + reach for reach in error.reaches(self.level))
+        return Interval(whole - error.bias, max(0.0, low), min(1.0, high))
+
+    @property
+    def dimension(self) -> Interval:
+        """Dimension of the signal, (tr S)^2 / tr S^2; NaN if the stimuli do not tell it from the number of neurons."""
+        share = concentration(self.moments, self.level)
+        low, value, high = (1 / min(1.0, max(each, 1 / self.n_features)) for each in (share.high, share.value, share.low))
+        return Interval(value if share.value > 1 / self.n_features else math.nan, low, high)
+
+    @property
+    def alpha(self) -> Interval:
+        """Exponent of the power law over all ranks, 1 to the number of neurons, that has the signal's dimension.
+
+        Its value is NaN, and the lower end 0, if the stimuli do not tell the signal from one that fills all dimensions evenly.
+        """
+        share = concentration(self.moments, self.level)
+        low, value, high = (exponent_of(each, self.n_features) for each in (share.low, share.value, share.high))
+        return Interval(value if share.value > 1 / self.n_features else math.nan, low, high)
+
+    @property
+    def agreement(self) -> float:
+        """Probability of third and fourth moments so far from those of a power law, if the signal follows one.
+
+        Small values say that no single exponent describes the signal; large ones that these stimuli cannot tell. NaN where the
+        moments are too uncertain to be compared.
+        """
+        return agreement(self.moments, self.n_features)
+
+    @checked(SpectrumError)
+    def broken_power_law(self) -> BrokenPowerLaw:
+        """Two exponents, and the rank where they meet, from the first four moments.
+
+        Returns:
+            BrokenPowerLaw; each interval is that of the misfit with the other two parameters at their best.
+
+        Raises:
+            SpectrumError: the third or fourth moment is not positive, so that these stimuli do not determine it.
+        """
+        found = broken_power_law(self.moments, self.n_features, self.level)
+        if found is None:
+            raise SpectrumError(
+                f"{self.name}: these stimuli do not determine a broken power law: unbiased estimates of tr S^3 and tr S^4 are "
+                f"{self.moments.cube:.3g} and {self.moments.fourth:.3g}, and must stay above 0 without any one stimulus. Record "
+                "more stimuli or repeats."
+            )
+        return found
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Of the power law with the signal's variance and exponent, shape (n_features,), squared response units."""
+        decay = torch.arange(1, self.n_features + 1, dtype=torch.float64) ** -self.alpha.value
+        return decay * (self.moments.trace / decay.sum())
+
+
+@checked(SpectrumError)
+def signal_spectrum(
+    responses: Numbers,
+    stimuli: Numbers | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    name: str = "recording",
+    progress: Callable[[float], object] | None = None,
+) -> SignalSpectrum:
+    """Dimension and exponent of the signal in responses to repeated stimuli, without bias from noise or from few stimuli.
+
+    Noise may have any distribution and any covariance, and may depend on the stimulus; it must be independent between
+    presentations. Products in which no presentation occurs twice have the expectation of the signal alone, so that the moments of
+    the signal's covariance S over stimuli are estimated without bias. The exponent is that of the power law over all ranks that
+    has the signal's dimension; ``agreement`` says whether the higher moments are those of that law.
+
+    Args:
+        responses: Shape (n_repeats, n_stimuli, n_neurons), NaN in every neuron where a presentation is missing; or with
+            ``stimuli`` shape (n_presentations, n_neurons).
+        stimuli: Stimulus of each presentation, whole numbers, shape (n_presentations,).
+        level: Nominal coverage of the intervals, which leave out one stimulus in turn.
+        seed: Seed of the presentations by which cycles of the third and fourth moment pass through a stimulus.
+        name: What error messages call the recording.
+        progress: Called with the share of the work that is done.
+
+    Returns:
+        SignalSpectrum. Stimuli that were shown once are left out.
+
+    Raises:
+        SpectrumError: fewer than eight stimuli were shown twice, values that are not finite, or no signal.
+
+    Source: products of distinct presentations: Chun et al. 2026, ICLR; moments of a spectrum: Kong and Valiant 2017, Ann. Stat.
+    45; the question: Stringer et al. 2019.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> signal = torch.randn(500, 200, generator=generator) / torch.arange(1, 201) ** 0.5
+        >>> found = signal_spectrum(signal + 0.3 * torch.randn(2, 500, 200, generator=generator))
+        >>> round(found.alpha.value, 1), found.alpha.low < 1 < found.alpha.high
+        (1.0, True)
+    """
+    if not 0 < level < 1:
+        raise SpectrumError(f"{name}: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
+    presentations, shown = _presentations(responses, stimuli, name)
+    presentations, numbers = _repeated(presentations, shown)
+    n_stimuli = int(numbers[-1]) + 1 if len(numbers) else 0
+    if n_stimuli < _FEWEST:
+        raise SpectrumError(
+            f"{name}: the signal needs {_FEWEST} stimuli that were shown at least twice; got {n_stimuli}. Give responses of "
+            "shape (repeats, stimuli, neurons), or pass the stimulus of each presentation."
+        )
+    scale = 2.0 ** round(math.log2(max(float(presentations.std()), 1e-30)))
+    moments = _scaled(signal_moments(presentations / scale, numbers, seed=seed, advance=progress), scale**2)
+    found = SignalSpectrum(moments, n_stimuli, len(numbers), presentations.shape[1], level, name)
+    if not (moments.trace > 0 and moments.squared_trace > 0 and bool((moments.without[:2] > 0).all())):
+        raise SpectrumError(
+            f"{name}: no signal was found: its variance is estimated at {moments.trace:.3g}, where single presentations vary by "
+            f"{moments.total:.3g}. Check that repeats are of the same stimuli, or record more."
+        )
+    return found
+
+
+def _presentations(responses: Numbers, stimuli: Numbers | None, name: str) -> tuple[Tensor, Tensor]:
+    """Responses, shape (n_presentations, n_neurons), and the stimulus of each, without missing ones."""
+    data = as_numbers(responses, caller=name, what="responses").to(torch.float64)
+    if stimuli is None:
+        if data.ndim != 3 or not data.numel():
+            raise SpectrumError(
+                f"{name}: responses must have shape (repeats, stimuli, neurons), or (presentations, neurons) with `stimuli`; got "
+                f"{tuple(data.shape)}. Arrange them so."
+            )
+        shown = torch.arange(data.shape[1], device=data.device).repeat(data.shape[0])
+        data = data.flatten(0, 1)
+    else:
+        given = as_numbers(stimuli, caller=name, what="stimuli").to(data.device)
+        if data.ndim != 2 or not data.numel() or given.shape != data.shape[:1]:
+            raise SpectrumError(
+                f"{name}: `stimuli` must have one number for each presentation of responses (presentations, neurons); got shapes "
+                f"{tuple(given.shape)} and {tuple(data.shape)}. Pass one each."
+            )
+        if given.is_floating_point() and not bool((given == given.round()).all()):
+            raise SpectrumError(f"{name}: `stimuli` must be whole numbers; got fractions or NaN. Number the stimuli.")
+        shown = given.to(torch.int64)
+    there = ~data.isnan().all(dim=1)
+    data, shown = data[there], shown[there]
+    if bad := int((~data.isfinite()).sum()):
+        raise SpectrumError(
+            f"{name}: responses must be finite, or NaN in every neuron where a presentation is missing; got {bad} NaN or "
+            "infinite values. Leave out those neurons or presentations."
+        )
+    if data.numel() and (largest := float(data.abs().max())) > _LARGEST:
+        raise SpectrumError(f"{name}: fourth moments of responses must not overflow; got {largest:.3g}. Divide them.")
+    return data, shown
+
+
+def _repeated(data: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    """Presentations of stimuli that were shown at least twice, sorted by stimulus; these numbered from 0."""
+    _, numbers, counts = shown.unique(return_inverse=True, return_counts=True)
+    kept = counts[numbers] >= 2
+    data, numbers = data[kept], numbers[kept]
+    order = numbers.argsort(stable=True)
+    return data[order], numbers[order].unique(return_inverse=True)[1]
+
+
+def _scaled(moments: SignalMoments, scale: float) -> SignalMoments:
+    """Moments of responses whose squares are ``scale`` times as large."""
+    powers = (1, 2, 2, 3, 4, 1)
+    names = ("trace", "squared_trace", "square", "cube", "fourth", "total")
+    without = moments.without * torch.tensor(
+        [[scale**power] for power in powers], dtype=torch.float64, device=moments.without.device
+    )
+    numbers = {each: getattr(moments, each) * scale**power for each, power in zip(names, powers, strict=True)}
+    return replace(moments, **numbers, without=without)
