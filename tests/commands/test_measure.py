@@ -225,7 +225,9 @@ def test_recordings_with_axes_and_presentations(capsys, tmp_path):
     assert "r.npy (signal)" in out
     page = (tmp_path / "page" / "report.html").read_text()
     assert "one exponent does not describe the signal" in page
-    assert "signal, one exponent" in (tmp_path / "page" / "figures" / "eigenspectra.svg").read_text()
+    figure = (tmp_path / "page" / "figures" / "eigenspectra.svg").read_text()
+    assert "signal, one exponent" in figure
+    assert "signal, two exponents" in figure
     named = run(capsys, *words, "--recording_axes", "neurons,stimuli,repeats", "--json")[1]
     kept = np.arange(3 * 300) % 300
     order = draws.permutation(np.flatnonzero(~np.isnan(responses[..., 0].ravel())))

@@ -121,6 +121,10 @@ def test_a_broken_law_is_told_from_a_straight_one_and_found():
         intervals = [getattr(law, name) for law in laws]
         assert abs(np.median([each.value for each in intervals]) - truth) < 0.1 * truth, name
         assert sum(each.low <= truth <= each.high for each in intervals) >= 6, name
+    drawn = laws[0].eigenvalues(200, 7.0)
+    assert float(drawn.sum()) == pytest.approx(7)
+    assert bool((drawn.diff() <= 0).all())
+    assert float((drawn[0] / drawn[9]).log10()) == pytest.approx(laws[0].first.value, rel=1e-9)
 
 
 def test_more_repeats_in_any_form_are_read_alike(generator):

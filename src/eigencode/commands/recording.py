@@ -13,14 +13,11 @@ from eigencode.datasets import Recording, load_recording
 from eigencode.errors import SpectrumError
 from eigencode.measurement.summary import signal_row, summary_row
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, cvpca, signal_spectrum
-from eigencode.spectra.signal_laws import Interval
+from eigencode.spectra.signal_laws import DOUBTFUL, Interval
 from eigencode.spectra.window import Window
 
 _FEWEST = 3
 """Stimuli shown twice that cross-validated PCA needs."""
-
-_DOUBTFUL = 0.05
-"""Agreement below which a single exponent is said not to describe the signal."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def _signal(recording: Recording, seed: int, notes: list[str]) -> SignalSpectrum
     notes.append(f"{100 * fraction.value:.1f} % of the variance of single presentations repeats {_ends(fraction, 100)}")
     if math.isnan(signal.alpha.value):
         notes.append(f"the exponent of the signal is not determined by {signal.n_stimuli} stimuli")
-    if signal.agreement < _DOUBTFUL:
+    if signal.agreement < DOUBTFUL:
         notes.append(
             f"one exponent does not describe the signal over all its ranks (p = {signal.agreement:.1g}){_broken(signal)}"
         )

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from eigencode._text import for_figure
+from eigencode.errors import SpectrumError
 from eigencode.spectra.plotting import new_figure, plot_spectrum
+from eigencode.spectra.signal_laws import DOUBTFUL
 from eigencode.spectra.window import Ranks, Window
 
 if TYPE_CHECKING:
@@ -67,8 +69,7 @@ def plot_spectra(
     if recording is not None:
         plot_spectrum(recording, ax=ax, colour="black", style="-")
     if signal is not None and not math.isnan(signal.alpha.value):
-        law = signal.eigenvalues.numpy()
-        ax.loglog(np.arange(1, len(law) + 1), law, "k--", lw=1, label=for_figure(f"{signal.name}: signal, one exponent"))
+        _draw_laws(ax, signal)
     window = Window.of(ranks)
     ax.axvspan(*window.ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {window}")
     if len(layers) <= _LEGEND_LAYERS:
@@ -80,6 +81,26 @@ def plot_spectra(
         mappable.ax.tick_params(labelsize=8)
     ax.set_title("Eigenspectra", loc="left", fontsize=11)
     return figure
+
+
+def _draw_laws(ax: Axes, signal: SignalSpectrum) -> None:
+    """The power law with the moments of a signal; if it does not have them all, the broken one too."""
+    laws = {"--": ("one exponent", signal.eigenvalues)}
+    if signal.agreement < DOUBTFUL:
+        try:
+            broken = signal.broken_power_law()
+            laws[":"] = ("two exponents", broken.eigenvalues(signal.n_features, signal.moments.trace))
+        except SpectrumError:
+            pass
+    for style, (name, values) in laws.items():
+        ax.loglog(
+            np.arange(1, len(values) + 1),
+            values.numpy(),
+            style,
+            color="black",
+            lw=1,
+            label=for_figure(f"{signal.name}: signal, {name}"),
+        )
 
 
 def _depth_scale(count: int):  # type: ignore[no-untyped-def]
@@ -121,9 +142,10 @@ def plot_along_layers(summary: pd.DataFrame) -> Figure:
         x = rows["layer"].map(position).to_numpy(dtype=float)
         shift = 0.12 * (number - (len(conditions) - 1) / 2)
         colour = colours[number % 10]
-        top.plot(x + shift, rows["alpha"], "o-", ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
+        style = "o" if condition == "recording" else "o-"  # its rows are no layers
+        top.plot(x + shift, rows["alpha"], style, ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
         top.vlines(x + shift, rows["alpha_low"], rows["alpha_high"], color=colour, lw=6.0, alpha=0.35)
-        bottom.plot(x + shift, rows["dimension"], "o-", ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
+        bottom.plot(x + shift, rows["dimension"], style, ms=2.5, lw=1.0, color=colour, label=for_figure(condition))
         if "dimension_low" in rows:
             bottom.vlines(x + shift, rows["dimension_low"], rows["dimension_high"], color=colour, lw=6.0, alpha=0.35)
     top.axhline(1, color="grey", lw=0.8, ls=":")

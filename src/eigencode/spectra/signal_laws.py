@@ -17,6 +17,9 @@ from eigencode.spectra.signal_moments import SignalMoments
 
 Array = np.ndarray
 
+DOUBTFUL = 0.05
+"""Agreement below which one exponent is said not to describe a signal."""
+
 _STEEPEST = 6.0
 _USUAL = 0.95
 _POINTS = 61
@@ -56,6 +59,14 @@ class BrokenPowerLaw:
     first: Interval
     second: Interval
     rank: Interval
+
+    def eigenvalues(self, n_features: int, variance: float) -> Tensor:
+        """Of the law, shape (n_features,), with a sum of ``variance``."""
+        ranks, rank = torch.arange(1, n_features + 1, dtype=torch.float64), self.rank.value
+        values = torch.where(
+            ranks <= rank, ranks**-self.first.value, rank ** (self.second.value - self.first.value) * ranks**-self.second.value
+        )
+        return values * (variance / values.sum())
 
 
 def concentration(moments: SignalMoments, level: float) -> Interval:
