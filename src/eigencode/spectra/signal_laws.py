@@ -23,7 +23,10 @@ DOUBTFUL = 0.05
 _STEEPEST = 6.0
 _USUAL = 0.95
 _POINTS = 61
-"""Values of each parameter at which a broken law is tried, twice: over all, and where the first round leaves it."""
+"""Values of each parameter at which a broken law is tried in a round."""
+
+_SLACK = (100.0, 20.0, 5.0, 0.0)
+"""Misfit, in squared standard errors, by which a round leaves more than the interval, since its grid is coarse."""
 
 _DETERMINED = 2.5
 """Standard errors above zero from which a concentration is judged by its logarithm."""
@@ -133,12 +136,12 @@ def broken_power_law(moments: SignalMoments, n_features: int, level: float) -> B
         return None
     allowed = float(chdtri(1, 1 - level))
     bounds = [(0.0, _STEEPEST), (0.0, _STEEPEST), (2.0, float(n_features // 2))]
-    for _ in range(2):
+    for slack in _SLACK:
         axes = [np.linspace(*bounds[0], _POINTS), np.linspace(*bounds[1], _POINTS), _ranks(*bounds[2])]
         misfit = _misfit(_broken_moments(n_features, *axes), *found)
         best = np.unravel_index(misfit.argmin(), misfit.shape)
         profiles = [misfit.min(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
-        inside = [np.flatnonzero(profile <= misfit.min() + allowed) for profile in profiles]
+        inside = [np.flatnonzero(profile <= misfit.min() + allowed + slack) for profile in profiles]
         ends = [(max(kept[0] - 1, 0), min(kept[-1] + 1, len(axis) - 1)) for kept, axis in zip(inside, axes, strict=True)]
         bounds = [(float(axis[low]), float(axis[high])) for axis, (low, high) in zip(axes, ends, strict=True)]
     first, second, rank = (
