@@ -18,6 +18,7 @@ from scipy.io import savemat
 from eigencode import cli
 from eigencode._torchvision import import_torchvision
 from eigencode.attacks import FLAGS
+from eigencode.datasets import data_root
 from eigencode.studies import Store, from_yaml
 from eigencode.studies import load as load_study
 from eigencode.studies.results.judging import claims_of
@@ -37,6 +38,7 @@ SMALLER = {
     "--windows 6-30,10-50,2-20,6-100": "--windows 2-5,3-8",
     "--windows 3-30,10-50,10-100,10-200": "--windows 2-5,3-8",
     "--count 3000": "--count 100",
+    "--layers features.2,features.6,features.9,features.12": "--layers features.2 --count 40",
     "--ranks schaeffer": "--ranks jiang",
     "--epochs 60": "--epochs 1",
     "--epochs 50": "--epochs 1",
@@ -98,6 +100,9 @@ def workplace(tmp_path, monkeypatch, generator, small_gpt):
         "natimg.mat",
         {"stim": {"resp": repeats[np.arange(len(shown)) % 2, shown], "istim": shown + 1, "spont": np.ones((5, 100))}},
     )
+    for folder in ("imagenet", "recordings"):
+        if (data_root() / folder).exists():
+            (tmp_path / folder).symlink_to(data_root() / folder)
     for index in range(30):
         folder = tmp_path / "photos" / ("a" if index % 2 else "b")
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +127,10 @@ def test_python_blocks(code, workplace):
 def needs_real_data(words):
     from conftest import _NEEDED
 
-    return [name for name, path in _NEEDED.items() if name in words and not path.exists()]
+    folders = [folder for folder in ("imagenet", "recordings") if any(f"{folder}/" in word for word in words)]
+    return [name for name, path in _NEEDED.items() if name in words and not path.exists()] + [
+        folder for folder in folders if not Path(folder).exists()
+    ]
 
 
 @pytest.mark.parametrize("script", list(blocks("bash")))

@@ -17,7 +17,16 @@ _schemas: list[Any] = []  # keeps the operator library alive
 
 
 def import_torchvision(submodule: str = "") -> ModuleType:
-    """torchvision, or one of its submodules, with its operators declared where they cannot be loaded.
+    """Imports torchvision, or one of its submodules, with its operators declared where they cannot be loaded.
+
+    Call it before ``import timm`` or before you take a network from transformers, where these fail with "operator
+    torchvision::nms does not exist": torchvision was built for another PyTorch, such as one without a GPU.
+
+    Args:
+        submodule: Such as "models"; default: torchvision itself.
+
+    Returns:
+        The module.
 
     The schemas are defined only after a failed import: where the compiled operators do load, a second definition would abort
     the process.

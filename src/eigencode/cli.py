@@ -118,6 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options)
 
 
+def _how_to_fit(data: str) -> str:
+    """What can be done about inputs of such a source that a network does not take."""
+    if data.startswith("image"):
+        return " Options for images: --image_size, --transform, --grey."
+    if data.startswith("tokens:"):
+        return ""
+    folder = " To change the images, save them in a folder: --image_size, --transform and --grey are read with image_folder:PATH."
+    return folder if ":" not in data else f"{folder} What is no image: measure it from Python, ec.measure(model, inputs)."
+
+
 def _run(options: Any) -> int:
     config_class, module = _COMMANDS[options.command]
     values = {key: value for key, value in vars(options[options.command]).items() if key != "config"}
@@ -131,11 +141,7 @@ def _run(options: Any) -> int:
         print(f"eigencode: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     except EigencodeError as error:
-        also = (
-            " Options for images: --image_size, --transform, --grey."
-            if FIT_THE_NETWORK in str(error) and "grey" in values
-            else ""
-        )
+        also = _how_to_fit(str(values["data"])) if FIT_THE_NETWORK in str(error) and "data" in values else ""
         print(f"eigencode: {printable(error)}{also}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt as interruption:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import eigencode as ec
@@ -207,7 +208,22 @@ def test_images_that_do_not_fit_name_the_options(tmp_path, capsys):
     model = f"file:{tmp_path}/net.py:make"
     status, _, err = run(capsys, "measure", "--model", model, "--data", f"tensors:{tmp_path}/images.pt", "--layers", "0")
     assert status == 1
-    assert err.rstrip().endswith("Options for images: --image_size, --transform, --grey.")
+    assert err.rstrip().endswith(
+        "To change the images, save them in a folder: --image_size, --transform and --grey are read with image_folder:PATH. What is no "
+        "image: measure it from Python, ec.measure(model, inputs)."
+    )
+    for folder in "ab":
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "images" / folder / "0.png")
+    words = ["--model", model, "--data", f"image_folder:{tmp_path}/images", "--layers", "0"]
+    assert run(capsys, "measure", *words)[2].rstrip().endswith("Options for images: --image_size, --transform, --grey.")
+    assert run(capsys, "measure", *words, "--grey")[0] == 1  # two images are too few for an exponent
+
+
+def test_inputs_that_are_no_images_are_told_where_they_can_be_measured(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", inputs=np.random.default_rng(0).normal(size=(20, 12, 5)).astype("f4"))
+    err = run(capsys, "measure", "--model", "gerum_cnn", "--data", f"tensors:{tmp_path}/x.npz")[2]
+    assert "What is no image is measured from Python: ec.measure(model, inputs)." in err
 
 
 def test_recordings_with_axes_and_presentations(capsys, tmp_path):

@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -146,3 +147,14 @@ def test_a_factory_that_needs_classes_says_so(tmp_path):
         models.load(f"file:{tmp_path / 'net.py'}:make", image_shape=(1, 8, 8))
     assert str(caught.value).endswith("needs `classes`, which was not given. Pass --classes, or give the argument a default.")
     assert models.load(f"file:{tmp_path / 'net.py'}:make", image_shape=(1, 8, 8), classes=3)[1].out_features == 3
+
+
+def test_networks_of_transformers_can_be_taken_where_torchvision_was_built_for_another_pytorch():
+    """In a process of its own, since torchvision is loaded here."""
+    pytest.importorskip("transformers")
+    code = (
+        "import eigencode as ec\nec.models.import_torchvision()\nimport transformers\n"
+        "print(transformers.BertModel.__name__, ec.models.import_torchvision('models').__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "BertModel torchvision.models\n", done.stderr[-2000:]

@@ -62,6 +62,8 @@ class ImageSet:
             remedy = "Divide by 255." if low >= 0 and 1 < high <= 255 else "Undo any normalisation; the model applies its own."
             if low != low or high != high:
                 remedy = "Replace the NaN values."
+            elif self.name.startswith("tensors:"):
+                remedy += " What is no image is measured from Python: ec.measure(model, inputs)."
             raise DataError(f"{self.name}: images must lie in [0, 1]; got values from {low:.4g} to {high:.4g}. {remedy}")
         if whole_labels(labels, len(inputs), name=self.name) is not labels:
             raise DataError(

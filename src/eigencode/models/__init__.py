@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from eigencode._lazy import loader
 
 if TYPE_CHECKING:
+    from eigencode._torchvision import import_torchvision
     from eigencode.models.checkpoints import load_weights, read_state_dict
     from eigencode.models.groups import GROUPS, expand
     from eigencode.models.loading import load, normalize_inputs
@@ -28,6 +29,7 @@ _HOME = {
     "gerum_cnn": "eigencode.models.papers",
     "gerum_deep_mlp": "eigencode.models.papers",
     "gerum_shallow_mlp": "eigencode.models.papers",
+    "import_torchvision": "eigencode._torchvision",
     "load": "eigencode.models.loading",
     "load_weights": "eigencode.models.checkpoints",
     "normalize_inputs": "eigencode.models.loading",
@@ -45,6 +47,7 @@ __all__ = [
     "gerum_cnn",
     "gerum_deep_mlp",
     "gerum_shallow_mlp",
+    "import_torchvision",
     "load",
     "load_weights",
     "normalize_inputs",

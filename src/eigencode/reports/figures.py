@@ -48,7 +48,8 @@ def plot_spectra(
     Args:
         conditions: Name of a condition or network to its layers; each is drawn in a line style of its own.
         ranks: Window of the fits.
-        recording: A recording drawn beside the network, in black.
+        recording: A recording drawn beside the network, in black; all are then drawn as shares of their variance, which of a
+            cross-validated spectrum is that of the signal.
         signal: Of the recording; the power law that has its moments is drawn broken, if there is one.
 
     Returns:
@@ -57,19 +58,22 @@ def plot_spectra(
     figure = new_figure(7.2, 5.0)
     ax = figure.add_subplot()
     layers = list(dict.fromkeys(layer for spectra in conditions.values() for layer in spectra))
+    shares = recording is not None and bool(layers) and float(recording.eigenvalues.sum()) > 0
     colours = layer_colours(layers)
     for number, (condition, spectra) in enumerate(conditions.items()):
         for layer, spectrum in spectra.items():
             style = _STYLES[number % len(_STYLES)]
-            plot_spectrum(spectrum, ax=ax, label=layer, colour=colours[layer], style=style)
+            total = spectrum.total_variance if shares else None
+            plot_spectrum(spectrum, ax=ax, label=layer, colour=colours[layer], style=style, of_variance=total)
             if number:
                 ax.lines[-1].set_label("_")  # the legend has it already
         if len(conditions) > 1:
             ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=for_figure(condition))
     if recording is not None:
-        plot_spectrum(recording, ax=ax, colour="black", style="-")
+        total = float(recording.eigenvalues.sum()) if shares else None
+        plot_spectrum(recording, ax=ax, colour="black", style="-", of_variance=total)
     if signal is not None and not math.isnan(signal.alpha.value):
-        _draw_laws(ax, signal)
+        _draw_laws(ax, signal, variance=1.0 if shares else signal.moments.trace)
     window = Window.of(ranks)
     ax.axvspan(*window.ranks, color="grey", alpha=0.12, lw=0, label=f"fit window {window}")
     if len(layers) <= _LEGEND_LAYERS:
@@ -83,13 +87,13 @@ def plot_spectra(
     return figure
 
 
-def _draw_laws(ax: Axes, signal: SignalSpectrum) -> None:
+def _draw_laws(ax: Axes, signal: SignalSpectrum, *, variance: float) -> None:
     """The power law with the moments of a signal; if it does not have them all, the broken one too."""
-    laws = {"--": ("one exponent", signal.eigenvalues)}
+    laws = {"--": ("one exponent", signal.eigenvalues * (variance / signal.moments.trace))}
     if signal.agreement < DOUBTFUL:
         try:
             broken = signal.broken_power_law()
-            laws[":"] = ("two exponents", broken.eigenvalues(signal.n_features, signal.moments.trace))
+            laws[":"] = ("two exponents", broken.eigenvalues(signal.n_features, variance))
         except SpectrumError:
             pass
     for style, (name, values) in laws.items():
