@@ -36,8 +36,8 @@ def compare(ours, theirs, *, repeats):
     return {**medians, **ratios, "repeats": repeats}, results
 
 
-def write(name, results):
-    """Writes one benchmark's numbers with versions and hardware."""
+def write(name, results, *, tell=True):
+    """Writes one benchmark's numbers with versions and hardware, and prints them."""
     RESULTS.mkdir(exist_ok=True)
     record = {
         "benchmark": name,
@@ -47,6 +47,8 @@ def write(name, results):
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    if not tell:
+        return
     print(f"{name}:")
     for key, value in results.items():
         print(f"  {key}: {value}")

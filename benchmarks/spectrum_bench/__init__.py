@@ -1,7 +1,8 @@
 """Estimators of a population's numbers on codes whose truth is known: bias, spread, coverage and cost of each, 200 trials a row.
 
 ``python -m benchmarks.spectrum_bench`` takes two hours: codes of samples first, then signals of recordings, or one of these with
-``codes`` or ``signals``. With ``--quick`` it takes seconds, for a few trials of a few rows, and writes nothing.
+``codes`` or ``signals``; ``signals --resume`` goes on with what was kept. With ``--quick`` it takes seconds, for
+a few trials of a few rows, and writes nothing.
 """
 
 import sys

@@ -1,10 +1,12 @@
 """Recordings whose signal is known: laws, noise and shares of signal, and the estimators tried on them."""
 
+import json
 import time
+from functools import partial
 
 import numpy as np
 
-from benchmarks.timing import write
+from benchmarks.timing import RESULTS, write
 from eigencode.errors import SpectrumError
 from eigencode.spectra import cvpca, signal_spectrum
 
@@ -115,31 +117,34 @@ def _name(size, alpha, fraction, noise):
 
 
 def rows(*, quick, trials):
-    """Name of each row and what it found."""
+    """Name of each row and how it is found."""
     for noise in ("white noise", "coloured noise"):
         for alpha in (1.0,) if quick else EXPONENTS:
             for fraction in (0.2,) if quick else FRACTIONS:
-                coloured = noise.startswith("coloured")
-                found = row(FEW, alpha, fraction, trials, coloured=coloured, with_cvpca=not coloured)
-                yield _name(FEW, alpha, fraction, noise), found
+                options = {"coloured": noise.startswith("coloured"), "with_cvpca": noise.startswith("white")}
+                yield _name(FEW, alpha, fraction, noise), partial(row, FEW, alpha, fraction, trials, **options)
     for law_of in BROKEN[: 1 if quick else None]:
         name = (
             f"broken signal, {law_of[0]} to {law_of[1]} at {law_of[2]}, share {law_of[3]}, white noise, 1000 stimuli, 500 neurons"
         )
-        yield name, broken_row((1000, 500), *law_of, trials)
+        yield name, partial(broken_row, (1000, 500), *law_of, trials)
     if quick:
         return
     for alpha in (0.7, 1.7):
-        yield _name(FEW, alpha, 0.5, "white noise and gains"), row(FEW, alpha, 0.5, trials, coloured=False, gain=True)
+        options = {"coloured": False, "gain": True}
+        yield _name(FEW, alpha, 0.5, "white noise and gains"), partial(row, FEW, alpha, 0.5, trials, **options)
     for size, alpha, fraction in LARGER:
-        yield _name(size, alpha, fraction, "coloured noise"), row(size, alpha, fraction, trials, coloured=True)
+        yield _name(size, alpha, fraction, "coloured noise"), partial(row, size, alpha, fraction, trials, coloured=True)
 
 
-def main(*, quick=False):
-    """All rows; with quick=True, a few, which are printed alone."""
-    results = {}
-    for name, found in rows(quick=quick, trials=QUICK_TRIALS if quick else TRIALS):
-        results[name] = found
-        print(f"{name}: {found}", flush=True)
-    if not quick:
-        write("spectrum_bench_signals", results)
+def main(*, quick=False, resume=False):
+    """All rows, kept one by one; with resume=True, those that are not kept yet; with quick=True, a few, which are printed alone."""
+    kept = RESULTS / "spectrum_bench_signals.json"
+    results = json.loads(kept.read_text())["results"] if resume and not quick else {}
+    for name, find in rows(quick=quick, trials=QUICK_TRIALS if quick else TRIALS):
+        if name in results:
+            continue
+        results[name] = find()
+        print(f"{name}: {results[name]}", flush=True)
+        if not quick:
+            write("spectrum_bench_signals", results, tell=False)

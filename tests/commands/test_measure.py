@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.io import savemat
 
 import eigencode as ec
 from command_line import run
@@ -262,3 +263,21 @@ def test_a_recording_without_a_signal_says_so(capsys, tmp_path):
     found = json.loads(out)["recording"]["signal"] if out else None
     assert found is None or found["alpha"]["value"] is None
     assert "no signal was found" in err or "the exponent of the signal is not determined by 50 stimuli" in err
+
+
+def test_spontaneous_activity_is_taken_away(capsys, tmp_path):
+    draws = np.random.default_rng(0)
+    shared = np.linalg.qr(draws.normal(size=(30, 3)))[0]
+    signal = draws.normal(size=(80, 30)) * np.arange(1, 31.0) ** -0.5
+    common = 3 * draws.normal(size=(160, 3)) @ shared.T
+    responses = np.concatenate([signal, signal]) + common + 0.2 * draws.normal(size=(160, 30))
+    rest = {"istim": np.r_[1:81, 1:81], "spont": draws.normal(size=(200, 3)) @ shared.T + 0.01 * draws.normal(size=(200, 30))}
+    savemat(tmp_path / "s.mat", {"stim": {"resp": responses, **rest}})
+    words = ["measure", "--recording", tmp_path / "s.mat", "--ranks", "2-10", "--json"]
+    fractions = []
+    for more in ([], ["--recording_spontaneous", "stim.spont", "--recording_components", "3"]):
+        status, out, _ = run(capsys, *words, *more)
+        assert status == (0 if more else 1)  # with the common activity no exponent can be fitted
+        fractions.append(json.loads(out)["recording"]["signal"]["signal_fraction"]["value"])
+    assert fractions[0] < 0.25 < 0.6 < fractions[1]
+    assert "there is no array 'spont'" in run(capsys, *words, "--recording_spontaneous", "spont")[2]

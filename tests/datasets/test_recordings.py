@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from eigencode.datasets import data_root, load_recording
+from eigencode.datasets import data_root, load_recording, load_spontaneous
 from eigencode.errors import DataError
 
 ONE = np.arange(12.0).reshape(3, 4)  # neurons x stimuli
@@ -208,6 +208,37 @@ def test_responses_missing_of_some_neurons(tmp_path):
     np.save(tmp_path / "r.npy", array)
     with pytest.raises(DataError, match="Leave out less than --recording_missing neurons does"):
         load_recording(tmp_path / "r.npy", missing="neurons")
+
+
+def test_components_of_spontaneous_activity_are_taken_away(tmp_path):
+    draws = np.random.default_rng(0)
+    shared = np.linalg.qr(draws.normal(size=(7, 2)))[0]
+    spontaneous = draws.normal(size=(50, 2)) * [3, 2] @ shared.T
+    _session(tmp_path / "s.mat", spont=spontaneous + 5)
+    plain = load_recording(tmp_path / "s.mat", variable="stim.resp")
+    without = plain.without_components(load_spontaneous(tmp_path / "s.mat", "stim.spont"), 2)
+    assert np.allclose(without.presentations.numpy() @ shared, 0, atol=1e-12)
+    away = plain.presentations.numpy() @ (np.eye(7) - shared @ shared.T)
+    assert np.allclose(without.presentations.numpy(), away, atol=1e-12)
+    assert without.notes[-1] == "2 principal components of spontaneous activity are taken away"
+    turned = plain.without_components(torch.from_numpy(spontaneous.T), 2)
+    assert torch.allclose(turned.presentations, without.presentations, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spontaneous", "count", "text"),
+    [
+        (np.zeros((50, 6)), 2, "must have one axis of 7 neurons and one of other length; got shape (50, 6)"),
+        (np.zeros((7, 7)), 2, "one of other length; got shape (7, 7)"),
+        (np.full((50, 7), np.nan), 2, "spontaneous activity must be finite"),
+        (np.zeros((50, 7)), 7, "components of spontaneous activity must be 1 to 6; got 7."),
+    ],
+)
+def test_what_spontaneous_activity_is_told(tmp_path, spontaneous, count, text):
+    _session(tmp_path / "s.mat")
+    with pytest.raises(DataError) as caught:
+        load_recording(tmp_path / "s.mat").without_components(torch.from_numpy(spontaneous), count)
+    assert text in str(caught.value)
 
 
 @pytest.mark.real_data

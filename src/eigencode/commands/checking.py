@@ -237,9 +237,19 @@ _RULES = (
     ),
     _Rule(
         MeasureConfig,
-        ("recording_variable", "recording_axes", "recording_stimuli", "recording_leave_out", "recording_missing"),
+        (
+            "recording_variable",
+            "recording_axes",
+            "recording_stimuli",
+            "recording_leave_out",
+            "recording_missing",
+            "recording_spontaneous",
+        ),
         "with --recording",
         lambda c: c.recording is not None,
+    ),
+    _Rule(
+        MeasureConfig, ("recording_components",), "with --recording_spontaneous", lambda c: c.recording_spontaneous is not None
     ),
     _Rule(
         NetworkAndImages,

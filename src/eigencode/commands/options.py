@@ -109,6 +109,9 @@ class MeasureConfig(SpectraOfLayers):
         recording_leave_out: Numbers of stimuli that are left out, such as blanks, as the file numbers them.
         recording_missing: What is left out where some neurons have no response (NaN) to a presentation: those neurons, those
             presentations, or nothing (refuse).
+        recording_spontaneous: Name of an array of activity without stimuli in the file, whose leading principal components are
+            taken away from the responses.
+        recording_components: How many of them.
     """
 
     recording: str | None = None
@@ -117,6 +120,8 @@ class MeasureConfig(SpectraOfLayers):
     recording_stimuli: str | None = None
     recording_leave_out: int | str | list[int] | None = None
     recording_missing: Literal["refuse", "neurons", "presentations"] = "refuse"
+    recording_spontaneous: str | None = None
+    recording_components: int = 32
 
 
 @dataclass(frozen=True)

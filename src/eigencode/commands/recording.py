@@ -9,7 +9,7 @@ from typing import Any
 from eigencode.commands.options import MeasureConfig
 from eigencode.commands.parsing import parse_whole
 from eigencode.commands.progress import progress_bar
-from eigencode.datasets import Recording, load_recording
+from eigencode.datasets import Recording, load_recording, load_spontaneous
 from eigencode.errors import SpectrumError
 from eigencode.measurement.summary import signal_row, summary_row
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, cvpca, signal_spectrum
@@ -69,6 +69,9 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
         leave_out=parse_whole(config.recording_leave_out, "recording_leave_out"),
         missing=config.recording_missing,
     )
+    if config.recording_spontaneous is not None:
+        activity = load_spontaneous(config.recording, config.recording_spontaneous)
+        recording = recording.without_components(activity, config.recording_components)
     notes, twice = list(recording.notes), recording.counts >= 2
     if int(twice.sum()) < _FEWEST:
         if bool(twice.any()):

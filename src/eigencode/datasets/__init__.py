@@ -3,7 +3,7 @@
 from eigencode.datasets.folders import ImageFolder, imagenet_synsets, read_classes
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.datasets.preprocessing import Preprocessing, preprocessing
-from eigencode.datasets.recordings import Recording, load_recording
+from eigencode.datasets.recordings import Recording, load_recording, load_spontaneous
 from eigencode.datasets.sources import data_root, load
 from eigencode.datasets.tokens import TokenSet, load_tokens
 
@@ -18,6 +18,7 @@ __all__ = [
     "imagenet_synsets",
     "load",
     "load_recording",
+    "load_spontaneous",
     "load_tokens",
     "preprocessing",
     "read_classes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,9 @@ from eigencode.errors import DataError, FileError
 _FORMATS = (".npy", ".npz", ".mat")
 
 Missing = Literal["refuse", "presentations", "neurons"]
+
+COMPONENTS = 32
+"""Of spontaneous activity, taken away by Stringer et al. 2019."""
 
 _OFTEN = 4
 """A stimulus shown more often than this many times the median is likely to be a blank."""
@@ -71,6 +74,48 @@ class Recording:
             raise DataError(f"{self.name}: stimuli were shown 1 to {int(self.counts.max())} times; got {count}. Ask for as many.")
         return self._arranged(count)[:, self.counts >= count]
 
+    @checked(DataError)
+    def without_components(self, spontaneous: Tensor, count: int = COMPONENTS) -> Recording:
+        """The recording without what varies along the leading principal components of spontaneous activity.
+
+        Such activity is in single presentations too, whatever the stimulus, and neighbouring ones share it. What the signal has
+        along these directions is lost with it.
+
+        Args:
+            spontaneous: Activity without stimuli, shape (n_times, n_neurons) or (n_neurons, n_times).
+            count: Components that are taken away; 32 as in Stringer et al. 2019.
+
+        Raises:
+            DataError: another shape, values that are not finite, or more components than there are.
+
+        Source: Stringer et al. 2019, Methods.
+        """
+        activity = self._by_neuron(spontaneous)
+        most = min(activity.shape[0] - 1, activity.shape[1] - 1)
+        if not 1 <= count <= most:
+            raise DataError(
+                f"{self.name}: components of spontaneous activity must be 1 to {most}; got {count}. Take away as many."
+            )
+        activity = activity - activity.mean(0)
+        directions = torch.linalg.svd(activity, full_matrices=False)[2][:count]
+        left = self.presentations - (self.presentations @ directions.T) @ directions
+        note = f"{count} principal components of spontaneous activity are taken away"
+        return replace(self, presentations=left, notes=(*self.notes, note))
+
+    def _by_neuron(self, spontaneous: Tensor) -> Tensor:
+        """Spontaneous activity, shape (n_times, n_neurons)."""
+        activity, neurons = spontaneous.to(torch.float64), self.presentations.shape[1]
+        if activity.ndim != 2 or (activity.shape[0] == neurons) == (activity.shape[1] == neurons):
+            raise DataError(
+                f"{self.name}: spontaneous activity must have one axis of {neurons} neurons and one of other length; got shape "
+                f"{tuple(activity.shape)}. Pass it so."
+            )
+        if not bool(activity.isfinite().all()):
+            raise DataError(
+                f"{self.name}: spontaneous activity must be finite; got NaN or infinite values. Leave out those times."
+            )
+        return activity.T if activity.shape[0] == neurons else activity
+
     def _arranged(self, n_repeats: int) -> Tensor:
         order = self.stimuli.argsort(stable=True)
         counts = self.counts
@@ -113,12 +158,7 @@ def load_recording(
         DataError: no such file or array, several that could be meant, axes that cannot be known, or values that are not finite.
     """
     path = Path(path)
-    if path.suffix not in _FORMATS:
-        raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} file. Convert it.")
-    try:
-        arrays = read_arrays(path)
-    except FileError as error:
-        raise DataError(str(error)) from None
+    arrays = _read(path)
     named = axes_in(axes)
     variable = variable or choose_array(arrays, axes=named, stimuli=stimuli, name=path.name)
     array = named_array(arrays, variable, name=path.name).to(torch.float64)
@@ -127,6 +167,32 @@ def load_recording(
     by_neuron, ids = _by_presentation(array, taken, ids)
     kept = _kept(ids, frozenset(leave_out), path.name)
     return _recording(by_neuron[kept], ids[kept], axes=taken, missing=missing, name=path.name)
+
+
+@checked(DataError)
+def load_spontaneous(path: str | Path, variable: str) -> Tensor:
+    """Activity without stimuli, for ``Recording.without_components``.
+
+    Args:
+        path: File of a recording.
+        variable: Name of the array.
+
+    Returns:
+        As it is in the file.
+
+    Raises:
+        DataError: no such file or array.
+    """
+    return named_array(_read(Path(path)), variable, name=Path(path).name)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix not in _FORMATS:
+        raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} file. Convert it.")
+    try:
+        return read_arrays(path)
+    except FileError as error:
+        raise DataError(str(error)) from None
 
 
 def _by_presentation(array: Tensor, axes: tuple[str, ...], ids: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -63,15 +63,17 @@ def plot_spectra(
     for number, (condition, spectra) in enumerate(conditions.items()):
         for layer, spectrum in spectra.items():
             style = _STYLES[number % len(_STYLES)]
-            total = spectrum.total_variance if shares else None
-            plot_spectrum(spectrum, ax=ax, label=layer, colour=colours[layer], style=style, of_variance=total)
+            plot_spectrum(spectrum, ax=ax, label=layer, colour=colours[layer], style=style)
+            if shares:
+                _as_share(ax, spectrum.total_variance)
             if number:
                 ax.lines[-1].set_label("_")  # the legend has it already
         if len(conditions) > 1:
             ax.plot([], [], _STYLES[number % len(_STYLES)], color="grey", label=for_figure(condition))
     if recording is not None:
-        total = float(recording.eigenvalues.sum()) if shares else None
-        plot_spectrum(recording, ax=ax, colour="black", style="-", of_variance=total)
+        plot_spectrum(recording, ax=ax, colour="black", style="-")
+        if shares:
+            _as_share(ax, float(recording.eigenvalues.sum()))
     if signal is not None and not math.isnan(signal.alpha.value):
         _draw_laws(ax, signal, variance=1.0 if shares else signal.moments.trace)
     window = Window.of(ranks)
@@ -85,6 +87,14 @@ def plot_spectra(
         mappable.ax.tick_params(labelsize=8)
     ax.set_title("Eigenspectra", loc="left", fontsize=11)
     return figure
+
+
+def _as_share(ax: Axes, variance: float) -> None:
+    """The line that was drawn last, as shares of a variance."""
+    line = ax.lines[-1]
+    line.set_ydata(np.asarray(line.get_ydata(), dtype=float) / variance)
+    ax.relim()
+    ax.set_ylabel("share of variance")
 
 
 def _draw_laws(ax: Axes, signal: SignalSpectrum, *, variance: float) -> None:

@@ -43,7 +43,6 @@ def plot_spectrum(
     label: str | None = None,
     colour: object = None,
     style: str = "-",
-    of_variance: float | None = None,
 ) -> Axes:
     """Eigenvalues against rank on log-log axes.
 
@@ -55,14 +54,13 @@ def plot_spectrum(
         label: Legend entry; default: the layer's name.
         colour: Any matplotlib colour.
         style: Line style.
-        of_variance: Variance of which eigenvalues are drawn as shares, in their units; default: they are drawn as they are.
 
     Returns:
         The axes.
     """
     if ax is None:
         ax = new_figure().add_subplot()
-    values = spectrum.eigenvalues.numpy() / (1 if of_variance is None else of_variance)
+    values = spectrum.eigenvalues.numpy()
     first, last = positive_run(spectrum.eigenvalues)
     if getattr(spectrum, "method", _SIGNED) != _SIGNED:
         last = min(last, getattr(spectrum, "numerical_rank", last))
@@ -79,7 +77,7 @@ def plot_spectrum(
     if ranks is not None:
         draw_fit(ax, spectrum.fit(ranks), colour=line.get_color())
     ax.set_xlabel("rank n")
-    ax.set_ylabel("eigenvalue (squared activation units)" if of_variance is None else "share of variance")
+    ax.set_ylabel("eigenvalue (squared activation units)")
     return ax
 
 
