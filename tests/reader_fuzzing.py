@@ -252,6 +252,7 @@ KINDS = {
     "recording in .mat, compressed": ("r.mat", lambda: _mat(do_compression=True), _recording),
     "recording in .mat, version 5": ("r.mat", _mat, _recording),
     "recording in .mat, version 7.3": ("r.mat", _mat73, _recording),
+    "recording in HDF5": ("r.h5", lambda: _mat73()[512:], _recording),
     "recording in .mat, version 4": ("r.mat", lambda: _mat4(), _recording),
     "PNG": ("folder/a/0.png", lambda: _picture("PNG"), _pictures),
     "JPEG": ("folder/a/0.jpg", lambda: _picture("JPEG"), _pictures),

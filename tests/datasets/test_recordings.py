@@ -53,7 +53,7 @@ def test_errors(tmp_path):
     (tmp_path / "bad.mat").write_bytes(b"not matlab at all, but long enough to be read as a header" * 4)
     with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Write it again."):
         load_recording(tmp_path / "bad.mat")
-    with pytest.raises(DataError, match=r"table.csv: a recording must be a .npy, .npz, .mat file. Convert it."):
+    with pytest.raises(DataError, match=r"table.csv: a recording must be a .npy, .npz, .mat, .h5, .hdf5 file. Convert it."):
         load_recording(tmp_path / "table.csv")
     with pytest.raises(DataError, match="none.mat does not exist. Check the path."):
         load_recording(tmp_path / "none.mat")
@@ -239,6 +239,32 @@ def test_what_spontaneous_activity_is_told(tmp_path, spontaneous, count, text):
     with pytest.raises(DataError) as caught:
         load_recording(tmp_path / "s.mat").without_components(torch.from_numpy(spontaneous), count)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["h5", "hdf5", "H5"])
+def test_hdf5_in_the_order_in_which_it_is_stored(tmp_path, ending):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / f"r.{ending}"
+    with h5py.File(path, "w") as file:
+        file["session/responses"] = np.stack([ONE, ONE + 1, ONE + 2]).astype(">f4")
+        file["session/stimulus_ids"] = np.array([4, 4, 9, 9])
+        file["text"] = "ten"
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+        file["session/same"] = h5py.SoftLink("/session/responses")
+    found = load_recording(path, axes="repeats,neurons,stimuli")
+    assert np.array_equal(found.responses[2].numpy(), ONE.T + 2)
+    with h5py.File(path, "w") as file:
+        file["a/x"], file["a/stimulus_ids"] = ONE, np.array([4, 4, 9, 9])
+    found = load_recording(path)
+    assert (found.axes, found.stimulus_ids) == (("neurons", "presentations"), (4, 9))
+    assert np.array_equal(found.responses[1].numpy(), ONE.T[1::2])
+
+
+def test_damaged_hdf5(tmp_path):
+    pytest.importorskip("h5py")
+    (tmp_path / "r.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(300))
+    with pytest.raises(DataError, match=r"r\.h5 cannot be read as \.h5 \(.*Write it again\."):
+        load_recording(tmp_path / "r.h5")
 
 
 @pytest.mark.real_data

@@ -1,4 +1,4 @@
-"""Named arrays from .npy, .npz, .mat, .safetensors and .pt files."""
+"""Named arrays from .npy, .npz, .mat, .h5, .safetensors and .pt files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from eigencode._arrays import native
 from eigencode._readers.archives import Archive
 from eigencode._readers.checkpoints import Checkpoint, read_checkpoint
 from eigencode._readers.files import check_content, open_regular, size_of
+from eigencode._readers.hdf5 import hdf5_arrays
 from eigencode._readers.matlab import matlab_arrays
 from eigencode.errors import FileError
 
@@ -29,7 +30,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """Named arrays of numbers in a file.
 
     Args:
-        path: .npz, .safetensors, .mat, a .pt or .pth file that holds a dict of tensors, or a .npy file, whose
+        path: .npz, .safetensors, .mat, .h5 or .hdf5, a .pt or .pth file that holds a dict of tensors, or a .npy file, whose
             array is called "array".
 
     Returns:
@@ -204,6 +205,10 @@ def _mat(path: Path, file: BinaryIO) -> dict[str, Tensor]:
     return {name: _as_tensor(array) for name, array in matlab_arrays(path, file).items()}
 
 
+def _hdf5(path: Path, _file: BinaryIO) -> dict[str, Tensor]:
+    return {name: _as_tensor(array) for name, array in hdf5_arrays(path).items()}
+
+
 _READERS: dict[str, Callable[[Path, BinaryIO], dict[str, Tensor]]] = {
     ".npz": _npz,
     ".npy": _npy,
@@ -211,4 +216,6 @@ _READERS: dict[str, Callable[[Path, BinaryIO], dict[str, Tensor]]] = {
     ".pt": lambda path, _file: read_checkpoint(path, _tensors_of),
     ".pth": lambda path, _file: read_checkpoint(path, _tensors_of),
     ".mat": _mat,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
 }

@@ -12,13 +12,13 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from eigencode._readers.files import allowed_bytes, check_declared, size_of
+from eigencode._readers.hdf5 import hdf5_arrays
 from eigencode.errors import FileError
 
 Array = np.ndarray[Any, Any]
@@ -63,7 +63,7 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         raise ValueError("no header of MATLAB")
     order = "<" if head[126:128] == b"IM" else ">"
     if struct.unpack(f"{order}H", head[124:126])[0] >= 0x0200:
-        return _seventh(path)
+        return {name: array.T for name, array in hdf5_arrays(path, kind="a .mat file of version 7.3").items() if array.ndim >= 2}
     left, found = allowed_bytes(size_of(file)), dict[str, Array]()
     while len(tag := file.read(8)) == 8:
         kind, length = struct.unpack(f"{order}II", tag)
@@ -76,35 +76,6 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         for name, array in _matrix(content, order, left, path) if kind == _MATRIX else ():
             found[name] = array
             left -= array.nbytes
-    return found
-
-
-def _seventh(path: Path) -> dict[str, Array]:
-    """Arrays of version 7.3, which is HDF5: MATLAB's dimensions in their order; fields of structures are groups."""
-    try:
-        h5py = import_module("h5py")
-    except ModuleNotFoundError:
-        raise FileError(
-            f"{path} is a .mat file of version 7.3, which is read with h5py. Run: pip install 'eigencode[recordings]'."
-        ) from None
-    found: dict[str, Array] = {}
-    with h5py.File(path, "r") as stored:
-        left = allowed_bytes(path.stat().st_size)
-
-        def add(name: str, item: Any) -> None:
-            nonlocal left
-            is_numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.ndim >= 2
-            is_text = is_numbers and item.attrs.get("MATLAB_class", b"") in (b"char", "char")
-            if not is_numbers or is_text or name.startswith("#") or item.attrs.get("MATLAB_empty", 0):
-                return
-            if item.external or item.is_virtual:
-                raise FileError(f"{path} refers to other files, which are not read. Save it whole.")
-            left -= item.size * item.dtype.itemsize
-            if left < 0:
-                raise FileError(f"{path} declares an array of shape {item.shape}, far more than it holds. Do not use it.")
-            found[name.replace("/", ".")] = np.asarray(item[()]).T
-
-        stored.visititems(add)
     return found
 
 

@@ -16,7 +16,7 @@ from eigencode._readers.arrays import read_arrays
 from eigencode.datasets.recording_axes import axes_in, choose_array, named_array, recognised_axes, stimuli_beside
 from eigencode.errors import DataError, FileError
 
-_FORMATS = (".npy", ".npz", ".mat")
+_FORMATS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 
 Missing = Literal["refuse", "presentations", "neurons"]
 
@@ -139,7 +139,7 @@ def load_recording(
     """A recording from a file.
 
     Args:
-        path: .npy, .npz or .mat file; of version 7.3 with h5py (extra `recordings`).
+        path: .npy, .npz, .mat, .h5 or .hdf5 file; HDF5, and so .mat of version 7.3, with h5py (extra `recordings`).
         variable: Name of the array; default: the only numeric array that fits. Fields of structures are named with a dot.
         axes: What each axis of the array is: "neurons,stimuli,repeats", "presentations,neurons" ...; several axes called
             stimuli (frames and films, say) are taken together. Default: neurons, stimuli of a matrix, or presentations and
@@ -187,7 +187,7 @@ def load_spontaneous(path: str | Path, variable: str) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix not in _FORMATS:
+    if path.suffix.lower() not in _FORMATS:
         raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} file. Convert it.")
     try:
         return read_arrays(path)
