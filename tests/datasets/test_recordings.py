@@ -75,7 +75,10 @@ def test_errors(tmp_path):
             "every neuron gives the same response to all stimuli, so there is no variance to measure.",
         ),
         (np.arange(5.0), "got array (5,). Save one such array, outside of cells."),
-        (np.full((2, 3, 4), np.nan), "there is no presentation of a stimulus with responses. Name another array, or other axes."),
+        (
+            np.full((2, 3, 4), np.nan),
+            "there is no presentation of a stimulus with responses. Leave out less, or name another array or other axes.",
+        ),
         (np.zeros((4, 5, 2)), "of shape (4, 5, 2), is which. Name them with --recording_axes, such as neurons,stimuli,repeats."),
     ],
 )
@@ -180,14 +183,17 @@ def test_stimuli_that_were_never_shown_are_left_out(tmp_path):
         ({"axes": "neurons,stimuli,repeats"}, "Name as many axes as the array has; 3 are named."),
         ({"axes": "neurons,stimuli,repeats", "variable": "a"}, "'a' has shape (3, 4), and 3 axes are named"),
         ({"axes": "presentations,neurons"}, "nothing says which stimulus each presentation was"),
-        ({"stimuli": "halves"}, "stimuli must be whole numbers; got 0.5."),
+        ({"stimuli": "halves"}, "stimuli must be whole numbers below 2^53; got 0.5."),
         ({"stimuli": "short"}, "one for each presentation of an array in two dimensions; got 2 of them"),
+        ({"stimuli": "endless"}, "stimuli must be whole numbers below 2^53; got inf."),
         ({"stimuli": "none"}, "there is no array 'none'"),
         ({"stimuli": "ids", "axes": "neurons,stimuli"}, "are those of presentations, and the axes are neurons,stimuli"),
     ],
 )
 def test_what_axes_are_told(tmp_path, options, text):
-    np.savez(tmp_path / "r.npz", a=ONE, halves=np.arange(3) / 2, short=np.arange(2), ids=np.arange(3))
+    np.savez(
+        tmp_path / "r.npz", a=ONE, halves=np.arange(3) / 2, short=np.arange(2), ids=np.arange(3), endless=np.array([1, 2, np.inf])
+    )
     with pytest.raises(DataError) as caught:
         load_recording(tmp_path / "r.npz", **options)
     assert text in str(caught.value)
@@ -206,7 +212,7 @@ def test_responses_missing_of_some_neurons(tmp_path):
     assert "1 presentations without the response of some neuron are left out" in found.notes
     array[0, range(4), range(4)] = np.nan
     np.save(tmp_path / "r.npy", array)
-    with pytest.raises(DataError, match="Leave out less than --recording_missing neurons does"):
+    with pytest.raises(DataError, match="Leave out less, or name another array"):
         load_recording(tmp_path / "r.npy", missing="neurons")
 
 
@@ -265,6 +271,29 @@ def test_damaged_hdf5(tmp_path):
     (tmp_path / "r.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(300))
     with pytest.raises(DataError, match=r"r\.h5 cannot be read as \.h5 \(.*Write it again\."):
         load_recording(tmp_path / "r.h5")
+
+
+def test_a_session_that_was_cut_short_is_not_taken_for_repeats_of_few_stimuli(tmp_path):
+    responses = np.random.default_rng(0).normal(size=(5, 20, 4))  # neurons, stimuli, repeats
+    responses[:, 15:, 0] = np.nan
+    np.save(tmp_path / "r.npy", responses)
+    with pytest.raises(DataError, match="nothing says which axis"):
+        load_recording(tmp_path / "r.npy")
+    assert load_recording(tmp_path / "r.npy", axes="neurons,stimuli,repeats").counts.tolist() == [4] * 15 + [3] * 5
+
+
+def test_missing_presentations_go_before_the_usual_order(tmp_path):
+    responses = np.random.default_rng(0).normal(size=(2, 20, 5))  # repeats, stimuli, neurons
+    responses[1, 3:15] = np.nan
+    np.save(tmp_path / "r.npy", responses)
+    assert load_recording(tmp_path / "r.npy").axes == ("repeats", "stimuli", "neurons")
+
+
+def test_stimuli_beside_the_array_that_do_not_fit(tmp_path):
+    np.savez(tmp_path / "r.npz", x=ONE, istim=np.arange(7))
+    with pytest.raises(DataError, match=r"got 7 of them and an array of shape \(3, 4\)"):
+        load_recording(tmp_path / "r.npz")
+    assert load_recording(tmp_path / "r.npz", axes="neurons,stimuli").responses.shape == (1, 4, 3)
 
 
 @pytest.mark.real_data

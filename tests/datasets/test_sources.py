@@ -125,7 +125,9 @@ def test_tensor_files_errors(tmp_path):
     with pytest.raises(DataError, match="d.npz does not exist. Check the path."):
         load(f"tensors:{tmp_path}/d.npz")
     (tmp_path / "e.txt").write_text("")
-    with pytest.raises(DataError, match=r"e.txt must end in .npz, .npy, .safetensors, .pt, .pth, .mat. Change the format."):
+    with pytest.raises(
+        DataError, match=r"e.txt must end in .npz, .npy, .safetensors, .pt, .pth, .mat, .h5, .hdf5. Change the format."
+    ):
         load(f"tensors:{tmp_path}/e.txt")
 
 

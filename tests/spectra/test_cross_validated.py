@@ -124,7 +124,8 @@ def test_a_window_with_negative_signal_names_the_largest(generator):
         + responses(generator, stimuli=100, neurons=60, dimensions=3)
     )
     with pytest.raises(
-        SpectrumError, match=r"hold a signal variance that is not positive, at rank \d+. The largest window without one is \("
+        SpectrumError,
+        match=r"hold a signal variance that is not positive, at rank \d+. The window with the most variance without one is \(",
     ):
         found.fit((1, 60))
 

@@ -10,10 +10,12 @@ import torch
 from eigencode import signal_spectrum
 from eigencode.errors import SpectrumError
 from eigencode.spectra import signal_moments as moments_of
-from eigencode.spectra.power_law import fit_power_law
+from eigencode.spectra.eigenvalues import positive_run
+from eigencode.spectra.power_law import fit_power_law, window_sensitivity
 from eigencode.spectra.signal_laws import broken_power_law, exponent_of
 from eigencode.spectra.signal_moments import signal_moments
 
+NOISE = np.random.default_rng(0).normal(size=(2, 40, 4))
 RAGGED = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5])
 
 
@@ -54,6 +56,38 @@ def test_moments_are_those_of_all_tuples(generator, monkeypatch, block):
     responses = few(generator)
     found = signal_moments(responses, RAGGED)
     assert (found.squared_trace, found.square, found.trace) == pytest.approx(over_all_tuples(responses, RAGGED), rel=1e-9)
+
+
+def over_tuples_within_repeats(responses):
+    """(tr S)^2, tr S^2 and tr S of responses (stimuli, repeats, neurons): differences between stimuli are taken within repeats."""
+    count, repeats = responses.shape[:2]
+    apart = list(itertools.permutations(range(repeats), 2))
+    x, squared, square, trace = responses.numpy(), [], [], []
+    for i, j, k, m in itertools.permutations(range(count), 4):
+        first = np.mean([(x[i, a] - x[j, a]) @ (x[i, b] - x[j, b]) / 2 for a, b in apart])
+        squared.append(first * np.mean([(x[k, a] - x[m, a]) @ (x[k, b] - x[m, b]) / 2 for a, b in apart]))
+        trace.append(first)
+        for (a, b), (c, d) in itertools.product(apart, apart):
+            both = (x[i, a] - x[j, a]) @ (x[k, c] - x[m, c]) * ((x[i, b] - x[j, b]) @ (x[k, d] - x[m, d]))
+            square.append(both / 4)
+    return np.mean(squared), np.mean(square), np.mean(trace)
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+@pytest.mark.parametrize("block", [1, 2**24])
+def test_moments_within_repeats_are_those_of_all_tuples(generator, monkeypatch, repeats, block):
+    monkeypatch.setattr(moments_of, "_LARGEST_BLOCK", block)
+    offsets = 5 * torch.randn(repeats, 3, generator=generator, dtype=torch.float64)
+    responses = torch.randn(6, repeats, 3, generator=generator, dtype=torch.float64) + offsets
+    stimuli = torch.arange(6).repeat_interleave(repeats)
+    found = signal_moments(responses.flatten(0, 1), stimuli, crossed=True)
+    assert (found.squared_trace, found.square, found.trace) == pytest.approx(over_tuples_within_repeats(responses), rel=1e-9)
+    for left_out in range(6):
+        kept = [number for number in range(6) if number != left_out]
+        again = signal_moments(responses[kept].flatten(0, 1), stimuli[: 5 * repeats], crossed=True)
+        expected = torch.tensor([again.trace, again.squared_trace, again.square], dtype=torch.float64)
+        assert torch.allclose(found.without[:3, left_out], expected, rtol=1e-9)
+        assert float(found.without[5, left_out]) == pytest.approx(again.total, rel=1e-9)
 
 
 @pytest.mark.parametrize("left_out", range(6))
@@ -197,19 +231,25 @@ def test_too_few_ranks_have_no_broken_law(generator):
             (np.zeros((3, 4)),),
             "rec: responses must have shape (repeats, stimuli, neurons), or (presentations, neurons) with `stimuli`;",
         ),
-        ((np.zeros((1, 40, 4)),), "rec: the signal needs 8 stimuli that were shown at least twice; got 0."),
-        ((np.zeros((2, 7, 4)),), "got 7. Give responses of shape (repeats, stimuli, neurons)"),
+        ((NOISE[:1],), "rec: the signal needs 8 stimuli that were shown at least twice; got 0."),
+        ((NOISE[:, :7],), "got 7. Give responses of shape (repeats, stimuli, neurons)"),
         (
             (np.zeros((2, 9, 4)),),
-            "rec: no signal was found: its variance is estimated at 0, where single presentations vary by 0.",
+            "rec: responses must differ between presentations by more than rounding; they are all the same.",
         ),
+        ((np.full((2, 9, 4), 0.1),), "by more than rounding; they are all the same."),
+        ((np.tile(NOISE[0, 0], (2, 11, 1)) * 1e6,), "by more than rounding; they are all the same."),
+        ((np.stack([NOISE[0], -NOISE[0]]),), "rec: no signal was found: its variance is estimated at -"),
+        ((np.stack([NOISE[0, :, :1]] * 2),), "rec: a dimension and an exponent need 2 neurons; got 1."),
+        ((1e-35 * NOISE,), "fourth moments of responses must not underflow; got "),
+        ((NOISE[0], np.r_[np.arange(39), np.inf]), "`stimuli` must be whole numbers below 2^53"),
         ((np.where(np.arange(4) == 1, np.nan, np.ones((2, 9, 4))),), "got 18 NaN or infinite values."),
         ((np.full((2, 9, 4), 1e31),), "fourth moments of responses must not overflow; got 1e+31."),
         (
             (np.zeros((9, 4)), np.arange(8)),
             "one number for each presentation of responses (presentations, neurons); got shapes (8,)",
         ),
-        ((np.zeros((9, 4)), np.arange(9) / 2), "`stimuli` must be whole numbers"),
+        ((np.zeros((9, 4)), np.arange(9) / 2), "`stimuli` must be whole numbers below 2^53"),
     ],
 )
 def test_what_is_refused(arguments, text):
@@ -227,7 +267,50 @@ def test_windows_of_cross_validated_values_need_positive_values_inside_alone():
     values = torch.tensor([-9e-6, 1.0, 0.5, 0.33, 0.25, 0.2, -0.1, 0.1, 0.1])
     fit = fit_power_law(values, ranks=(2, 6), method="cross-validated")
     assert fit.alpha > 0
-    with pytest.raises(SpectrumError, match=r"at rank 7. The largest window without one is \(2, 6\)\. Choose ranks within it"):
+    with pytest.raises(
+        SpectrumError, match=r"at rank 7. The window with the most variance without one is \(2, 6\)\. Choose ranks within it"
+    ):
         fit_power_law(values, ranks=(5, 9), method="cross-validated")
-    with pytest.raises(SpectrumError, match="No window of 3 ranks is without one"):
+    with pytest.raises(SpectrumError, match=r"go beyond the 9 signal variances. The window .* is \(2, 6\)"):
+        fit_power_law(values, ranks=(8, 20), method="cross-validated")
+    assert list(window_sensitivity(values, first=[1, 2], last=[5, 9], method="cross-validated")["last"]) == [5]
+    with pytest.raises(SpectrumError, match="has fewer than 3 ranks. Record more"):
         fit_power_law(torch.tensor([-1.0, 1.0, 1.0, -1.0]), ranks=(1, 4), method="cross-validated")
+
+
+def test_means_that_differ_between_repeats_change_nothing():
+    responses = recording(0, stimuli=300, neurons=50)
+    offsets = 3 * np.random.default_rng(1).normal(size=(2, 1, 50))
+    found, moved = signal_spectrum(responses), signal_spectrum(responses + offsets)
+    assert moved.alpha.value == pytest.approx(found.alpha.value, rel=1e-9)
+    assert moved.signal_fraction.value == pytest.approx(found.signal_fraction.value, rel=1e-9)
+    assert moved.agreement == pytest.approx(found.agreement, rel=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.403, 0.7057])
+def test_exponents_between_those_that_are_tried_first_agree_too(alpha):
+    """Where moments are known so well that a grid of exponents would be too coarse."""
+    agreements = [
+        signal_spectrum(recording(seed, stimuli=1500, neurons=500, alpha=alpha, share=0.9)).agreement for seed in range(3)
+    ]
+    assert min(agreements) > 0.02
+
+
+def test_one_dimension_and_a_break_at_the_end():
+    draws = np.random.default_rng(0)
+    single = draws.normal(size=(300, 1)) * draws.normal(size=20) + 0.02 * draws.normal(size=(2, 300, 20))
+    found = signal_spectrum(single)
+    assert found.alpha.value > 4
+    assert found.dimension.value == pytest.approx(1, abs=0.01)
+    ranks = np.arange(1, 101.0)
+    values = np.where(ranks < 80, ranks**-0.3, 80**2.7 * ranks**-3.0)
+    law = signal_spectrum(recording(1, stimuli=2000, neurons=100, share=0.8, values=values)).broken_power_law()
+    assert law.rank.low <= 80 <= law.rank.high
+    assert law.first.low <= 0.3 <= law.first.high
+
+
+def test_strong_signals_are_kept_though_noise_has_longer_runs():
+    values = torch.tensor([9.0, 4.0, 2.0, -0.1, *[0.01] * 30, -0.01])
+    assert positive_run(values) == (1, 3)
+    assert positive_run(torch.tensor([-9e-6, 1.0, 0.5, 0.3, -0.1, 0.1])) == (2, 4)
+    assert positive_run(torch.tensor([-1.0, 0.0])) == (1, 0)

@@ -99,8 +99,8 @@ class MeasureConfig(SpectraOfLayers):
     """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording.
 
     Args:
-        recording: Recording (.npy, .npz, .mat, .h5), measured in place of a network, or beside it if model is given too: neurons x
-            stimuli, 2 x neurons x stimuli for cross-validated PCA, or as recording_axes says.
+        recording: Recording (.npy, .npz, .mat, .h5), measured in place of a network, or beside it if model is given too:
+            neurons x stimuli, 2 x neurons x stimuli for two repeats, or as recording_axes says.
         recording_variable: Name of the array in the recording's file, such as stim.resp.
         recording_axes: What each axis of the array is: neurons, stimuli and repeats, or neurons and presentations, separated by
             commas.

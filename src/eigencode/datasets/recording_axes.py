@@ -118,7 +118,7 @@ def stimuli_beside(
             )
         return None
     vector = named_array(arrays, stimuli, name=name).flatten() if stimuli else _vector(arrays, variable)
-    if vector is None:
+    if vector is None or (array.ndim != 2 and not stimuli and not axes):
         if axes:
             raise DataError(
                 f"{name}: nothing says which stimulus each presentation was. Name the vector with --recording_stimuli."
@@ -126,18 +126,16 @@ def stimuli_beside(
         return None
     length = array.shape[axes.index("presentations")] if axes else None
     fits = array.ndim == 2 and (len(vector) == length if axes else len(vector) in array.shape)
-    if not fits and not stimuli and not axes:
-        return None
     if not fits:
         raise DataError(
             f"{name}: the stimuli must be one for each presentation of an array in two dimensions; got {len(vector)} of them and "
-            f"an array of shape {tuple(array.shape)}. Name another vector with --recording_stimuli."
+            f"an array of shape {tuple(array.shape)}. Name another vector with --recording_stimuli, or the axes "
+            "with --recording_axes."
         )
     whole = vector.to(torch.float64)
-    if not bool((whole == whole.round()).all()):
-        raise DataError(
-            f"{name}: stimuli must be whole numbers; got {float(whole[whole != whole.round()][0]):g}. Number the stimuli."
-        )
+    unusable = whole[(whole != whole.round()) | (whole.abs() >= 2**53)]
+    if len(unusable):
+        raise DataError(f"{name}: stimuli must be whole numbers below 2^53; got {float(unusable[0]):g}. Number the stimuli.")
     return whole.to(torch.int64)
 
 
@@ -165,10 +163,10 @@ def recognised_axes(array: Tensor, ids: Tensor | None, *, axes: tuple[str, ...],
         return ("presentations", "neurons") if len(ids) == array.shape[0] else ("neurons", "presentations")
     if ids is None and array.ndim == 2:
         return ("neurons", "stimuli")
-    if array.ndim == 3 and array.shape[0] in (1, 2):
-        return ("repeats", "neurons", "stimuli")
     if array.ndim == 3 and (shown := _shown_by_missing(array)):
         return shown
+    if array.ndim == 3 and array.shape[0] in (1, 2):
+        return ("repeats", "neurons", "stimuli")
     raise DataError(
         f"{name}: nothing says which axis of {variable!r}, of shape {tuple(array.shape)}, is which. Name them with "
         f"--recording_axes, {'presentations,neurons or neurons,presentations' if ids is not None else _EXAMPLE}."
@@ -195,6 +193,8 @@ def _shown_by_missing(array: Tensor) -> tuple[str, ...] | None:
     last = [axis for axis in range(2) if bool((pattern.diff(dim=axis) >= 0).all())]
     if len(last) != 1:
         return None
+    if pattern.shape[last[0]] > pattern.shape[1 - last[0]]:
+        return None  # more repeats than stimuli: a session that was cut short looks the same
     names = ["repeats", "stimuli"] if last[0] == 0 else ["stimuli", "repeats"]
     names.insert(neurons[0], "neurons")
     return tuple(names)

@@ -70,8 +70,12 @@ class Recording:
         Raises:
             DataError: count is below 1, or no stimulus was shown so often.
         """
-        if not 1 <= count <= int(self.counts.max()):
-            raise DataError(f"{self.name}: stimuli were shown 1 to {int(self.counts.max())} times; got {count}. Ask for as many.")
+        if count < 1:
+            raise DataError(f"{self.name}: presentations must be at least 1; got {count}. Ask for more.")
+        if count > int(self.counts.max()):
+            raise DataError(
+                f"{self.name}: no stimulus was shown {count} times; the most is {int(self.counts.max())}. Ask for fewer."
+            )
         return self._arranged(count)[:, self.counts >= count]
 
     @checked(DataError)
@@ -243,11 +247,7 @@ def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing
 
 def _check_responses(presentations: Tensor, ids: Tensor, missing: Missing, name: str) -> None:
     if not presentations.numel():
-        remedy = (
-            "Name another array, or other axes."
-            if missing == "refuse"
-            else f"Leave out less than --recording_missing {missing} does."
-        )
+        remedy = "Leave out less, or name another array or other axes."
         raise DataError(f"{name}: there is no presentation of a stimulus with responses. {remedy}")
     if bad := int((~presentations.isfinite()).sum()):
         presentation, neuron = (~presentations.isfinite()).nonzero()[0].tolist()

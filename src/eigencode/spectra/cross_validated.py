@@ -46,7 +46,7 @@ class CrossValidatedSpectrum:
 
     @property
     def numerical_rank(self) -> int:
-        """Number of ranks in the longest run of positive signal variances; noise can make any of them negative."""
+        """Number of ranks in the run of positive signal variances with the largest sum; noise can make any of them negative."""
         first, last = positive_run(self.eigenvalues)
         return last - first + 1
 

@@ -148,7 +148,7 @@ class Eigenspectrum:
 
     @property
     def numerical_rank(self) -> int:
-        """Number of eigenvalues above the floor, at most n_samples - 1; of cross-validated ones, in the longest run above 0."""
+        """Number of eigenvalues above the floor, at most n_samples - 1; cross-validated ones: see ``CrossValidatedSpectrum``."""
         if self.method == "cross-validated":
             first, last = positive_run(self.eigenvalues)
             return last - first + 1

@@ -186,10 +186,12 @@ def numerical_rank(eigenvalues: Float[Tensor, " k"], *, floor: float, n_samples:
 
 
 def positive_run(values: Float[Tensor, " k"]) -> tuple[int, int]:
-    """First and last rank of the longest run of values above 0; (1, 0) if there is none."""
+    """First and last rank of the run of values above 0 that has the largest sum; (1, 0) if there is none."""
     places = (values > 0).nonzero().flatten()
     if not len(places):
         return 1, 0
-    found, lengths = (places - torch.arange(len(places), device=places.device)).unique(return_counts=True)
-    first = int(found[lengths.argmax()]) + int(lengths[: int(lengths.argmax())].sum()) + 1
-    return first, first + int(lengths.max()) - 1
+    _, runs, lengths = (places - torch.arange(len(places), device=places.device)).unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(lengths), dtype=values.dtype, device=values.device).index_add_(0, runs, values[places])
+    best = int(sums.argmax())
+    first = int(places[int(lengths[:best].sum())]) + 1
+    return first, first + int(lengths[best]) - 1

@@ -48,7 +48,7 @@ def plot_spectrum(
 
     Args:
         spectrum: What to draw; eigenvalues at or below the numerical floor are left out, and of cross-validated ones those beyond
-            the longest run above zero.
+            the run above zero with the largest sum.
         ax: Axes to draw on; default: a new figure.
         ranks: Window whose fitted line is drawn; default: none.
         label: Legend entry; default: the layer's name.

@@ -137,16 +137,8 @@ def fit_power_law(
     values = checked_eigenvalues(eigenvalues, caller=name, signed=method == _SIGNED)
     if method == _SIGNED:
         _check_positive(values, window, name)
-    positive = int((values > 0).sum()) if method == _SIGNED else int((values > 0).long().cumprod(0).sum())
-    available = positive if rank is None else min(rank, positive)
-    if last > (len(values) if method == _SIGNED else available):
-        largest = f"the largest window possible is ({min(first, available)}, {available})"
-        remedy = "Lower the last rank, or pass more images or units."
-        if available < MIN_RANKS:
-            largest, remedy = "no window of 3 ranks is possible", "Pass more images or another layer."
-        elif available - first + 1 < MIN_RANKS:
-            largest = f"the largest window possible is (1, {available})"
-        raise SpectrumError(f"{name}: `ranks` ({first}, {last}) goes beyond the numerical rank {available}; {largest}. {remedy}")
+    else:
+        _check_rank(values, window, rank, name)
     alpha, intercept = power_law_line(values, window)
     x, weight = _positions(window, values)
     y = values[first - 1 : last].log()
@@ -166,17 +158,34 @@ def fit_power_law(
     )
 
 
+def _check_rank(values: Tensor, window: Window, rank: int | None, name: str) -> None:
+    first, last = window.ranks
+    positive = int((values > 0).long().cumprod(0).sum())
+    available = positive if rank is None else min(rank, positive)
+    if last <= available:
+        return
+    largest = f"the largest window possible is ({min(first, available)}, {available})"
+    remedy = "Lower the last rank, or pass more images or units."
+    if available < MIN_RANKS:
+        largest, remedy = "no window of 3 ranks is possible", "Pass more images or another layer."
+    elif available - first + 1 < MIN_RANKS:
+        largest = f"the largest window possible is (1, {available})"
+    raise SpectrumError(f"{name}: `ranks` ({first}, {last}) goes beyond the numerical rank {available}; {largest}. {remedy}")
+
+
 def _check_positive(values: Tensor, window: Window, name: str) -> None:
     """Signal variances need be positive within the window alone."""
     inside = values[window.first - 1 : window.last]
-    if window.last > len(values) or bool((inside > 0).all()):
+    if window.last <= len(values) and bool((inside > 0).all()):
         return
-    bad = window.first + int((inside <= 0).nonzero()[0])
+    reason = f"go beyond the {len(values)} signal variances"
+    if not bool((inside > 0).all()):
+        reason = f"hold a signal variance that is not positive, at rank {window.first + int((inside <= 0).nonzero()[0])}"
     first, last = positive_run(values)
-    remedy = f"The largest window without one is ({first}, {last}). Choose ranks within it."
+    remedy = f"The window with the most variance without one is ({first}, {last}). Choose ranks within it."
     if last - first + 1 < MIN_RANKS:
-        remedy = "No window of 3 ranks is without one. Record more stimuli or repeats."
-    raise SpectrumError(f"{name}: `ranks` {window.ranks} hold a signal variance that is not positive, at rank {bad}. {remedy}")
+        remedy = "The run with the most variance without one has fewer than 3 ranks. Record more stimuli or repeats."
+    raise SpectrumError(f"{name}: `ranks` {window.ranks} {reason}. {remedy}")
 
 
 @checked(SpectrumError)
@@ -207,16 +216,17 @@ def window_sensitivity(
     """
     firsts, lasts = list(first), list(last)
     values = checked_eigenvalues(eigenvalues, caller="window_sensitivity", signed=method == _SIGNED)
-    available = int((values > 0).long().cumprod(0).sum()) if rank is None else rank
+    start, available = positive_run(values)
+    start, available = (start, available) if method == _SIGNED else (1, available if rank is None else rank)
     rows = []
     for low in firsts:
         for high in lasts:
-            if low >= 1 and high - low + 1 >= MIN_RANKS and high <= available:
+            if low >= start and high - low + 1 >= MIN_RANKS and high <= available:
                 fit = fit_power_law(values, ranks=(low, high), weights=weights, rank=available, method=method)
                 rows.append({"first": low, "last": high, "alpha": fit.alpha, "stderr": fit.stderr, "r2": fit.r2})
     if not rows:
         raise SpectrumError(
             f"window_sensitivity: no window of `first` {firsts} and `last` {lasts} holds 3 ranks within the numerical rank "
-            f"{available}. Choose ranks within 1..{available}."
+            f"{available}. Choose ranks within {start}..{available}."
         )
     return pd.DataFrame(rows)

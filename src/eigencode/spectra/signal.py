@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,14 +14,28 @@ from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, as_numbers
 from eigencode.spectra.jackknife import Jackknife
-from eigencode.spectra.signal_laws import BrokenPowerLaw, Interval, agreement, broken_power_law, concentration, exponent_of
+from eigencode.spectra.signal_laws import (
+    FEWEST_RANKS,
+    UNLIKELY,
+    BrokenPowerLaw,
+    Interval,
+    agreement,
+    broken_power_law,
+    concentration,
+    exponent_of,
+)
 from eigencode.spectra.signal_moments import SignalMoments, signal_moments
 
 _FEWEST = 8
 """Stimuli from which one can be left out in turn."""
 
+_FEWEST_NEURONS = 2
+
 _LARGEST = 1e30
-"""Responses above have fourth moments beyond float64."""
+"""Responses above, or below its inverse, have fourth moments beyond float64."""
+
+_ROUNDING = 1e-14
+"""Variation, as a part of the largest response, that may be rounding alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +84,13 @@ class SignalSpectrum:
         low, value, high = (exponent_of(each, self.n_features) for each in (share.low, share.value, share.high))
         return Interval(value if share.value > 1 / self.n_features else math.nan, low, high)
 
-    @property
+    @cached_property
     def agreement(self) -> float:
         """Probability of third and fourth moments so far from those of a power law, if the signal follows one.
 
-        Small values say that no single exponent describes the signal; large ones that these stimuli cannot tell. NaN where the
-        moments are too uncertain to be compared.
+        Small values say that no single exponent describes the signal; large ones that these stimuli cannot tell. It holds for
+        many stimuli: with few of them, or with rare strong ones, values below 0.05 are two to five times too frequent.
+        NaN where the moments are too uncertain to be compared.
         """
         return agreement(self.moments, self.n_features)
 
@@ -83,12 +99,21 @@ class SignalSpectrum:
         """Two exponents, and the rank where they meet, from the first four moments.
 
         Returns:
-            BrokenPowerLaw; each interval is that of the misfit with the other two parameters at their best.
+            BrokenPowerLaw; each interval is that of the misfit with the other two parameters at their best, for breaks from
+            rank 2 to the last but one and exponents from 0 to 8.
 
         Raises:
-            SpectrumError: the third or fourth moment is not positive, so that these stimuli do not determine it.
+            SpectrumError: fewer than six neurons; a moment, or the interval of the signal's variance, that is not above 0, so
+                that these stimuli do not determine the law; or moments that no such law has.
         """
-        found = broken_power_law(self.moments, self.n_features, self.level)
+        if self.n_features < FEWEST_RANKS:
+            raise SpectrumError(f"{self.name}: a broken law needs {FEWEST_RANKS} neurons; got {self.n_features}. Record more.")
+        found = self._broken
+        if found is not None and found.misfit > UNLIKELY:
+            raise SpectrumError(
+                f"{self.name}: no broken power law has the moments of this signal: the best is {math.sqrt(found.misfit):.1f} "
+                "standard errors away. Look at the spectrum of cross-validated PCA."
+            )
         if found is None:
             raise SpectrumError(
                 f"{self.name}: these stimuli do not determine a broken power law: unbiased estimates of tr S^3 and tr S^4 are "
@@ -97,9 +122,19 @@ class SignalSpectrum:
             )
         return found
 
+    @cached_property
+    def _broken(self) -> BrokenPowerLaw | None:
+        return broken_power_law(self.moments, self.n_features, self.level)
+
     @property
     def eigenvalues(self) -> Tensor:
-        """Of the power law with the signal's variance and exponent, shape (n_features,), squared response units."""
+        """Of the power law with the signal's variance and exponent, shape (n_features,), squared response units.
+
+        Raises:
+            SpectrumError: the exponent is not determined.
+        """
+        if not math.isfinite(self.alpha.value):
+            raise SpectrumError(f"{self.name}: these stimuli do not determine the exponent of the signal. Record more.")
         decay = torch.arange(1, self.n_features + 1, dtype=torch.float64) ** -self.alpha.value
         return decay * (self.moments.trace / decay.sum())
 
@@ -118,8 +153,10 @@ def signal_spectrum(
 
     Noise may have any distribution and any covariance, and may depend on the stimulus; it must be independent between
     presentations. Products in which no presentation occurs twice have the expectation of the signal alone, so that the moments of
-    the signal's covariance S over stimuli are estimated without bias. The exponent is that of the power law over all ranks that
-    has the signal's dimension; ``agreement`` says whether the higher moments are those of that law.
+    the signal's covariance S over stimuli are estimated without bias. If all stimuli were shown equally often, their first
+    presentations are one repeat, their second ones another, and means that differ between repeats change nothing; otherwise take
+    away slow drifts first. The exponent is that of the power law over all ranks that has the signal's dimension; ``agreement``
+    says whether the higher moments are those of that law.
 
     Args:
         responses: Shape (n_repeats, n_stimuli, n_neurons), NaN in every neuron where a presentation is missing; or with
@@ -156,15 +193,30 @@ def signal_spectrum(
             f"{name}: the signal needs {_FEWEST} stimuli that were shown at least twice; got {n_stimuli}. Give responses of "
             "shape (repeats, stimuli, neurons), or pass the stimulus of each presentation."
         )
-    scale = 2.0 ** round(math.log2(max(float(presentations.std()), 1e-30)))
-    moments = _scaled(signal_moments(presentations / scale, numbers, seed=seed, advance=progress), scale**2)
-    found = SignalSpectrum(moments, n_stimuli, len(numbers), presentations.shape[1], level, name)
-    if not (moments.trace > 0 and moments.squared_trace > 0 and bool((moments.without[:2] > 0).all())):
+    if presentations.shape[1] < _FEWEST_NEURONS:
+        raise SpectrumError(
+            f"{name}: a dimension and an exponent need {_FEWEST_NEURONS} neurons; got {presentations.shape[1]}. Record more."
+        )
+    presentations = presentations - presentations.mean(0)
+    counts = torch.bincount(numbers)
+    moments = signal_moments(presentations, numbers, crossed=bool((counts == counts[0]).all()), seed=seed, advance=progress)
+    _check_signal(moments, name)
+    return SignalSpectrum(moments, n_stimuli, len(numbers), presentations.shape[1], level, name)
+
+
+def _check_signal(moments: SignalMoments, name: str) -> None:
+    if not moments.total > 0:
+        raise SpectrumError(f"{name}: responses must differ between stimuli; they are all the same. Check the array.")
+    if not moments.trace > 0:
         raise SpectrumError(
             f"{name}: no signal was found: its variance is estimated at {moments.trace:.3g}, where single presentations vary by "
             f"{moments.total:.3g}. Check that repeats are of the same stimuli, or record more."
         )
-    return found
+    if not (moments.squared_trace > 0 and bool((moments.without[:2] > 0).all())):
+        raise SpectrumError(
+            f"{name}: the signal rests on single stimuli: without one of them its variance, {moments.trace:.3g}, or the square "
+            f"of it, {moments.squared_trace:.3g}, is not above 0. Record more stimuli."
+        )
 
 
 def _presentations(responses: Numbers, stimuli: Numbers | None, name: str) -> tuple[Tensor, Tensor]:
@@ -185,8 +237,9 @@ def _presentations(responses: Numbers, stimuli: Numbers | None, name: str) -> tu
                 f"{name}: `stimuli` must have one number for each presentation of responses (presentations, neurons); got shapes "
                 f"{tuple(given.shape)} and {tuple(data.shape)}. Pass one each."
             )
-        if given.is_floating_point() and not bool((given == given.round()).all()):
-            raise SpectrumError(f"{name}: `stimuli` must be whole numbers; got fractions or NaN. Number the stimuli.")
+        whole = given.to(torch.float64)
+        if not bool(((whole == whole.round()) & (whole.abs() < 2**53)).all()):
+            raise SpectrumError(f"{name}: `stimuli` must be whole numbers below 2^53; got others. Number the stimuli.")
         shown = given.to(torch.int64)
     there = ~data.isnan().all(dim=1)
     data, shown = data[there], shown[there]
@@ -195,8 +248,14 @@ def _presentations(responses: Numbers, stimuli: Numbers | None, name: str) -> tu
             f"{name}: responses must be finite, or NaN in every neuron where a presentation is missing; got {bad} NaN or "
             "infinite values. Leave out those neurons or presentations."
         )
-    if data.numel() and (largest := float(data.abs().max())) > _LARGEST:
+    largest = float(data.abs().max()) if data.numel() else 0.0
+    if largest > _LARGEST:
         raise SpectrumError(f"{name}: fourth moments of responses must not overflow; got {largest:.3g}. Divide them.")
+    if 0 < largest < 1 / _LARGEST:
+        raise SpectrumError(f"{name}: fourth moments of responses must not underflow; got {largest:.3g}. Multiply them.")
+    varying = float((data - data.mean(0)).abs().max()) if data.numel() else 0.0
+    if varying <= _ROUNDING * largest:
+        raise SpectrumError(f"{name}: responses must differ between presentations by more than rounding; they are all the same.")
     return data, shown
 
 
@@ -207,14 +266,3 @@ def _repeated(data: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
     data, numbers = data[kept], numbers[kept]
     order = numbers.argsort(stable=True)
     return data[order], numbers[order].unique(return_inverse=True)[1]
-
-
-def _scaled(moments: SignalMoments, scale: float) -> SignalMoments:
-    """Moments of responses whose squares are ``scale`` times as large."""
-    powers = (1, 2, 2, 3, 4, 1)
-    names = ("trace", "squared_trace", "square", "cube", "fourth", "total")
-    without = moments.without * torch.tensor(
-        [[scale**power] for power in powers], dtype=torch.float64, device=moments.without.device
-    )
-    numbers = {each: getattr(moments, each) * scale**power for each, power in zip(names, powers, strict=True)}
-    return replace(moments, **numbers, without=without)

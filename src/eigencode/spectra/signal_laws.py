@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
@@ -17,10 +17,16 @@ from eigencode.spectra.signal_moments import SignalMoments
 
 Array = np.ndarray
 
-DOUBTFUL = 0.05
+DOUBTFUL = 0.01
 """Agreement below which one exponent is said not to describe a signal."""
 
-_STEEPEST = 6.0
+FEWEST_RANKS = 6
+"""Of a broken power law."""
+
+UNLIKELY = 6.63
+"""Misfit beyond which no broken law is taken for that of the moments: one in a hundred is so far, with one degree of freedom."""
+
+_STEEPEST = 8.0
 _USUAL = 0.95
 _POINTS = 61
 """Values of each parameter at which a broken law is tried in a round."""
@@ -56,19 +62,20 @@ class BrokenPowerLaw:
     Attributes:
         first: Exponent before the break.
         second: Exponent after it; its ends are 0 and infinity where the data set no bound.
-        rank: Rank of the break.
+        rank: Rank of the break; an end at rank 2 or at the last but one may be no bound.
+        misfit: Squared distance of the law's moments from those of the signal, in standard errors.
     """
 
     first: Interval
     second: Interval
     rank: Interval
+    misfit: float
 
     def eigenvalues(self, n_features: int, variance: float) -> Tensor:
         """Of the law, shape (n_features,), with a sum of ``variance``."""
         ranks, rank = torch.arange(1, n_features + 1, dtype=torch.float64), self.rank.value
-        values = torch.where(
-            ranks <= rank, ranks**-self.first.value, rank ** (self.second.value - self.first.value) * ranks**-self.second.value
-        )
+        first, second = (min(each.value, _STEEPEST) for each in (self.first, self.second))
+        values = torch.where(ranks <= rank, ranks**-first, rank ** (second - first) * ranks**-second)
         return values * (variance / values.sum())
 
 
@@ -115,9 +122,18 @@ def agreement(moments: SignalMoments, n_features: int) -> float:
     if found is None:
         return math.nan
     values, precision = found
-    tried = np.arange(0.0, _STEEPEST, 0.01)
-    powers = _log_moments(np.arange(1, n_features + 1.0)[None, :], tried)
-    return float(chdtrc(2, _misfit(powers, values, precision).min()))
+    ranks = np.arange(1, n_features + 1.0)[None, :]
+
+    def misfit(exponents: Array) -> Array:
+        return _misfit(_log_moments(ranks, exponents), values, precision)
+
+    tried = np.linspace(0.0, _STEEPEST, 20 * _POINTS)
+    at = int(misfit(tried).argmin())
+    ends = (tried[max(at - 1, 0)], tried[min(at + 1, len(tried) - 1)])
+    best = minimize_scalar(
+        lambda alpha: float(misfit(np.array([alpha]))[0]), bounds=ends, method="bounded", options={"xatol": 1e-9}
+    )
+    return float(chdtrc(2, min(float(best.fun), float(misfit(tried[[at]])[0]))))
 
 
 def broken_power_law(moments: SignalMoments, n_features: int, level: float) -> BrokenPowerLaw | None:
@@ -129,13 +145,13 @@ def broken_power_law(moments: SignalMoments, n_features: int, level: float) -> B
         level: Nominal coverage.
 
     Returns:
-        None if the third or fourth moment, or the interval of the signal's variance, is not above 0.
+        None if the third or fourth moment, or the interval of the signal's variance, is not above 0, or for fewer than six ranks.
     """
     found = _relative(moments)
-    if found is None or n_features < _POINTS // 10:
+    if found is None or n_features < FEWEST_RANKS:
         return None
     allowed = float(chdtri(1, 1 - level))
-    bounds = [(0.0, _STEEPEST), (0.0, _STEEPEST), (2.0, float(n_features // 2))]
+    bounds = [(0.0, _STEEPEST), (0.0, _STEEPEST), (2.0, float(n_features - 1))]
     for slack in _SLACK:
         axes = [np.linspace(*bounds[0], _POINTS), np.linspace(*bounds[1], _POINTS), _ranks(*bounds[2])]
         misfit = _misfit(_broken_moments(n_features, *axes), *found)
@@ -148,11 +164,11 @@ def broken_power_law(moments: SignalMoments, n_features: int, level: float) -> B
         Interval(float(axis[at]), float(axis[kept[0]]), float(axis[kept[-1]]))
         for axis, at, kept in zip(axes, best, inside, strict=True)
     )
-    return BrokenPowerLaw(_open(first), _open(second), rank)
+    return BrokenPowerLaw(_open(first), _open(second), rank, float(misfit.min()))
 
 
 def _open(found: Interval) -> Interval:
-    return Interval(found.value, found.low, math.inf if found.high >= _STEEPEST else found.high)
+    return Interval(*(math.inf if end >= _STEEPEST else end for end in (found.value, found.low, found.high)))
 
 
 def _ranks(low: float, high: float) -> Array:

@@ -51,22 +51,34 @@ class SignalMoments:
 
 
 def signal_moments(
-    presentations: Tensor, stimuli: Tensor, *, seed: int = 0, advance: Callable[[float], object] | None = None
+    presentations: Tensor,
+    stimuli: Tensor,
+    *,
+    crossed: bool = False,
+    seed: int = 0,
+    advance: Callable[[float], object] | None = None,
 ) -> SignalMoments:
     """Moments of the signal in responses to repeated stimuli.
 
     Args:
         presentations: Responses, shape (n_presentations, n_neurons), float64.
         stimuli: Stimulus of each presentation in rising order, shape (n_presentations,), int64; 0, 1, ..., each at least twice.
+        crossed: Whether the first presentations of all stimuli are one repeat, the second ones another, and so on. Differences
+            between stimuli are then taken within repeats, so that a mean that differs between repeats changes nothing.
         seed: Seed of the cycles.
         advance: Called with the share of the work that was done.
 
     Source: pairs of distinct samples: Chun et al. 2026, ICLR; cycles: Kong and Valiant 2017, Ann. Stat. 45, Eq. (2), here over
     all tuples in place of those in rising order.
     """
-    sums = _Sums.of(presentations, stimuli, advance or (lambda share: None))
+    tell = advance or (lambda share: None)
+    repeats = int((stimuli == 0).sum())
+    if crossed:
+        by_repeat = presentations.view(-1, repeats, presentations.shape[1])
+        presentations = (by_repeat - by_repeat.mean(0)).flatten(0, 1)
+    sums = (_Crossed if crossed else _Sums).of(presentations, stimuli, tell)
     first = sums.moments()
-    cycles = _cycles(presentations, stimuli, seed, advance or (lambda share: None))
+    cycles = _cycles(presentations, stimuli, seed, tell)
     whole = torch.cat([first[0], cycles[0], sums.total()[0][None]])
     without = torch.cat([first[1], cycles[1], sums.total()[1][None]])
     trace, squared_trace, square, cube, fourth, total = whole.tolist()
@@ -141,20 +153,11 @@ class _Sums:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Estimates of tr S, (tr S)^2 and tr S^2: shape (3,), and without each stimulus, shape (3, n)."""
-        count, own, shared = len(self.own), self.own, self.shared
-        means = -own.sum()  # of m_i m_j, since all m sum to zero
-        pairs = means.square() - 4 * own.square().sum() + 2 * self.means_squared.sum()
-        singles = shared.sum() * means + 2 * (shared * own).sum()
-        repeated = (shared.sum(), shared.square().sum())
-        whole = _from_sums(count, repeated, (means, pairs, singles), self.squares.sum(), self.turned.sum())
-        left = means + 2 * own
-        rows = own.square().sum() - own.square() + 2 * self.means_own + self.means_squared
-        pairs = left.square() - 4 * rows + 2 * (self.means_squared.sum() - 2 * self.means_squared)
-        others = shared.sum() - shared
-        singles = others * left + 2 * ((shared * own).sum() - shared * own + self.means_shared)
-        repeated = (others, shared.square().sum() - shared.square())
-        squares, turned = self.squares.sum() - 2 * self.squares, self.turned.sum() - self.turned + 2 * self.across
-        return whole, _from_sums(count - 1, repeated, (left, pairs, singles), squares, turned)
+        count, squares, turned = len(self.own), self.squares, self.turned
+        means, left = _of_means(self.own, self.shared, self.means_squared, self.means_own, self.means_shared)
+        whole = _moments(count, _shared(self.shared)[0], means, (squares.sum(), turned.sum(), means[1]))
+        sums = (squares.sum() - 2 * squares, turned.sum() - turned + 2 * self.across, left[1])
+        return whole, _moments(count - 1, _shared(self.shared)[1], left, sums)
 
     def total(self) -> tuple[Tensor, Tensor]:
         """Variance of single presentations, and without each stimulus."""
@@ -164,22 +167,138 @@ class _Sums:
         return whole, (lengths.sum() - lengths) / left + (own.sum() - 2 * own) / (left * (left - 1))
 
 
-def _from_sums(
-    count: int, shared: tuple[Tensor, Tensor], means: tuple[Tensor, Tensor, Tensor], squares: Tensor, turned: Tensor
-) -> Tensor:
+@dataclass(frozen=True)
+class _Crossed:
+    """The same for repeats a, b, c, d of all stimuli, each with its mean over stimuli removed: p_i has the products x_ia x_ic.
+
+    Means are over a != b and c != d. Since each repeat sums to zero, sums over other stimuli are known from p_i.
+
+    Attributes:
+        shared: Mean of x_ia x_ib.
+        lengths: Mean over a of x_ia x_ia.
+        blocks: p_i, shape (n, repeats, repeats).
+        own: Mean of (x_ia x_ic) (x_ib x_id).
+        drawn: Sum over j of the mean of (x_ja x_jc) (x_jb x_id).
+        squares: Sum over j of h_ij, the mean of (x_ia x_jc) (x_ib x_jd).
+        fourths: Sum of h_ij^2 over all pairs.
+        turned: Sum over j of the mean of (x_ia x_jc) (x_id x_jb).
+        means_squared: Sum over j of g_ij^2, g_ij being the mean of x_ia x_jb.
+        means_shared: Sum over j of g_ij shared_j.
+    """
+
+    shared: Tensor
+    lengths: Tensor
+    blocks: Tensor
+    own: Tensor
+    drawn: Tensor
+    squares: Tensor
+    fourths: Tensor
+    turned: Tensor
+    means_squared: Tensor
+    means_shared: Tensor
+
+    @classmethod
+    def of(cls, presentations: Tensor, stimuli: Tensor, advance: Callable[[float], object]) -> _Crossed:
+        repeats = int((stimuli == 0).sum())
+        responses = presentations.view(-1, repeats, presentations.shape[1])
+        size, pairs = len(responses), repeats * (repeats - 1)
+        blocks = responses @ responses.mT
+        diagonals = blocks.diagonal(dim1=1, dim2=2)
+        shared, lengths = (blocks.sum((1, 2)) - diagonals.sum(1)) / pairs, diagonals.mean(1)
+        others = _others(blocks)
+        own = (others * blocks).sum((1, 2)) / pairs**2
+        pulled = torch.einsum("ibd,ibn->dn", others, responses) / pairs**2
+        drawn = (responses * pulled).sum((1, 2)) - own
+        squares, turned, means_squared, means_shared = (torch.empty_like(shared) for _ in range(4))
+        fourths, step = shared.new_zeros(()), max(1, _LARGEST_BLOCK // (len(presentations) * repeats))
+        for start in range(0, size, step):
+            rows = slice(start, min(start + step, size))
+            at = (torch.arange(rows.stop - start, device=shared.device), torch.arange(start, rows.stop, device=shared.device))
+            products = (responses[rows].flatten(0, 1) @ presentations.T).view(-1, repeats, size, repeats).transpose(1, 2)
+            whole = products.sum((2, 3))
+            over_c, over_a = products.sum(3), products.sum(2)
+            both = whole.square() - over_c.square().sum(2) - over_a.square().sum(2) + products.square().sum((2, 3))
+            back = whole.square() - 2 * (over_c * over_a).sum(2) + (products * products.mT).sum((2, 3))
+            between = (whole - products.diagonal(dim1=2, dim2=3).sum(2)) / pairs
+            for matrix in (both, back, between):
+                matrix[at] = 0
+            both = both / pairs**2
+            squares[rows], turned[rows] = both.sum(1), back.sum(1) / pairs**2
+            fourths += both.square().sum()
+            means_squared[rows], means_shared[rows] = between.square().sum(1), between @ shared
+            advance(0.5 * len(both) / size)
+        return cls(shared, lengths, blocks, own, drawn, squares, fourths, turned, means_squared, means_shared)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Estimates of tr S, (tr S)^2 and tr S^2: shape (3,), and without each stimulus, shape (3, n)."""
+        count, shared, own, squares, turned = len(self.shared), self.shared, self.own, self.squares, self.turned
+        means, left = _of_means(shared, shared, self.means_squared, self.means_shared, self.means_shared)
+        summed = self.blocks.sum(0)
+        products = self._apart(torch.cat([summed[None], summed - 2 * self.blocks]))
+        two, back = squares.sum(), turned.sum()
+        four = products[0] - 4 * own.sum() + two + back
+        whole = _moments(count, _shared(shared)[0], means, (two, own.sum() - two, four))
+        same = own.sum() - own + 2 * self.drawn
+        two, back = two - 2 * squares, back - 2 * turned
+        four = products[1:] - 4 * same - 2 * squares - 2 * turned + two + back
+        return whole, _moments(count - 1, _shared(shared)[1], left, (two, same + squares - two, four))
+
+    def _apart(self, products: Tensor) -> Tensor:
+        """Mean of m_ac m_bd of matrices, shape (k, repeats, repeats)."""
+        repeats = products.shape[1]
+        return (_others(products) * products).sum((1, 2)) / (repeats * (repeats - 1)) ** 2
+
+    def total(self) -> tuple[Tensor, Tensor]:
+        """Variance of single presentations about the mean of their repeat, and without each stimulus."""
+        count, lengths = len(self.lengths), self.lengths
+        return lengths.sum() / (count - 1), (lengths.sum() - lengths - lengths / (count - 1)) / (count - 2)
+
+
+def _others(products: Tensor) -> Tensor:
+    """Of matrices m_ac, sums over a != b and c != d for each b and d."""
+    rows, columns = products.sum(2, keepdim=True), products.sum(1, keepdim=True)
+    return products.sum((1, 2), keepdim=True) - rows - columns + products
+
+
+def _shared(shared: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of ``shared`` and of its squares, and both without each stimulus."""
+    whole = torch.stack([shared.sum(), shared.square().sum()])
+    return whole, whole[:, None] - torch.stack([shared, shared.square()])
+
+
+def _of_means(own: Tensor, shared: Tensor, squared: Tensor, with_own: Tensor, with_shared: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over distinct stimuli of b_ij, of b_ij b_kl and of shared_i b_jk, shape (3,), and without each stimulus, shape (3, n).
+
+    Args:
+        own: What the sum of b_ij over j falls short of zero.
+        shared: Of each stimulus.
+        squared: Sum over j of b_ij^2.
+        with_own: Sum over j of b_ij own_j.
+        with_shared: Sum over j of b_ij shared_j.
+    """
+    means, both = -own.sum(), shared * own
+    pairs = means.square() - 4 * own.square().sum() + 2 * squared.sum()
+    whole = torch.stack([means, pairs, shared.sum() * means + 2 * both.sum()])
+    left = means + 2 * own
+    rows = own.square().sum() - own.square() + 2 * with_own + squared
+    pairs = left.square() - 4 * rows + 2 * (squared.sum() - 2 * squared)
+    singles = (shared.sum() - shared) * left + 2 * (both.sum() - both + with_shared)
+    return whole, torch.stack([left, pairs, singles])
+
+
+def _moments(count: int, shared: Tensor, means: Tensor, sums: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Estimates of tr S, (tr S)^2 and tr S^2 from sums over distinct stimuli.
 
     Args:
         count: Stimuli.
-        shared: Sums of ``shared`` and of its squares.
-        means: Sums of m_i m_j, of (m_i m_j) (m_k m_l) and of shared_i (m_j m_k).
-        squares: Sum of h_ij.
-        turned: Sum of (x_ia m_j) (x_ib m_k), averaged over a, b.
+        shared: See ``_shared``.
+        means: See ``_of_means``.
+        sums: Of products of two inner products over two, three and four stimuli.
     """
     two, three, four = (math.prod(count - k for k in range(size)) for size in (2, 3, 4))
     trace = shared[0] / count - means[0] / two
     squared_trace = (shared[0].square() - shared[1]) / two - 2 * means[2] / three + means[1] / four
-    return torch.stack([trace, squared_trace, squares / two - 2 * turned / three + means[1] / four])
+    return torch.stack([trace, squared_trace, sums[0] / two - 2 * sums[1] / three + sums[2] / four])
 
 
 def _blocks(responses: Tensor, stimuli: Tensor, counts: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -232,15 +351,13 @@ def _cycles(presentations: Tensor, stimuli: Tensor, seed: int, advance: Callable
         entered, left = presentations[order[starts]], presentations[order[starts + 1]]
         through += _through((entered - entered.mean(0)) @ (left - left.mean(0)).T) / DRAWS
         advance(0.5 / DRAWS)
-    lengths = torch.tensor([[3.0], [4.0]], dtype=through.dtype, device=through.device)
-    whole, without = through.sum(1, keepdim=True), through.sum(1, keepdim=True) - lengths * through
-    scale = torch.cat([(count / (count - 1)) ** lengths / _tuples(each) for each in (count, count - 1)], dim=1)
-    return (whole * scale[:, :1]).squeeze(1), without * scale[:, 1:]
-
-
-def _tuples(count: int) -> Tensor:
-    """Ordered tuples of three and of four."""
-    return torch.tensor([[math.prod(count - k for k in range(size))] for size in (3, 4)], dtype=torch.float64)
+    whole, without = [], []
+    for length, sums in zip((3, 4), through, strict=True):
+        tuples, fewer = (math.prod(each - k for k in range(length)) for each in (count, count - 1))
+        scale = (count / (count - 1)) ** length
+        whole.append(sums.sum() * scale / tuples)
+        without.append((sums.sum() - length * sums) * scale / fewer)
+    return torch.stack(whole), torch.stack(without)
 
 
 def _through(products: Tensor) -> Tensor:
