@@ -138,7 +138,7 @@ def rows(*, quick, trials):
 
 
 def main(*, quick=False, resume=False):
-    """All rows, kept one by one; with resume=True, those that are not kept yet; with quick=True, a few, which are printed alone."""
+    """All rows, kept one by one; with resume=True those that are not kept yet; with quick=True a few, which are printed alone."""
     kept = RESULTS / "spectrum_bench_signals.json"
     results = json.loads(kept.read_text())["results"] if resume and not quick else {}
     for name, find in rows(quick=quick, trials=QUICK_TRIALS if quick else TRIALS):

@@ -133,18 +133,19 @@ def _ends(interval: Interval, scale: float = 1.0) -> str:
 
 
 def _of_signal(signal: SignalSpectrum) -> dict[str, Any]:
-    """Numbers of a signal; what is not determined is null."""
+    """Numbers of a signal; what is not determined is null, and what has no bound infinite."""
     numbers: dict[str, Any] = {"alpha": signal.alpha, "dimension": signal.dimension, "signal_fraction": signal.signal_fraction}
     try:
         law = signal.broken_power_law()
         numbers |= {"broken_first": law.first, "broken_second": law.second, "broken_rank": law.rank}
     except SpectrumError:
         pass
-    found: dict[str, Any] = {name: {end: _finite(at) for end, at in asdict(each).items()} for name, each in numbers.items()}
+    found: dict[str, Any] = {name: {end: _json(at) for end, at in asdict(each).items()} for name, each in numbers.items()}
     moments = signal.moments
     found["moments"] = [moments.trace, moments.square, moments.cube, moments.fourth]
-    return found | {"agreement": _finite(signal.agreement), "level": signal.level}
+    return found | {"agreement": _json(signal.agreement), "level": signal.level}
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _json(value: float) -> float | str | None:
+    """Null for what is not determined, and a word for what has no bound."""
+    return "infinite" if math.isinf(value) else None if math.isnan(value) else value

@@ -222,6 +222,10 @@ def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing
     """The presentations that there are, of the neurons that are kept."""
     notes, absent = [], responses.isnan()
     there = ~absent.all(dim=1)
+    _check_finite(responses, ids, responses.isinf(), "Remove these neurons or stimuli.", name)
+    if missing == "refuse":
+        remedy = "Leave them out with --recording_missing neurons or presentations."
+        _check_finite(responses, ids, absent & there[:, None], remedy, name)
     if missing == "presentations":
         there &= ~absent.any(dim=1)
         partly = int((absent.any(dim=1) & ~absent.all(dim=1)).sum())
@@ -234,7 +238,12 @@ def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing
     if never := len(ids.unique()) - len(shown):
         notes.append(f"{never} stimuli without any response are left out")
     presentations = responses[there]
-    _check_responses(presentations, ids[there], missing, name)
+    if not presentations.numel():
+        raise DataError(
+            f"{name}: there is no presentation of a stimulus with responses. Leave out less, or name another array or other axes."
+        )
+    if len(presentations) > 1 and bool((presentations == presentations[:1]).all()):
+        raise DataError(f"{name}: every neuron gives the same response to all stimuli, so there is no variance to measure.")
     return Recording(
         presentations=presentations,
         stimuli=stimuli,
@@ -245,24 +254,13 @@ def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing
     )
 
 
-def _check_responses(presentations: Tensor, ids: Tensor, missing: Missing, name: str) -> None:
-    if not presentations.numel():
-        remedy = "Leave out less, or name another array or other axes."
-        raise DataError(f"{name}: there is no presentation of a stimulus with responses. {remedy}")
-    if bad := int((~presentations.isfinite()).sum()):
-        presentation, neuron = (~presentations.isfinite()).nonzero()[0].tolist()
-        infinite = bool(presentations.isinf().any())
+def _check_finite(responses: Tensor, ids: Tensor, bad: Tensor, remedy: str, name: str) -> None:
+    if count := int(bad.sum()):
+        presentation, neuron = bad.nonzero()[0].tolist()
         raise DataError(
-            f"{name}: responses must be finite, or NaN in every neuron where nothing was shown; got {bad} NaN or infinite "
-            f"values, the first of neuron {neuron}, counted from 0, at stimulus {int(ids[presentation])}. "
-            + (
-                "Remove these neurons or stimuli."
-                if infinite
-                else "Leave them out with --recording_missing neurons or presentations."
-            )
+            f"{name}: responses must be finite, or NaN in every neuron where nothing was shown; got {count} NaN or infinite "
+            f"values, the first of neuron {neuron}, counted from 0, at stimulus {int(ids[presentation])}. {remedy}"
         )
-    if len(presentations) > 1 and bool((presentations == presentations[:1]).all()):
-        raise DataError(f"{name}: every neuron gives the same response to all stimuli, so there is no variance to measure.")
 
 
 def _shown(axes: tuple[str, ...], stimuli: Tensor, shown: Tensor, n_neurons: int) -> Iterator[str]:
