@@ -58,7 +58,7 @@ def row(size, alpha, fraction, trials, *, coloured, gain=False, with_cvpca=False
     for seed in range(trials):
         responses = recording(np.random.default_rng(seed), stimuli, values, fraction, coloured=coloured, gain=gain)
         started = time.process_time()
-        found.append(signal_spectrum(responses, seed=seed))
+        found.append(signal_spectrum(responses))
         seconds += time.process_time() - started
         if with_cvpca:
             try:
@@ -95,7 +95,7 @@ def broken_row(size, first, second, rank, fraction, trials):
     found, flagged = [], []
     for seed in range(trials):
         responses = recording(np.random.default_rng(seed), stimuli, values, fraction, coloured=False)
-        signal = signal_spectrum(responses, seed=seed)
+        signal = signal_spectrum(responses)
         flagged.append(signal.agreement < 0.05)
         try:
             found.append(signal.broken_power_law())

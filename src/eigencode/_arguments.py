@@ -36,6 +36,7 @@ RANGES = {
     "measure_every": (1, LARGEST),
     "probe": (0, LARGEST),
     "projections": (1, 10_000),
+    "recording_components": (1, LARGEST),
     "restarts": (1, LARGEST),
     "schedule_epochs": (1, LARGEST),
     "seed": (0, LARGEST),

@@ -281,3 +281,11 @@ def test_spontaneous_activity_is_taken_away(capsys, tmp_path):
         fractions.append(json.loads(out)["recording"]["signal"]["signal_fraction"]["value"])
     assert fractions[0] < 0.25 < 0.6 < fractions[1]
     assert "there is no array 'spont'" in run(capsys, *words, "--recording_spontaneous", "spont")[2]
+
+
+def test_stimuli_to_leave_out_are_decimal(capsys, tmp_path):
+    np.save(tmp_path / "r.npy", np.random.default_rng(0).normal(size=(2, 20, 70)))
+    words = ["measure", "--recording", tmp_path / "r.npy", "--ranks", "1-5", "--recording_leave_out"]
+    assert "--recording_leave_out must be whole numbers, separated by commas; got '1:5'" in run(capsys, *words, "1:5")[2]
+    for given, left in (("1:5:1", 65), ("3", 69), ("3,69", 68)):
+        assert f"20 neurons, {left} stimuli" in run(capsys, *words, given)[2]

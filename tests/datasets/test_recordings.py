@@ -74,7 +74,7 @@ def test_errors(tmp_path):
             np.repeat(ONE[:, :1], 5, axis=1),
             "every neuron gives the same response to all stimuli, so there is no variance to measure.",
         ),
-        (np.arange(5.0), "got array (5,). Save one such array, outside of cells."),
+        (np.arange(5.0), "got array (5,). Save one such array of real numbers, outside of cells."),
         (
             np.full((2, 3, 4), np.nan),
             "there is no presentation of a stimulus with responses. Leave out less, or name another array or other axes.",
@@ -99,7 +99,7 @@ def test_arrays_within_structs_are_read_and_those_within_cells_told_of(tmp_path)
     savemat(tmp_path / "r.mat", {"session": {"resp": ONE}})
     assert np.array_equal(load_recording(tmp_path / "r.mat").responses[0].numpy().T, ONE)
     savemat(tmp_path / "r.mat", {"cells": np.array([ONE, "text"], dtype=object)})
-    with pytest.raises(DataError, match=r"got no array of numbers. Save one such array, outside of cells\."):
+    with pytest.raises(DataError, match=r"got no array of numbers. Save one such array of real numbers, outside of cells\."):
         load_recording(tmp_path / "r.mat")
 
 
@@ -164,6 +164,7 @@ def test_several_axes_of_stimuli_are_taken_together(tmp_path):
     np.savez(tmp_path / "r.npz", films=array)
     found = load_recording(tmp_path / "r.npz", axes="stimuli,repeats,neurons,stimuli")
     assert np.array_equal(found.responses.numpy(), array.transpose(1, 0, 3, 2).reshape(2, 15, 4))
+    assert "stimuli along several axes are taken for independent" in found.notes[1]
 
 
 def test_stimuli_that_were_never_shown_are_left_out(tmp_path):
@@ -226,6 +227,7 @@ def test_components_of_spontaneous_activity_are_taken_away(tmp_path):
     assert np.allclose(without.presentations.numpy() @ shared, 0, atol=1e-12)
     away = plain.presentations.numpy() @ (np.eye(7) - shared @ shared.T)
     assert np.allclose(without.presentations.numpy(), away, atol=1e-12)
+    assert (without.removed, plain.removed) == (2, 0)
     assert without.notes[-1] == "2 principal components of spontaneous activity are taken away"
     turned = plain.without_components(torch.from_numpy(spontaneous.T), 2)
     assert torch.allclose(turned.presentations, without.presentations, atol=1e-12)
@@ -237,7 +239,9 @@ def test_components_of_spontaneous_activity_are_taken_away(tmp_path):
         (np.zeros((50, 6)), 2, "must have one axis of 7 neurons and one of other length; got shape (50, 6)"),
         (np.zeros((7, 7)), 2, "one of other length; got shape (7, 7)"),
         (np.full((50, 7), np.nan), 2, "spontaneous activity must be finite"),
-        (np.zeros((50, 7)), 7, "components of spontaneous activity must be 1 to 6; got 7."),
+        (np.zeros((50, 7)), 2, "spontaneous activity of shape (50, 7) has 0 components to take away; 2 are asked for."),
+        (np.eye(50, 7), 7, "has 6 components to take away; 7 are asked for. Take away fewer, or none."),
+        (np.ones((1, 7)), 1, "has 0 components to take away"),
     ],
 )
 def test_what_spontaneous_activity_is_told(tmp_path, spontaneous, count, text):
@@ -294,6 +298,46 @@ def test_stimuli_beside_the_array_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"got 7 of them and an array of shape \(3, 4\)"):
         load_recording(tmp_path / "r.npz")
     assert load_recording(tmp_path / "r.npz", axes="neurons,stimuli").responses.shape == (1, 4, 3)
+
+
+def test_spontaneous_activity_of_neurons_that_are_left_out(tmp_path):
+    draws = np.random.default_rng(0)
+    responses, activity = draws.normal(size=(2, 6, 9)), draws.normal(size=(30, 6))  # repeats, neurons, stimuli; times, neurons
+    responses[0, 2, 4] = np.nan
+    np.save(tmp_path / "r.npy", responses)
+    found = load_recording(tmp_path / "r.npy", missing="neurons")
+    assert found.neurons == (0, 1, 3, 4, 5)
+    without = found.without_components(torch.from_numpy(activity), 1)
+    same = found.without_components(torch.from_numpy(activity[:, [0, 1, 3, 4, 5]]), 1)
+    assert torch.allclose(without.presentations, same.presentations, atol=1e-12)
+
+
+def test_stimuli_that_are_no_numbers_are_not_ignored(tmp_path):
+    np.savez(tmp_path / "r.npz", resp=ONE, istim=np.array(["a", "b", "c"]))
+    with pytest.raises(DataError, match="istim beside 'resp' must hold whole numbers; it holds texts or others"):
+        load_recording(tmp_path / "r.npz")
+    assert load_recording(tmp_path / "r.npz", axes="neurons,stimuli").responses.shape == (1, 4, 3)
+    np.savez(tmp_path / "r.npz", resp=ONE, istim=np.ones((3, 2)))
+    with pytest.raises(DataError, match="one for each presentation of an array in two dimensions; got 6 of them"):
+        load_recording(tmp_path / "r.npz")
+
+
+def test_single_missing_presentations_do_not_show_the_axes(tmp_path):
+    responses = np.random.default_rng(0).normal(size=(5, 12, 40))  # neurons, stimuli, repeats
+    responses[:, 11, 5] = np.nan
+    np.save(tmp_path / "r.npy", responses)
+    with pytest.raises(DataError, match="nothing says which axis"):
+        load_recording(tmp_path / "r.npy")
+
+
+def test_arrays_of_more_dimensions_are_listed(tmp_path):
+    np.savez(tmp_path / "r.npz", vector=np.arange(5.0), films=np.ones((3, 2, 4, 5)), rates=ONE)
+    with pytest.raises(
+        DataError, match=r"got films \(3, 2, 4, 5\), rates \(3, 4\)\. Name one with --recording_variable, and its axes"
+    ):
+        load_recording(tmp_path / "r.npz")
+    with pytest.raises(DataError, match="'vector' has one axis, and a recording needs neurons and stimuli"):
+        load_recording(tmp_path / "r.npz", variable="vector")
 
 
 @pytest.mark.real_data

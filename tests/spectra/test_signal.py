@@ -232,7 +232,7 @@ def test_too_few_ranks_have_no_broken_law(generator):
             "rec: responses must have shape (repeats, stimuli, neurons), or (presentations, neurons) with `stimuli`;",
         ),
         ((NOISE[:1],), "rec: the signal needs 8 stimuli that were shown at least twice; got 0."),
-        ((NOISE[:, :7],), "got 7. Give responses of shape (repeats, stimuli, neurons)"),
+        ((NOISE[:, :7],), "got 7. Pass more, or check which axis"),
         (
             (np.zeros((2, 9, 4)),),
             "rec: responses must differ between presentations by more than rounding; they are all the same.",
@@ -240,7 +240,10 @@ def test_too_few_ranks_have_no_broken_law(generator):
         ((np.full((2, 9, 4), 0.1),), "by more than rounding; they are all the same."),
         ((np.tile(NOISE[0, 0], (2, 11, 1)) * 1e6,), "by more than rounding; they are all the same."),
         ((np.stack([NOISE[0], -NOISE[0]]),), "rec: no signal was found: its variance is estimated at -"),
-        ((np.stack([NOISE[0, :, :1]] * 2),), "rec: a dimension and an exponent need 2 neurons; got 1."),
+        (
+            (np.stack([NOISE[0, :, :1]] * 2),),
+            "rec: a dimension and an exponent need 2 neurons that vary, beside directions that were removed; got 1.",
+        ),
         ((1e-35 * NOISE,), "fourth moments of responses must not underflow; got "),
         ((NOISE[0], np.r_[np.arange(39), np.inf]), "`stimuli` must be whole numbers below 2^53"),
         ((np.where(np.arange(4) == 1, np.nan, np.ones((2, 9, 4))),), "got 18 NaN or infinite values."),
@@ -314,3 +317,32 @@ def test_strong_signals_are_kept_though_noise_has_longer_runs():
     assert positive_run(values) == (1, 3)
     assert positive_run(torch.tensor([-9e-6, 1.0, 0.5, 0.3, -0.1, 0.1])) == (2, 4)
     assert positive_run(torch.tensor([-1.0, 0.0])) == (1, 0)
+
+
+def test_silent_neurons_and_removed_directions_are_no_ranks():
+    responses = recording(0, stimuli=200, neurons=30, share=0.5)
+    found = signal_spectrum(responses)
+    silent = signal_spectrum(np.concatenate([responses, np.full((2, 200, 50), 3.0)], axis=2))
+    assert (silent.n_features, silent.alpha.value) == (30, pytest.approx(found.alpha.value, rel=1e-9))
+    flat = recording(0, stimuli=800, neurons=40, alpha=0.0, share=0.5)
+    directions = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 30)))[0]
+    left = signal_spectrum(flat - flat @ directions @ directions.T, removed=30)
+    assert left.n_features == 10
+    assert left.alpha.low < 0.1
+    with pytest.raises(SpectrumError, match="need 2 neurons that vary, beside directions that were removed; got 0"):
+        signal_spectrum(responses, removed=30)
+
+
+def test_what_differs_between_repeats_alone_is_no_signal():
+    offsets = np.random.default_rng(0).normal(size=(2, 1, 20)) * np.ones((2, 50, 1))
+    with pytest.raises(SpectrumError, match="responses must differ between stimuli; they are all the same"):
+        signal_spectrum(offsets)
+
+
+def test_shares_lie_within_0_and_1_and_their_intervals():
+    for seed in range(60):
+        try:
+            share = signal_spectrum(recording(seed, stimuli=9, neurons=20, share=0.97 if seed % 2 else 0.02)).signal_fraction
+        except SpectrumError:
+            continue
+        assert 0 <= share.low <= share.value <= share.high <= 1

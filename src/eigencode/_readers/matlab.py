@@ -63,7 +63,7 @@ def matlab_arrays(path: Path, file: BinaryIO) -> dict[str, Array]:
         raise ValueError("no header of MATLAB")
     order = "<" if head[126:128] == b"IM" else ">"
     if struct.unpack(f"{order}H", head[124:126])[0] >= 0x0200:
-        return {name: array.T for name, array in hdf5_arrays(path, kind="a .mat file of version 7.3").items() if array.ndim >= 2}
+        return {name: array.T for name, array in hdf5_arrays(path, kind="a .mat file of version 7.3").items()}
     left, found = allowed_bytes(size_of(file)), dict[str, Array]()
     while len(tag := file.read(8)) == 8:
         kind, length = struct.unpack(f"{order}II", tag)

@@ -118,7 +118,7 @@ class MeasureConfig(SpectraOfLayers):
     recording_variable: str | None = None
     recording_axes: str | list[str] | None = None
     recording_stimuli: str | None = None
-    recording_leave_out: int | str | list[int] | None = None
+    recording_leave_out: str | int | list[int] | None = None
     recording_missing: Literal["refuse", "neurons", "presentations"] = "refuse"
     recording_spontaneous: str | None = None
     recording_components: int = 32

@@ -87,11 +87,11 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
     if int(recording.counts.max()) > 2:
         notes.append("cross-validated PCA has the first two presentations of each stimulus, the signal all of them")
     crossed = cvpca(recording.repeats(2), seed=config.seed, name=recording.name)
-    signal = _signal(recording, config.seed, notes)
+    signal = _signal(recording, notes)
     return MeasuredRecording(recording, crossed, signal, notes)
 
 
-def _signal(recording: Recording, seed: int, notes: list[str]) -> SignalSpectrum | None:
+def _signal(recording: Recording, notes: list[str]) -> SignalSpectrum | None:
     done = 0.0
     with progress_bar(recording.name) as progress:
 
@@ -101,7 +101,13 @@ def _signal(recording: Recording, seed: int, notes: list[str]) -> SignalSpectrum
             progress("signal", min(100, round(100 * done)), 100)
 
         try:
-            signal = signal_spectrum(recording.presentations, recording.stimuli, seed=seed, name=recording.name, progress=advance)
+            signal = signal_spectrum(
+                recording.presentations,
+                recording.stimuli,
+                removed=recording.removed,
+                name=recording.name,
+                progress=advance,
+            )
         except SpectrumError as error:
             notes.append(str(error).removeprefix(f"{recording.name}: ").removesuffix("."))
             return None

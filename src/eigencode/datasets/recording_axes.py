@@ -15,6 +15,9 @@ AXES = ("neurons", "stimuli", "repeats", "presentations")
 _STIMULI = ("istim", "stimuli", "stimulus_ids", "stimulus_id")
 """Names of the vector that says which stimulus each presentation was."""
 
+_SHORT = 3
+"""Stimuli shown less often than others, from which the axis of repeats is known."""
+
 _EXAMPLE = "such as neurons,stimuli,repeats"
 
 
@@ -58,6 +61,7 @@ def choose_array(arrays: Mapping[str, Tensor], *, axes: tuple[str, ...], stimuli
         DataError: none, or several.
     """
     dimensions = {len(axes)} if axes else {2, 3}
+    larger = {key: array for key, array in arrays.items() if array.ndim > max(dimensions)} if not axes else {}
     found = {
         key: array
         for key, array in arrays.items()
@@ -72,10 +76,13 @@ def choose_array(arrays: Mapping[str, Tensor], *, axes: tuple[str, ...], stimuli
             if (vector := _vector(arrays, key)) is not None and len(vector) in array.shape
         }
         found = shown if len(shown) == 1 else found
-    if len(found) == 1:
+    if len(found) == 1 and not larger:
         return next(iter(found))
+    found = larger | (matrices if larger else found)
     listed = ", ".join(f"{key} {tuple(array.shape)}" for key, array in (found or arrays).items()) or "no array of numbers"
-    mend = "Name one with --recording_variable." if found else "Save one such array, outside of cells."
+    mend = "Name one with --recording_variable." if found else "Save one such array of real numbers, outside of cells."
+    if larger:
+        mend = "Name one with --recording_variable, and its axes with --recording_axes."
     if axes and not found and any(array.ndim > 1 for array in arrays.values()):
         mend = f"Name as many axes as the array has; {len(axes)} are named."
     raise DataError(
@@ -139,6 +146,26 @@ def stimuli_beside(
     return whole.to(torch.int64)
 
 
+def check_unread(names: Sequence[str], variable: str, *, name: str) -> None:
+    """Refuses a file in which stimuli lie beside the array, but are no numbers.
+
+    Args:
+        names: All names in the file, of arrays that hold no real numbers too.
+        variable: Name of the recording's array, beside which no stimuli were read.
+        name: What error messages call the file.
+
+    Raises:
+        DataError: there are such stimuli.
+    """
+    within = variable.rpartition(".")[0]
+    for stimuli in _STIMULI:
+        if (called := f"{within}.{stimuli}" if within else stimuli) in names:
+            raise DataError(
+                f"{name}: {called} beside {variable!r} must hold whole numbers; it holds texts or others. Number the stimuli, or "
+                "name the axes with --recording_axes."
+            )
+
+
 def recognised_axes(array: Tensor, ids: Tensor | None, *, axes: tuple[str, ...], variable: str, name: str) -> tuple[str, ...]:
     """What each axis is: as named, or as the array shows.
 
@@ -167,6 +194,8 @@ def recognised_axes(array: Tensor, ids: Tensor | None, *, axes: tuple[str, ...],
         return shown
     if array.ndim == 3 and array.shape[0] in (1, 2):
         return ("repeats", "neurons", "stimuli")
+    if array.ndim < 2:
+        raise DataError(f"{name}: {variable!r} has one axis, and a recording needs neurons and stimuli. Name another array.")
     raise DataError(
         f"{name}: nothing says which axis of {variable!r}, of shape {tuple(array.shape)}, is which. Name them with "
         f"--recording_axes, {'presentations,neurons or neurons,presentations' if ids is not None else _EXAMPLE}."
@@ -178,7 +207,7 @@ def _vector(arrays: Mapping[str, Tensor], variable: str) -> Tensor | None:
     within = variable.rpartition(".")[0]
     for name in _STIMULI:
         vector = arrays.get(f"{within}.{name}" if within else name)
-        if vector is not None and sum(extent > 1 for extent in vector.shape) <= 1:
+        if vector is not None:
             return vector.flatten()
     return None
 
@@ -193,8 +222,9 @@ def _shown_by_missing(array: Tensor) -> tuple[str, ...] | None:
     last = [axis for axis in range(2) if bool((pattern.diff(dim=axis) >= 0).all())]
     if len(last) != 1:
         return None
-    if pattern.shape[last[0]] > pattern.shape[1 - last[0]]:
-        return None  # more repeats than stimuli: a session that was cut short looks the same
+    short = int(pattern.amax(last[0]).sum())  # stimuli that were shown less often
+    if pattern.shape[last[0]] > pattern.shape[1 - last[0]] or short < max(_SHORT, 0.1 * pattern.shape[1 - last[0]]):
+        return None  # a session that was cut short, or single missing presentations, look the same
     names = ["repeats", "stimuli"] if last[0] == 0 else ["stimuli", "repeats"]
     names.insert(neurons[0], "neurons")
     return tuple(names)

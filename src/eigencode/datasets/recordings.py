@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from eigencode._arguments import checked
-from eigencode._readers.arrays import read_arrays
-from eigencode.datasets.recording_axes import axes_in, choose_array, named_array, recognised_axes, stimuli_beside
+from eigencode._readers.arrays import names_in_npz, read_arrays
+from eigencode.datasets.recording_axes import axes_in, check_unread, choose_array, named_array, recognised_axes, stimuli_beside
 from eigencode.errors import DataError, FileError
 
 _FORMATS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
@@ -38,6 +38,9 @@ class Recording:
         axes: What each axis of the array was taken for.
         name: File name.
         notes: What to know of how the file was read.
+        neurons: Place of each neuron in the file, counted from 0, shape (n_neurons,).
+        n_recorded: Neurons in the file.
+        removed: Directions that ``without_components`` took away.
     """
 
     presentations: Tensor
@@ -46,6 +49,9 @@ class Recording:
     axes: tuple[str, ...]
     name: str
     notes: tuple[str, ...] = ()
+    neurons: tuple[int, ...] = ()
+    n_recorded: int = 0
+    removed: int = 0
 
     @property
     def counts(self) -> Tensor:
@@ -95,20 +101,25 @@ class Recording:
         Source: Stringer et al. 2019, Methods.
         """
         activity = self._by_neuron(spontaneous)
-        most = min(activity.shape[0] - 1, activity.shape[1] - 1)
+        activity = activity - activity.mean(0)
+        _, sizes, directions = torch.linalg.svd(activity, full_matrices=False)
+        found = int((sizes > sizes.max() * max(activity.shape) * torch.finfo(torch.float64).eps).sum())
+        most = min(found, activity.shape[1] - 1)
         if not 1 <= count <= most:
             raise DataError(
-                f"{self.name}: components of spontaneous activity must be 1 to {most}; got {count}. Take away as many."
+                f"{self.name}: spontaneous activity of shape {tuple(spontaneous.shape)} has {most} components to take away; "
+                f"{count} are asked for. Take away fewer, or none."
             )
-        activity = activity - activity.mean(0)
-        directions = torch.linalg.svd(activity, full_matrices=False)[2][:count]
+        directions = directions[:count]
         left = self.presentations - (self.presentations @ directions.T) @ directions
         note = f"{count} principal components of spontaneous activity are taken away"
-        return replace(self, presentations=left, notes=(*self.notes, note))
+        return replace(self, presentations=left, notes=(*self.notes, note), removed=count)
 
     def _by_neuron(self, spontaneous: Tensor) -> Tensor:
         """Spontaneous activity, shape (n_times, n_neurons)."""
         activity, neurons = spontaneous.to(torch.float64), self.presentations.shape[1]
+        if activity.ndim == 2 and neurons not in activity.shape and self.n_recorded in activity.shape:
+            activity = activity.index_select(activity.shape.index(self.n_recorded), torch.tensor(self.neurons))
         if activity.ndim != 2 or (activity.shape[0] == neurons) == (activity.shape[1] == neurons):
             raise DataError(
                 f"{self.name}: spontaneous activity must have one axis of {neurons} neurons and one of other length; got shape "
@@ -167,9 +178,11 @@ def load_recording(
     variable = variable or choose_array(arrays, axes=named, stimuli=stimuli, name=path.name)
     array = named_array(arrays, variable, name=path.name).to(torch.float64)
     ids = stimuli_beside(arrays, variable, stimuli=stimuli, axes=named, name=path.name)
+    if ids is None and not named and path.suffix.lower() == ".npz":
+        check_unread(names_in_npz(path), variable, name=path.name)
     taken = recognised_axes(array, ids, axes=named, variable=variable, name=path.name)
     by_neuron, ids = _by_presentation(array, taken, ids)
-    kept = _kept(ids, frozenset(leave_out), path.name)
+    kept = _kept(ids, frozenset(int(number) for number in leave_out), path.name)
     return _recording(by_neuron[kept], ids[kept], axes=taken, missing=missing, name=path.name)
 
 
@@ -230,8 +243,10 @@ def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing
         there &= ~absent.any(dim=1)
         partly = int((absent.any(dim=1) & ~absent.all(dim=1)).sum())
         notes.append(f"{partly} presentations without the response of some neuron are left out")
+    neurons: tuple[int, ...] | None = None
     if missing == "neurons":
         complete = ~absent[there].any(dim=0)
+        neurons = tuple(complete.nonzero().flatten().tolist())
         responses = responses[:, complete]
         notes.append(f"{int((~complete).sum())} neurons without a response to some presentation are left out")
     shown, stimuli = ids[there].unique(return_inverse=True)
@@ -251,6 +266,8 @@ def _recording(responses: Tensor, ids: Tensor, *, axes: tuple[str, ...], missing
         axes=axes,
         name=name,
         notes=(*_shown(axes, stimuli, shown, presentations.shape[1]), *notes),
+        neurons=tuple(range(absent.shape[1])) if neurons is None else neurons,
+        n_recorded=absent.shape[1],
     )
 
 
@@ -268,6 +285,11 @@ def _shown(axes: tuple[str, ...], stimuli: Tensor, shown: Tensor, n_neurons: int
     least, most, usual = int(counts.min()), int(counts.max()), float(counts.double().quantile(0.5))
     times = "once" if most == 1 else f"{most} times" if least == most else f"{least} to {most} times"
     yield f"axes read as {','.join(axes)}: {n_neurons} neurons, {len(counts)} stimuli, each shown {times}"
+    if axes.count("stimuli") > 1:
+        yield (
+            "stimuli along several axes are taken for independent of each other; where they are not, such as frames of one film, "
+            "intervals are too narrow"
+        )
     if most > _OFTEN * usual:
         often = int(shown[counts.argmax()])
         yield (

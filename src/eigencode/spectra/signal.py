@@ -46,7 +46,7 @@ class SignalSpectrum:
         moments: Of the signal, in squared response units and their powers.
         n_stimuli: Stimuli.
         n_presentations: Presentations of them.
-        n_features: Neurons.
+        n_features: Ranks: neurons that vary, less directions that were removed.
         level: Nominal coverage of all intervals, which are over stimuli.
         name: What error messages call the recording.
     """
@@ -65,7 +65,8 @@ class SignalSpectrum:
         whole = moments.trace / moments.total
         error = Jackknife.of(whole, moments.without[0] / moments.without[5])
         low, high = (whole + reach for reach in error.reaches(self.level))
-        return Interval(whole - error.bias, max(0.0, low), min(1.0, high))
+        value, low, high = (min(1.0, max(0.0, each)) for each in (whole - error.bias, low, high))
+        return Interval(value, min(low, value), max(high, value))
 
     @property
     def dimension(self) -> Interval:
@@ -145,7 +146,7 @@ def signal_spectrum(
     stimuli: Numbers | None = None,
     *,
     level: float = 0.95,
-    seed: int = 0,
+    removed: int = 0,
     name: str = "recording",
     progress: Callable[[float], object] | None = None,
 ) -> SignalSpectrum:
@@ -163,12 +164,12 @@ def signal_spectrum(
             ``stimuli`` shape (n_presentations, n_neurons).
         stimuli: Stimulus of each presentation, whole numbers, shape (n_presentations,).
         level: Nominal coverage of the intervals, which leave out one stimulus in turn.
-        seed: Seed of the presentations by which cycles of the third and fourth moment pass through a stimulus.
+        removed: Directions that were taken away from the responses (see ``Recording.without_components``), which are no ranks.
         name: What error messages call the recording.
         progress: Called with the share of the work that is done.
 
     Returns:
-        SignalSpectrum. Stimuli that were shown once are left out.
+        SignalSpectrum. Stimuli that were shown once, and neurons that always give the same response, are left out.
 
     Raises:
         SpectrumError: fewer than eight stimuli were shown twice, values that are not finite, or no signal.
@@ -190,22 +191,27 @@ def signal_spectrum(
     n_stimuli = int(numbers[-1]) + 1 if len(numbers) else 0
     if n_stimuli < _FEWEST:
         raise SpectrumError(
-            f"{name}: the signal needs {_FEWEST} stimuli that were shown at least twice; got {n_stimuli}. Give responses of "
-            "shape (repeats, stimuli, neurons), or pass the stimulus of each presentation."
+            f"{name}: the signal needs {_FEWEST} stimuli that were shown at least twice; got {n_stimuli}. Pass more, "
+            "or check which axis and which presentations are whose."
         )
-    if presentations.shape[1] < _FEWEST_NEURONS:
-        raise SpectrumError(
-            f"{name}: a dimension and an exponent need {_FEWEST_NEURONS} neurons; got {presentations.shape[1]}. Record more."
-        )
+    largest = float(presentations.abs().max())
     presentations = presentations - presentations.mean(0)
+    varying = presentations.abs().amax(0) > _ROUNDING * largest
+    n_features = int(varying.sum()) - removed
+    if n_features < _FEWEST_NEURONS:
+        raise SpectrumError(
+            f"{name}: a dimension and an exponent need {_FEWEST_NEURONS} neurons that vary, beside directions that were "
+            f"removed; got {max(0, n_features)}. Record more."
+        )
+    presentations = presentations[:, varying]
     counts = torch.bincount(numbers)
-    moments = signal_moments(presentations, numbers, crossed=bool((counts == counts[0]).all()), seed=seed, advance=progress)
-    _check_signal(moments, name)
-    return SignalSpectrum(moments, n_stimuli, len(numbers), presentations.shape[1], level, name)
+    moments = signal_moments(presentations, numbers, crossed=bool((counts == counts[0]).all()), advance=progress)
+    _check_signal(moments, presentations.shape[1] * (_ROUNDING * largest) ** 2, name)
+    return SignalSpectrum(moments, n_stimuli, len(numbers), n_features, level, name)
 
 
-def _check_signal(moments: SignalMoments, name: str) -> None:
-    if not moments.total > 0:
+def _check_signal(moments: SignalMoments, rounding: float, name: str) -> None:
+    if not moments.total > rounding:
         raise SpectrumError(f"{name}: responses must differ between stimuli; they are all the same. Check the array.")
     if not moments.trace > 0:
         raise SpectrumError(

@@ -55,7 +55,6 @@ def signal_moments(
     stimuli: Tensor,
     *,
     crossed: bool = False,
-    seed: int = 0,
     advance: Callable[[float], object] | None = None,
 ) -> SignalMoments:
     """Moments of the signal in responses to repeated stimuli.
@@ -65,7 +64,6 @@ def signal_moments(
         stimuli: Stimulus of each presentation in rising order, shape (n_presentations,), int64; 0, 1, ..., each at least twice.
         crossed: Whether the first presentations of all stimuli are one repeat, the second ones another, and so on. Differences
             between stimuli are then taken within repeats, so that a mean that differs between repeats changes nothing.
-        seed: Seed of the cycles.
         advance: Called with the share of the work that was done.
 
     Source: pairs of distinct samples: Chun et al. 2026, ICLR; cycles: Kong and Valiant 2017, Ann. Stat. 45, Eq. (2), here over
@@ -78,7 +76,7 @@ def signal_moments(
         presentations = (by_repeat - by_repeat.mean(0)).flatten(0, 1)
     sums = (_Crossed if crossed else _Sums).of(presentations, stimuli, tell)
     first = sums.moments()
-    cycles = _cycles(presentations, stimuli, seed, tell)
+    cycles = _cycles(presentations, stimuli, tell)
     whole = torch.cat([first[0], cycles[0], sums.total()[0][None]])
     without = torch.cat([first[1], cycles[1], sums.total()[1][None]])
     trace, squared_trace, square, cube, fourth, total = whole.tolist()
@@ -339,9 +337,9 @@ def _summed(values: Tensor, stimuli: Tensor, size: int) -> Tensor:
     return values.new_zeros(size, *values.shape[1:]).index_add_(0, stimuli, values)
 
 
-def _cycles(presentations: Tensor, stimuli: Tensor, seed: int, advance: Callable[[float], object]) -> tuple[Tensor, Tensor]:
+def _cycles(presentations: Tensor, stimuli: Tensor, advance: Callable[[float], object]) -> tuple[Tensor, Tensor]:
     """Estimates of tr S^3 and tr S^4: shape (2,), and without each stimulus, shape (2, n)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     count = int(stimuli[-1]) + 1
     through = presentations.new_zeros(2, count)
     starts = torch.bincount(stimuli).cumsum(0) - torch.bincount(stimuli)
