@@ -77,7 +77,7 @@ class SignalSpectrum:
 
     @property
     def alpha(self) -> Interval:
-        """Exponent of the power law over all ranks, 1 to the number of neurons, that has the signal's dimension.
+        """Exponent of the power law over all ranks, 1 to ``n_features``, that has the signal's dimension.
 
         Its value is NaN, and the lower end 0, if the stimuli do not tell the signal from one that fills all dimensions evenly.
         """
@@ -150,7 +150,7 @@ def signal_spectrum(
     name: str = "recording",
     progress: Callable[[float], object] | None = None,
 ) -> SignalSpectrum:
-    """Dimension and exponent of the signal in responses to repeated stimuli, without bias from noise or from few stimuli.
+    """Dimension and exponent of the signal in responses to repeated stimuli, from moments without bias by noise or few stimuli.
 
     Noise may have any distribution and any covariance, and may depend on the stimulus; it must be independent between
     presentations. Products in which no presentation occurs twice have the expectation of the signal alone, so that the moments of

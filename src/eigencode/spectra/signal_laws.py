@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq, least_squares, minimize_scalar
 from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
@@ -28,11 +28,8 @@ UNLIKELY = 6.63
 
 _STEEPEST = 8.0
 _USUAL = 0.95
-_POINTS = 61
-"""Values of each parameter at which a broken law is tried in a round."""
-
-_SLACK = (100.0, 20.0, 5.0, 0.0)
-"""Misfit, in squared standard errors, by which a round leaves more than the interval, since its grid is coarse."""
+_POINTS = 41
+"""Values of each parameter of a broken law from which the search for the best starts."""
 
 _DETERMINED = 2.5
 """Standard errors above zero from which a concentration is judged by its logarithm."""
@@ -127,7 +124,7 @@ def agreement(moments: SignalMoments, n_features: int) -> float:
     def misfit(exponents: Array) -> Array:
         return _misfit(_log_moments(ranks, exponents), values, precision)
 
-    tried = np.linspace(0.0, _STEEPEST, 20 * _POINTS)
+    tried = np.linspace(0.0, _STEEPEST, 30 * _POINTS)
     at = int(misfit(tried).argmin())
     ends = (tried[max(at - 1, 0)], tried[min(at + 1, len(tried) - 1)])
     best = minimize_scalar(
@@ -137,7 +134,7 @@ def agreement(moments: SignalMoments, n_features: int) -> float:
 
 
 def broken_power_law(moments: SignalMoments, n_features: int, level: float) -> BrokenPowerLaw | None:
-    """The broken power law of these moments: where the misfit of the other two parameters is least, for each parameter.
+    """The broken power law of these moments, and for each parameter where the misfit with the others at their best ends.
 
     Args:
         moments: Of a signal.
@@ -150,29 +147,98 @@ def broken_power_law(moments: SignalMoments, n_features: int, level: float) -> B
     found = _relative(moments)
     if found is None or n_features < FEWEST_RANKS:
         return None
-    allowed = float(chdtri(1, 1 - level))
-    bounds = [(0.0, _STEEPEST), (0.0, _STEEPEST), (2.0, float(n_features - 1))]
-    for slack in _SLACK:
-        axes = [np.linspace(*bounds[0], _POINTS), np.linspace(*bounds[1], _POINTS), _ranks(*bounds[2])]
-        misfit = _misfit(_broken_moments(n_features, *axes), *found)
-        best = np.unravel_index(misfit.argmin(), misfit.shape)
-        profiles = [misfit.min(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
-        inside = [np.flatnonzero(profile <= misfit.min() + allowed + slack) for profile in profiles]
-        ends = [(max(kept[0] - 1, 0), min(kept[-1] + 1, len(axis) - 1)) for kept, axis in zip(inside, axes, strict=True)]
-        bounds = [(float(axis[low]), float(axis[high])) for axis, (low, high) in zip(axes, ends, strict=True)]
+    search = _BrokenLaws(n_features, *found)
+    best, misfit = search.best()
+    allowed = misfit + float(chdtri(1, 1 - level))
     first, second, rank = (
-        Interval(float(axis[at]), float(axis[kept[0]]), float(axis[kept[-1]]))
-        for axis, at, kept in zip(axes, best, inside, strict=True)
+        Interval(float(best[axis]), *(search.end(axis, side, best, allowed) for side in (0, 1))) for axis in range(3)
     )
-    return BrokenPowerLaw(_open(first), _open(second), rank, float(misfit.min()))
+    rank = Interval(*(math.exp(each) for each in (rank.value, rank.low, rank.high)))
+    return BrokenPowerLaw(_open(first), _open(second), rank, misfit)
+
+
+class _BrokenLaws:
+    """Misfit of broken laws: two exponents, and the logarithm of the rank where they meet.
+
+    Args:
+        n_features: Number of ranks.
+        values: Of ``_relative``.
+        precision: Of ``_relative``.
+    """
+
+    def __init__(self, n_features: int, values: Array, precision: Array) -> None:
+        self._ranks = np.log(np.arange(1, n_features + 1.0))
+        self._values, self._precision = values, precision
+        self._root = np.linalg.cholesky(precision).T
+        self._limits = np.array([(0.0, _STEEPEST), (0.0, _STEEPEST), (math.log(2), math.log(n_features - 1))])
+        ranks = np.unique(np.geomspace(2, n_features - 1, _POINTS).round()).astype(np.int64)
+        exponents = np.linspace(0.0, _STEEPEST, _POINTS)
+        self._axes = (exponents, exponents, np.log(ranks))
+        self._tried = _misfit(_broken_moments(n_features, exponents, exponents, ranks), values, precision)
+
+    def best(self) -> tuple[Array, float]:
+        """The law with the least misfit, and that misfit."""
+        return self._least(self._start(None, 0.0), free=[0, 1, 2])
+
+    def end(self, axis: int, side: int, best: Array, allowed: float) -> float:
+        """Where a parameter's misfit, with the others at their best, passes what is allowed; the limit if it does not."""
+        limit, last = float(self._limits[axis, side]), best
+
+        def beyond(value: float) -> float:
+            nonlocal last
+            free = [other for other in range(3) if other != axis]
+            tried = [self._least(self._at(start, axis, value), free) for start in (last, self._start(axis, value))]
+            last, misfit = min(tried, key=lambda found: found[1])
+            return misfit - allowed
+
+        if beyond(limit) <= 0:
+            return limit
+        last = best
+        return float(brentq(beyond, limit, best[axis], xtol=1e-4))
+
+    def _least(self, start: Array, free: list[int]) -> tuple[Array, float]:
+        """The law with the least misfit near one, when some parameters are free."""
+
+        def apart(chosen: Array) -> Array:
+            law = start.copy()
+            law[free] = chosen
+            distances: Array = self._root @ self._apart(law)
+            return distances
+
+        lower, upper = self._limits[free].T
+        inside = np.clip(start[free], lower + 1e-9, upper - 1e-9)
+        found = least_squares(apart, inside, bounds=(lower, upper), x_scale=0.1)
+        law = start.copy()
+        law[free] = found.x
+        return law, 2 * float(found.cost)
+
+    def _apart(self, law: Array) -> Array:
+        first, second, rank = law
+        values = np.where(self._ranks <= rank, -first * self._ranks, (second - first) * rank - second * self._ranks)
+        powers = np.array([np.log(np.exp(order * values).sum()) for order in _ORDERS])
+        distances: Array = powers[1:] - np.array(_ORDERS[1:]) * powers[0] - self._values
+        return distances
+
+    def _start(self, axis: int | None, value: float) -> Array:
+        """The best law that was tried on the grid, or the best one whose parameter is nearest to a value."""
+        tried = self._tried
+        if axis is not None:
+            near = int(np.abs(self._axes[axis] - value).argmin())
+            tried = np.full_like(self._tried, np.inf)
+            place = tuple(near if other == axis else slice(None) for other in range(3))
+            tried[place] = self._tried[place]
+        at = np.unravel_index(tried.argmin(), tried.shape)
+        return np.array([self._axes[other][place] for other, place in enumerate(at)])
+
+    @staticmethod
+    def _at(law: Array, axis: int, value: float) -> Array:
+        moved = law.copy()
+        moved[axis] = value
+        return moved
 
 
 def _open(found: Interval) -> Interval:
     return Interval(*(math.inf if end >= _STEEPEST else end for end in (found.value, found.low, found.high)))
-
-
-def _ranks(low: float, high: float) -> Array:
-    return np.unique(np.geomspace(low, high, _POINTS).round()).astype(np.int64)
 
 
 def _relative(moments: SignalMoments) -> tuple[Array, Array] | None:

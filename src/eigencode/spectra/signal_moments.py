@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eigencode.spectra.traces import variance_of_pairs
 
-DRAWS = 2
+_DRAWS = 2
 """Random choices of the presentations by which cycles enter and leave a stimulus, averaged."""
 
 _LARGEST_BLOCK = 2**24
@@ -343,12 +343,12 @@ def _cycles(presentations: Tensor, stimuli: Tensor, advance: Callable[[float], o
     count = int(stimuli[-1]) + 1
     through = presentations.new_zeros(2, count)
     starts = torch.bincount(stimuli).cumsum(0) - torch.bincount(stimuli)
-    for _ in range(DRAWS):
+    for _ in range(_DRAWS):
         mixed = torch.rand(len(stimuli), generator=generator).to(presentations.device)
         order = (mixed + stimuli).argsort()  # presentations of a stimulus in random order
         entered, left = presentations[order[starts]], presentations[order[starts + 1]]
-        through += _through((entered - entered.mean(0)) @ (left - left.mean(0)).T) / DRAWS
-        advance(0.5 / DRAWS)
+        through += _through((entered - entered.mean(0)) @ (left - left.mean(0)).T) / _DRAWS
+        advance(0.5 / _DRAWS)
     whole, without = [], []
     for length, sums in zip((3, 4), through, strict=True):
         tuples, fewer = (math.prod(each - k for k in range(length)) for each in (count, count - 1))
