@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 _ROOMS = [ec, *(getattr(ec, name) for name in ec.__all__ if inspect.ismodule(getattr(ec, name)))]
 
 _RESULTS = {
-    "AlphaInterval", "Attacked", "ConstructedSet", "CrossValidatedSpectrum", "DimensionInterval", "Eigenspectrum", "Flag", "PenaltyStep",
-    "PerturbedSpectra", "PowerLawFit", "PrincipalComponents", "Recording", "RobustnessCurve", "RobustnessPoint", "SignalSpectrum",
+    "AlphaInterval", "Attacked", "ConstructedSet", "CrossValidatedSpectrum", "DimensionInterval", "Eigenspectrum", "Flag", "Gains", "PenaltyStep",
+    "PerturbedSpectra", "PopulationSpectrum", "PowerLawFit", "PrincipalComponents", "Recording", "RobustnessCurve", "RobustnessPoint", "SignalSpectrum",
     "Training",
 }  # fmt: skip
 """Classes that eigencode makes itself: their numbers are what came out, NaN among them. Their choices are checked all the same."""

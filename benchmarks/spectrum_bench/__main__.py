@@ -1,11 +1,12 @@
 import sys
 
-from benchmarks import spectrum_bench
-from benchmarks.spectrum_bench import signals
+from benchmarks.spectrum_bench import dimensions, exponents, signals
 
-words = sys.argv[1:]
-both = not {"codes", "signals"} & set(words)
-if both or "codes" in words:
-    spectrum_bench.main(quick="--quick" in words)
-if both or "signals" in words:
-    signals.main(quick="--quick" in words, resume="--resume" in words)
+PARTS = {"dimensions": dimensions.main, "exponents": exponents.main, "signals": signals.main}
+
+words = set(sys.argv[1:])
+if unknown := words - {*PARTS, "--quick", "--resume"}:
+    sys.exit(f"spectrum_bench: unknown {' '.join(sorted(unknown))}; give {', '.join(PARTS)}, --quick or --resume.")
+for name in [name for name in PARTS if name in words] or PARTS:
+    resume = {"resume": "--resume" in words} if name != "dimensions" else {}
+    PARTS[name](quick="--quick" in words, **resume)

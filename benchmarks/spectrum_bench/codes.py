@@ -89,7 +89,44 @@ def clusters(alpha, units):
     return Code(sample, np.linalg.eigvalsh(covariance)[::-1])
 
 
-KINDS = {"gaussian": gaussian, "t5": t5, "gain": gain, "relu": relu, "lognormal": lognormal, "clusters": clusters}
+def _of_variances(values):
+    return Code(lambda n, g: g.standard_normal((n, len(values))) * np.sqrt(values), values, is_gaussian=True)
+
+
+def floor(alpha, units):
+    """A power law and white noise of a fiftieth of its first variance."""
+    return _of_variances(power_law(alpha, units) + 0.02)
+
+
+def spikes(alpha, units):
+    """A power law whose first five variances are ten times as large."""
+    return _of_variances(power_law(alpha, units) * np.where(np.arange(units) < 5, 10.0, 1.0))
+
+
+def steeper(alpha, units):
+    """A slower decay up to rank 20, an exponent larger by 1.5 from there."""
+    ranks = np.arange(1, units + 1.0)
+    return _of_variances((ranks / 20) ** np.where(ranks < 20, -alpha, -alpha - 1.5))
+
+
+def flatter(alpha, units):
+    """A faster decay up to rank 20, an exponent smaller by 1 from there."""
+    ranks = np.arange(1, units + 1.0)
+    return _of_variances((ranks / 20) ** np.where(ranks < 20, -alpha, 1 - alpha))
+
+
+KINDS = {
+    "gaussian": gaussian,
+    "t5": t5,
+    "gain": gain,
+    "relu": relu,
+    "lognormal": lognormal,
+    "clusters": clusters,
+    "floor": floor,
+    "spikes": spikes,
+    "steeper": steeper,
+    "flatter": flatter,
+}
 
 CODES = (
     "gaussian 0.3",

@@ -135,7 +135,7 @@ def test_weights(capsys, tmp_path):
         (
             ["--model", "gerum_cnn", "--ranks", "6-5000"],
             "no exponent could be fitted: tanh3: `ranks` (6, 5000) goes beyond the numerical rank 499; the largest window possible is (6, "
-            "499). Lower the last rank, or pass more images or units.",
+            "499). Lower the last rank, or pass more images.",
         ),
         (
             ["--model", "gerum_cnn", "--ranks", "garum"],
@@ -145,7 +145,7 @@ def test_weights(capsys, tmp_path):
         (
             ["--model", "gerum_cnn", "--count", "5"],
             "no exponent could be fitted: tanh3: `ranks` (6, 50) goes beyond the numerical rank 4; the largest window possible is (1, 4). "
-            "Lower the last rank, or pass more images or units.",
+            "Lower the last rank, or pass more images.",
         ),
         (["--model", "gerum_cnn", "--count", "1"], "measure: at least 2 inputs are needed; got 1. Pass more of them."),
         (["--model", "gerum_cnn", "--count", "9999"], "digits/test: `count` must lie between 1 and 500, the images there are; got 9999."),

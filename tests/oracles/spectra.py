@@ -15,10 +15,13 @@ def line(values, ranks, weights=None):
     return np.polyfit(np.log(rank), np.log(values[ranks[0] - 1 : ranks[1]]), 1, w=weight)
 
 
-def population_eigenvalues(values, n_samples):
-    """Mestre's estimate by a dense eigen-decomposition."""
-    root = np.sqrt(values)
-    return n_samples * (values - np.linalg.eigvalsh(np.diag(values) - np.outer(root, root) / n_samples)[::-1])
+def marchenko_pastur(ratio, count):
+    """Eigenvalues of the covariance of white samples, ratio being units over degrees of freedom below 1: middles of equal parts."""
+    low, high = (1 - ratio**0.5) ** 2, (1 + ratio**0.5) ** 2
+    x = low + (high - low) * np.sin(np.linspace(0, np.pi / 2, 200001)) ** 2
+    density = np.sqrt((high - x).clip(0) * (x - low).clip(0)) / (2 * np.pi * ratio * x)
+    below = np.concatenate([[0], ((density[1:] + density[:-1]) / 2 * np.diff(x)).cumsum()])
+    return np.interp((np.arange(count) + 0.5) / count, below / below[-1], x)[::-1]
 
 
 def cvpca(first, second):

@@ -362,7 +362,7 @@ class TestErrors:
     def test_too_few_samples(self):
         with pytest.raises(SpectrumError) as caught:
             pour([torch.ones(1, 5)], name="a").compute()
-        assert str(caught.value) == "a: an eigenspectrum needs at least 2 samples; got 1. Pass more images."
+        assert str(caught.value) == "a: an eigenspectrum needs 2 samples; got 1. Pass more images."
 
     def test_merging_with_itself(self):
         metric = pour([torch.ones(3, 2)], name="a")

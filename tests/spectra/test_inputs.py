@@ -16,8 +16,7 @@ from eigencode.spectra import (
     expected_exponent,
     fit_power_law,
     participation_ratio,
-    population_eigenvalues,
-    population_exponent,
+    population_spectrum,
     power_law_dimension,
     smoothness_bound,
     stimulus_curve,
@@ -36,7 +35,7 @@ def changed(rank, value):
 FUNCTIONS = {
     "fit_power_law": lambda v: fit_power_law(v, ranks="gerum").alpha,
     "window_sensitivity": lambda v: window_sensitivity(v, first=[6], last=[50])["alpha"][0],
-    "population_eigenvalues": lambda v: float(population_eigenvalues(v, n_samples=1000, ranks=(6, 50))[0]),
+    "population_spectrum": lambda v: population_spectrum(v, n_samples=1000, n_features=60).exponent((6, 50)),
     "participation_ratio": participation_ratio,
 }
 _OWNERS = {
@@ -89,7 +88,7 @@ def test_what_is_no_spectrum_is_refused(function, values, text):
     assert str(caught.value) == f"{function}: {text}"
 
 
-@pytest.mark.parametrize("function", ["fit_power_law", "window_sensitivity", "population_eigenvalues"])
+@pytest.mark.parametrize("function", ["fit_power_law", "window_sensitivity", "population_spectrum"])
 @pytest.mark.parametrize(("values", "text"), DISORDER)
 def test_order_counts_where_ranks_do(function, values, text):
     with pytest.raises(SpectrumError) as caught:
@@ -158,17 +157,17 @@ def spectrum_of(values, **options):
             "recording: signal_fraction needs responses that vary; they are the same for every stimulus.",
         ),
         (
-            lambda: population_exponent(torch.cat([LAW[:40], 0 * LAW[:20]]), n_samples=1000, ranks="gerum"),
-            "population_eigenvalues: `ranks` (6, 50) must lie within 1..40, the positive eigenvalues below 1000 degrees of freedom. "
-            "Lower the last rank or pass more images.",
+            lambda: population_spectrum(torch.cat([LAW[:2], 0 * LAW[:20]]), n_samples=1000, n_features=60),
+            "population_spectrum: a spectrum needs 3 positive eigenvalues; got 2. Pass more images or another layer.",
         ),
         (
-            lambda: population_exponent(LAW, n_samples=50, ranks="gerum"),
-            "population_eigenvalues: `ranks` (6, 50) must lie within 1..49, the positive eigenvalues below 50 degrees of freedom. "
-            "Lower the last rank or pass more images.",
+            lambda: population_spectrum(LAW, n_samples=1000, n_features=60, name="conv1").exponent((6, 61)),
+            "conv1: `ranks` 6-61 must end at 60 or below, the rank of the population. Lower the last rank.",
         ),
         (
-            lambda: alpha_interval(LAW, torch.stack([LAW, LAW]), ranks="gerum", n_samples=1000, half_counts=(500,)),
+            lambda: alpha_interval(
+                population_spectrum(LAW, n_samples=1000, n_features=60), torch.stack([LAW, LAW]), ranks="gerum", half_counts=(500,)
+            ),
             "alpha_interval: at least 2 half-samples are needed, with a count for each; got 1 counts for shape (2, 60). Measure with "
             "half_samples=20.",
         ),

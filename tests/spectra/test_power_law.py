@@ -107,6 +107,18 @@ def test_line_takes_batches():
             "rank, or pass more images or units.",
         ),
         (
+            law(1, 16),
+            {"ranks": (1, 20), "n_samples": 300, "n_features": 16},
+            "layer: `ranks` (1, 20) goes beyond the numerical rank 16; the largest window possible is (1, 16). Lower the last rank: there "
+            "are 16 units.",
+        ),
+        (
+            law(1, 19),
+            {"ranks": (1, 20), "n_samples": 20, "n_features": 3000},
+            "layer: `ranks` (1, 20) goes beyond the numerical rank 19; the largest window possible is (1, 19). Lower the last rank, or "
+            "pass more images.",
+        ),
+        (
             law(1, 100),
             {"ranks": (6, 50), "rank": 7},
             "layer: `ranks` (6, 50) goes beyond the numerical rank 7; the largest window possible is (1, 7). Lower the last rank, or "

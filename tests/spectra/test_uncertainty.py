@@ -6,45 +6,12 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra import (
     Eigenspectrum,
     expected_exponent,
-    population_eigenvalues,
-    population_exponent,
     stimulus_curve,
 )
-from oracles import spectra as oracle
 
 
 def spectrum(code, **options):
     return Eigenspectrum.from_activations(code, **options)
-
-
-class TestPopulation:
-    @pytest.mark.parametrize("shape", [(500, 80), (80, 500)])
-    def test_equals_the_oracle(self, power_law_code, shape):
-        values = spectrum(power_law_code(1.0, *shape), half_samples=0).eigenvalues
-        dof = shape[0] - 1
-        expected = oracle.population_eigenvalues(values[: min(dof, shape[1])].numpy(), dof)
-        found = population_eigenvalues(values, n_samples=dof, ranks=(6, 50))
-        assert found.numpy() == pytest.approx(expected[5:50], rel=1e-7)
-
-    def test_equal_eigenvalues_are_estimated_together(self):
-        values = torch.tensor([4.0, 2.0, 2.0 * (1 - 1e-15), 1.0, 0.5, 0.25], dtype=torch.float64)
-        apart = values * torch.tensor([1, 1 + 1e-3, 1 - 1e-3, 1, 1, 1])
-        estimates, close = (population_eigenvalues(v, n_samples=100, ranks=(1, 5)) for v in (values, apart))
-        assert float(estimates[1]) == float(estimates[2])
-        assert float(estimates[1]) == pytest.approx(float(close[1:3].mean()), rel=1e-3)
-        assert population_eigenvalues(values, n_samples=100, ranks=(3, 5)).tolist() == estimates[2:].tolist()
-        assert population_eigenvalues(values, n_samples=100, ranks=(4, 4)).tolist() == estimates[3:4].tolist()
-
-    @pytest.mark.parametrize(("alpha", "plain_is_off_by"), [(0.5, 0.04), (1.0, 0.03)])
-    def test_removes_the_bias_of_sampling(self, power_law_code, alpha, plain_is_off_by):
-        plain, corrected = [], []
-        for _ in range(12):
-            values = spectrum(power_law_code(alpha, 500, 300), half_samples=0).eigenvalues
-            plain.append(float(oracle.line(values.numpy(), (6, 50))[0]))
-            corrected.append(float(population_exponent(values, n_samples=499, ranks="gerum")))
-        bias = abs(-np.mean(plain) - alpha)
-        assert bias > plain_is_off_by
-        assert abs(np.mean(corrected) - alpha) < 0.75 * bias
 
 
 class TestDrawnExponents:
@@ -53,7 +20,7 @@ class TestDrawnExponents:
     @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
     def test_comes_back(self, power_law_code, alpha):
         interval = spectrum(power_law_code(alpha, 3000, 200)).alpha_interval("gerum")
-        assert abs(interval.alpha - alpha) < 3 * max(interval.stderr, abs(interval.drift))
+        assert abs(interval.alpha - alpha) < 3 * interval.stderr
         assert interval.stderr < 0.02
 
     def test_identity_comes_back_flat(self, power_law_code):
@@ -83,7 +50,7 @@ class TestInterval:
         [(2000, 200, (6, 50)), (2000, 200, (1, 10)), (500, 300, (6, 50)), (500, 1000, (6, 50))],
     )
     def test_covers(self, power_law_code, alpha, n_samples, n_features, ranks):
-        assert 0.90 <= coverage(power_law_code, alpha, n_samples, n_features, ranks, 200) <= 0.99
+        assert coverage(power_law_code, alpha, n_samples, n_features, ranks, 200) >= 0.92
 
     @pytest.mark.parametrize("n_images", [4, 7, 20, 21, 99])
     def test_halves_are_halves(self, power_law_code, n_images):
@@ -157,7 +124,7 @@ class TestStimulusCurve:
         code = power_law_code(1.0, 200, 90)
         table = stimulus_curve(code, counts=[200], ranks="gerum")
         assert table["alpha"].iloc[0] == pytest.approx(spectrum(code).fit("gerum").alpha, rel=1e-9)
-        corrected = population_exponent(spectrum(code).eigenvalues, n_samples=199, ranks="gerum")
+        corrected = spectrum(code).population_spectrum().exponent("gerum")
         assert table["alpha_population"].iloc[0] == pytest.approx(corrected, rel=1e-9)
         assert table.columns.tolist() == ["count", "alpha", "alpha_stderr", "alpha_population", "population_stderr"]
 
@@ -189,8 +156,13 @@ class TestStimulusCurve:
 
 def test_expected_exponent_is_what_samples_show(power_law_code):
     shown = [spectrum(power_law_code(0.5, 300, 100), half_samples=0).fit("gerum").alpha for _ in range(10)]
-    assert expected_exponent(0.5, n_samples=300, n_features=100, ranks="gerum", draws=10) == pytest.approx(
-        np.mean(shown), abs=0.02
-    )
+    found = expected_exponent(0.5, n_samples=300, n_features=100, ranks="gerum", draws=10)
+    assert found.alpha == pytest.approx(np.mean(shown), abs=4 * found.stderr)
+    assert found.spread == pytest.approx(np.std(shown, ddof=1), rel=0.8)
+    assert found.stderr == pytest.approx(found.spread / 10**0.5)
+    with pytest.raises(SpectrumError, match="`draws` must be at least 2, for a standard error; got 1"):
+        expected_exponent(0.5, n_samples=300, n_features=100, ranks="gerum", draws=1)
+    with pytest.raises(SpectrumError, match="with `alpha` = 14.0, the eigenvalue at rank 50 is lost in rounding"):
+        expected_exponent(14.0, n_samples=300, n_features=100, ranks="gerum")
     with pytest.raises(SpectrumError, match=r"must lie within 1\.\.40 for 41 samples of 100 units"):
         expected_exponent(0.5, n_samples=41, n_features=100, ranks="gerum")

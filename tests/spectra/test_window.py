@@ -10,7 +10,7 @@ import eigencode as ec
 from eigencode.datasets import ImageSet
 from eigencode.errors import SpectrumError
 from eigencode.penalties import SpectralPenalty
-from eigencode.spectra import WINDOWS, Eigenspectrum, Window, population_exponent
+from eigencode.spectra import WINDOWS, Eigenspectrum, Window, fit_power_law
 from eigencode.spectra.window import as_configured
 from eigencode.studies import Local, Store, StudyResults, load, overridden, run_study, smoke_version
 from eigencode.studies.cell import RESULT_VERSION, _hash, _told, with_field
@@ -108,8 +108,9 @@ def test_every_window_means_the_same_to_all_who_fit(ranks, bent):
     assert float(penalty(code)) == pytest.approx(fit.alpha, rel=1e-6)
     assert float(penalty.last.alpha) == pytest.approx(fit.alpha, rel=1e-6)
 
-    weighted = population_exponent(plain.eigenvalues, n_samples=IMAGES - 1, ranks=ranks)
-    assert weighted == population_exponent(plain.eigenvalues, n_samples=IMAGES - 1, ranks=window)
+    population = plain.population_spectrum()
+    values = population.eigenvalues[: window.last]
+    assert population.exponent(ranks) == population.exponent(window) == pytest.approx(fit_power_law(values, ranks=window).alpha)
 
     network = nn.Sequential(nn.Flatten(), nn.Linear(UNITS, UNITS), nn.Tanh(), nn.Linear(UNITS, 2))
     settings = Settings(epochs=1, batch_size=350, spectral=SpectralSettings(layers="2", ranks=ranks), held_out_count=IMAGES)

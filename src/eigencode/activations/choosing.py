@@ -126,7 +126,7 @@ def _no_such_layer(request: str, traced: Trace) -> str:
     if request == "all":
         return (
             f"`layers`: {request!r} finds no layer, since the network calls {len(names)} named modules "
-            "that could be read. Build it from modules, or name a layer."
+            f"that could be read. {'Build it from modules, or name a layer' if names else 'Wrap it in a module'}."
         )
     if request in _HEAD:
         return (
@@ -137,8 +137,8 @@ def _no_such_layer(request: str, traced: Trace) -> str:
         return (
             "`layers`: 'blocks' finds none, since no container has several modules of one class that contain others. Name layers."
         )
-    close = difflib.get_close_matches(request, [*names, *traced.others], n=3, cutoff=0.4) or names[:6]
-    return (
-        f"`layers`: no layer is called {request!r} (the network has {len(names)}). Did you mean "
-        f"{' or '.join(repr(name) for name in close)}?"
-    )
+    close = difflib.get_close_matches(request, [*names, *traced.others], n=3, cutoff=0.4)
+    meant = f"Did you mean {' or '.join(repr(name) for name in close)}?"
+    if not close:
+        meant = f"They are {', '.join(repr(name) for name in names[:6])}{', …' if len(names) > 6 else ''}."
+    return f"`layers`: no layer is called {request!r} (the network has {len(names)}). {meant}"

@@ -23,7 +23,8 @@ def summary_row(
 
     Returns:
         layer, units, samples, rank, method, error_bound; first_rank, last_rank, weights, alpha, stderr, r2 of the
-        plain fit; alpha_population, alpha_low, alpha_high, alpha_drift of the interval; those of ``METRICS``: dimension,
+        plain fit; alpha_population, alpha_low, alpha_high, alpha_misfit of the interval, with infinite ends where the images
+        do not determine it; those of ``METRICS``: dimension,
         variance_first_ten (of the total), total_variance; dimension_population, dimension_low, dimension_high of the population's
         dimension; and a note that says why a number is missing, else "".
     """
@@ -35,7 +36,7 @@ def summary_row(
         "method": spectrum.method if isinstance(spectrum, Eigenspectrum) else "cross-validated",
         "error_bound": spectrum.error_bound if isinstance(spectrum, Eigenspectrum) else 0.0,
     }
-    numbers = dict.fromkeys(("alpha", "stderr", "r2", "alpha_population", "alpha_low", "alpha_high", "alpha_drift"), math.nan)
+    numbers = dict.fromkeys(("alpha", "stderr", "r2", "alpha_population", "alpha_low", "alpha_high", "alpha_misfit"), math.nan)
     window = Window.of(ranks)
     row |= {"first_rank": window.first, "last_rank": window.last, "weights": window.weights, **numbers}
     note = ""
@@ -45,7 +46,7 @@ def summary_row(
         if isinstance(spectrum, Eigenspectrum) and spectrum.half_samples is not None:
             interval = spectrum.alpha_interval(window, level=level)
             row |= {"alpha_population": interval.alpha, "alpha_low": interval.low, "alpha_high": interval.high}
-            row["alpha_drift"] = interval.drift
+            row["alpha_misfit"], note = interval.misfit, interval.note
     except SpectrumError as error:
         note = str(error)
     metrics, lacking = metrics_of(spectrum)
@@ -82,7 +83,7 @@ def signal_row(signal: SignalSpectrum) -> dict[str, Any]:
         "alpha_population": alpha.value,
         "alpha_low": alpha.low,
         "alpha_high": alpha.high,
-        "alpha_drift": math.nan,
+        "alpha_misfit": math.nan,
         **{metric.name: math.nan for metric in METRICS},
         "total_variance": signal.moments.trace,
         "dimension_population": dimension.value,

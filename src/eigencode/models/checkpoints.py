@@ -142,9 +142,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise ModelError(f"weights: {error}") from None
     missing = [names[0] for names in _needed(own) if not state.keys() & set(names)]
     if missing:
+        where = f" of those under {found.prefix!r}, where most names fit," if found.prefix else ""
         raise ModelError(
             f"weights: {path} does not fit the network: {len(missing)} of its {len(own)} tensors are missing"
-            f"{_examples(missing)} and {len(found.others)} are unknown{_examples(found.others)}. "
+            f"{_examples(missing)} and {len(found.others)}{where} are unknown{_examples(found.others)}. "
             "Use the network that the file was saved from."
         )
     wrong = [name for name in state if state[name].shape != own[name].shape]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -226,7 +227,11 @@ def _own(kind: str, rest: str, image_shape: ImageShape | None, classes: int | No
     module = _import_file(Path(place)) if kind == "file" else _import_module(place)
     make: Callable[..., Any] | None = getattr(module, factory, None)
     if not callable(make):
-        raise ModelError(f"load: {place} has no callable {factory!r}. Check the name.")
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        close = difflib.get_close_matches(factory, names, n=1)
+        raise ModelError(
+            f"load: {place} has no callable {factory!r}. {f'Did you mean {close[0]!r}?' if close else 'Check the name.'}"
+        )
     takes = _arguments(make)
     if classes is not None and "classes" not in takes:
         raise ModelError(

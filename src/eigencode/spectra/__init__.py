@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     )
     from eigencode.spectra.eigenspectrum import Eigenspectrum
     from eigencode.spectra.files import load_spectra, save_spectra
-    from eigencode.spectra.finite_sample import expected_exponent, population_eigenvalues, population_exponent
+    from eigencode.spectra.finite_sample import expected_exponent
+    from eigencode.spectra.gains import Gains
+    from eigencode.spectra.population import PopulationSpectrum, population_spectrum
     from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
     from eigencode.spectra.signal import SignalSpectrum, signal_spectrum
     from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
@@ -31,6 +33,8 @@ _HOME = {
     "CrossValidatedSpectrum": "eigencode.spectra.cross_validated",
     "DimensionInterval": "eigencode.spectra.dimension",
     "Eigenspectrum": "eigencode.spectra.eigenspectrum",
+    "Gains": "eigencode.spectra.gains",
+    "PopulationSpectrum": "eigencode.spectra.population",
     "PowerLawFit": "eigencode.spectra.power_law",
     "SignalSpectrum": "eigencode.spectra.signal",
     "SpectrumAccumulator": "eigencode.spectra.accumulator",
@@ -42,8 +46,7 @@ _HOME = {
     "fit_power_law": "eigencode.spectra.power_law",
     "load_spectra": "eigencode.spectra.files",
     "participation_ratio": "eigencode.spectra.dimension",
-    "population_eigenvalues": "eigencode.spectra.finite_sample",
-    "population_exponent": "eigencode.spectra.finite_sample",
+    "population_spectrum": "eigencode.spectra.population",
     "power_law_dimension": "eigencode.spectra.dimension",
     "power_law_line": "eigencode.spectra.power_law",
     "save_spectra": "eigencode.spectra.files",
@@ -59,6 +62,8 @@ __all__ = [
     "CrossValidatedSpectrum",
     "DimensionInterval",
     "Eigenspectrum",
+    "Gains",
+    "PopulationSpectrum",
     "PowerLawFit",
     "SignalSpectrum",
     "SpectrumAccumulator",
@@ -70,8 +75,7 @@ __all__ = [
     "fit_power_law",
     "load_spectra",
     "participation_ratio",
-    "population_eigenvalues",
-    "population_exponent",
+    "population_spectrum",
     "power_law_dimension",
     "power_law_line",
     "save_spectra",

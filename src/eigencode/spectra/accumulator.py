@@ -17,21 +17,15 @@ from eigencode import _processes
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.checks import check_finite, check_shape, check_units, checked_groups, unmasked
-from eigencode.spectra.covariance import (
-    Moments,
-    add_moments,
-    add_samples,
-    folded,
-    spectra_of_groups,
-    summed_over_processes,
-)
+from eigencode.spectra.computing import of_groups
+from eigencode.spectra.covariance import Moments, add_moments, add_samples, folded, summed_over_processes
 from eigencode.spectra.eigenspectrum import Eigenspectrum
 from eigencode.spectra.eigenvalues import SMALLEST, TOO_SMALL, Numbers, as_numbers
-from eigencode.spectra.resampling import GROUPS, deal
+from eigencode.spectra.gains import Gains, Singles
+from eigencode.spectra.resampling import GROUPS, Numbering, deal
 from eigencode.spectra.rows import Rows
 from eigencode.spectra.sketch import Sketch, map_bytes, sketch_error
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, sketch_dimension
-from eigencode.spectra.traces import groups_of_moments
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes that one accumulator may take."""
@@ -102,6 +96,7 @@ class SpectrumAccumulator:
         self._n_rows = 0  # images; samples, where a mask says which positions of an image are
         self._is_masked = False
         self._is_grouped = False  # whether the caller numbers the sets of images that are resampled as one
+        self._numbering = Numbering()
         self._n_units = 0
         self._n_positions = 1
         self._dtype = torch.float64
@@ -110,6 +105,7 @@ class SpectrumAccumulator:
         self._rows = Rows(expected_images or 0)  # while samples are kept
         self._groups: list[Moments] = []  # one per group of images, once they are not
         self._sketch: Sketch | None = None
+        self._singles: Singles | None = None  # of samples that were kept until they became moments
 
     @checked(SpectrumError)
     def update(
@@ -148,6 +144,7 @@ class SpectrumAccumulator:
         if n_images == 0:
             return
         check_finite(batch, name=self.name, first=self._n_rows)
+        self._numbering = self._numbering.followed_by(numbers)
         if first == 0:
             self._scale = float(torch.linalg.vector_norm(batch[0], ord=math.inf))
         self._make_room(len(batch))
@@ -180,7 +177,7 @@ class SpectrumAccumulator:
         if other.n_images == 0:
             return
         if self.n_images == 0:
-            for name in ("_n_positions", "_n_units", "_dtype", "_scale", "_device", "_is_masked", "_is_grouped"):
+            for name in ("_n_positions", "_n_units", "_dtype", "_scale", "_device", "_is_masked", "_is_grouped", "_singles"):
                 setattr(self, name, getattr(other, name))
         if (other._is_masked, other._is_grouped) != (self._is_masked, self._is_grouped):
             raise SpectrumError(f"{self.name}: `mask` and `groups` must be given to all accumulators to merge, or to none.")
@@ -201,6 +198,7 @@ class SpectrumAccumulator:
         for batch, numbers in zip(other._rows.batches, other._rows.numbers, strict=True):
             projected = batch if other._sketch is not None else self._projected(batch)
             self._add(projected.to(self._device), numbers + first)
+        self._numbering = Numbering.joined([self._numbering, other._numbering.moved(first)])
         self.n_images += other.n_images
 
     def reduce(self) -> None:
@@ -235,6 +233,8 @@ class SpectrumAccumulator:
             self._groups = [summed_over_processes(group) for group in self._groups]
             self.n_images, self._scale = sum(part.n_images for part, *_ in outlines), outlines[0][0]._scale
             self._n_rows = sum(part._n_rows for part, *_ in outlines)
+            counts = [0 if self._is_grouped else part.n_images for part, *_ in outlines]
+            self._numbering = Numbering.stacked([part._numbering for part, *_ in outlines], counts)
             return
         total = SpectrumAccumulator(**self._arguments(), name=self.name)
         for number, (part, numbers, counts, outline) in enumerate(outlines):
@@ -261,19 +261,18 @@ class SpectrumAccumulator:
             SpectrumError: fewer than two samples, or activations whose squares underflow.
         """
         if self.n_samples < 2:
-            raise SpectrumError(
-                f"{self.name}: an eigenspectrum needs at least 2 samples; got {self.n_samples}. Pass more images."
-            )
+            raise SpectrumError(f"{self.name}: an eigenspectrum needs 2 samples; got {self.n_samples}. Pass more images.")
         self._deal()
+        self._numbering = self._rows.numbering() or self._numbering
+        alone = self._n_positions == 1 and self._numbering.apart  # no two samples of one image
         if len(self._rows) and self._width <= self.n_samples:
+            self._singles = self._rows.singles(self._memory.usable - self._rows.nbytes) if alone and not self._sketch else None
             self._to_groups(form.groups if (form := self._form(self._n_rows)) else 1)
-        alone = self._n_positions == 1 and not self._is_masked and not self._is_grouped  # no two samples of one image
         if self._groups:
-            traces = groups_of_moments(self._groups).traces(independent=alone)
-            eigenvalues, halves = spectra_of_groups(self._groups, halves=self.half_samples, seed=self.seed)
+            found = of_groups(self._groups, halves=self.half_samples, seed=self.seed, independent=alone, singles=self._singles)
         else:
-            room = self._memory.scratch // 2
-            eigenvalues, halves, traces = self._rows.spectra(self.half_samples, self.seed, independent=alone, piece_bytes=room)
+            found = self._rows.spectra(self.half_samples, seed=self.seed, independent=alone, room=self._memory.scratch // 2)
+        eigenvalues, halves, traces, gains = found
         if 0 < self._scale < SMALLEST and not bool(eigenvalues.any()):
             raise SpectrumError(f"{self.name}: {TOO_SMALL}")
         if float(eigenvalues.sum()) <= self._n_units * (_CONSTANT * self._scale) ** 2:
@@ -291,6 +290,7 @@ class SpectrumAccumulator:
             half_samples=pad_sequence([values for values, _ in halves], batch_first=True)[:, :kept] if halves else None,
             half_counts=tuple(count for _, count in halves),
             traces=None if self._sketch else traces,
+            gains=Gains() if self._sketch else gains,
             name=self.name,
         )
 

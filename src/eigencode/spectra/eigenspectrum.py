@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,8 @@ from eigencode.spectra.eigenvalues import (
     positive_run,
     share_of_first,
 )
+from eigencode.spectra.gains import Gains
+from eigencode.spectra.population import PopulationSpectrum, population_spectrum
 from eigencode.spectra.power_law import PowerLawFit, fit_power_law, window_sensitivity
 from eigencode.spectra.traces import Traces
 from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
@@ -53,6 +56,7 @@ class Eigenspectrum:
         half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
         half_counts: Samples in each half.
         traces: What ``population_dimension`` needs; None of a sketch, and of files of earlier versions.
+        gains: How much images differ beyond what the spectrum explains; all alike in files of earlier versions.
         name: Layer or recording.
     """
 
@@ -67,6 +71,7 @@ class Eigenspectrum:
     half_samples: Tensor | None = field(default=None, repr=False)
     half_counts: tuple[int, ...] = ()
     traces: Traces | None = field(default=None, repr=False)
+    gains: Gains = field(default=Gains(), repr=False)
     name: str = "activations"
 
     def __post_init__(self) -> None:
@@ -239,19 +244,31 @@ class Eigenspectrum:
             SpectrumError: measured without half-samples, or the window goes beyond the numerical rank of half of the images.
         """
         self.fit(ranks)
+        found = self.population_spectrum()
         if self.half_samples is None:
             raise SpectrumError(
                 f"{self.name}: no half-samples were kept, so there is no interval. Measure with half_samples=20, at least 4 "
                 "images, and memory for 4 covariance matrices."
             )
-        return alpha_interval(
-            self.eigenvalues,
-            self.half_samples,
-            ranks=ranks,
-            n_samples=self.n_samples,
-            half_counts=self.half_counts,
-            level=level,
-        )
+        return alpha_interval(found, self.half_samples, ranks=ranks, half_counts=self.half_counts, level=level)
+
+    @checked(SpectrumError)
+    def population_spectrum(self) -> PopulationSpectrum:
+        """Spectrum of the population that the images were drawn from (see :func:`eigencode.spectra.population_spectrum`).
+
+        Raises:
+            SpectrumError: a sketch, whose projection changes eigenvalues as sampling does; a cross-validated spectrum; fewer than
+                three positive eigenvalues.
+        """
+        return self._population
+
+    @cached_property
+    def _population(self) -> PopulationSpectrum:
+        if self.method in ("sketch", "cross-validated"):
+            remedy = "Raise `memory_limit`" if self.method == "sketch" else "Use signal_spectrum"
+            raise SpectrumError(f"{self.name}: no population spectrum is estimated from a {self.method} spectrum. {remedy}.")
+        kept = self.eigenvalues.where(torch.arange(len(self.eigenvalues)) < self.numerical_rank, 0.0)
+        return population_spectrum(kept, n_samples=self.n_samples, n_features=self.n_features, gains=self.gains, name=self.name)
 
     @checked(SpectrumError)
     def window_sensitivity(

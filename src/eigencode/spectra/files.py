@@ -19,6 +19,7 @@ from eigencode._readers.files import check_content, check_declared, open_regular
 from eigencode._readers.parquet import declared_bytes
 from eigencode.errors import DataError, FileError
 from eigencode.spectra.eigenspectrum import Eigenspectrum
+from eigencode.spectra.gains import Gains
 from eigencode.spectra.traces import Traces
 
 _ARRAYS = ("eigenvalues", "half_samples")
@@ -36,9 +37,16 @@ def _parse(metadata: str | bytes) -> dict[str, dict[str, Any]]:
             **fields,
             "half_counts": tuple(fields["half_counts"]),
             "traces": Traces(**fields["traces"]) if fields.get("traces") else None,
+            "gains": _gains(fields.get("gains", {})),
         }
         for name, fields in parsed.items()
     }
+
+
+def _gains(fields: Mapping[str, Any]) -> Gains:
+    """None were kept by earlier versions."""
+    laws = {name: tuple(each) for name, each in fields.items() if name in ("values", "shares")}
+    return Gains(**laws, error=fields.get("error", 0.0), copies=fields.get("copies", 0.0))
 
 
 def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path:

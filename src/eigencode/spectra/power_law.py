@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -82,6 +83,14 @@ def power_law_line(
     return alpha, y_mean + alpha * x_mean
 
 
+def slope_weights(window: Window) -> np.ndarray:
+    """Change of the exponent with the natural logarithm of each eigenvalue of a window, shape (ranks,)."""
+    x, weight = (each.numpy() for each in _positions(window, torch.empty(0, dtype=torch.float64)))
+    centred = weight * (x - weight @ x)
+    weights: np.ndarray = -centred / (centred @ x)
+    return weights
+
+
 def _positions(window: Window, like: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of the ranks, and their weights, which sum to one."""
     rank = torch.arange(window.first, window.last + 1, dtype=like.dtype, device=like.device)
@@ -138,7 +147,7 @@ def fit_power_law(
     if method == _SIGNED:
         _check_positive(values, window, name)
     else:
-        _check_rank(values, window, rank, name)
+        _check_rank(values, window, rank, name, (n_samples, n_features))
     alpha, intercept = power_law_line(values, window)
     x, weight = _positions(window, values)
     y = values[first - 1 : last].log()
@@ -158,7 +167,8 @@ def fit_power_law(
     )
 
 
-def _check_rank(values: Tensor, window: Window, rank: int | None, name: str) -> None:
+def _check_rank(values: Tensor, window: Window, rank: int | None, name: str, size: tuple[int, int]) -> None:
+    """``size``: samples and units, which tell what would help; 0 if unknown."""
     first, last = window.ranks
     positive = int((values > 0).long().cumprod(0).sum())
     available = positive if rank is None else min(rank, positive)
@@ -166,6 +176,10 @@ def _check_rank(values: Tensor, window: Window, rank: int | None, name: str) -> 
         return
     largest = f"the largest window possible is ({min(first, available)}, {available})"
     remedy = "Lower the last rank, or pass more images or units."
+    if 0 < available == size[1] < size[0]:
+        remedy = f"Lower the last rank: there are {available} units."
+    elif size[0]:
+        remedy = "Lower the last rank, or pass more images."
     if available < MIN_RANKS:
         largest, remedy = "no window of 3 ranks is possible", "Pass more images or another layer."
     elif available - first + 1 < MIN_RANKS:

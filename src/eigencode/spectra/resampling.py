@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
+from torch import Tensor
 
 GROUPS = 20
 """Images are dealt into at most this many groups; a half-sample is half of the groups."""
 
 MIN_GROUPS = 4
 """With fewer there are too few different halves to speak of a spread."""
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """Whether samples are known to be images of their own: each has a number that no other has.
+
+    Attributes:
+        first: Smallest number so far.
+        last: Largest number so far.
+        apart: Whether numbers rose from sample to sample, or came in ranges that do not overlap.
+    """
+
+    first: int = 0
+    last: int = -1
+    apart: bool = True
+
+    def followed_by(self, numbers: Tensor) -> Numbering:
+        """With the numbers of a further batch."""
+        if not len(numbers):
+            return self
+        first, last = int(numbers.min()), int(numbers.max())
+        rising = len(numbers) == 1 or bool((numbers[1:] > numbers[:-1]).all())
+        return Numbering.joined([self, Numbering(first, last, rising)])
+
+    def moved(self, by: int) -> Numbering:
+        """All numbers larger by so much."""
+        return Numbering(self.first + by, self.last + by, self.apart)
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Numbering], counts: Sequence[int]) -> Numbering:
+        """Of parts that each began at 0, one after the other; counts are 0 where numbers are those of all parts together."""
+        return cls.joined(part.moved(sum(counts[:place])) for place, part in enumerate(parts))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Numbering]) -> Numbering:
+        """Of all parts together."""
+        filled = sorted((part for part in parts if part.last >= part.first), key=lambda part: part.first)
+        if not filled:
+            return cls()
+        separate = all(left.last < right.first for left, right in pairwise(filled))
+        return cls(filled[0].first, max(part.last for part in filled), separate and all(part.apart for part in filled))
 
 
 def deal(numbers: np.ndarray, *, n_groups: int, seed: int) -> np.ndarray:

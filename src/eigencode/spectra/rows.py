@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from eigencode.spectra.covariance import gram_of_rows, sub_gram
+from eigencode.spectra.computing import of_gram
+from eigencode.spectra.covariance import PIECE_BYTES, gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import descending_eigenvalues
-from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, deal, draw_halves
-from eigencode.spectra.traces import Traces, groups_of_gram, traces_of_gram
+from eigencode.spectra.gains import Gains, Singles, bytes_of_singles, singles_of
+from eigencode.spectra.resampling import GROUPS, MIN_GROUPS, Numbering, deal, draw_halves
+from eigencode.spectra.traces import Traces
 
 
 class Rows:
@@ -61,35 +63,64 @@ class Rows:
         return (batches[0], numbers[0]) if len(batches) == 1 else (torch.cat(batches), torch.cat(numbers))
 
     def spectra(
-        self, halves: int, seed: int, *, independent: bool, piece_bytes: int
-    ) -> tuple[Tensor, list[tuple[Tensor, int]], Traces]:
-        """Eigenvalues of the covariance by the Gram matrix, those of random halves with their numbers of samples, and traces.
+        self, halves: int, *, seed: int, independent: bool, room: int
+    ) -> tuple[Tensor, list[tuple[Tensor, int]], Traces, Gains]:
+        """Eigenvalues of the covariance by the Gram matrix, those of random halves with their sizes, traces and gains.
 
         Args:
             halves: Number of halves.
             seed: Of the halves.
             independent: Whether every sample is an image of its own.
-            piece_bytes: Most bytes of a working copy.
+            room: Most bytes of a working copy.
         """
-        gram = gram_of_rows([batch.flatten(0, 1) for batch in self.batches], piece_bytes=piece_bytes)
+        gram = gram_of_rows([batch.flatten(0, 1) for batch in self.batches], piece_bytes=room)
         numbers, positions = torch.cat(self.numbers), self.batches[0].shape[1]
-        if independent:
-            traces = traces_of_gram(gram)
-        else:
+        dealt = None
+        if not independent:
             dealt = torch.from_numpy(deal(numbers.numpy(), n_groups=GROUPS, seed=seed)).repeat_interleave(positions)
-            traces = groups_of_gram(gram, dealt.to(gram.device)).traces(independent=False)
-        eigenvalues = descending_eigenvalues(gram) / (len(gram) - 1)
+        eigenvalues, traces, gains = of_gram(gram, dealt=dealt)
         _, sets = numbers.unique(return_inverse=True)
         count = int(sets.max()) + 1
         if count < MIN_GROUPS:
-            return eigenvalues, [], traces
+            return eigenvalues, [], traces, gains
         found = []
         for half in draw_halves(count, draws=halves, seed=seed):
             chosen = torch.zeros(count, dtype=torch.bool)
             chosen[torch.as_tensor(half)] = True
             members = chosen[sets].repeat_interleave(positions).nonzero()[:, 0].to(gram.device)
             found.append((descending_eigenvalues(sub_gram(gram, members)) / (len(members) - 1), len(members)))
-        return eigenvalues, found, traces
+        return eigenvalues, found, traces, gains
+
+    def numbering(self) -> Numbering | None:
+        """Of all samples, in whatever order they came; None if there are none."""
+        return Numbering().followed_by(torch.cat(self.numbers).sort().values) if self.numbers else None
+
+    def singles(self, room: int) -> Singles | None:
+        """What single samples tell beside their spectrum; the samples stay as they are.
+
+        Args:
+            room: Bytes that may be taken; None is returned if these are too few.
+        """
+        width = self.batches[0][0].numel()
+        if bytes_of_singles(len(self), width) > room // 2:
+            return None
+        length = max(1, min(room // 2, PIECE_BYTES) // (32 * width))
+        pieces = [piece.flatten(1) for batch in self.batches for piece in batch.split(length)]
+        mean = sum(piece.sum(0, dtype=torch.float64) for piece in pieces) / len(self)
+        kind = torch.float64 if pieces[0].dtype == torch.float64 else torch.float32
+        scale = max(float((piece - mean).abs().max()) for piece in pieces) or 1.0
+
+        def centred(piece: Tensor) -> Tensor:
+            part: Tensor = ((piece - mean) / scale).to(kind)
+            return part
+
+        def products(vectors: Tensor) -> Tensor:
+            parts = vectors.to(kind).split([len(piece) for piece in pieces])
+            turned = sum(centred(piece).T @ part for piece, part in zip(pieces, parts, strict=True))
+            return torch.cat([centred(piece) @ turned for piece in pieces]).to(vectors)
+
+        lengths = torch.cat([centred(piece).square().sum(1, dtype=torch.float64) for piece in pieces])
+        return singles_of(lengths, products)
 
     def __getstate__(self) -> dict[str, object]:
         """Without the room for rows that have not come."""

@@ -54,7 +54,7 @@ def traces_of_gram(gram: Tensor) -> Traces:
     if count < _TUPLE:
         return Traces(math.nan, math.nan)
     squares, turned = torch.linalg.vector_norm(gram, dim=1).square(), gram @ lengths
-    totals = _unbiased(count, lengths.sum(), squares.sum(), lengths.square().sum())
+    totals = spectral_traces(count, lengths.sum(), squares.sum(), lengths.square().sum())
     if count < 2 * _TUPLE:
         return Traces(*map(float, totals))
     # Rows of the Gram matrix of centred samples sum to zero, so that what is summed over others is known from its diagonal.
@@ -74,7 +74,7 @@ def traces_of_gram(gram: Tensor) -> Traces:
     return _judged(*totals, squared, square, variance_of_pairs(shares, fourths))
 
 
-def _unbiased(count: float, trace: Tensor, square: Tensor, quartic: Tensor) -> tuple[Tensor, Tensor]:
+def spectral_traces(count: float, trace: Tensor, square: Tensor, quartic: Tensor) -> tuple[Tensor, Tensor]:
     """(tr S)^2 and tr S^2 from the trace of the centred scatter matrix, that of its square, and the sum of lengths^4."""
     trace, square, quartic = trace / (count - 1), square / (count - 1) ** 2, quartic / (count - 1)
     scale = (count - 1) / (count * (count - 2) * (count - 3))
@@ -167,7 +167,7 @@ class Groups:
             + 2 * square * self.lengths.sum() / count**2
             - 3 * square**2 / count**3
         )
-        return _unbiased(float(count), trace, squares, quartic)
+        return spectral_traces(float(count), trace, squares, quartic)
 
     def of_groups(self) -> tuple[Tensor, Tensor]:
         """The same over distinct groups, whose samples may depend on each other; both times one number."""

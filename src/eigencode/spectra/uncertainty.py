@@ -9,16 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import ndtri
+from scipy.special import stdtrit
 from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.checks import checked_groups, unmasked
+from eigencode.spectra.computing import of_gram
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
-from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalues, descending_eigenvalues
-from eigencode.spectra.finite_sample import population_exponent
-from eigencode.spectra.power_law import fit_power_law, power_law_line
+from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalues
+from eigencode.spectra.gains import COPIES
+from eigencode.spectra.population import UNLIKE, PopulationSpectrum, population_spectrum
+from eigencode.spectra.power_law import fit_power_law
+from eigencode.spectra.resampling import GROUPS, deal
 from eigencode.spectra.window import Ranks, Window
 
 
@@ -27,54 +30,51 @@ class AlphaInterval:
     """Confidence interval of the exponent of the population that the images were drawn from.
 
     Attributes:
-        alpha: Exponent corrected for the finite number of samples.
-        low: Lower end.
-        high: Upper end.
-        stderr: Standard error of alpha, from the half-samples.
-        drift: Mean over half-samples of (alpha - alpha of the half-sample): the bias that the correction left.
+        alpha: Exponent of the population spectrum.
+        low: Lower end; minus infinity where the images do not determine it.
+        high: Upper end; infinity where they do not.
+        stderr: Standard error of alpha, from half-samples, with what smoothness and gains leave open.
+        misfit: The larger of two mean squared residuals, in standard errors: of the sample's spectrum, and of what changes in it
+            when the images are halved. Near 1 or below where images are independent.
         level: Nominal coverage.
         ranks: Window of the fit.
+        note: Why an interval is open, else "".
     """
 
     alpha: float
     low: float
     high: float
     stderr: float
-    drift: float
+    misfit: float
     level: float
     ranks: tuple[int, int]
+    note: str = ""
 
 
 @checked(SpectrumError)
 def alpha_interval(
-    eigenvalues: Numbers,
+    population: PopulationSpectrum,
     half_samples: Numbers,
     *,
     ranks: Ranks,
-    n_samples: int,
     half_counts: Sequence[int],
     level: float = 0.95,
 ) -> AlphaInterval:
     """Interval of the population exponent by m-out-of-n resampling of images without replacement, m = n/2.
 
-    Duplicates, as the bootstrap makes them, distort eigenvalues; half-samples do not. Each half-sample goes through the same
-    estimator: population eigenvalues (Mestre 2008), then the line. Two errors are told apart:
+    Duplicates, as the bootstrap makes them, distort eigenvalues; half-samples do not, and what changes between halves of n
+    images varies as much as between samples of n. The differences of the halves' spectra from their mean are added to the
+    expected spectrum, one by one, and fitted. To the variance of these exponents are added what the data leave open, by the
+    smoothness that was assumed, and what the images' gains leave open, by their own error. The interval is symmetric, with
+    Student's t.
 
-    * noise: the spread of a half's plain exponent falls as 1/sqrt(n), so over halves it estimates that of the whole as it is;
-      the correction and its noise fall faster, as 1/n, and enter divided by sqrt(2);
-    * remaining bias: where the exponent still moves when the images are halved (``drift``), bias of the same size is left, in
-    that
-      direction. Each end allows for as much of it as one standard error of the drift leaves possible.
-
-    The interval runs from alpha - (z stderr + max(0, s - drift)) to alpha + (z stderr + max(0, s + drift)), z the normal
-    quantile and s the standard error of the drift. On Gaussian codes with exponents 0.5 to 2, 500 or 2000 images and 200 to 1000
-    units, a nominal 95 % interval covers the truth in 90 to 99 % of 200 trials in every setting (``benchmarks``).
+    Where many images are nearly the same as another, where the expected spectrum is not the one observed, or not the one of
+    half of the images, these are no independent sample of one population, and the interval is open.
 
     Args:
-        eigenvalues: All eigenvalues of the whole sample, largest first.
+        population: Of the whole sample.
         half_samples: Eigenvalues of b half-samples, shape (b, h).
         ranks: Window of the fit.
-        n_samples: Samples behind ``eigenvalues``.
         half_counts: Samples in each half.
         level: Nominal coverage.
 
@@ -85,36 +85,53 @@ def alpha_interval(
         SpectrumError: fewer than two half-samples or another number of counts, a level outside (0, 1), a window beyond the rank
             of a half-sample, or eigenvalues that are not finite, negative beyond rounding or not in order.
 
-    Source: Politis & Romano 1994, Ann. Stat. 22(4); Mestre 2008.
+    Source: Politis & Romano 1994, Ann. Stat. 22(4).
     """
     window = Window.of(ranks)
     if not 0 < level < 1:
         raise SpectrumError(f"alpha_interval: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
-    half_samples = as_numbers(half_samples, caller="alpha_interval", what="`half_samples`").to("cpu", torch.float64)
-    if half_samples.ndim != 2 or len(half_samples) < 2 or len(half_samples) != len(half_counts):
+    halves = as_numbers(half_samples, caller="alpha_interval", what="`half_samples`").to("cpu", torch.float64)
+    if halves.ndim != 2 or len(halves) < 2 or len(halves) != len(half_counts):
         raise SpectrumError(
             f"alpha_interval: at least 2 half-samples are needed, with a count for each; got {len(half_counts)} counts for shape "
-            f"{tuple(half_samples.shape)}. Measure with half_samples=20."
+            f"{tuple(halves.shape)}. Measure with half_samples=20."
         )
-    for half in half_samples:
+    for half in halves:
         checked_eigenvalues(half, caller="alpha_interval, half-sample")
-    within = min(int((half_samples > half_samples[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
+    within = min(int((halves > halves[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
     if window.last > within:
         raise SpectrumError(
             f"alpha_interval: `ranks` {window} must end at {within} or below, the numerical rank of half of the images. "
             "Lower the last rank or pass more images."
         )
-    alpha = population_exponent(eigenvalues, n_samples=n_samples - 1, ranks=window)
-    halves = torch.tensor(
-        [population_exponent(v, n_samples=n - 1, ranks=window) for v, n in zip(half_samples, half_counts, strict=True)],
-        dtype=torch.float64,
+    alpha = population.exponent(window)
+    fitted = population.fitted
+    moved, misfit = fitted.of_halves(halves.numpy(), degrees=float(np.mean(half_counts)) - 1, within=within)
+    weights = fitted.slope(window)
+    by_gains = float(weights @ (fitted.of_gains() - fitted.coefficients))
+    variance = float((moved @ weights).var(ddof=1) + weights @ fitted.prior @ weights) + by_gains**2
+    misfit = max(population.misfit, misfit)
+    stderr, note, reach = math.sqrt(variance), _objection(population, misfit), math.inf
+    if not note:
+        reach = float(stdtrit(len(halves) - 1, (1 + level) / 2)) * stderr
+    return AlphaInterval(alpha, alpha - reach, alpha + reach, stderr, misfit, level, window.ranks, note)
+
+
+def _objection(population: PopulationSpectrum, misfit: float) -> str:
+    """Why these images are no independent sample of one population, else ""."""
+    reason = ""
+    if population.gains.copies > COPIES:
+        reason = f"{population.gains.copies:.0%} of them are nearly the same as another"
+    elif misfit > UNLIKE:
+        reason = (
+            f"no smooth population has their spectrum, or that of their halves (misfit {misfit:.0f}, at most {UNLIKE:.0f} fits)"
+        )
+    if not reason:
+        return ""
+    return (
+        f"{population.name}: alpha of the population is not determined by these {population.n_samples} samples: {reason}. If "
+        "some are copies of others or belong together, pass `groups`; steps in the spectrum have this effect too."
     )
-    plain = power_law_line(half_samples, window)[0]
-    correction = (halves - plain) / math.sqrt(2)
-    stderr, drift_stderr, drift = float((plain + correction).std()), float(correction.std()), float(alpha - halves.mean())
-    noise = float(ndtri((1 + level) / 2)) * stderr
-    low, high = alpha - noise - max(0.0, drift_stderr - drift), alpha + noise + max(0.0, drift_stderr + drift)
-    return AlphaInterval(alpha, low, high, stderr, drift, level, window.ranks)
 
 
 @checked(SpectrumError)
@@ -164,7 +181,9 @@ def stimulus_curve(
         )
     if repeats < 2:
         raise SpectrumError(f"stimulus_curve: `repeats` must be at least 2, for a standard error; got {repeats}.")
-    gram = gram_of_rows([rows])
+    gram, alone = gram_of_rows([rows]), mask is None and groups is None
+    scale = float(rows[0].abs().max())
+    dealt = torch.from_numpy(deal(sets.numpy(), n_groups=GROUPS, seed=seed))
     generator = torch.Generator().manual_seed(seed)
     table = []
     for count in map(int, counts):
@@ -174,10 +193,12 @@ def stimulus_curve(
             chosen[torch.randperm(total, generator=generator)[:count]] = True
             members = chosen[sets].nonzero()[:, 0].to(gram.device)
             n_samples = len(members)
-            values = descending_eigenvalues(sub_gram(gram, members)) / (n_samples - 1)
+            values, _, gains = of_gram(sub_gram(gram, members), dealt=None if alone else dealt[members.cpu()])
             values = values[: min(n_samples - 1, rows.shape[1])]
             plain.append(fit_power_law(values, ranks=window).alpha)
-            corrected.append(population_exponent(values, n_samples=n_samples - 1, ranks=window))
+            values = values.where(values > (torch.finfo(rows.dtype).eps * scale) ** 2, 0.0)
+            population = population_spectrum(values, n_samples=n_samples, n_features=rows.shape[1], gains=gains)
+            corrected.append(population.exponent(window))
         table.append(
             {
                 "count": count,
