@@ -188,8 +188,8 @@ def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
         (
             ["--spectral.layers", "nosuch"],
             1,
-            "`layers`: no layer is called 'nosuch' (the network has 12). Did you mean 'conv1' or 'relu1' or 'pool1' "
-            "or 'conv2' or 'relu2' or 'pool2'?",
+            "`layers`: no layer is called 'nosuch' (the network has 12). They are 'conv1', 'relu1', 'pool1', "
+            "'conv2', 'relu2', 'pool2', ….",
         ),
         (
             ["--spectral.ranks", "6-500", "--beta", "1"],

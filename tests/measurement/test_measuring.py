@@ -281,8 +281,8 @@ def test_summary_says_why_a_number_is_missing(cnn, images):
     table = measure(cnn, images, layers=["relu4", "fc3"]).summary("gerum")
     row = table.set_index("layer").loc["fc3"]
     assert row["note"] == (
-        "fc3: `ranks` (6, 50) goes beyond the numerical rank 10; the largest window possible is (6, 10). Lower the last rank, or pass "
-        "more images or units."
+        "fc3: `ranks` (6, 50) goes beyond the numerical rank 10; the largest window possible is (6, 10). Lower the last rank: there "
+        "are 10 units."
     )
     assert row[["alpha", "r2", "alpha_low"]].isna().all()
     assert row["dimension"] > 1

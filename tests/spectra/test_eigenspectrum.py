@@ -129,7 +129,7 @@ def test_one_unit_and_five_images(generator):
         five.fit("gerum")
     assert str(caught.value) == (
         "few: `ranks` (6, 50) goes beyond the numerical rank 4; the largest window possible is (1, 4). Lower the last rank, or pass "
-        "more images or units."
+        "more images."
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import eigencode as ec
+from eigencode.cli import main
 from eigencode.errors import SpectrumError
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator, fit_power_law, load_spectra, population_spectrum
 from eigencode.spectra.gains import Gains
@@ -105,6 +106,13 @@ def test_a_cliff_comes_back():
         interval = spectrum_of(rows).alpha_interval((2, 25))
         assert interval.alpha == pytest.approx(1.0, abs=0.2)
         assert interval.low < 1.0 < interval.high
+
+
+def test_a_network_whose_layer_is_narrower_than_the_next_has_a_curve():
+    images = ec.datasets.load("digits", count=200)
+    code = ec.collect(ec.models.load("gerum_cnn", image_shape=images.shape), images, layer="tanh3")
+    table = ec.stimulus_curve(code, counts=[60, 120, 200], ranks=(2, 25), repeats=3)
+    assert np.isfinite(table["alpha_population"]).all()
 
 
 @pytest.mark.parametrize("n_samples", [8, 12, 14, 15, 17, 30])
@@ -258,6 +266,26 @@ def test_summaries_say_why_an_interval_is_open():
     assert (
         "layer: alpha of the population is not determined by these 200 samples: 100% of them are nearly the same" in row["note"]
     )
+
+
+def test_tables_say_that_an_interval_is_open(capsys, tmp_path):
+    images = np.repeat(ec.datasets.load("digits", count=80).inputs.numpy(), 2, axis=0)
+    np.savez(tmp_path / "twice.npz", inputs=images, labels=np.zeros(160, dtype=np.int64))
+    words = [
+        "measure",
+        "--model",
+        "schaeffer_cnn",
+        "--data",
+        f"tensors:{tmp_path / 'twice.npz'}",
+        "--layers",
+        "relu4",
+        "--ranks",
+        "2-20",
+    ]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "not determined" in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<td>not determined</td>" in page or ">not determined<" in page
 
 
 def test_what_has_no_population_spectrum_is_refused():

@@ -40,6 +40,8 @@ def _columns(metric: Metric, row: pd.Series) -> Iterator[tuple[str, str]]:
 
 def _interval(row: pd.Series, name: str, layout: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if math.isinf(low) and math.isinf(high):
+        return "not determined"
     return "–" if math.isnan(low) else f"{layout.format(low)} – {'∞' if math.isinf(high) else layout.format(high)}"
 
 

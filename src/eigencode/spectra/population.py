@@ -154,7 +154,13 @@ def population_spectrum(
             f"{_FEWEST_OF_FEWER} are needed. Pass more sets of images."
         )
     units = n_features if rank == n_samples - 1 else rank
-    fit = _Fit(values[:rank].numpy(), n_samples - 1, units, law)
+    try:
+        fit = _Fit(values[:rank].numpy(), n_samples - 1, units, law)
+    except np.linalg.LinAlgError:
+        raise SpectrumError(
+            f"{name}: no population was found whose samples have this spectrum. Look at the spectrum: steps of many orders of "
+            "magnitude have this effect."
+        ) from None
     spectrum = torch.from_numpy(np.exp(fit.logarithms(np.arange(1.0, units + 1))) * fit.unit)
     return PopulationSpectrum(spectrum, n_samples, fit.misfit, law, name, fitted=fit)
 
@@ -241,7 +247,7 @@ class _Fit:
 
     def _noise(self, expected: Expected) -> Array:
         """Covariance of the data: half of what couples bins is left out, since it is known less well than their own errors."""
-        covariance = self.sampling.covariance(expected)
+        covariance = _definite(self.sampling.covariance(expected))
         own = np.maximum(np.diag(covariance), 0.6 / self.degrees / np.diff(self.sampling.bins) ** 1.5)
         size = len(own)
         noise = np.zeros((size + 1, size + 1))
@@ -324,6 +330,13 @@ class _Fit:
 def _hats(places: Array, knots: Array) -> Array:
     """Weights of the knots for functions that are linear between them, shape (places, knots)."""
     return np.stack([np.interp(places, knots, row) for row in np.eye(len(knots))], axis=1)
+
+
+def _definite(covariance: Array) -> Array:
+    """The nearest matrix without negative eigenvalues, which a coarse grid can leave."""
+    values, vectors = np.linalg.eigh(covariance)
+    nearest: Array = vectors * values.clip(0) @ vectors.T
+    return nearest
 
 
 def _bending(places: Array) -> Array:

@@ -130,7 +130,7 @@ def _objection(population: PopulationSpectrum, misfit: float) -> str:
         return ""
     return (
         f"{population.name}: alpha of the population is not determined by these {population.n_samples} samples: {reason}. If "
-        "some are copies of others or belong together, pass `groups`; steps in the spectrum have this effect too."
+        "some are copies of others or belong together, pass `groups` from Python; steps in the spectrum have this effect too."
     )
 
 
