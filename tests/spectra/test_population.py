@@ -230,9 +230,16 @@ class TestCopies:
             "of them are nearly the same as another. If some are copies of others or belong together, pass `groups`"
             in interval.note
         )
+        with pytest.raises(
+            SpectrumError, match="the dimension of the population is not determined by these .* nearly the same as"
+        ):
+            spectrum_of(rows).population_dimension()
         told = spectrum_of(rows, groups=np.repeat(np.arange(len(few)), several)).alpha_interval((2, 20))
         assert told.note == ""
         assert told.low < 1.0 < told.high
+        dimension = spectrum_of(rows, groups=np.repeat(np.arange(len(few)), several)).population_dimension(level=0.999)
+        law = np.arange(1, shape[1] + 1.0) ** -1
+        assert dimension.low < law.sum() ** 2 / (law**2).sum() < dimension.high
 
     @pytest.mark.parametrize("kind", ["gaussian", "t5", "gain"])
     @pytest.mark.parametrize("shape", [(300, 600), (800, 200), (1000, 20)])
@@ -248,7 +255,7 @@ class TestCopies:
         rows = rows + 0.6 * code_of("gaussian", 0.5, *rows.shape, 1)
         interval = spectrum_of(rows).alpha_interval(RANKS)
         assert interval.high == np.inf
-        assert "no smooth population has their spectrum, or that of their halves (misfit " in interval.note
+        assert "no smooth spectrum explains theirs and that of their halves (misfit " in interval.note
 
 
 def test_summaries_say_why_an_interval_is_open():

@@ -25,7 +25,7 @@ from eigencode.spectra.eigenvalues import (
     positive_run,
     share_of_first,
 )
-from eigencode.spectra.gains import Gains
+from eigencode.spectra.gains import TOGETHER, Gains
 from eigencode.spectra.population import PopulationSpectrum, population_spectrum
 from eigencode.spectra.power_law import PowerLawFit, fit_power_law, window_sensitivity
 from eigencode.spectra.traces import Traces
@@ -181,12 +181,17 @@ class Eigenspectrum:
 
         Raises:
             SpectrumError: a sketch, or a file of an earlier version, does not have what is needed; or the images do not determine
-                the dimension.
+                the dimension, many of them nearly the same as another among the reasons.
         """
         if self.traces is None:
             reason = "a sketch does not have" if self.method == "sketch" else "this spectrum was kept without"
             remedy = "Raise `memory_limit`" if self.method == "sketch" else "Measure it again"
             raise SpectrumError(f"{self.name}: {reason} the traces that the dimension of the population needs. {remedy}.")
+        if self.gains.objection:
+            raise SpectrumError(
+                f"{self.name}: the dimension of the population is not determined by these {self.n_samples} samples: "
+                f"{self.gains.objection}. If {TOGETHER}."
+            )
         return dimension_interval(self.traces, level=level, name=self.name)
 
     @checked(SpectrumError)

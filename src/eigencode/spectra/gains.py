@@ -37,7 +37,7 @@ _REST = 0.01
 _CONSTANT = 1e-6
 """Components with less of the first one's variance may be rounding."""
 
-COPIES = 0.1
+_COPIES = 0.1
 """Part of the images above which near-copies speak against independent images."""
 
 _FEWEST_COMPONENTS = 16
@@ -56,6 +56,10 @@ _AT_ONCE = 2**18
 
 _SMALLEST = 0.02
 """Gains are kept above this, and are taken for equal where their variance is below it."""
+
+
+TOGETHER = "some are copies of others or belong together, pass `groups` from Python"
+"""What to do about images that are not independent of each other."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ class Gains:
     def independent(self) -> float:
         """Part of the samples that count as independent ones."""
         return 1 - float(sum(share for value, share in zip(self.values, self.shares, strict=True) if value == 0))
+
+    @property
+    def objection(self) -> str:
+        """What speaks against images that are independent of each other, else ""."""
+        return f"{self.copies:.0%} of them are nearly the same as another" if self.copies > _COPIES else ""
 
     def within_error(self) -> Gains:
         """Gains whose second moment is larger by its standard error."""

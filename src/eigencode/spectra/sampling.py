@@ -179,7 +179,7 @@ class Sampling:
         return points[apart], -1 / theta[apart]
 
     def _solve(self, atoms: Array, points: Array, w: Array) -> tuple[Array, Array]:
-        """W just above the real axis, and the number of eigenvalues above each point."""
+        """The solution w just above the real axis, and the number of eigenvalues above each point."""
         weights, shares = self.sizes * atoms / self.degrees, self.shares * self.gains
         lowest = min(_LOWEST, _MISCOUNTED / self.degrees)
         heights = [lowest]

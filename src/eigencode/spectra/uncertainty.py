@@ -18,7 +18,7 @@ from eigencode.spectra.checks import checked_groups, unmasked
 from eigencode.spectra.computing import of_gram
 from eigencode.spectra.covariance import gram_of_rows, sub_gram
 from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalues
-from eigencode.spectra.gains import COPIES
+from eigencode.spectra.gains import TOGETHER
 from eigencode.spectra.population import UNLIKE, PopulationSpectrum, population_spectrum
 from eigencode.spectra.power_law import fit_power_law
 from eigencode.spectra.resampling import GROUPS, deal
@@ -119,18 +119,16 @@ def alpha_interval(
 
 def _objection(population: PopulationSpectrum, misfit: float) -> str:
     """Why these images are no independent sample of one population, else ""."""
-    reason = ""
-    if population.gains.copies > COPIES:
-        reason = f"{population.gains.copies:.0%} of them are nearly the same as another"
-    elif misfit > UNLIKE:
+    reason = population.gains.objection
+    if not reason and misfit > UNLIKE:
         reason = (
-            f"no smooth population has their spectrum, or that of their halves (misfit {misfit:.0f}, at most {UNLIKE:.0f} fits)"
+            f"no smooth spectrum explains theirs and that of their halves (misfit {misfit:.0f}, where {UNLIKE:.0f} is the most)"
         )
     if not reason:
         return ""
     return (
         f"{population.name}: alpha of the population is not determined by these {population.n_samples} samples: {reason}. If "
-        "some are copies of others or belong together, pass `groups` from Python; steps in the spectrum have this effect too."
+        f"{TOGETHER}; steps in the spectrum have this effect too."
     )
 
 
