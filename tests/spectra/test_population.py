@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.signal import lfilter
 
 import eigencode as ec
 from eigencode.cli import main
@@ -241,6 +242,15 @@ class TestCopies:
         law = np.arange(1, shape[1] + 1.0) ** -1
         assert dimension.low < law.sum() ** 2 / (law**2).sum() < dimension.high
 
+    @pytest.mark.parametrize("shape", [(300, 1000), (300, 299), (300, 200)])
+    @pytest.mark.parametrize("count", [1, 20])
+    def test_a_few_that_are_equal_do_no_harm(self, shape, count):
+        rows = code_of("gaussian", 0.5, *shape, 0)
+        rows[-count:] = rows[:count]
+        population = spectrum_of(rows).population_spectrum()
+        assert population.exponent(RANKS) == pytest.approx(0.5, abs=0.05)
+        assert population.misfit < 2
+
     @pytest.mark.parametrize("kind", ["gaussian", "t5", "gain"])
     @pytest.mark.parametrize("shape", [(300, 600), (800, 200), (1000, 20)])
     def test_there_are_none_by_chance(self, kind, shape):
@@ -251,11 +261,50 @@ class TestCopies:
         assert spectrum_of(images.flatten(1)).gains.copies < 0.02
 
     def test_copies_that_few_components_hide_show_in_the_spectrum(self):
-        rows = np.repeat(code_of("gaussian", 0.5, 150, 600, 0), 2, axis=0)
+        rows = np.tile(code_of("gaussian", 0.5, 150, 600, 0), (2, 1))
         rows = rows + 0.6 * code_of("gaussian", 0.5, *rows.shape, 1)
         interval = spectrum_of(rows).alpha_interval(RANKS)
         assert interval.high == np.inf
         assert "no smooth spectrum explains theirs and that of their halves (misfit " in interval.note
+
+
+class TestSeries:
+    """Rows of a time series, each of which remembers the one before."""
+
+    @pytest.mark.parametrize("shape", [(300, 600), (2000, 100)])
+    @pytest.mark.parametrize("memory", [0.5, 0.8, 0.95])
+    def test_opens_the_interval(self, shape, memory):
+        steps = code_of("gaussian", 1.0, shape[0] + 200, shape[1], 0) * np.sqrt(1 - memory**2)
+        rows = lfilter([1.0], [1.0, -memory], steps, axis=0)[200:]
+        assert np.isinf(spectrum_of(rows).alpha_interval(RANKS).high)
+        with pytest.raises(
+            SpectrumError, match="(each resembles the next more than later ones|nearly the same as another).* or belong together"
+        ):
+            spectrum_of(rows).population_dimension()
+        assert spectrum_of(np.random.default_rng(0).permutation(rows)).gains.serial == 0
+
+    def test_is_seen_in_samples_that_were_merged(self):
+        rows = lfilter([1.0], [1.0, -0.8], code_of("gaussian", 1.0, 400, 600, 0), axis=0)
+        parts = [SpectrumAccumulator(half_samples=0) for _ in range(4)]
+        for part, some in zip(parts, np.split(rows, 4), strict=True):
+            part.update(torch.from_numpy(some))
+        for part in parts[1:]:
+            parts[0].merge(part)
+        assert parts[0].compute().gains.serial == pytest.approx(spectrum_of(rows).gains.serial, abs=1e-6)
+
+    def test_classes_one_after_the_other_are_none(self):
+        centres, inside = code_of("gaussian", 1.0, 20, 300, 0), code_of("gaussian", 1.0, 1000, 300, 1)
+        assert spectrum_of(np.repeat(2 * centres, 50, axis=0) + inside).gains.serial < 0.25
+        digits = ec.datasets.load("digits")
+        assert not spectrum_of(digits.inputs.flatten(1)[digits.labels.argsort(stable=True)]).gains.objection
+
+
+@pytest.mark.parametrize("shape", [(300, 256), (300, 290), (300, 299), (300, 300), (300, 305)])
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_as_many_units_as_images(alpha, shape):
+    found = [spectrum_of(code_of("gaussian", alpha, *shape, seed)).population_spectrum() for seed in range(4)]
+    assert np.mean([each.exponent(RANKS) for each in found]) == pytest.approx(alpha, abs=0.025)
+    assert max(each.misfit for each in found) < 1.5
 
 
 def test_summaries_say_why_an_interval_is_open():

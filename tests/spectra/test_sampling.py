@@ -36,7 +36,10 @@ def simulated(eigenvalues, n_samples, bins, *, trials, gains=None, seed=0):
 
 @pytest.mark.parametrize(
     ("alpha", "n_samples", "n_features"),
-    [(0.5, 150, 400), (1.0, 150, 400), (2.0, 150, 400), (1.0, 500, 80), (0.0, 300, 100), (4.0, 200, 60)],
+    [
+        *((0.5, 150, 400), (1.0, 150, 400), (2.0, 150, 400), (1.0, 500, 80), (0.0, 300, 100), (4.0, 200, 60)),
+        *((0.5, 300, 240), (0.5, 300, 290), (1.0, 300, 299), (0.5, 300, 300), (2.0, 300, 301), (0.0, 300, 310)),
+    ],
 )
 def test_equals_the_mean_of_simulated_samples(alpha, n_samples, n_features):
     values = np.arange(1, n_features + 1.0) ** -alpha
@@ -52,17 +55,18 @@ def test_equals_the_mean_of_simulated_samples(alpha, n_samples, n_features):
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 @pytest.mark.parametrize("heavy", [False, True])
-def test_equals_the_mean_of_simulated_samples_with_gains(alpha, heavy):
+@pytest.mark.parametrize("n_features", [300, 205, 200, 190, 60])
+def test_equals_the_mean_of_simulated_samples_with_gains(alpha, heavy, n_features):
     generator = np.random.default_rng(1)
     gains = 3 / generator.chisquare(5, 200) if heavy else generator.gamma(2, 0.5, 200)
     gains = np.sort(gains / gains.mean())
-    values = np.arange(1, 301.0) ** -alpha
-    sampling = sampling_of(200, 300, Gains(tuple(gains), (1 / 200,) * 200))
+    values = np.arange(1, n_features + 1.0) ** -alpha
+    sampling = sampling_of(200, n_features, Gains(tuple(gains), (1 / 200,) * 200))
     expected = sampling.expected(atoms_of(sampling, values))
     shown = simulated(values, 200, sampling.bins, trials=40, gains=gains)
     error = shown.std(0, ddof=1) / 40**0.5
     assert (np.abs(shown.mean(0) - expected.logarithms) < 5 * error + 3 / 200).all()
-    plain = sampling_of(200, 300)
+    plain = sampling_of(200, n_features)
     alike = plain.expected(atoms_of(plain, values)).logarithms
     assert (np.abs(shown.mean(0) - alike) > 5 * error + 3 / 200).any()
 

@@ -105,7 +105,7 @@ class SpectrumAccumulator:
         self._rows = Rows(expected_images or 0)  # while samples are kept
         self._groups: list[Moments] = []  # one per group of images, once they are not
         self._sketch: Sketch | None = None
-        self._singles: Singles | None = None  # of samples that were kept until they became moments
+        self._singles: Singles | None = None  # of samples, before they became moments
 
     @checked(SpectrumError)
     def update(
@@ -266,7 +266,8 @@ class SpectrumAccumulator:
         self._numbering = self._rows.numbering() or self._numbering
         alone = self._n_positions == 1 and self._numbering.apart  # no two samples of one image
         if len(self._rows) and self._width <= self.n_samples:
-            self._singles = self._rows.singles(self._memory.usable - self._rows.nbytes) if alone and not self._sketch else None
+            room = self._memory.usable - self._rows.nbytes
+            self._singles = self._rows.singles(room) if alone and not self._sketch else None
             self._to_groups(form.groups if (form := self._form(self._n_rows)) else 1)
         if self._groups:
             found = of_groups(self._groups, halves=self.half_samples, seed=self.seed, independent=alone, singles=self._singles)
@@ -294,8 +295,6 @@ class SpectrumAccumulator:
             name=self.name,
         )
 
-    # What is kept, and when it changes.
-
     @property
     def _width(self) -> int:
         return self._sketch.dimension if self._sketch else self._n_units
@@ -306,9 +305,8 @@ class SpectrumAccumulator:
 
     def _form(self, n_rows: int) -> Form | None:
         """How so many rows are kept: with room for the map of a sketch, if there is one or may have to be."""
-        memory = self._memory
-        if self._sketch is not None or not self.expected_images:
-            memory = memory.without(map_bytes(self._n_units))
+        fixed = self._sketch is None and self.expected_images
+        memory = self._memory if fixed else self._memory.without(map_bytes(self._n_units))
         return exact_form(self._code(n_rows, self._width), memory)
 
     def _code(self, n_rows: int, width: int) -> Code:
@@ -377,8 +375,10 @@ class SpectrumAccumulator:
         """Deals the samples that wait to the groups; many at a time, since each visit of a scatter matrix costs time."""
         if not (self._groups and len(self._rows)):
             return
-        batch, numbers = self._rows.joined()
         piece_bytes = self._memory.scratch // 2
+        if self._singles is None and self._n_positions == 1 and not self._sketch:
+            self._singles = self._rows.singles(piece_bytes)  # of those that were dealt first
+        batch, numbers = self._rows.joined()
         images = max(1, piece_bytes // batch[0].nbytes)
         group_of = deal(numbers.numpy(), n_groups=len(self._groups), seed=self.seed)
         for number, group in enumerate(self._groups):

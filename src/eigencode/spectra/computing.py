@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,11 +42,14 @@ def of_groups(
         halves: Number of halves.
         seed: Of the halves.
         independent: Whether every sample is an image of its own.
-        singles: Of all samples, if they were kept one by one.
+        singles: Of all samples, or of those that came first.
     """
     traces = groups_of_moments(groups).traces(independent=independent)
     eigenvalues, found = spectra_of_groups(groups, halves=halves, seed=seed)
     count = sum(group.count for group in groups)
-    if singles is not None and len(singles.lengths) == count:
+    if independent and singles is not None and len(singles.lengths) == count:
         return eigenvalues, found, traces, gains_of_singles(singles, eigenvalues)
-    return eigenvalues, found, traces, gains_of_traces(eigenvalues, traces, n_samples=count, independent=independent)
+    gains = gains_of_traces(eigenvalues, traces, n_samples=count, independent=independent)
+    if independent and singles is not None:
+        gains = replace(gains, copies=singles.copies, serial=singles.serial)
+    return eigenvalues, found, traces, gains

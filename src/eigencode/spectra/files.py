@@ -46,7 +46,7 @@ def _parse(metadata: str | bytes) -> dict[str, dict[str, Any]]:
 def _gains(fields: Mapping[str, Any]) -> Gains:
     """None were kept by earlier versions."""
     laws = {name: tuple(each) for name, each in fields.items() if name in ("values", "shares")}
-    return Gains(**laws, error=fields.get("error", 0.0), copies=fields.get("copies", 0.0))
+    return Gains(**laws, error=fields.get("error", 0.0), copies=fields.get("copies", 0.0), serial=fields.get("serial", 0.0))
 
 
 def save_spectra(spectra: Mapping[str, Eigenspectrum], path: str | Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,13 @@ _CONSTANT = 1e-6
 _COPIES = 0.1
 """Part of the images above which near-copies speak against independent images."""
 
+_LATER = 8
+_SERIAL = 0.25
+"""Samples in a series resemble the next one more than that so many places later, by this cosine. Those sorted by class do not:
+classes are longer, and resemblance within them is weaker."""
+
+_SIGNIFICANT = 4.0
+
 _FEWEST_COMPONENTS = 16
 """Samples in fewer dimensions lie close to each other by chance, and not by chance if they are not Gaussian."""
 
@@ -71,12 +78,14 @@ class Gains:
         shares: Part of the images that has each.
         error: Standard error of the second moment.
         copies: Part of the images that are nearly the same as another, though they were not said to belong together.
+        serial: How much more images resemble the next one than later ones (difference of mean cosines); 0 if that may be chance.
     """
 
     values: tuple[float, ...] = (1.0,)
     shares: tuple[float, ...] = (1.0,)
     error: float = 0.0
     copies: float = 0.0
+    serial: float = 0.0
 
     @property
     def second_moment(self) -> float:
@@ -91,7 +100,11 @@ class Gains:
     @property
     def objection(self) -> str:
         """What speaks against images that are independent of each other, else ""."""
-        return f"{self.copies:.0%} of them are nearly the same as another" if self.copies > _COPIES else ""
+        if self.copies > _COPIES:
+            return f"{self.copies:.0%} of them are nearly the same as another"
+        if self.serial > _SERIAL:
+            return f"each resembles the next more than later ones (mean cosine larger by {self.serial:.2f}), as in a film"
+        return ""
 
     def within_error(self) -> Gains:
         """Gains whose second moment is larger by its standard error."""
@@ -104,13 +117,13 @@ class Gains:
         return Gains(tuple((stretched / (stretched @ np.asarray(self.shares))).tolist()), self.shares)
 
 
-def _law(gains: np.ndarray, error: float = 0.0, copies: float = 0.0) -> Gains:
+def _law(gains: np.ndarray) -> Gains:
     """Of the gains of single images: the largest one by one, the others in groups."""
     gains = np.sort(gains) / gains.mean()
     parts = [*np.array_split(gains[:-_LARGEST], _GROUPS), *gains[-_LARGEST:, None]]
     parts = [part for part in parts if len(part)]
     shares = tuple(len(part) / len(gains) for part in parts)
-    return Gains(tuple(float(part.mean()) for part in parts), shares, error, copies)
+    return Gains(tuple(float(part.mean()) for part in parts), shares)
 
 
 @dataclass(frozen=True)
@@ -121,11 +134,13 @@ class Singles:
         lengths: Squared lengths without the leading components, over the mean of those with them, shape (n,).
         leading: Number of components left out.
         copies: Part of the samples that are nearly the same as another.
+        serial: How much more samples resemble the next one than later ones.
     """
 
     lengths: Tensor
     leading: int = 0
     copies: float = 0.0
+    serial: float = 0.0
 
 
 def bytes_of_singles(count: int, width: int) -> int:
@@ -133,12 +148,13 @@ def bytes_of_singles(count: int, width: int) -> int:
     return 8 * (_LEADING + _OVERSAMPLED) * (6 * count + width) + 16 * _AT_ONCE
 
 
-def singles_of(lengths: Tensor, products: Callable[[Tensor], Tensor]) -> Singles:
-    """Squared lengths without as many leading components as it takes for the others to fill many dimensions, and near-copies.
+def singles_of(lengths: Tensor, products: Callable[[Tensor], Tensor], order: Tensor | None = None) -> Singles:
+    """Squared lengths without as many leading components as it takes for the others to fill many dimensions, and resemblances.
 
     Args:
         lengths: Squared lengths of the centred samples, shape (n,).
         products: The samples' Gram matrix times a matrix of shape (n, k).
+        order: Places of the samples in the order in which they were taken, shape (n,); default: as they are.
     """
     count, mean = len(lengths), float(lengths.mean())
     most = min(_LEADING, count // _MOST_LEADING)
@@ -158,25 +174,34 @@ def singles_of(lengths: Tensor, products: Callable[[Tensor], Tensor]) -> Singles
     leading = int(wide[0]) if len(wide) else int(dimensions.argmax())
     scores = basis @ vectors[:, :leading] * (variances[:leading] * count).sqrt()
     varying = variances > variances[0] * _CONSTANT
-    return Singles((lengths - scores.square().sum(1)).clamp_min(0), leading, _copies((basis @ vectors)[:, varying]))
+    directions = torch.nn.functional.normalize((basis @ vectors)[:, varying], dim=1)  # all components count alike
+    enough = directions.shape[1] >= _FEWEST_COMPONENTS
+    copies = _copies(directions) if enough else 0.0
+    serial = _serial(directions if order is None else directions[order.to(directions.device)]) if enough else 0.0
+    return Singles((lengths - scores.square().sum(1)).clamp_min(0), leading, copies, serial)
 
 
-def _copies(scores: Tensor) -> float:
-    """Part of the samples whose direction, all components counting alike, is nearer to another's than chance brings any two.
+def _serial(directions: Tensor) -> float:
+    """How much more samples resemble the next one than later ones, by mean cosines; 0 if that may be chance."""
+    count, dimensions = directions.shape
+    nearer, farther = ((directions[lag:] * directions[:-lag]).sum(1) for lag in (1, _LATER))
+    difference = float(nearer.mean() - farther.mean())
+    return difference if difference > _SIGNIFICANT * math.sqrt(2 / (dimensions * (count - _LATER))) else 0.0
+
+
+def _copies(directions: Tensor) -> float:
+    """Part of the samples whose direction is nearer to another's than chance brings any two.
 
     Args:
-        scores: On principal components, each of the same variance, shape (n, k).
+        directions: Of length one, shape (n, k).
     """
-    count, dimensions = scores.shape
-    if dimensions < _FEWEST_COMPONENTS:
-        return 0.0
+    count, dimensions = directions.shape
     likely = float(beta.isf(_BY_CHANCE / count, (dimensions - 1) / 2, (dimensions - 1) / 2))  # of (1 + cosine) / 2
-    directions = torch.nn.functional.normalize(scores, dim=1)
-    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_COMPARED].to(scores.device)
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_COMPARED].to(directions.device)
     near = 0
     for some in chosen.split(max(1, _AT_ONCE // count)):
         cosines = directions[some] @ directions.T
-        cosines[torch.arange(len(some), device=scores.device), some] = -1
+        cosines[torch.arange(len(some), device=directions.device), some] = -1
         near += int((cosines.max(1).values > max(_ALIKE, 2 * likely - 1)).sum())
     return near / len(chosen)
 
@@ -185,7 +210,7 @@ def gains_of_singles(singles: Singles, eigenvalues: Tensor) -> Gains:
     """Of images that are independent of each other, from what their squared lengths vary beyond those of equal gains.
 
     The squared length of a Gaussian response of D dimensions varies by 2 / D of its squared mean. What it varies beyond that is
-    taken for a gain: deviations from the mean are shrunk to this part.
+    a gain, or comes from the tails of units: the gain of an image is the best linear prediction from its length.
 
     Args:
         singles: Of the centred samples.
@@ -193,8 +218,9 @@ def gains_of_singles(singles: Singles, eigenvalues: Tensor) -> Gains:
     """
     values = singles.lengths.to("cpu", torch.float64)
     count, mean = len(values), float(values.mean())
+    alike = Gains(copies=singles.copies, serial=singles.serial)
     if count < 2 * _MOST_LEADING or not mean > 0:
-        return Gains(copies=singles.copies)
+        return alike
     parts = eigenvalues[singles.leading :].to("cpu", torch.float64)
     parts = parts / parts.sum()
     square = parts.square().sum() * values.sum() ** 2
@@ -202,14 +228,17 @@ def gains_of_singles(singles: Singles, eigenvalues: Tensor) -> Gains:
     relative = values.numpy() / mean
     variance = float(relative.var(ddof=1))
     if not variance > _CONSTANT:
-        return Gains(copies=singles.copies)
+        return alike
     excess = variance - 2 * max(0.0, trace_of_square) / squared_trace if squared_trace > 0 else variance
     excess = max(0.0, excess)
     expected = variance - excess
-    gains = np.maximum(_SMALLEST, 1 + (relative - 1) * math.sqrt(excess / variance))
-    # the error of lengths, and as much of the excess as may be the tails of units: an excess that is large is a gain
-    error = math.sqrt(4 * expected * float(np.mean(gains**4)) / count) + excess * expected / variance
-    return Gains(error=error, copies=singles.copies) if excess < _SMALLEST else _law(gains, error, singles.copies)
+    gains = np.maximum(_SMALLEST, 1 + (relative - 1) * excess / variance)
+    by_lengths = 2 * expected**2 * float(np.mean(gains**2)) ** 2 + 4 * expected * float(np.mean((gains - 1) ** 2 * gains**2))
+    error = math.sqrt(by_lengths / count) + excess * expected / variance  # as much as may be the tails of units
+    if excess**2 / variance < _SMALLEST:
+        return replace(alike, error=error + excess**2 / variance)
+    law = _law(gains)
+    return replace(alike, values=law.values, shares=law.shares, error=error)
 
 
 def _second_moment(values: np.ndarray, traces: Traces, degrees: int) -> float:

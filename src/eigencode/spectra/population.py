@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.optimize import lsq_linear
 from scipy.special import gammaln
 from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
+from eigencode.spectra.bending import Bending
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues, numerical_floor, numerical_rank
 from eigencode.spectra.gains import Gains
 from eigencode.spectra.power_law import power_law_line, slope_weights
@@ -38,12 +38,6 @@ _FEWEST_OF_FEWER = 16
 _FEWER_UNITS = 1.2
 """With more units than so many times the samples, the last eigenvalues get a knot of their own."""
 
-_ROUGHNESSES = np.geomspace(0.02, 8, 14)
-"""Scales of the spectrum's bending from which the likeliest is chosen: change of slope over a factor e of rank."""
-
-_WIDE = 1e-4
-"""Precision of the prior for level and slope: none."""
-
 _DISCRETE = 2e-3
 """Error of expected logarithms by taking neighbouring eigenvalues of the population for equal."""
 
@@ -54,6 +48,9 @@ _SAME_NOISE = 3
 _LARGEST_STEP = 1.5
 _SETTLED = 0.03
 """Iterations end where the mean squared residual, in standard errors, changes by less than this."""
+
+_DOUBTFUL = 2.0
+"""Misfit above which a low rank may not be that of the units, but that of samples some of which are equal."""
 
 UNLIKE = 6.0
 """Mean squared residual, in standard errors, above which no smooth population has the sample's spectrum. Codes of
@@ -110,8 +107,8 @@ def population_spectrum(
     Sampling pushes eigenvalues apart: the large come out too large, the small too small, and the more units there are than
     images, the more. How far is known for any population (see ``sampling``); the population sought is the one whose expected
     sample spectrum is the one observed. Its logarithm is piecewise linear in the logarithm of the rank, falls, and bends as
-    little as the data let it: the scale of its bending is the likeliest of a series. The mean of each bin of ranks counts with
-    its sampling error, the total variance too.
+    little as the data let it, with sharp bends in few places (see ``bending``). The mean of each bin of ranks counts with its
+    sampling error, the total variance too.
 
     No distribution is assumed but that images are independent, given ``gains``, and that units mix or have tails that are not
     extreme.
@@ -130,7 +127,7 @@ def population_spectrum(
         SpectrumError: eigenvalues that are not finite, negative beyond rounding or not in order; fewer than three positive ones.
 
     Source: the idea: El Karoui 2008, Ann. Stat. 36; Ledoit and Wolf 2015, J. Multivariate Anal. 139 (without the smoothness, and
-    without gains). The likelihood of the bending: MacKay 1992, Neural Comput. 4.
+    without gains).
 
     Example:
         >>> law = torch.arange(1, 201, dtype=torch.float64) ** -1.0
@@ -153,15 +150,20 @@ def population_spectrum(
             f"{name}: these {n_samples} samples belong together in so few sets that they count as {counted:.0f} independent; "
             f"{_FEWEST_OF_FEWER} are needed. Pass more sets of images."
         )
-    units = n_features if rank == n_samples - 1 else rank
-    try:
-        fit = _Fit(values[:rank].numpy(), n_samples - 1, units, law)
-    except np.linalg.LinAlgError:
+    fits: list[_Fit] = []
+    for units in dict.fromkeys(
+        (n_features if rank == n_samples - 1 else rank, n_features)
+    ):  # rank: of units, or of equal samples
+        if not fits or fits[0].misfit > _DOUBTFUL:
+            with suppress(np.linalg.LinAlgError):
+                fits.append(_Fit(values[:rank].numpy(), n_samples - 1, units, law))
+    if not fits:
         raise SpectrumError(
             f"{name}: no population was found whose samples have this spectrum. Look at the spectrum: steps of many orders of "
             "magnitude have this effect."
-        ) from None
-    spectrum = torch.from_numpy(np.exp(fit.logarithms(np.arange(1.0, units + 1))) * fit.unit)
+        )
+    fit = min(fits, key=lambda each: each.misfit)
+    spectrum = torch.from_numpy(np.exp(fit.logarithms(np.arange(1.0, fit.units + 1))) * fit.unit)
     return PopulationSpectrum(spectrum, n_samples, fit.misfit, law, name, fitted=fit)
 
 
@@ -188,7 +190,7 @@ class _Fit:
         knots = np.unique(np.r_[knots, units] if units > _FEWER_UNITS * within else np.minimum(np.r_[knots, units], units))
         self._places = np.log(knots)
         self._atoms = self._means(self.sampling)
-        self._bending = _bending(self._places)
+        self._bending = Bending(self._places)
         self._data = np.r_[means_over_bins(values / self.unit, bins), 0.0]
         self._iterate(min(self._starts(), key=self._distance))
 
@@ -257,7 +259,7 @@ class _Fit:
         return noise
 
     def _solve(self, deviation: Array) -> tuple[Array, Array]:
-        """Coefficients, in falling order, for the likeliest scale of bending, of the problem linearised about the present ones.
+        """Coefficients, in falling order, of the problem linearised about the present ones.
 
         Args:
             deviation: Added to the data.
@@ -266,22 +268,8 @@ class _Fit:
             Coefficients, and the part of their covariance that the prior adds.
         """
         jacobian, noise, aim = self._linear
-        size = jacobian.shape[1]
-        likelihoods = []
-        for scale in _ROUGHNESSES:
-            prior = self._bending / scale**2 + _WIDE * np.eye(size)
-            marginal = jacobian @ np.linalg.solve(prior, jacobian.T) + noise
-            root = np.linalg.cholesky(marginal)
-            likelihoods.append(-np.square(np.linalg.solve(root, aim + deviation)).sum() / 2 - np.log(np.diag(root)).sum())
-        prior = self._bending / _ROUGHNESSES[int(np.argmax(likelihoods))] ** 2 + _WIDE * np.eye(size)
         whitened = np.linalg.solve(np.linalg.cholesky(noise), np.c_[jacobian, aim + deviation])
-        rows = np.vstack([whitened[:, :-1], np.linalg.cholesky(prior).T])
-        falls = np.tri(size)  # the first coefficient, and steps that must not rise
-        falls[:, 1:] *= -1
-        found = lsq_linear(rows @ falls, np.r_[whitened[:, -1], np.zeros(size)], ([-np.inf, *np.zeros(size - 1)], np.inf), "bvls")
-        free = falls[:, found.active_mask == 0]
-        spread = free @ np.linalg.inv(free.T @ (rows.T @ rows) @ free) @ free.T
-        return falls @ found.x, spread @ prior @ spread
+        return self._bending.fit(whitened[:, :-1], whitened[:, -1])
 
     def of_halves(self, halves: Array, *, degrees: float, within: int) -> tuple[Array, float]:
         """How the fit changes with half-samples, and how far their mean is from what is expected of half of the images.
@@ -337,13 +325,3 @@ def _definite(covariance: Array) -> Array:
     values, vectors = np.linalg.eigh(covariance)
     nearest: Array = vectors * values.clip(0) @ vectors.T
     return nearest
-
-
-def _bending(places: Array) -> Array:
-    """Quadratic form of a piecewise linear function's bending: changes of slope, each over the root of its distance."""
-    steps = np.diff(places)
-    changes = np.zeros((len(places) - 2, len(places)))
-    for row, (left, right) in enumerate(pairwise(steps)):
-        changes[row, row : row + 3] = np.array([1 / left, -1 / left - 1 / right, 1 / right]) / np.sqrt((left + right) / 2)
-    form: Array = changes.T @ changes
-    return form

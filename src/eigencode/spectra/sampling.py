@@ -150,8 +150,9 @@ class Sampling:
         nodes = 1.1 * np.cos(np.pi * (np.arange(6) + 0.5) / 6)
         near = (atoms[alone, None] + radius[alone, None] * nodes).ravel()
         largest = atoms[0] * (1 + 2 * np.sqrt(self.sizes.sum() / degrees))
-        below = -np.geomspace(atoms[-1] * 1e-2, atoms[0], 30)
-        u = np.concatenate([near[near > 0], atoms, np.geomspace(atoms[-1] / 5, largest, 150), below])
+        last = atoms[-1] * np.geomspace(1e-5, 0.2, 50)  # with about as many units as samples, eigenvalues come near zero
+        below = -np.geomspace(atoms[-1] * 0.2, atoms[0], 25)
+        u = np.concatenate([near[near > 0], atoms, np.geomspace(atoms[-1] / 5, largest, 150), last, -last, below])
         weights, square = self.sizes * atoms**2 / degrees, (u[:, None] - atoms) ** 2 + 1e-300
         inside = (weights / square).sum(1) > 1
         square, v2 = square[inside], np.full(int(inside.sum()), weights.sum())
@@ -171,7 +172,7 @@ class Sampling:
         points, theta = points[kept], theta[kept]
         if len(self.gains) > 1:  # an image of a large gain has an eigenvalue of its own
             most = max(points.max(), atoms[0] * self.gains.max() * (1 + np.sqrt(self.sizes.sum() / self.degrees)) ** 2)
-            more = np.geomspace(points.max() * 1e-4, most, 150)
+            more = np.geomspace(min(points.max() * 1e-4, atoms[-1] * 1e-6), most, 220)
             points, theta = np.concatenate([points, more]), np.concatenate([theta, more])
         order = np.argsort(-points)
         points, theta = points[order], theta[order]
