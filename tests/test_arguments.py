@@ -20,7 +20,7 @@ _ROOMS = [ec, *(getattr(ec, name) for name in ec.__all__ if inspect.ismodule(get
 
 _RESULTS = {
     "AlphaInterval", "Attacked", "ConstructedSet", "CrossValidatedSpectrum", "DimensionInterval", "Eigenspectrum", "Flag", "Gains", "PenaltyStep",
-    "PerturbedSpectra", "PopulationSpectrum", "PowerLawFit", "PrincipalComponents", "Recording", "RobustnessCurve", "RobustnessPoint", "SignalSpectrum",
+    "PerturbedSpectra", "PopulationSpectrum", "PowerLawFit", "PowerLawTest", "PrincipalComponents", "Recording", "RobustnessCurve", "RobustnessPoint", "SignalSpectrum",
     "Training",
 }  # fmt: skip
 """Classes that eigencode makes itself: their numbers are what came out, NaN among them. Their choices are checked all the same."""

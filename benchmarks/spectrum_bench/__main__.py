@@ -1,8 +1,8 @@
 import sys
 
-from benchmarks.spectrum_bench import dimensions, exponents, signals
+from benchmarks.spectrum_bench import dimensions, exponents, laws, signals
 
-PARTS = {"dimensions": dimensions.main, "exponents": exponents.main, "signals": signals.main}
+PARTS = {"dimensions": dimensions.main, "exponents": exponents.main, "laws": laws.main, "signals": signals.main}
 
 words = set(sys.argv[1:])
 if unknown := words - {*PARTS, "--quick", "--resume"}:

@@ -115,6 +115,16 @@ def flatter(alpha, units):
     return _of_variances((ranks / 20) ** np.where(ranks < 20, -alpha, 1 - alpha))
 
 
+def _broken(rank):
+    """Power laws whose exponent is larger by 0.5 from a rank on."""
+
+    def of(alpha, units):
+        ranks = np.arange(1, units + 1.0) / rank
+        return _of_variances(ranks ** np.where(ranks < 1, -alpha, -alpha - 0.5))
+
+    return of
+
+
 KINDS = {
     "gaussian": gaussian,
     "t5": t5,
@@ -126,6 +136,7 @@ KINDS = {
     "spikes": spikes,
     "steeper": steeper,
     "flatter": flatter,
+    **{f"break{rank}": _broken(rank) for rank in (10, 20, 35, 55)},
 }
 
 CODES = (

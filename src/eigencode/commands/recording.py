@@ -13,7 +13,8 @@ from eigencode.datasets import Recording, load_recording, load_spontaneous
 from eigencode.errors import SpectrumError
 from eigencode.measurement.summary import signal_row, summary_row
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, cvpca, signal_spectrum
-from eigencode.spectra.signal_laws import DOUBTFUL, Interval
+from eigencode.spectra.intervals import Interval
+from eigencode.spectra.signal_laws import DOUBTFUL
 from eigencode.spectra.window import Window
 
 _FEWEST = 3

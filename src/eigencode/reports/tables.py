@@ -25,6 +25,7 @@ def cells(row: pd.Series) -> dict[str, str]:
         "α": _formatted(row["alpha"]),
         "population α": _interval(row, "alpha", "{:.2f}"),
         "R²": _formatted(row["r2"]),
+        "bend": _bend(row),
         **{name: text for metric in METRICS if metric.heading for name, text in _columns(metric, row)},
         "how": str(row["method"]) + (f" ± {100 * row['error_bound']:.0f} %" if row["error_bound"] else ""),
     }
@@ -43,6 +44,14 @@ def _interval(row: pd.Series, name: str, layout: str) -> str:
     if math.isinf(low) and math.isinf(high):
         return "not determined"
     return "–" if math.isnan(low) else f"{layout.format(low)} – {'∞' if math.isinf(high) else layout.format(high)}"
+
+
+def _bend(row: pd.Series) -> str:
+    """Exponents before and after the rank from which the decay changes, where it does."""
+    if row["power_law"] != "bends":
+        return {"no bend": "none", "cannot tell": "cannot tell"}.get(row["power_law"], "–")
+    rank, low, high = (f"{row[name]:.0f}" for name in ("break_rank", "break_low", "break_high"))
+    return f"{row['alpha_before']:.2f} to {row['alpha_after']:.2f} at {rank} ({low} – {high})"
 
 
 def _formatted(value: float, layout: str = "{:.3f}") -> str:

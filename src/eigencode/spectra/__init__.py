@@ -9,6 +9,7 @@ from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.spectra.accumulator import SpectrumAccumulator
+    from eigencode.spectra.bent import PowerLawTest, power_law_test
     from eigencode.spectra.cross_validated import CrossValidatedSpectrum, cvpca
     from eigencode.spectra.dimension import (
         DimensionInterval,
@@ -36,6 +37,7 @@ _HOME = {
     "Gains": "eigencode.spectra.gains",
     "PopulationSpectrum": "eigencode.spectra.population",
     "PowerLawFit": "eigencode.spectra.power_law",
+    "PowerLawTest": "eigencode.spectra.bent",
     "SignalSpectrum": "eigencode.spectra.signal",
     "SpectrumAccumulator": "eigencode.spectra.accumulator",
     "Window": "eigencode.spectra.window",
@@ -49,6 +51,7 @@ _HOME = {
     "population_spectrum": "eigencode.spectra.population",
     "power_law_dimension": "eigencode.spectra.dimension",
     "power_law_line": "eigencode.spectra.power_law",
+    "power_law_test": "eigencode.spectra.bent",
     "save_spectra": "eigencode.spectra.files",
     "signal_spectrum": "eigencode.spectra.signal",
     "smoothness_bound": "eigencode.spectra.dimension",
@@ -65,6 +68,7 @@ __all__ = [
     "Gains",
     "PopulationSpectrum",
     "PowerLawFit",
+    "PowerLawTest",
     "SignalSpectrum",
     "SpectrumAccumulator",
     "Window",
@@ -78,6 +82,7 @@ __all__ = [
     "population_spectrum",
     "power_law_dimension",
     "power_law_line",
+    "power_law_test",
     "save_spectra",
     "signal_spectrum",
     "smoothness_bound",

@@ -31,6 +31,9 @@ class Bending:
     Args:
         places: Of the knots, rising, shape (k,).
 
+    Attributes:
+        changes: What a curve's level, first slope and bends are of its values at the knots, shape (k, k).
+
     Source: the lower bound of the likelihood: Jaakkola and Jordan 2000, Stat. Comput. 10, with the bound of Student's t by a
     Gaussian as in Tipping and Lawrence 2005, Neurocomputing 69.
     """
@@ -42,7 +45,7 @@ class Bending:
         changes[1, :2] = np.array([-1, 1]) / steps[0]
         for row, (left, right) in enumerate(pairwise(steps), start=2):
             changes[row, row - 2 : row + 1] = np.array([1 / left, -1 / left - 1 / right, 1 / right]) / np.sqrt((left + right) / 2)
-        self._changes, self._curves = changes, np.linalg.inv(changes)
+        self.changes, self._curves = changes, np.linalg.inv(changes)
         self._falls = np.tri(size)  # the first coefficient, and steps that must not rise
         self._falls[:, 1:] *= -1
 
@@ -66,8 +69,14 @@ class Bending:
         apart = (curves - mean) * np.sqrt(shares)[:, None]
         return mean, np.einsum("s,sij->ij", shares, np.stack([part for _, part in fits])) + apart.T @ apart
 
+    def likeliest(self, jacobian: Array, aim: Array) -> Array:
+        """Roots of the precisions of level, first slope and bends, of the likeliest scale, shape (k,)."""
+        precisions, likelihoods = self._of_scales(jacobian @ self._curves, aim)
+        likeliest: Array = precisions[np.argmax(likelihoods)]
+        return likeliest
+
     def _of_scales(self, design: Array, aim: Array) -> tuple[Array, Array]:
-        """Precisions of level, slope and bends for each scale, and the logarithms of their likelihoods, up to a constant.
+        """Roots of the precisions of level, slope and bends for each scale, and logarithms of likelihoods, up to a constant.
 
         A Cauchy density is bounded from below by Gaussians: with x the mean square of a bend over that of the scale, the best
         one has the precision 2 / (1 + x) over the square of the scale.
@@ -92,7 +101,7 @@ class Bending:
 
     def _falling(self, jacobian: Array, aim: Array, precision: Array) -> tuple[Array, Array]:
         """The likeliest curve that does not rise, and the prior's part of its covariance."""
-        prior = precision[:, None] * self._changes
+        prior = precision[:, None] * self.changes
         rows, size = np.vstack([jacobian, prior]), len(precision)
         found = lsq_linear(rows @ self._falls, np.r_[aim, np.zeros(size)], ([-np.inf, *np.zeros(size - 1)], np.inf), "bvls")
         free = self._falls[:, found.active_mask == 0]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eigencode._arguments import check_fields, checked
 from eigencode.errors import DataError, SpectrumError
+from eigencode.spectra.bent import PowerLawTest, power_law_test
 from eigencode.spectra.dimension import DimensionInterval, dimension_interval, participation_ratio
 from eigencode.spectra.eigenvalues import (
     Numbers,
@@ -249,13 +250,35 @@ class Eigenspectrum:
             SpectrumError: measured without half-samples, or the window goes beyond the numerical rank of half of the images.
         """
         self.fit(ranks)
-        found = self.population_spectrum()
+        found, halves = self.population_spectrum(), self._halves()
+        return alpha_interval(found, halves, ranks=ranks, half_counts=self.half_counts, level=level)
+
+    @checked(SpectrumError)
+    def power_law_test(self, ranks: Ranks = "gerum", *, level: float = 0.95, relevant: float = 0.5) -> PowerLawTest:
+        """Whether the population's spectrum is a power law over a window (see :func:`eigencode.spectra.power_law_test`).
+
+        Args:
+            ranks: Window.
+            level: Of all intervals and of the test.
+            relevant: Bend that matters.
+
+        Returns:
+            PowerLawTest.
+
+        Raises:
+            SpectrumError: as for ``alpha_interval``.
+        """
+        self.fit(ranks)
+        found, halves = self.population_spectrum(), self._halves()
+        return power_law_test(found, halves, ranks=ranks, half_counts=self.half_counts, level=level, relevant=relevant)
+
+    def _halves(self) -> Tensor:
         if self.half_samples is None:
             raise SpectrumError(
                 f"{self.name}: no half-samples were kept, so there is no interval. Measure with half_samples=20, at least 4 "
                 "images, and memory for 4 covariance matrices."
             )
-        return alpha_interval(found, self.half_samples, ranks=ranks, half_counts=self.half_counts, level=level)
+        return self.half_samples
 
     @checked(SpectrumError)
     def population_spectrum(self) -> PopulationSpectrum:

@@ -75,7 +75,7 @@ class PopulationSpectrum:
     misfit: float
     gains: Gains = field(repr=False)
     name: str = "activations"
-    fitted: _Fit = field(repr=False, compare=False, kw_only=True)
+    fitted: PopulationFit = field(repr=False, compare=False, kw_only=True)
 
     @checked(SpectrumError)
     def exponent(self, ranks: Ranks = "gerum") -> float:
@@ -150,13 +150,13 @@ def population_spectrum(
             f"{name}: these {n_samples} samples belong together in so few sets that they count as {counted:.0f} independent; "
             f"{_FEWEST_OF_FEWER} are needed. Pass more sets of images."
         )
-    fits: list[_Fit] = []
+    fits: list[PopulationFit] = []
     for units in dict.fromkeys(
         (n_features if rank == n_samples - 1 else rank, n_features)
     ):  # rank: of units, or of equal samples
         if not fits or fits[0].misfit > _DOUBTFUL:
             with suppress(np.linalg.LinAlgError):
-                fits.append(_Fit(values[:rank].numpy(), n_samples - 1, units, law))
+                fits.append(PopulationFit(values[:rank].numpy(), n_samples - 1, units, law))
     if not fits:
         raise SpectrumError(
             f"{name}: no population was found whose samples have this spectrum. Look at the spectrum: steps of many orders of "
@@ -167,12 +167,14 @@ def population_spectrum(
     return PopulationSpectrum(spectrum, n_samples, fit.misfit, law, name, fitted=fit)
 
 
-class _Fit:
+class PopulationFit:
     """Gauss-Newton iterations, and what the exponent's error needs of them.
 
     Attributes:
         unit: Variance in which eigenvalues are counted.
         sampling: With the bins whose means are the data.
+        places: Logarithms of the ranks of the knots.
+        bending: Prior of the coefficients.
         coefficients: Logarithms at the knots.
         prior: Covariance of the coefficients that the prior adds, shape (knots, knots).
         covariance: Of the data, if the code is Gaussian, shape (bins + 1, bins + 1).
@@ -188,15 +190,15 @@ class _Fit:
         self.sampling = Sampling(degrees=degrees, n_features=units, bins=bins, gains=gains)
         knots = np.r_[np.sqrt(bins[:-1] * (bins[1:] - 1.0)), within]
         knots = np.unique(np.r_[knots, units] if units > _FEWER_UNITS * within else np.minimum(np.r_[knots, units], units))
-        self._places = np.log(knots)
+        self.places = np.log(knots)
         self._atoms = self._means(self.sampling)
-        self._bending = Bending(self._places)
+        self.bending = Bending(self.places)
         self._data = np.r_[means_over_bins(values / self.unit, bins), 0.0]
         self._iterate(min(self._starts(), key=self._distance))
 
     def _starts(self) -> list[Array]:
         """Coefficients to begin with: the sample's own, and a power law."""
-        own, places = self._data[:-1], self._places
+        own, places = self._data[:-1], self.places
         count = min(len(own), len(places))
         law = min(-0.1, float(np.polyfit(places[:count], own[:count], 1)[0])) * places
         law = law - math.log(float(np.exp(self._atoms @ law) @ self.sampling.sizes))
@@ -231,11 +233,11 @@ class _Fit:
 
     def _means(self, sampling: Sampling) -> Array:
         """Mean logarithms of the atoms of a sampling from those at the knots, shape (atoms, knots)."""
-        return _hats(np.diff(gammaln(sampling.edges)) / sampling.sizes, self._places)  # at the mean logarithm of their ranks
+        return _hats(np.diff(gammaln(sampling.edges)) / sampling.sizes, self.places)  # at the mean logarithm of their ranks
 
     def logarithms(self, ranks: Array) -> Array:
         """Of the eigenvalues at ranks."""
-        found: Array = np.interp(np.log(ranks), self._places, self.coefficients)
+        found: Array = np.interp(np.log(ranks), self.places, self.coefficients)
         return found
 
     def _expected(self) -> tuple[Expected, Array, Array]:
@@ -267,12 +269,16 @@ class _Fit:
         Returns:
             Coefficients, and the part of their covariance that the prior adds.
         """
-        jacobian, noise, aim = self._linear
-        whitened = np.linalg.solve(np.linalg.cholesky(noise), np.c_[jacobian, aim + deviation])
-        return self._bending.fit(whitened[:, :-1], whitened[:, -1])
+        return self.bending.fit(*self.whitened(deviation))
 
-    def of_halves(self, halves: Array, *, degrees: float, within: int) -> tuple[Array, float]:
-        """How the fit changes with half-samples, and how far their mean is from what is expected of half of the images.
+    def whitened(self, deviations: Array | float = 0.0) -> tuple[Array, Array]:
+        """Change of each datum with each coefficient, and the data with deviations, shape (..., n), over the data's errors."""
+        jacobian, noise, aim = self._linear
+        root = np.linalg.cholesky(noise)
+        return np.linalg.solve(root, jacobian), np.linalg.solve(root, (aim + deviations).T).T
+
+    def moves_of(self, halves: Array, *, degrees: float, within: int) -> tuple[Array, float]:
+        """How the data change with half-samples, and how far their mean is from what is expected of half of the images.
 
         Args:
             halves: Eigenvalues, shape (b, k).
@@ -280,8 +286,8 @@ class _Fit:
             within: Rank of every half: bins beyond it are taken as they are.
 
         Returns:
-            Coefficients of fits to what is expected, moved as each half is from the halves' mean, shape (b, knots); and the mean
-            squared residual of that mean, in standard errors, the whole sample's residual taken away.
+            What each half differs from the halves' mean by, shape (b, n); and the mean squared residual of that mean, in standard
+            errors, the whole sample's residual taken away.
         """
         bins = self.sampling.bins
         half = Sampling(degrees=degrees, n_features=self.units, bins=bins, gains=self.gains)
@@ -296,8 +302,11 @@ class _Fit:
         moves[:, :counted] = means - means.mean(0)
         totals = np.log(halves.sum(1))
         moves[:, -1] = totals - totals.mean()
-        moved = np.stack([self._solve(move - self._residual)[0] for move in moves])
-        return moved, float(np.mean(residual**2 / variances))
+        return moves, float(np.mean(residual**2 / variances))
+
+    def moved_by(self, moves: Array) -> Array:
+        """Coefficients of fits to what is expected, moved, shape (b, knots)."""
+        return np.stack([self._solve(move - self._residual)[0] for move in moves])
 
     def of_gains(self) -> Array:
         """Coefficients if gains differ more, by the standard error of their second moment; the same where that is not known."""
@@ -311,7 +320,7 @@ class _Fit:
     def slope(self, window: Window) -> Array:
         """Change of a window's exponent with each coefficient, shape (knots,)."""
         ranks = np.arange(window.first, window.last + 1)
-        weights: Array = slope_weights(window) @ _hats(np.log(ranks), self._places)
+        weights: Array = slope_weights(window) @ _hats(np.log(ranks), self.places)
         return weights
 
 

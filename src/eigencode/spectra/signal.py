@@ -13,12 +13,12 @@ from torch import Tensor
 from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, as_numbers
+from eigencode.spectra.intervals import Interval
 from eigencode.spectra.jackknife import Jackknife
 from eigencode.spectra.signal_laws import (
     FEWEST_RANKS,
     UNLIKELY,
     BrokenPowerLaw,
-    Interval,
     agreement,
     broken_power_law,
     concentration,

@@ -12,6 +12,7 @@ from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
 from eigencode.spectra.dimension import power_law_dimension
+from eigencode.spectra.intervals import Interval
 from eigencode.spectra.jackknife import Jackknife
 from eigencode.spectra.signal_moments import SignalMoments
 
@@ -35,21 +36,6 @@ _DETERMINED = 2.5
 """Standard errors above zero from which a concentration is judged by its logarithm."""
 
 _ORDERS = (1, 2, 3, 4)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and the ends of its confidence interval.
-
-    Attributes:
-        value: NaN if the data do not determine it.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -88,36 +88,45 @@ def alpha_interval(
     Source: Politis & Romano 1994, Ann. Stat. 22(4).
     """
     window = Window.of(ranks)
-    if not 0 < level < 1:
-        raise SpectrumError(f"alpha_interval: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
-    halves = as_numbers(half_samples, caller="alpha_interval", what="`half_samples`").to("cpu", torch.float64)
-    if halves.ndim != 2 or len(halves) < 2 or len(halves) != len(half_counts):
-        raise SpectrumError(
-            f"alpha_interval: at least 2 half-samples are needed, with a count for each; got {len(half_counts)} counts for shape "
-            f"{tuple(halves.shape)}. Measure with half_samples=20."
-        )
-    for half in halves:
-        checked_eigenvalues(half, caller="alpha_interval, half-sample")
-    within = min(int((halves > halves[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
-    if window.last > within:
-        raise SpectrumError(
-            f"alpha_interval: `ranks` {window} must end at {within} or below, the numerical rank of half of the images. "
-            "Lower the last rank or pass more images."
-        )
+    halves, within = checked_halves(half_samples, half_counts, window, level=level, caller="alpha_interval")
     alpha = population.exponent(window)
     fitted = population.fitted
-    moved, misfit = fitted.of_halves(halves.numpy(), degrees=float(np.mean(half_counts)) - 1, within=within)
+    moves, misfit = fitted.moves_of(halves, degrees=float(np.mean(half_counts)) - 1, within=within)
+    moved = fitted.moved_by(moves)
     weights = fitted.slope(window)
     by_gains = float(weights @ (fitted.of_gains() - fitted.coefficients))
     variance = float((moved @ weights).var(ddof=1) + weights @ fitted.prior @ weights) + by_gains**2
     misfit = max(population.misfit, misfit)
-    stderr, note, reach = math.sqrt(variance), _objection(population, misfit), math.inf
+    stderr, note, reach = math.sqrt(variance), objection(population, misfit), math.inf
     if not note:
         reach = float(stdtrit(len(halves) - 1, (1 + level) / 2)) * stderr
     return AlphaInterval(alpha, alpha - reach, alpha + reach, stderr, misfit, level, window.ranks, note)
 
 
-def _objection(population: PopulationSpectrum, misfit: float) -> str:
+def checked_halves(
+    half_samples: Numbers, half_counts: Sequence[int], window: Window, *, level: float, caller: str
+) -> tuple[np.ndarray, int]:
+    """Eigenvalues of half-samples that suffice for a window, shape (b, h), and the lowest of their ranks."""
+    if not 0 < level < 1:
+        raise SpectrumError(f"{caller}: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
+    halves = as_numbers(half_samples, caller=caller, what="`half_samples`").to("cpu", torch.float64)
+    if halves.ndim != 2 or len(halves) < 2 or len(halves) != len(half_counts):
+        raise SpectrumError(
+            f"{caller}: at least 2 half-samples are needed, with a count for each; got {len(half_counts)} counts for shape "
+            f"{tuple(halves.shape)}. Measure with half_samples=20."
+        )
+    for half in halves:
+        checked_eigenvalues(half, caller=f"{caller}, half-sample")
+    within = min(int((halves > halves[:, :1] * 1e-12).sum(1).min()), min(half_counts) - 2)
+    if window.last > within:
+        raise SpectrumError(
+            f"{caller}: `ranks` {window} must end at {within} or below, the numerical rank of half of the images. "
+            "Lower the last rank or pass more images."
+        )
+    return halves.numpy(), within
+
+
+def objection(population: PopulationSpectrum, misfit: float) -> str:
     """Why these images are no independent sample of one population, else ""."""
     reason = population.gains.objection
     if not reason and misfit > UNLIKE:

@@ -1,0 +1,18 @@
+"""A number with its confidence interval."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its confidence interval.
+
+    Attributes:
+        value: NaN if the data do not determine it.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
