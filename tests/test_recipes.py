@@ -228,26 +228,26 @@ CLAIMS = (Claim("T1", "fig1", "Accuracy is above 2.", _first, window="none"),)
         "spectra/window.py": ('    "jiang": Window(', '    "early": Window(2, 9, source="this test"),\n    "jiang": Window('),
     },
     "A metric of a spectrum.": {
-        "spectra/entropy.py": (
+        "spectra/flatness.py": (
             "",
-            '''"""Entropy of a spectrum."""
+            '''"""How flat a spectrum is."""
 
 import math
 
 from torch import Tensor
 
 
-def effective_rank(eigenvalues: Tensor) -> float:
-    """Exponential of the entropy of the shares of variance (Roy and Vetterli 2007)."""
-    shares = eigenvalues[eigenvalues > 0] / eigenvalues[eigenvalues > 0].sum()
-    return math.exp(-float((shares * shares.log()).sum()))
+def evenness(eigenvalues: Tensor) -> float:
+    """Geometric over arithmetic mean of the positive eigenvalues: 1 for a flat spectrum."""
+    positive = eigenvalues[eigenvalues > 0]
+    return math.exp(float(positive.log().mean())) / float(positive.mean())
 ''',
         ),
         "spectra/metrics.py": (
             "from eigencode.spectra.eigenspectrum import Eigenspectrum",
-            "from eigencode.spectra.eigenspectrum import Eigenspectrum\nfrom eigencode.spectra.entropy import effective_rank",
+            "from eigencode.spectra.eigenspectrum import Eigenspectrum\nfrom eigencode.spectra.flatness import evenness",
             "METRICS = (",
-            'METRICS = (\n    Metric("effective_rank", lambda spectrum: effective_rank(spectrum.eigenvalues), "eff. rank", "{:.1f}"),',
+            'METRICS = (\n    Metric("evenness", lambda spectrum: evenness(spectrum.eigenvalues), "evenness", "{:.1f}"),',
         ),
     },
 }
@@ -279,7 +279,7 @@ study = overridden(load("demo"), f"{words} training.spectral.ranks=2-9 'reading.
 store = Store("store.sqlite")
 assert not run_study(study, store, Local()).failed
 rows = store.results()
-kept = rows[(rows["quantity"] == "effective_rank") & (rows["perturbation"] == "levels")]
+kept = rows[(rows["quantity"] == "evenness") & (rows["perturbation"] == "levels")]
 json.dump({"values": list(kept["value"]), "strengths": list(kept["strength"]), "identities": identities}, open("study.json", "w"))
 """
 
@@ -321,10 +321,10 @@ def test_a_network_a_window_and_a_metric(followed):
     assert rows[2]["method"] == "signal moments"  # it has no eigenvalues of its own, and so no metric of them
     for row in rows[:2]:
         assert (row["first_rank"], row["last_rank"]) == (2, 9)
-        assert 1 <= row["effective_rank"] <= row["units"]
-        assert f" {row['effective_rank']:.1f} " in printed
-    assert "eff. rank" in printed
-    assert "eff. rank" in (folder / "measured" / "report.html").read_text()
+        assert 0 < row["evenness"] <= 1
+        assert f" {row['evenness']:.1f} " in printed
+    assert "evenness" in printed
+    assert "evenness" in (folder / "measured" / "report.html").read_text()
 
 
 def test_an_option_of_measuring(followed):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         smoothness_bound,
     )
     from eigencode.spectra.eigenspectrum import Eigenspectrum
+    from eigencode.spectra.entropy import effective_rank, rankme, spectral_entropy, stable_rank
     from eigencode.spectra.files import load_spectra, save_spectra
     from eigencode.spectra.finite_sample import expected_exponent
     from eigencode.spectra.gains import Gains
@@ -44,6 +45,7 @@ _HOME = {
     "alpha_interval": "eigencode.spectra.uncertainty",
     "cvpca": "eigencode.spectra.cross_validated",
     "dimension_interval": "eigencode.spectra.dimension",
+    "effective_rank": "eigencode.spectra.entropy",
     "expected_exponent": "eigencode.spectra.finite_sample",
     "fit_power_law": "eigencode.spectra.power_law",
     "load_spectra": "eigencode.spectra.files",
@@ -52,8 +54,11 @@ _HOME = {
     "power_law_dimension": "eigencode.spectra.dimension",
     "power_law_line": "eigencode.spectra.power_law",
     "power_law_test": "eigencode.spectra.bent",
+    "rankme": "eigencode.spectra.entropy",
     "save_spectra": "eigencode.spectra.files",
     "signal_spectrum": "eigencode.spectra.signal",
+    "spectral_entropy": "eigencode.spectra.entropy",
+    "stable_rank": "eigencode.spectra.entropy",
     "smoothness_bound": "eigencode.spectra.dimension",
     "stimulus_curve": "eigencode.spectra.uncertainty",
     "window_sensitivity": "eigencode.spectra.power_law",
@@ -75,6 +80,7 @@ __all__ = [
     "alpha_interval",
     "cvpca",
     "dimension_interval",
+    "effective_rank",
     "expected_exponent",
     "fit_power_law",
     "load_spectra",
@@ -83,9 +89,12 @@ __all__ = [
     "power_law_dimension",
     "power_law_line",
     "power_law_test",
+    "rankme",
     "save_spectra",
     "signal_spectrum",
     "smoothness_bound",
+    "spectral_entropy",
+    "stable_rank",
     "stimulus_curve",
     "window_sensitivity",
 ]

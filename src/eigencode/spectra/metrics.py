@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from eigencode.errors import SpectrumError
 from eigencode.spectra.cross_validated import CrossValidatedSpectrum
 from eigencode.spectra.eigenspectrum import Eigenspectrum
+from eigencode.spectra.entropy import effective_rank, stable_rank
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,21 @@ class Metric:
     format: str = "{:.3f}"
 
 
+def _above_rounding(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> Tensor:
+    """Eigenvalues within the numerical rank, since roots of rounding errors would add up; of a recording, the positive ones."""
+    whole = isinstance(spectrum, CrossValidatedSpectrum)
+    return spectrum.eigenvalues.clamp_min(0) if whole else spectrum.eigenvalues[: spectrum.numerical_rank]
+
+
 METRICS = (
     Metric("dimension", lambda spectrum: spectrum.dimension, "D", "{:.1f}"),
     Metric("variance_first_ten", lambda spectrum: spectrum.variance_explained(10), "first 10", "{:.1%}"),
     Metric("total_variance", lambda spectrum: spectrum.total_variance),
+    Metric("effective_rank", lambda spectrum: effective_rank(_above_rounding(spectrum))),
+    Metric("effective_rank_singular", lambda spectrum: effective_rank(_above_rounding(spectrum), of="singular values")),
+    Metric("stable_rank", lambda spectrum: stable_rank(_above_rounding(spectrum))),
 )
-"""In the order of the columns."""
+"""In the order of the columns; docs/conventions.md has their formulas and sources."""
 
 
 def metrics_of(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> tuple[dict[str, float], str]:

@@ -137,7 +137,7 @@ def objection(population: PopulationSpectrum, misfit: float) -> str:
         return ""
     return (
         f"{population.name}: alpha of the population is not determined by these {population.n_samples} samples: {reason}. If "
-        f"{TOGETHER}; steps in the spectrum have this effect too."
+        f"{TOGETHER}; steps in the spectrum, and units that respond to few of the images, have this effect too."
     )
 
 

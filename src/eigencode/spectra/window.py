@@ -88,6 +88,7 @@ WINDOWS = {
     "gerum": Window(6, 50, source="Gerum et al. 2022, authors' code"),
     "schaeffer": Window(10, 316, source="Schaeffer et al. 2020, section 2.3"),
     "schaeffer_output": Window(10, 100, source="Schaeffer et al. 2020, section 2.3, ImageNet outputs"),
+    "alpha_req": Window(11, 100, "inverse_rank", source="Agrawal et al. 2022 (alpha-ReQ), as their package reptrix has it"),
     "stringer": Window(11, 500, "inverse_rank", source="Stringer et al. 2019, authors' MATLAB code"),
 }
 
