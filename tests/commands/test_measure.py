@@ -139,7 +139,7 @@ def test_weights(capsys, tmp_path):
         ),
         (
             ["--model", "gerum_cnn", "--ranks", "garum"],
-            "`ranks` must be first and last rank, such as 6-50, or one of jiang, gerum, schaeffer, schaeffer_output, stringer; got 'garum'. "
+            "`ranks` must be first and last rank, such as 6-50, or one of jiang, gerum, schaeffer, schaeffer_output, alpha_req, stringer; got 'garum'. "
             "Name one of these.",
         ),
         (

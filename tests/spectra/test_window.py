@@ -57,9 +57,9 @@ def test_one_window_however_it_is_written(told, window):
 @pytest.mark.parametrize(
     ("told", "text"),
     [
-        ("gerun", "`ranks` must be first and last rank, such as 6-50, or one of jiang, gerum, schaeffer, schaeffer_output, stringer; "
+        ("gerun", "`ranks` must be first and last rank, such as 6-50, or one of jiang, gerum, schaeffer, schaeffer_output, alpha_req, stringer; "
          "got 'gerun'. Name one of these."),
-        ("", "`ranks` must be first and last rank, such as 6-50, or one of jiang, gerum, schaeffer, schaeffer_output, stringer; "
+        ("", "`ranks` must be first and last rank, such as 6-50, or one of jiang, gerum, schaeffer, schaeffer_output, alpha_req, stringer; "
          "got ''. Name one of these."),
         ((5, 6), "`ranks` must start at 1 or above and hold at least 3 ranks; got (5, 6). Widen the window, from the lower rank to "
          "the higher."),
