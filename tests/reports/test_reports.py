@@ -197,6 +197,7 @@ def test_table(summary, capsys):
         "population",
         "α",
         "R²",
+        "bend",
         "D",
         "population",
         "D",

@@ -155,7 +155,8 @@ class _Lines:
         self._inside = places[inside]
         precision = fit.bending.likeliest(self._jacobian, self.data)
         precision[inside[1:-1] + 1] = _STRAIGHT  # the bend at a knot is one row after the knot's own
-        precision[np.minimum(inside[[0, -1]] + 1, len(places) - 1)] = _FREE
+        ends = inside[[0, -1]] + 1
+        precision[ends[ends < len(places)]] = _FREE
         self._rows = np.vstack([self._jacobian, precision[:, None] * fit.bending.changes])
         self._slope = np.zeros(len(places))
         self._slope[inside[:2]] = np.array([1, -1]) / (places[inside[1]] - places[inside[0]])
