@@ -76,9 +76,33 @@ def test_what_belongs_together_gives_no_answer():
     assert (found.bend.low, found.bend.high) == (-math.inf, math.inf)
     assert (found.rank.low, found.rank.high) == RANKS
     assert "nearly the same as another" in found.note
-    assert answer_of(copies).answer == "cannot tell"
     told = Eigenspectrum.from_activations(copies, groups=np.repeat(np.arange(150), 2)).power_law_test((4, 40))
     assert told.note == ""
+
+
+@pytest.mark.parametrize("spikes", [0, 5])
+@pytest.mark.parametrize("shape", [(300, 600), (600, 200)])
+def test_flat_spectra_do_not_bend(spikes, shape):
+    variances = np.ones(shape[1])
+    variances[:spikes] = 30
+    found = []
+    for seed in range(6):
+        rows = np.random.default_rng(seed).standard_normal(shape) * np.sqrt(variances)
+        found.append(answer_of(rows, (8, 50)))
+    assert sum(each.answer == "bends" for each in found) <= 1
+    assert all(each.note or each.bend.low < each.bend.value < each.bend.high for each in found)
+
+
+def test_a_break_near_an_end_may_be_the_end():
+    found = [answer_of(code_of(1.0, 600, 300, seed, bend=1.0, at=44)) for seed in range(5)]
+    assert sum(each.rank.low <= 44 <= each.rank.high for each in found) >= 4
+
+
+def test_equal_halves_give_no_answer():
+    spectrum = Eigenspectrum.from_activations(code_of(1.0, 300, 200, 0))
+    same = spectrum.half_samples[:1].repeat(6, 1)
+    found = power_law_test(spectrum.population_spectrum(), same, ranks=RANKS, half_counts=(150,) * 6)
+    assert found.answer == "cannot tell"
 
 
 def test_short_windows_give_no_answer():

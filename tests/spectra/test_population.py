@@ -283,7 +283,7 @@ class TestSeries:
             spectrum_of(rows).population_dimension()
         assert spectrum_of(np.random.default_rng(0).permutation(rows)).gains.serial == 0
 
-    def test_is_seen_in_samples_that_were_merged(self):
+    def test_is_seen_whatever_was_merged(self):
         rows = lfilter([1.0], [1.0, -0.8], code_of("gaussian", 1.0, 400, 600, 0), axis=0)
         parts = [SpectrumAccumulator(half_samples=0) for _ in range(4)]
         for part, some in zip(parts, np.split(rows, 4), strict=True):

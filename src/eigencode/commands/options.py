@@ -87,7 +87,8 @@ class SpectraOfLayers(MeasuringOptions, NetworkAndImages):
         layers: head (or penultimate: what the last weighted module on the way to the scores reads), blocks (the repeated
             blocks), all (modules that call no others), names such as conv1, relu#2 or fc.input, or globs, separated by commas.
         ranks: Fit window: jiang (1-10), gerum (6-50), schaeffer (10-316), schaeffer_output (10-100), alpha_req (11-100,
-            weights 1/n), stringer (11-500, weights 1/n), or two ranks such as 6-50, if need be with their weights: "11-200, weights inverse_rank".
+            weights 1/n), stringer (11-500, weights 1/n), or two ranks such as 6-50, if need be with their weights:
+            "11-200, weights inverse_rank".
     """
 
     layers: str = "penultimate"

@@ -26,7 +26,7 @@ class Bending:
     """Prior for falling curves: each change of slope, over the root of the distance it is spread over, has a Cauchy distribution.
 
     Heavy tails let a curve be straight in most places and have a step in one, which no Gaussian of one width allows. Its width
-    is not known: fits for a series of widths are averaged, each with its likelihood.
+    is not known: fits for a series of widths are averaged, each with its likelihood, or rather a lower bound of it.
 
     Args:
         places: Of the knots, rising, shape (k,).

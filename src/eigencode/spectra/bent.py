@@ -28,6 +28,9 @@ _STRAIGHT, _FREE = 1e4, 1e-2
 _FEWEST_KNOTS = 5
 """Knots within a window, at least: below, a bend and two lines are not told apart."""
 
+_UNSURE = 1.0
+"""Standard error of half a window's exponent above which the expansion about the fit says nothing of a spectrum's shape."""
+
 _BREAKS = 61
 """Places of the break that are tried."""
 
@@ -80,10 +83,12 @@ def power_law_test(
 
     R² is near one for spectra that bend: eigenvalues are in order. Here two straight lines that meet in the middle of the window,
     in log-log coordinates, are fitted to the population's spectrum, which is left as it is outside the window. The standard
-    errors come from half-samples, as those of ``alpha_interval``, and the test is Student's. The break is the rank at which two
-    lines fit best, and its interval holds the ranks whose fits are not worse than the level allows (likelihood ratio).
+    errors come from half-samples alone, and the test is Student's. The break is the rank at which two lines fit best, and its
+    interval holds the ranks whose fits are not worse than the level allows (likelihood ratio); it reaches to the end of the
+    window where they do to the last that is tried. Weights of ranks do not matter.
 
-    A power law is never proved: "no bend" says that a bend of ``relevant`` in the middle would have been seen.
+    A power law is never proved: "no bend" says that a bend of ``relevant`` in the middle would have been seen. Nor need a bend
+    matter that many images show: compare it with ``relevant``.
 
     Args:
         population: Of the whole sample.
@@ -94,7 +99,8 @@ def power_law_test(
         relevant: Bend that matters.
 
     Returns:
-        PowerLawTest; "cannot tell" where the images are no independent sample (see ``alpha_interval``).
+        PowerLawTest; "cannot tell", with a note, where the images are no independent sample (see ``alpha_interval``), and where
+        they say too little of the spectrum's shape, such as of spectra that are flat.
 
     Raises:
         SpectrumError: as ``alpha_interval``; a ``relevant`` bend that is not above 0.
@@ -113,14 +119,16 @@ def power_law_test(
     if not note and len(inside) < _FEWEST_KNOTS:
         note = f"{population.name}: `ranks` {window} are too few to tell a bend from a straight line. Take a longer window."
     if note:
-        unknown = Interval(math.nan, -math.inf, math.inf)
-        anywhere = Interval(math.nan, window.first, window.last)
-        return PowerLawTest(
-            unknown, unknown, unknown, math.nan, anywhere, math.nan, math.nan, "cannot tell", relevant, level, window.ranks, note
-        )
+        return _unknown(window, relevant, level, note)
     lines = _Lines(population.fitted, inside)
     estimate = lines.exponents(math.log(window.first * window.last) / 2)
     values, errors = estimate @ lines.data, (estimate @ lines.whitened(moves)).std(1, ddof=1)
+    if values[:2].min() < 0 or not 0 < errors.min() <= errors[:2].max() < _UNSURE:
+        note = (
+            f"{population.name}: these {population.n_samples} samples do not tell whether the spectrum bends over {window}: "
+            "they hardly depend on its shape there. Take more images or another window."
+        )
+        return _unknown(window, relevant, level, note)
     degrees = len(halves) - 1
     reach = float(stdtrit(degrees, (1 + level) / 2))
     first, second, bend = (
@@ -128,13 +136,20 @@ def power_law_test(
         for value, error in zip(values.tolist(), errors.tolist(), strict=True)
     )
     inflation = max(1.0, float(errors[2] / np.linalg.norm(estimate[2])))
-    rank, (before, after, _) = lines.best_break(chdtri(1, 1 - level) * inflation**2)
+    rank, (before, after, _) = lines.best_break(chdtri(1, 1 - level) * inflation**2, window)
     if bend.low > 0 or bend.high < 0:
         answer: Answer = "bends"
     else:
         answer = "no bend" if max(-bend.low, bend.high) < relevant else "cannot tell"
     p = 2 * float(stdtr(degrees, -abs(bend.value) / errors[2]))
     return PowerLawTest(first, second, bend, p, rank, before, after, answer, relevant, level, window.ranks)
+
+
+def _unknown(window: Window, relevant: float, level: float, note: str) -> PowerLawTest:
+    """No answer, and why."""
+    unknown, nan = Interval(math.nan, -math.inf, math.inf), math.nan
+    anywhere = Interval(nan, window.first, window.last)
+    return PowerLawTest(unknown, unknown, unknown, nan, anywhere, nan, nan, "cannot tell", relevant, level, window.ranks, note)
 
 
 def _inside(places: Array, window: Window) -> Array:
@@ -178,7 +193,7 @@ class _Lines:
         first, bend = self._slope @ found[:-1], -found[-1]
         return np.stack([first, first + bend, bend])
 
-    def best_break(self, worse: float) -> tuple[Interval, list[float]]:
+    def best_break(self, worse: float, window: Window) -> tuple[Interval, list[float]]:
         """The rank at which two lines fit best, with those that are not worse by more than so much; exponents there."""
         places = np.linspace(self._inside[1], self._inside[-2], _BREAKS)
         aim = np.r_[self.data, np.zeros(self._rows.shape[1])]
@@ -187,6 +202,7 @@ class _Lines:
             rows = self._with_break(place)
             misfits.append(float(np.square(aim - rows @ np.linalg.lstsq(rows, aim)[0]).sum()))
         best = int(np.argmin(misfits))
-        likely = np.exp(places[np.array(misfits) <= misfits[best] + worse])
-        exponents = (self.exponents(places[best]) @ self.data).tolist()
-        return Interval(float(np.exp(places[best])), float(likely.min()), float(likely.max())), exponents
+        likely = np.flatnonzero(np.array(misfits) <= misfits[best] + worse)
+        low = float(window.first if likely[0] == 0 else np.exp(places[likely[0]]))
+        high = float(window.last if likely[-1] == len(places) - 1 else np.exp(places[likely[-1]]))
+        return Interval(float(np.exp(places[best])), low, high), (self.exponents(places[best]) @ self.data).tolist()

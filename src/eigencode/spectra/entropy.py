@@ -38,7 +38,7 @@ def spectral_entropy(eigenvalues: Numbers, *, of: Of = "eigenvalues", epsilon: f
         epsilon: Added to each share, as RankMe does; shares then do not sum to 1.
 
     Returns:
-        Entropy in nats, 0 to ln k.
+        Entropy in nats; 0 to ln k where epsilon is 0.
 
     Raises:
         SpectrumError: all eigenvalues are zero, or one is negative or not finite; a negative epsilon.
@@ -61,7 +61,7 @@ def effective_rank(eigenvalues: Numbers, *, of: Of = "eigenvalues", epsilon: flo
 
     Of singular values it is the effective rank of Roy and Vetterli, and with epsilon 1e-7 RankMe, if eigenvalues are those of
     the activations whose mean was not taken away (see ``rankme``). Of eigenvalues it lies between the participation ratio and
-    the rank; of singular values it is larger. Few images bias all of them down.
+    the rank; of singular values it is never smaller. Few images bias all of them down.
 
     Args:
         eigenvalues: As for ``spectral_entropy``.
@@ -69,7 +69,7 @@ def effective_rank(eigenvalues: Numbers, *, of: Of = "eigenvalues", epsilon: flo
         epsilon: Added to each share.
 
     Returns:
-        Effective rank, dimensionless, 1 to k.
+        Effective rank, dimensionless; 1 to k where epsilon is 0.
 
     Raises:
         SpectrumError: as for ``spectral_entropy``.
@@ -115,7 +115,7 @@ def rankme(activations: Numbers, *, centred: bool = False, epsilon: float = RANK
         epsilon: Added to each share.
 
     Returns:
-        Effective rank, dimensionless, 1 to min(n_images, units).
+        Effective rank, dimensionless; 1 to min(n_images, units) where epsilon is 0.
 
     Raises:
         SpectrumError: activations that are not floating point, not finite, or all zero.

@@ -42,10 +42,11 @@ _COPIES = 0.1
 
 _LATER = 8
 _SERIAL = 0.25
-"""Samples in a series resemble the next one more than that so many places later, by this cosine. Those sorted by class do not:
-classes are longer, and resemblance within them is weaker."""
+"""By so much the mean cosine of samples in a series with the next one is larger than with the one so many places later. Samples
+sorted by class stay below: most of their classes are longer, and resemblance within them is weaker."""
 
 _SIGNIFICANT = 4.0
+"""Standard errors from which the difference is not taken for chance."""
 
 _FEWEST_COMPONENTS = 16
 """Samples in fewer dimensions lie close to each other by chance, and not by chance if they are not Gaussian."""
@@ -148,13 +149,12 @@ def bytes_of_singles(count: int, width: int) -> int:
     return 8 * (_LEADING + _OVERSAMPLED) * (6 * count + width) + 16 * _AT_ONCE
 
 
-def singles_of(lengths: Tensor, products: Callable[[Tensor], Tensor], order: Tensor | None = None) -> Singles:
+def singles_of(lengths: Tensor, products: Callable[[Tensor], Tensor]) -> Singles:
     """Squared lengths without as many leading components as it takes for the others to fill many dimensions, and resemblances.
 
     Args:
         lengths: Squared lengths of the centred samples, shape (n,).
         products: The samples' Gram matrix times a matrix of shape (n, k).
-        order: Places of the samples in the order in which they were taken, shape (n,); default: as they are.
     """
     count, mean = len(lengths), float(lengths.mean())
     most = min(_LEADING, count // _MOST_LEADING)
@@ -177,7 +177,7 @@ def singles_of(lengths: Tensor, products: Callable[[Tensor], Tensor], order: Ten
     directions = torch.nn.functional.normalize((basis @ vectors)[:, varying], dim=1)  # all components count alike
     enough = directions.shape[1] >= _FEWEST_COMPONENTS
     copies = _copies(directions) if enough else 0.0
-    serial = _serial(directions if order is None else directions[order.to(directions.device)]) if enough else 0.0
+    serial = _serial(directions) if enough else 0.0
     return Singles((lengths - scores.square().sum(1)).clamp_min(0), leading, copies, serial)
 
 
@@ -233,7 +233,7 @@ def gains_of_singles(singles: Singles, eigenvalues: Tensor) -> Gains:
     excess = max(0.0, excess)
     expected = variance - excess
     gains = np.maximum(_SMALLEST, 1 + (relative - 1) * excess / variance)
-    by_lengths = 2 * expected**2 * float(np.mean(gains**2)) ** 2 + 4 * expected * float(np.mean((gains - 1) ** 2 * gains**2))
+    by_lengths = 2 * expected**2 * float(np.mean(gains**4)) + 4 * expected * float(np.mean((gains - 1) ** 2 * gains**2))
     error = math.sqrt(by_lengths / count) + excess * expected / variance  # as much as may be the tails of units
     if excess**2 / variance < _SMALLEST:
         return replace(alike, error=error + excess**2 / variance)

@@ -32,19 +32,27 @@ class Metric:
     format: str = "{:.3f}"
 
 
-def _above_rounding(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> Tensor:
-    """Eigenvalues within the numerical rank, since roots of rounding errors would add up; of a recording, the positive ones."""
-    whole = isinstance(spectrum, CrossValidatedSpectrum)
-    return spectrum.eigenvalues.clamp_min(0) if whole else spectrum.eigenvalues[: spectrum.numerical_rank]
+def _within_rank(measure: Callable[[Tensor], float]) -> Callable[[Eigenspectrum | CrossValidatedSpectrum], float]:
+    """The number of eigenvalues within the numerical rank, since roots of rounding errors would add up.
+
+    NaN where nothing varies, and for cross-validated spectra: the positive half of their noise would count.
+    """
+
+    def of(spectrum: Eigenspectrum | CrossValidatedSpectrum) -> float:
+        if isinstance(spectrum, CrossValidatedSpectrum) or not spectrum.numerical_rank:
+            return math.nan
+        return measure(spectrum.eigenvalues[: spectrum.numerical_rank])
+
+    return of
 
 
 METRICS = (
     Metric("dimension", lambda spectrum: spectrum.dimension, "D", "{:.1f}"),
     Metric("variance_first_ten", lambda spectrum: spectrum.variance_explained(10), "first 10", "{:.1%}"),
     Metric("total_variance", lambda spectrum: spectrum.total_variance),
-    Metric("effective_rank", lambda spectrum: effective_rank(_above_rounding(spectrum))),
-    Metric("effective_rank_singular", lambda spectrum: effective_rank(_above_rounding(spectrum), of="singular values")),
-    Metric("stable_rank", lambda spectrum: stable_rank(_above_rounding(spectrum))),
+    Metric("effective_rank", _within_rank(effective_rank)),
+    Metric("effective_rank_singular", _within_rank(lambda values: effective_rank(values, of="singular values"))),
+    Metric("stable_rank", _within_rank(stable_rank)),
 )
 """In the order of the columns; docs/conventions.md has their formulas and sources."""
 

@@ -1,4 +1,4 @@
-"""The spectrum of the population behind a sample: the smoothest one whose expected sample spectrum is the one observed."""
+"""The spectrum of the population behind a sample: the least bent one whose expected sample spectrum is the one observed."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class PopulationSpectrum:
     """Eigenvalues of the population that a sample's images were drawn from.
 
     Attributes:
-        eigenvalues: Largest first, float64, shape (n_features,), in the sample's units. Beyond the number of images they are what
-            is left of the total variance, spread smoothly.
+        eigenvalues: Largest first, float64, shape (n_features,), or as many as the sample's rank where that is the units', in the
+            sample's units. Beyond the number of images they are what is left of the total variance, spread smoothly.
         n_samples: Samples behind them.
         misfit: Mean squared difference of the observed from the expected logarithms of sample eigenvalues, in standard errors.
         gains: Law of the images' gains that was taken.
@@ -151,9 +151,7 @@ def population_spectrum(
             f"{_FEWEST_OF_FEWER} are needed. Pass more sets of images."
         )
     fits: list[PopulationFit] = []
-    for units in dict.fromkeys(
-        (n_features if rank == n_samples - 1 else rank, n_features)
-    ):  # rank: of units, or of equal samples
+    for units in [n_features] if rank in (n_samples - 1, n_features) else [rank, n_features]:
         if not fits or fits[0].misfit > _DOUBTFUL:
             with suppress(np.linalg.LinAlgError):
                 fits.append(PopulationFit(values[:rank].numpy(), n_samples - 1, units, law))

@@ -120,7 +120,7 @@ class Rows:
             return torch.cat([centred(piece) @ turned for piece in pieces]).to(vectors)
 
         lengths = torch.cat([centred(piece).square().sum(1, dtype=torch.float64) for piece in pieces])
-        return singles_of(lengths, products, torch.cat(self.numbers).argsort(stable=True))
+        return singles_of(lengths, products)
 
     def __getstate__(self) -> dict[str, object]:
         """Without the room for rows that have not come."""
