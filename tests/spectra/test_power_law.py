@@ -67,6 +67,7 @@ def test_windows_are_those_of_the_papers():
         "gerum": ((6, 50), "equal"),
         "schaeffer": ((10, 316), "equal"),
         "schaeffer_output": ((10, 100), "equal"),
+        "alpha_req": ((11, 100), "inverse_rank"),
         "stringer": ((11, 500), "inverse_rank"),
     }
 

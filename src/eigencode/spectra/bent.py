@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit
 
-from eigencode._arguments import checked
+from eigencode._arguments import check_fields, checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers
 from eigencode.spectra.intervals import Interval
@@ -67,6 +67,10 @@ class PowerLawTest:
     level: float
     ranks: tuple[int, int]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        check_fields(self, SpectrumError, choices_only=True)
 
 
 @checked(SpectrumError)

@@ -54,7 +54,7 @@ _DOUBTFUL = 2.0
 
 UNLIKE = 6.0
 """Mean squared residual, in standard errors, above which no smooth population has the sample's spectrum. Codes of
-``benchmarks.spectrum_bench`` stay below 2 in 200 trials; images that were copied and changed a little reach 6 to thousands."""
+``benchmarks.spectrum_bench`` stay below 3 in 200 trials; images that were copied and changed a little reach 6 to thousands."""
 
 
 @dataclass(frozen=True)

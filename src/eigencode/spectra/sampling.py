@@ -36,7 +36,7 @@ _APART = 60
 _LEVELS = 8
 """Points of a bin at which its mean is taken."""
 
-_HEIGHTS = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
+_HEIGHTS = (1.0, 0.1, 0.01, 1e-3)
 """Imaginary part of z over its real part, on the way to the real axis."""
 
 _LOWEST = 1e-4
@@ -172,7 +172,7 @@ class Sampling:
         points, theta = points[kept], theta[kept]
         if len(self.gains) > 1:  # an image of a large gain has an eigenvalue of its own
             most = max(points.max(), atoms[0] * self.gains.max() * (1 + np.sqrt(self.sizes.sum() / self.degrees)) ** 2)
-            more = np.geomspace(min(points.max() * 1e-4, atoms[-1] * 1e-6), most, 220)
+            more = np.geomspace(min(points.max() * 1e-4, atoms[-1] * 1e-6), most, 160)
             points, theta = np.concatenate([points, more]), np.concatenate([theta, more])
         order = np.argsort(-points)
         points, theta = points[order], theta[order]
@@ -194,20 +194,22 @@ class Sampling:
                 d = -(1 / (1 + w[:, None] * atoms) @ weights) / z
                 w = (w - (1 / (1 + d[:, None] * self.gains) @ shares) / z) / 2
         for height in heights:
-            z = points * (1 + 1j * height)
+            left = np.arange(len(points))  # those that still move
             for _ in range(_STEPS):
-                inverse = 1 / (1 + w[:, None] * atoms)
+                z, old = points[left] * (1 + 1j * height), w[left]
+                inverse = 1 / (1 + old[:, None] * atoms)
                 d = -(inverse @ weights) / z
                 slope = (inverse**2 @ (weights * atoms)) / z
                 other = 1 / (1 + d[:, None] * self.gains)
-                step = (w * z + other @ shares) / (z - (other**2 @ (shares * self.gains)) * slope)
-                new = w - step
-                least = np.abs(w) / 2
-                new = np.where(new.imag > 0, new, w.real - np.clip(step.real, -least, least) + 0.3j * w.imag)
-                done = (np.abs(new - w) / np.abs(w)).max() < _CLOSE
-                w = new
-                if done:
+                step = (old * z + other @ shares) / (z - (other**2 @ (shares * self.gains)) * slope)
+                new = old - step
+                least = np.abs(old) / 2
+                new = np.where(new.imag > 0, new, old.real - np.clip(step.real, -least, least) + 0.3j * old.imag)
+                w[left] = new
+                left = left[np.abs(new - old) >= _CLOSE * np.abs(old)]
+                if not len(left):
                     break
+        z = points * (1 + 1j * heights[-1])
         d = -(1 / (1 + w[:, None] * atoms) @ weights) / z
         potential = np.log(1 + d[:, None] * self.gains) @ self.shares + z * d * w + np.log(-z)
         potential += (np.log(1 + w[:, None] * atoms) @ self.sizes) / self.degrees
