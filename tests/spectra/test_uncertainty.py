@@ -127,6 +127,8 @@ class TestStimulusCurve:
         corrected = spectrum(code).population_spectrum().exponent("gerum")
         assert table["alpha_population"].iloc[0] == pytest.approx(corrected, rel=1e-9)
         assert table.columns.tolist() == ["count", "alpha", "alpha_stderr", "alpha_population", "population_stderr"]
+        plain = stimulus_curve(code, counts=[200], ranks="gerum", population=False)
+        assert plain.equals(table[["count", "alpha", "alpha_stderr"]])
 
     @pytest.mark.slow
     def test_the_standard_error_is_that_of_fresh_images(self):

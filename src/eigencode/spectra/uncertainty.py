@@ -151,6 +151,7 @@ def stimulus_curve(
     groups: Numbers | Sequence[int] | None = None,
     repeats: int = 10,
     seed: int = 0,
+    population: bool = True,
 ) -> pd.DataFrame:
     """Exponent against the number of images: are there enough of them?
 
@@ -163,11 +164,12 @@ def stimulus_curve(
         groups: Numbers from 0 on of the sets of images that belong together, shape (n_images,).
         repeats: Random subsets (without replacement) for each count, 2 at least; one where the count is n_images.
         seed: Seed of the subsets.
+        population: Also the exponents of the population, which take most of the time.
 
     Returns:
         Table with columns count, alpha (mean of the plain fit over subsets), alpha_stderr (standard error of the fit to count
-        images), alpha_population (mean of the corrected exponent), population_stderr. Subsets of the same images overlap, and
-        agree more than as many fresh images would: the standard error is their standard deviation over
+        images), and with ``population`` alpha_population (mean of the corrected exponent) and population_stderr. Subsets of the
+        same images overlap, and agree more than as many fresh images would: the standard error is their standard deviation over
         sqrt(1 - count / n_images), as of a delete-d jackknife; NaN where the count is n_images.
 
     Raises:
@@ -203,18 +205,15 @@ def stimulus_curve(
             values, _, gains = of_gram(sub_gram(gram, members), dealt=None if alone else dealt[members.cpu()])
             values = values[: min(n_samples - 1, rows.shape[1])]
             plain.append(fit_power_law(values, ranks=window).alpha)
-            values = values.where(values > (torch.finfo(rows.dtype).eps * scale) ** 2, 0.0)
-            population = population_spectrum(values, n_samples=n_samples, n_features=rows.shape[1], gains=gains)
-            corrected.append(population.exponent(window))
-        table.append(
-            {
-                "count": count,
-                "alpha": float(np.mean(plain)),
-                "alpha_stderr": _stderr_of_subsets(plain, count, total),
-                "alpha_population": float(np.mean(corrected)),
-                "population_stderr": _stderr_of_subsets(corrected, count, total),
-            }
-        )
+            if population:
+                values = values.where(values > (torch.finfo(rows.dtype).eps * scale) ** 2, 0.0)
+                found = population_spectrum(values, n_samples=n_samples, n_features=rows.shape[1], gains=gains)
+                corrected.append(found.exponent(window))
+        row = {"count": count, "alpha": float(np.mean(plain)), "alpha_stderr": _stderr_of_subsets(plain, count, total)}
+        if population:
+            row |= {"alpha_population": float(np.mean(corrected))}
+            row |= {"population_stderr": _stderr_of_subsets(corrected, count, total)}
+        table.append(row)
     return pd.DataFrame(table)
 
 

@@ -124,7 +124,8 @@ def _stimuli(network: nn.Module, materials: GroupResources, layers: list[str]) -
     """Mean exponent of random subsets of the test images, of several sizes, and its standard error."""
     reading, rows = materials.plan.reading, []
     for layer in layers:
-        curve = stimulus_curve(collect(network, materials.test, layer=layer), counts=reading.stimuli, ranks=reading.ranks)
+        activations = collect(network, materials.test, layer=layer)
+        curve = stimulus_curve(activations, counts=reading.stimuli, ranks=reading.ranks, population=False)
         for found in curve.to_dict("records"):
             rows += [(layer, STIMULI, found["count"], name, found[name]) for name in ("alpha", "alpha_stderr")]
     return rows
