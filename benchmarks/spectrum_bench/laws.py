@@ -1,7 +1,6 @@
 """Size and power of the test of a power law, and the rank of a break, of codes whose truth is known."""
 
 import json
-import math
 import time
 
 import numpy as np
@@ -20,7 +19,7 @@ SETTINGS = ((300, 1000, (6, 50)), (1000, 1000, (6, 50)), (1000, 500, (10, 316)))
 """Images, units, window."""
 
 
-def row(code, ranks, images, trials, *, broken_at=math.nan):
+def row(code, ranks, images, trials, *, broken_at=None):
     """How often a power law is rejected, and what is said of the break."""
     found, seconds = [], 0.0
     for seed in range(trials):
@@ -37,7 +36,7 @@ def row(code, ranks, images, trials, *, broken_at=math.nan):
         "mean_bend": float(np.mean([each.bend.value for each in told])),
         "spread": float(np.std([each.bend.value for each in told], ddof=1)),
         "median_rank": float(np.median([each.rank.value for each in told])),
-        "rank_coverage": float(np.mean([each.rank.low <= broken_at <= each.rank.high for each in told])),
+        "rank_coverage": None if broken_at is None else np.mean([each.rank.low <= broken_at <= each.rank.high for each in told]),
         "before": float(np.median([each.before for each in told])),
         "after": float(np.median([each.after for each in told])),
         "cpu_seconds": seconds / trials,
@@ -50,7 +49,7 @@ def rows():
     for images, units, ranks in SETTINGS:
         where = f"{images} images, {units} units, ranks {ranks[0]}-{ranks[1]}"
         for name in STRAIGHT:
-            yield f"{name}, {where}", (name, units), ranks, images, math.nan
+            yield f"{name}, {where}", (name, units), ranks, images, None
         for name in BENT if ranks == (6, 50) else ("break55 1.0",):
             yield f"{name}, {where}", (name, units), ranks, images, float(name.split()[0].removeprefix("break"))
 
