@@ -242,6 +242,15 @@ class TestCopies:
         law = np.arange(1, shape[1] + 1.0) ** -1
         assert dimension.low < law.sum() ** 2 / (law**2).sum() < dimension.high
 
+    @pytest.mark.parametrize("units", [120, 149, 155, 200, 600])
+    def test_equal_images_that_are_told_count_once(self, units):
+        found = []
+        for seed in range(4):
+            rows = np.repeat(code_of("gaussian", 0.5, 150, units, seed), 2, axis=0)
+            found.append(spectrum_of(rows, groups=np.repeat(np.arange(150), 2)).alpha_interval((4, 40)))
+        assert np.mean([each.alpha for each in found]) == pytest.approx(0.5, abs=0.035)
+        assert max(each.misfit for each in found) < 1.5
+
     @pytest.mark.parametrize("shape", [(300, 1000), (300, 299), (300, 200)])
     @pytest.mark.parametrize("count", [1, 20])
     def test_a_few_that_are_equal_do_no_harm(self, shape, count):

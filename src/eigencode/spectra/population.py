@@ -152,7 +152,7 @@ def population_spectrum(
         )
     fits: list[PopulationFit] = []
     for units in [n_features] if rank in (n_samples - 1, n_features) else [rank, n_features]:
-        if not fits or fits[0].misfit > _DOUBTFUL:
+        if not fits or law.independent < 1 or fits[0].misfit > _DOUBTFUL:
             with suppress(np.linalg.LinAlgError):
                 fits.append(PopulationFit(values[:rank].numpy(), n_samples - 1, units, law))
     if not fits:
