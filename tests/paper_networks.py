@@ -38,6 +38,7 @@ def jiang(
     spread=0.001,
     bump=0.1,
     dimension=1.0,
+    counted="dimension_population",
     falls=True,
     waterfall=True,
     straight=True,
@@ -53,7 +54,7 @@ def jiang(
         rows += [(name, "held_out", 0.0, 1, "accuracy", first), (name, "held_out", 0.0, 60, "accuracy", accuracy)]
         rows += [
             (name, "unperturbed", 0.0, 60, "alpha", alpha),
-            (name, "unperturbed", 0.0, 60, "dimension", dimension * power_law_dimension(alpha, 32)),
+            (name, "unperturbed", 0.0, 60, counted, dimension * power_law_dimension(alpha, 32)),
             (name, "unperturbed", 0.0, 60, "variance_first_ten", 0.93 + 0.04 * (layer > 1)),
         ]
         for kind in ("layer_gaussian", "layer_fgsm"):
@@ -66,7 +67,7 @@ def jiang(
                 if epsilon:
                     size = 35 if kind == "layer_gaussian" else 30
                     rows.append((name, kind, epsilon, 60, "alpha", weaker + peak))
-                    rows.append((name, kind, epsilon, 60, "dimension", dimension * power_law_dimension(weaker + peak, size)))
+                    rows.append((name, kind, epsilon, 60, counted, dimension * power_law_dimension(weaker + peak, size)))
         ranks = torch.arange(1, 41, dtype=torch.float64)
         values = ranks**-alpha * torch.where(ranks > 10, 10.0 ** -(0.1 * (layer + 1) if waterfall else 0.0), 1.0)
         spectrum = Eigenspectrum(values, 50, 40, 40, "covariance")

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,22 @@ def small_gpt(tmp_path_factory):
     return folder
 
 
+def save_nwb(path, responses):
+    """Spikes whose rates follow responses, shape (2, n_stimuli, n_units)."""
+    from pynwb import NWBHDF5IO, NWBFile
+
+    draws, presented = np.random.default_rng(0), responses.reshape(-1, responses.shape[-1])
+    file = NWBFile(session_description="test", identifier="1", session_start_time=datetime(2026, 1, 1, tzinfo=UTC))
+    file.add_trial_column(name="image_id", description="image")
+    for start in range(len(presented)):
+        file.add_trial(start_time=float(start), stop_time=start + 0.5, image_id=start % responses.shape[1])
+    for rates in 60 * np.exp(presented.T):
+        times = [start + draws.uniform(0, 0.5, draws.poisson(rate)) for start, rate in enumerate(rates)]
+        file.add_unit(spike_times=np.sort(np.concatenate(times)))
+    with NWBHDF5IO(str(path), "w") as opened:
+        opened.write(file)
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, generator, small_gpt):
     """A folder with the files that the documentation speaks of."""
@@ -100,6 +117,9 @@ def workplace(tmp_path, monkeypatch, generator, small_gpt):
         "natimg.mat",
         {"stim": {"resp": repeats[np.arange(len(shown)) % 2, shown], "istim": shown + 1, "spont": np.ones((5, 100))}},
     )
+    for name, part in (("monday", repeats[..., :60]), ("tuesday", repeats[..., 60:])):
+        np.savez(f"{name}.npz", responses=part[:2].reshape(600, -1), istim=np.tile(np.arange(300), 2))
+    save_nwb(tmp_path / "session.nwb", repeats[:2, :40, :9])
     for folder in ("imagenet", "recordings"):
         if (data_root() / folder).exists():
             (tmp_path / folder).symlink_to(data_root() / folder)

@@ -110,6 +110,7 @@ MORE_PARAMETERS = {
         "spectra/accumulator.py:__init__",
         "spectra/eigenspectrum.py:from_activations",
         "spectra/power_law.py:fit_power_law",
+        "spectra/signal.py:signal_spectrum",
         "spectra/uncertainty.py:stimulus_curve",
         "studies/execution/scheduling.py:plan_groups",
         "studies/execution/scheduling.py:run_study",

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.timing import RESULTS, write
 from eigencode.errors import SpectrumError
-from eigencode.spectra import cvpca, signal_spectrum
+from eigencode.spectra import cvpca, dimension_of_all_units, signal_spectrum
 
 TRIALS, QUICK_TRIALS = 200, 10
 EXPONENTS = (0.7, 1.0, 1.7)
@@ -22,6 +22,18 @@ BROKEN = ((0.5, 2.0, 20, 0.3), (0.7, 1.5, 20, 0.3), (1.0, 0.5, 20, 0.3), (0.5, 2
 
 NOISE_EXPONENT = 0.8
 """Of coloured noise, whose directions have nothing to do with those of the signal."""
+
+
+DIRECTIONS, SAMPLED_LAW, SAMPLED_SHARE, SPREAD_OF_GAINS = 400, (1.2,), 0.4, 0.35
+"""Of signals that a sample of neurons reads: directions, their law, share of signal, and standard deviation of log gains."""
+
+SAMPLED = (
+    ("normal weights", (300, 100)),
+    ("neurons' gains", (300, 100)),
+    ("t5 stimuli", (300, 100)),
+    ("neurons' gains", (300, 300)),
+)
+"""What varies beside the signal; stimuli and neurons."""
 
 
 def law(neurons, alpha, second=None, rank=None):
@@ -112,6 +124,47 @@ def broken_row(size, first, second, rank, fraction, trials):
     return result
 
 
+def read_by_neurons(generator, kind, size):
+    """Responses of neurons that weigh the directions of a power law at random, and the share of signal of all neurons."""
+    stimuli, neurons = size
+    values = law(DIRECTIONS, *SAMPLED_LAW)
+    code = generator.standard_normal((stimuli, DIRECTIONS))
+    if kind == "t5 stimuli":
+        code *= np.sqrt(3 / generator.chisquare(5, (stimuli, 1)))
+    weights = generator.standard_normal((DIRECTIONS, neurons)) * np.sqrt(values)[:, None]
+    gains = np.exp(SPREAD_OF_GAINS * generator.standard_normal(neurons)) if kind == "neurons' gains" else 1.0
+    noise = generator.standard_normal((2, stimuli, neurons)) * np.sqrt(values.sum() * (1 / SAMPLED_SHARE - 1))
+    return (code @ weights + noise) * gains
+
+
+def sampled_row(kind, size, trials):
+    """Dimension in all neurons that the recorded ones are a sample of, of the signal and of one presentation."""
+    values = law(DIRECTIONS, *SAMPLED_LAW)
+    truth = float(values.sum() ** 2 / (values**2).sum())
+    of_one = truth / SAMPLED_SHARE**2  # noise that neurons do not share is variance too
+    found, once, seconds = [], [], 0.0
+    for seed in range(trials):
+        responses = read_by_neurons(np.random.default_rng(seed), kind, size)
+        started = time.process_time()
+        found.append(signal_spectrum(responses, neurons="sampled"))
+        seconds += time.process_time() - started
+        once.append(dimension_of_all_units(responses[0]))
+    of_all = [each.dimension_of_all_neurons for each in found]
+    return {
+        "truth": truth,
+        "dimension": float(np.mean([each.value for each in of_all])),
+        "dimension_bias": float(np.mean([each.value for each in of_all]) / truth - 1),
+        "coverage": float(np.mean([_covers(each, truth) for each in of_all])),
+        "of_these_neurons": float(np.mean([each.dimension.value for each in found])),
+        "fraction_coverage": float(np.mean([_covers(each.signal_fraction, SAMPLED_SHARE) for each in found])),
+        "one_presentation_truth": of_one,
+        "one_presentation_bias": float(np.mean([each.dimension for each in once]) / of_one - 1),
+        "one_presentation_coverage": float(np.mean([each.low <= of_one <= each.high for each in once])),
+        "seconds": seconds / trials,
+        "trials": trials,
+    }
+
+
 def _name(size, alpha, fraction, noise):
     return f"signal, alpha {alpha}, share {fraction}, {noise}, {size[0]} stimuli, {size[1]} neurons"
 
@@ -133,6 +186,8 @@ def rows(*, quick, trials):
     for alpha in (0.7, 1.7):
         options = {"coloured": False, "gain": True}
         yield _name(FEW, alpha, 0.5, "white noise and gains"), partial(row, FEW, alpha, 0.5, trials, **options)
+    for kind, size in SAMPLED:
+        yield f"sampled neurons, {kind}, {size[0]} stimuli, {size[1]} neurons", partial(sampled_row, kind, size, trials)
     for size, alpha, fraction in LARGER:
         yield _name(size, alpha, fraction, "coloured noise"), partial(row, size, alpha, fraction, trials, coloured=True)
 

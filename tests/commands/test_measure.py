@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -281,6 +282,58 @@ def test_spontaneous_activity_is_taken_away(capsys, tmp_path):
         fractions.append(json.loads(out)["recording"]["signal"]["signal_fraction"]["value"])
     assert fractions[0] < 0.25 < 0.6 < fractions[1]
     assert "there is no array 'spont'" in run(capsys, *words, "--recording_spontaneous", "spont")[2]
+
+
+def test_sessions_and_sampled_neurons(capsys, tmp_path):
+    draws = np.random.default_rng(0)
+    signal = draws.normal(size=(60, 20)) * np.arange(1, 21.0) ** -0.5 @ draws.normal(size=(20, 24))
+    responses = signal + 0.5 * draws.normal(size=(2, 60, 24))
+    names = []
+    for name, part in (("a", slice(0, 14)), ("b", slice(14, 24))):
+        np.save(tmp_path / f"{name}.npy", responses[..., part].transpose(0, 2, 1))
+        names.append(str(tmp_path / f"{name}.npy"))
+    np.save(tmp_path / "whole.npy", responses.transpose(0, 2, 1))
+    np.save(tmp_path / "once.npy", responses[0].T)
+    words = ["--ranks", "1-5", "--json", "--recording_neurons", "sampled"]
+    found = []
+    for recording in (",".join(names), tmp_path / "whole.npy"):
+        status, out, err = run(capsys, "measure", "--recording", recording, *words)
+        assert status == 0
+        assert "the dimension in all neurons that these are a sample of is " in err
+        found.append(json.loads(out)["recording"])
+    assert "2 sessions together: 24 neurons, 60 stimuli, each shown 2 times" in found[0]["notes"]
+    for name in ("alpha", "dimension_of_all_neurons", "signal_fraction"):
+        for end in ("low", "value"):
+            assert found[0]["signal"][name][end] == pytest.approx(found[1]["signal"][name][end], rel=1e-6)
+    fixed = json.loads(run(capsys, "measure", "--recording", tmp_path / "whole.npy", *words[:3])[1])["recording"]["signal"]
+    assert found[1]["signal"]["alpha"]["low"] < fixed["alpha"]["low"]
+    assert "dimension_of_all_neurons" not in fixed
+    err = run(capsys, "measure", "--recording", tmp_path / "once.npy", *words)[2]
+    assert "the dimension in all neurons that these are a sample of is " in err
+
+
+def test_an_nwb_file(capsys, tmp_path):
+    pynwb = pytest.importorskip("pynwb")
+    draws = np.random.default_rng(0)
+    file = pynwb.NWBFile(session_description="test", identifier="1", session_start_time=datetime(2026, 1, 1, tzinfo=UTC))
+    file.add_trial_column(name="image_id", description="image")
+    drive, images = draws.gamma(2.0, 20.0, (60, 12)), np.tile(np.arange(60), 2)
+    for start, image in enumerate(images):
+        file.add_trial(start_time=float(start), stop_time=start + 0.5, image_id=int(image))
+    for unit in range(12):
+        times = [start + draws.uniform(0, 0.5, draws.poisson(drive[image, unit])) for start, image in enumerate(images)]
+        file.add_unit(spike_times=np.sort(np.concatenate(times)))
+    with pynwb.NWBHDF5IO(str(tmp_path / "v1.nwb"), "w") as opened:
+        opened.write(file)
+    words = ["measure", "--recording", tmp_path / "v1.nwb", "--ranks", "1-5"]
+    status, out, err = run(capsys, *words, "--recording_window", "0.0,0.4")
+    assert status == 0
+    assert "v1.nwb (signal)" in out
+    assert "spikes per second of 12 neurons, from 0 to 0.4 s after the start of each presentation in trials" in err
+    assert "--recording_axes is not of NWB files" in run(capsys, *words, "--recording_axes", "neurons,stimuli")[2]
+    np.save(tmp_path / "r.npy", drive)
+    err = run(capsys, "measure", "--recording", tmp_path / "r.npy", "--ranks", "1-5", "--recording_window", "0,1")[2]
+    assert "--recording_window is of NWB files" in err
 
 
 def test_stimuli_to_leave_out_are_decimal(capsys, tmp_path):

@@ -53,7 +53,9 @@ def test_errors(tmp_path):
     (tmp_path / "bad.mat").write_bytes(b"not matlab at all, but long enough to be read as a header" * 4)
     with pytest.raises(DataError, match=r"bad.mat cannot be read as .mat \(.*Write it again."):
         load_recording(tmp_path / "bad.mat")
-    with pytest.raises(DataError, match=r"table.csv: a recording must be a .npy, .npz, .mat, .h5, .hdf5 file. Convert it."):
+    with pytest.raises(
+        DataError, match=r"table.csv: a recording must be a .npy, .npz, .mat, .h5, .hdf5 or .nwb file. Convert it."
+    ):
         load_recording(tmp_path / "table.csv")
     with pytest.raises(DataError, match="none.mat does not exist. Check the path."):
         load_recording(tmp_path / "none.mat")

@@ -1,4 +1,5 @@
 import base64
+import math
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from eigencode.errors import DataError
 from eigencode.measurement.summary import summary_row
 from eigencode.reports import claimed, plot_along_layers, plot_spectra, print_table, write_report
 from eigencode.reports.records import MeasurementRecord
+from eigencode.reports.tables import cells
 from eigencode.spectra import Eigenspectrum, cvpca, load_spectra
 
 RANKS = (2, 30)
@@ -206,6 +208,22 @@ def test_table(summary, capsys):
         "how",
     ]
     assert "tiny" in lines[-2] or "tiny" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "low", "high", "cell"),
+    [
+        ("bends", 12, 30, "0.70 to 1.40 at 20 (12 – 30)"),
+        ("bends", 6, 50, "0.90 to 1.20"),
+        ("no bend", 6, 50, "none"),
+        ("cannot tell", 6, 50, "cannot tell"),
+        ("", math.nan, math.nan, "–"),
+    ],
+)
+def test_bends(summary, answer, low, high, cell):
+    row = summary.iloc[0].to_dict() | {"power_law": answer, "break_rank": 20.0, "break_low": low, "break_high": high}
+    row |= {"first_rank": 6, "last_rank": 50, "alpha_before": 0.7, "alpha_after": 1.4, "alpha_first": 0.9, "alpha_second": 1.2}
+    assert cells(pd.Series(row))["bend"] == cell
 
 
 def test_places_that_are_links_or_of_another_kind_are_taken(conditions, summary, record, tmp_path):

@@ -100,29 +100,37 @@ class MeasureConfig(SpectraOfLayers):
     """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording.
 
     Args:
-        recording: Recording (.npy, .npz, .mat, .h5), measured in place of a network, or beside it if model is given too:
-            neurons x stimuli, 2 x neurons x stimuli for two repeats, or as recording_axes says.
-        recording_variable: Name of the array in the recording's file, such as stim.resp.
+        recording: Recording (.npy, .npz, .mat, .h5, .nwb), measured in place of a network, or beside it if model is given too:
+            neurons x stimuli, 2 x neurons x stimuli for two repeats, or as recording_axes says. Files of several sessions with
+            the same stimuli, separated by commas, are taken together.
+        recording_variable: Name of the array in the recording's file, such as stim.resp; of an NWB file units, or the name of a
+            RoiResponseSeries.
         recording_axes: What each axis of the array is: neurons, stimuli and repeats, or neurons and presentations, separated by
             commas.
-        recording_stimuli: Name of the vector that says which stimulus each presentation was. Default: istim, stimuli or
-            stimulus_ids beside the array.
+        recording_stimuli: Name of the vector that says which stimulus each presentation was, or of the column in an NWB file,
+            such as trials.image_id. Default: istim, stimuli or stimulus_ids beside the array.
+        recording_window: Seconds after the start of each presentation in which responses of an NWB file are counted, such as
+            0.05,0.25. Default: to its end.
         recording_leave_out: Numbers of stimuli that are left out, such as blanks, as the file numbers them.
         recording_missing: What is left out where some neurons have no response (NaN) to a presentation: those neurons, those
             presentations, or nothing (refuse).
         recording_spontaneous: Name of an array of activity without stimuli in the file, whose leading principal components are
             taken away from the responses.
         recording_components: How many of them.
+        recording_neurons: recorded: intervals are over stimuli, for these neurons. sampled: intervals are over neurons too, and
+            there is a dimension in all neurons that these are a sample of; it takes up to 50 times longer.
     """
 
     recording: str | None = None
     recording_variable: str | None = None
     recording_axes: str | list[str] | None = None
     recording_stimuli: str | None = None
+    recording_window: str | list[float] | None = None
     recording_leave_out: str | int | list[int] | None = None
     recording_missing: Literal["refuse", "neurons", "presentations"] = "refuse"
     recording_spontaneous: str | None = None
     recording_components: int = 32
+    recording_neurons: Literal["recorded", "sampled"] = "recorded"
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from eigencode.commands.options import MeasureConfig
 from eigencode.commands.parsing import parse_whole
 from eigencode.commands.progress import progress_bar
-from eigencode.datasets import Recording, load_recording, load_spontaneous
-from eigencode.errors import SpectrumError
+from eigencode.datasets import Recording, join_sessions, load_nwb, load_recording, load_spontaneous
+from eigencode.errors import SpectrumError, UsageError
 from eigencode.measurement.summary import signal_row, summary_row
 from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, SignalSpectrum, cvpca, signal_spectrum
 from eigencode.spectra.intervals import Interval
+from eigencode.spectra.sampled_units import dimension_of_all_units
+from eigencode.spectra.signal import Neurons
 from eigencode.spectra.signal_laws import DOUBTFUL
 from eigencode.spectra.window import Window
 
@@ -62,23 +65,15 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
         EigencodeError: a file that cannot be read, or responses that cannot be measured.
     """
     assert config.recording is not None
-    recording = load_recording(
-        config.recording,
-        variable=config.recording_variable,
-        axes=config.recording_axes,
-        stimuli=config.recording_stimuli,
-        leave_out=parse_whole(config.recording_leave_out, "recording_leave_out"),
-        missing=config.recording_missing,
-    )
-    if config.recording_spontaneous is not None:
-        activity = load_spontaneous(config.recording, config.recording_spontaneous)
-        recording = recording.without_components(activity, config.recording_components)
+    given = config.recording
+    recording = join_sessions([_session(path, config) for path in ([given] if Path(given).exists() else given.split(","))])
     notes, twice = list(recording.notes), recording.counts >= 2
     if int(twice.sum()) < _FEWEST:
         if bool(twice.any()):
             notes.append(
                 f"fewer than {_FEWEST} stimuli were shown twice, so the first presentation of each is measured, noise and all"
             )
+        notes += _of_all_neurons(recording, config)
         single = Eigenspectrum.from_activations(
             recording.repeats(1)[0], half_samples=config.half_samples, seed=config.seed, name=recording.name
         )
@@ -88,11 +83,55 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
     if int(recording.counts.max()) > 2:
         notes.append("cross-validated PCA has the first two presentations of each stimulus, the signal all of them")
     crossed = cvpca(recording.repeats(2), seed=config.seed, name=recording.name)
-    signal = _signal(recording, notes)
+    signal = _signal(recording, notes, config.recording_neurons)
     return MeasuredRecording(recording, crossed, signal, notes)
 
 
-def _signal(recording: Recording, notes: list[str]) -> SignalSpectrum | None:
+def _session(path: str, config: MeasureConfig) -> Recording:
+    """The recording in one file."""
+    leave_out = parse_whole(config.recording_leave_out, "recording_leave_out")
+    if path.lower().endswith(".nwb"):
+        for option in ("recording_axes", "recording_spontaneous"):
+            if getattr(config, option) is not None:
+                raise UsageError(f"--{option} is not of NWB files, such as {path}. Leave it out.")
+        return load_nwb(
+            path,
+            responses=config.recording_variable,
+            stimuli=config.recording_stimuli,
+            window=config.recording_window,
+            leave_out=leave_out,
+            missing=config.recording_missing,
+        )
+    if config.recording_window is not None:
+        raise UsageError(f"--recording_window is of NWB files; got {path}, whose presentations have no times. Leave it out.")
+    recording = load_recording(
+        path,
+        variable=config.recording_variable,
+        axes=config.recording_axes,
+        stimuli=config.recording_stimuli,
+        leave_out=leave_out,
+        missing=config.recording_missing,
+    )
+    if config.recording_spontaneous is None:
+        return recording
+    activity = load_spontaneous(path, config.recording_spontaneous)
+    return recording.without_components(activity, config.recording_components)
+
+
+def _of_all_neurons(recording: Recording, config: MeasureConfig) -> list[str]:
+    """Note of the dimension in all neurons of which those that were shown each stimulus once are a sample."""
+    if config.recording_neurons == "recorded":
+        return []
+    found = dimension_of_all_units(recording.repeats(1)[0], name=recording.name)
+    return [_all_neurons(Interval(found.dimension, found.low, found.high))]
+
+
+def _all_neurons(found: Interval) -> str:
+    value = "is not determined" if math.isnan(found.value) else f"is {found.value:.1f}"
+    return f"the dimension in all neurons that these are a sample of {value} {_ends(found, digits=1)}"
+
+
+def _signal(recording: Recording, notes: list[str], neurons: Neurons) -> SignalSpectrum | None:
     done = 0.0
     with progress_bar(recording.name) as progress:
 
@@ -106,6 +145,7 @@ def _signal(recording: Recording, notes: list[str]) -> SignalSpectrum | None:
                 recording.presentations,
                 recording.stimuli,
                 removed=recording.removed,
+                neurons=neurons,
                 name=recording.name,
                 progress=advance,
             )
@@ -113,7 +153,12 @@ def _signal(recording: Recording, notes: list[str]) -> SignalSpectrum | None:
             notes.append(str(error).removeprefix(f"{recording.name}: ").removesuffix("."))
             return None
     fraction = signal.signal_fraction
-    notes.append(f"{100 * fraction.value:.1f} % of the variance of single presentations repeats {_ends(fraction, 100)}")
+    notes.append(f"{100 * fraction.value:.1f} % of the variance of single presentations repeats {_ends(fraction, 100, 1)}")
+    if neurons == "sampled":
+        notes.append(
+            f"{_all_neurons(signal.dimension_of_all_neurons)}; intervals of the signal's exponent, dimension and share are over "
+            "stimuli and neurons"
+        )
     if math.isnan(signal.alpha.value):
         notes.append(f"the exponent of the signal is not determined by {signal.n_stimuli} stimuli")
     if signal.agreement < DOUBTFUL:
@@ -134,14 +179,16 @@ def _broken(signal: SignalSpectrum) -> str:
     )
 
 
-def _ends(interval: Interval, scale: float = 1.0) -> str:
-    low, high = (f"{scale * end:.{1 if scale > 1 else 2}f}" for end in (interval.low, interval.high))
+def _ends(interval: Interval, scale: float = 1.0, digits: int = 2) -> str:
+    low, high = (f"{scale * end:.{digits}f}" for end in (interval.low, interval.high))
     return f"({low}-{high})" if math.isfinite(interval.high) else f"(above {low})"
 
 
 def _of_signal(signal: SignalSpectrum) -> dict[str, Any]:
     """Numbers of a signal; what is not determined is null, and what has no bound infinite."""
     numbers: dict[str, Any] = {"alpha": signal.alpha, "dimension": signal.dimension, "signal_fraction": signal.signal_fraction}
+    if signal.moments.without_neurons is not None:
+        numbers["dimension_of_all_neurons"] = signal.dimension_of_all_neurons
     try:
         law = signal.broken_power_law()
         numbers |= {"broken_first": law.first, "broken_second": law.second, "broken_rank": law.rank}

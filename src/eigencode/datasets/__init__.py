@@ -3,7 +3,8 @@
 from eigencode.datasets.folders import ImageFolder, imagenet_synsets, read_classes
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.datasets.preprocessing import Preprocessing, preprocessing
-from eigencode.datasets.recordings import Recording, load_recording, load_spontaneous
+from eigencode.datasets.recordings import Recording, load_nwb, load_recording, load_spontaneous
+from eigencode.datasets.sessions import join_sessions
 from eigencode.datasets.sources import data_root, load
 from eigencode.datasets.tokens import TokenSet, load_tokens
 
@@ -16,7 +17,9 @@ __all__ = [
     "TokenSet",
     "data_root",
     "imagenet_synsets",
+    "join_sessions",
     "load",
+    "load_nwb",
     "load_recording",
     "load_spontaneous",
     "load_tokens",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eigencode._arguments import checked
 from eigencode._readers.arrays import names_in_npz, read_arrays
+from eigencode.datasets.nwb import read_nwb, window_in
 from eigencode.datasets.recording_axes import axes_in, check_unread, choose_array, named_array, recognised_axes, stimuli_beside
 from eigencode.errors import DataError, FileError
 
@@ -167,7 +168,7 @@ def load_recording(
             "neurons", or nothing ("refuse").
 
     Returns:
-        Recording. A presentation whose responses are all NaN is taken for missing.
+        Recording. A presentation whose responses are all NaN is taken for missing. NWB files are for ``load_nwb``.
 
     Raises:
         DataError: no such file or array, several that could be meant, axes that cannot be known, or values that are not finite.
@@ -184,6 +185,45 @@ def load_recording(
     by_neuron, ids = _by_presentation(array, taken, ids)
     kept = _kept(ids, frozenset(int(number) for number in leave_out), path.name)
     return _recording(by_neuron[kept], ids[kept], axes=taken, missing=missing, name=path.name)
+
+
+@checked(DataError)
+def load_nwb(
+    path: str | Path,
+    *,
+    responses: str | None = None,
+    stimuli: str | None = None,
+    window: str | Sequence[float] | None = None,
+    leave_out: Sequence[int] = (),
+    missing: Missing = "refuse",
+) -> Recording:
+    """A recording from an NWB file (Neurodata Without Borders 2): spikes of units, or fluorescence of regions of interest.
+
+    Args:
+        path: .nwb file, with pynwb (extra `recordings`).
+        responses: "units", for spikes per second; or the name of a RoiResponseSeries, for its mean over the time of each
+            presentation. Default: whichever of them the file has, if it is one.
+        stimuli: Column that says which stimulus was shown, such as "trials.stimulus_id"; the table's name may be left out where
+            one table has such a column. Whole numbers, or texts, which are numbered in alphabetical order. Default: the only
+            column called stimulus_id, image_id, stimulus_name, frame ...
+        window: Seconds after the start of each presentation in which responses are counted, as "0.05,0.25" or two numbers;
+            default: to its end.
+        leave_out: As in ``load_recording``.
+        missing: As in ``load_recording``; a unit has no response while it was not observed (obs_intervals).
+
+    Returns:
+        Recording.
+
+    Raises:
+        DataError: a file that cannot be read, several columns or series that could be meant, or presentations without end.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".nwb":
+        raise DataError(f"{path.name}: an NWB file must end in .nwb. Use load_recording, or change the ending.")
+    found, ids, notes = read_nwb(path, responses, stimuli, window_in(window))
+    kept = _kept(ids, frozenset(int(number) for number in leave_out), path.name)
+    recording = _recording(found[kept], ids[kept], axes=("presentations", "neurons"), missing=missing, name=path.name)
+    return replace(recording, notes=(*recording.notes, *notes))
 
 
 @checked(DataError)
@@ -204,8 +244,10 @@ def load_spontaneous(path: str | Path, variable: str) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix.lower() == ".nwb":
+        raise DataError(f"{path.name}: arrays of an NWB file are not read by name. Use load_nwb.")
     if path.suffix.lower() not in _FORMATS:
-        raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} file. Convert it.")
+        raise DataError(f"{path.name}: a recording must be a {', '.join(_FORMATS)} or .nwb file. Convert it.")
     try:
         return read_arrays(path)
     except FileError as error:

@@ -47,9 +47,11 @@ def _interval(row: pd.Series, name: str, layout: str) -> str:
 
 
 def _bend(row: pd.Series) -> str:
-    """Exponents before and after the rank from which the decay changes, where it does."""
+    """Exponents before and after the rank from which the decay changes, where it does: of both halves if it may be any rank."""
     if row["power_law"] != "bends":
         return {"no bend": "none", "cannot tell": "cannot tell"}.get(row["power_law"], "–")
+    if row["break_low"] <= row["first_rank"] and row["break_high"] >= row["last_rank"]:
+        return f"{row['alpha_first']:.2f} to {row['alpha_second']:.2f}"
     rank, low, high = (f"{row[name]:.0f}" for name in ("break_rank", "break_low", "break_high"))
     return f"{row['alpha_before']:.2f} to {row['alpha_after']:.2f} at {rank} ({low} – {high})"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eigencode.spectra.gains import Gains
     from eigencode.spectra.population import PopulationSpectrum, population_spectrum
     from eigencode.spectra.power_law import PowerLawFit, fit_power_law, power_law_line, window_sensitivity
+    from eigencode.spectra.sampled_units import dimension_of_all_units
     from eigencode.spectra.signal import SignalSpectrum, signal_spectrum
     from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval, stimulus_curve
     from eigencode.spectra.window import WINDOWS, Window
@@ -45,6 +46,7 @@ _HOME = {
     "alpha_interval": "eigencode.spectra.uncertainty",
     "cvpca": "eigencode.spectra.cross_validated",
     "dimension_interval": "eigencode.spectra.dimension",
+    "dimension_of_all_units": "eigencode.spectra.sampled_units",
     "effective_rank": "eigencode.spectra.entropy",
     "expected_exponent": "eigencode.spectra.finite_sample",
     "fit_power_law": "eigencode.spectra.power_law",
@@ -80,6 +82,7 @@ __all__ = [
     "alpha_interval",
     "cvpca",
     "dimension_interval",
+    "dimension_of_all_units",
     "effective_rank",
     "expected_exponent",
     "fit_power_law",

@@ -22,12 +22,14 @@ class Jackknife:
         stderr: Standard error; NaN if nothing changes when members are left out.
         skewness: Of the estimate, divided by 6.
         freedom: Degrees of freedom of the standard error: few where few members carry it.
+        shift: Part of the bias by which an interval is moved: that of a sample so small that it counts beside the standard error.
     """
 
     bias: float = 0.0
     stderr: float = math.nan
     skewness: float = 0.0
     freedom: float = math.nan
+    shift: float = 0.0
 
     @classmethod
     def of(cls, estimate: float | Tensor, without: Tensor, *, of_pairs: float | Tensor = 0.0) -> Jackknife:
@@ -51,6 +53,34 @@ class Jackknife:
             freedom=2 * count / max(tails - 1, 2 * count / (count - 1)),
         )
 
+    @classmethod
+    def crossed(cls, rows: Jackknife, columns: Jackknife, both: Tensor) -> Jackknife:
+        """Of an estimate from a table whose rows and whose columns are each drawn independently.
+
+        The variance is that of rows and that of columns, less that of single cells, which both contain.
+
+        Args:
+            rows: Error when rows are left out.
+            columns: Error when columns are left out.
+            both: The estimate without each column and each row, shape (n_columns, n_rows).
+
+        Source: Owen 2007, Ann. Appl. Stat. 1, for the variance.
+        """
+        if math.isnan(rows.stderr) or math.isnan(columns.stderr):
+            return columns if math.isnan(rows.stderr) else rows
+        freedom = (both.shape[0] - 1) * (both.shape[1] - 1)
+        cells = both - both.mean(0) - both.mean(1, keepdim=True) + both.mean()
+        first, second = rows.stderr**2, columns.stderr**2
+        variance = max(first + second - float(cells.square().sum()) * freedom / both.numel(), first, second)
+        third = rows.skewness * first**1.5 + columns.skewness * second**1.5
+        return cls(
+            bias=rows.bias + columns.bias,
+            stderr=math.sqrt(variance),
+            skewness=third / variance**1.5,
+            freedom=variance**2 / (first**2 / rows.freedom + second**2 / columns.freedom),
+            shift=columns.bias,
+        )
+
     def reaches(self, level: float) -> tuple[float, float]:
         """How far below and above the estimate an interval reaches, both counted upwards: the first is negative.
 
@@ -64,7 +94,7 @@ class Jackknife:
         if math.isnan(self.stderr):
             return 0.0, 0.0
         quantile = float(stdtrit(self.freedom, (1 + level) / 2))
-        low, high = (-self.stderr * _unskewed(side * quantile, self.skewness) for side in (1, -1))
+        low, high = (-self.shift - self.stderr * _unskewed(side * quantile, self.skewness) for side in (1, -1))
         return low, high
 
 

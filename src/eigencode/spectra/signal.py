@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, as_numbers
 from eigencode.spectra.intervals import Interval
-from eigencode.spectra.jackknife import Jackknife
+from eigencode.spectra.sampled_units import FEWEST, unit_groups
 from eigencode.spectra.signal_laws import (
     FEWEST_RANKS,
     UNLIKELY,
@@ -22,9 +23,13 @@ from eigencode.spectra.signal_laws import (
     agreement,
     broken_power_law,
     concentration,
+    concentration_of_all,
+    error_of,
     exponent_of,
 )
 from eigencode.spectra.signal_moments import SignalMoments, signal_moments
+
+Neurons = Literal["recorded", "sampled"]
 
 _FEWEST = 8
 """Stimuli from which one can be left out in turn."""
@@ -63,7 +68,7 @@ class SignalSpectrum:
         """Share of the variance of single presentations that repeats."""
         moments = self.moments
         whole = moments.trace / moments.total
-        error = Jackknife.of(whole, moments.without[0] / moments.without[5])
+        error = error_of(moments, lambda found: found[0] / found[5])
         low, high = (whole + reach for reach in error.reaches(self.level))
         value, low, high = (min(1.0, max(0.0, each)) for each in (whole - error.bias, low, high))
         return Interval(value, min(low, value), max(high, value))
@@ -74,6 +79,21 @@ class SignalSpectrum:
         share = concentration(self.moments, self.level)
         low, value, high = (1 / min(1.0, max(each, 1 / self.n_features)) for each in (share.high, share.value, share.low))
         return Interval(value if share.value > 1 / self.n_features else math.nan, low, high)
+
+    @property
+    def dimension_of_all_neurons(self) -> Interval:
+        """Dimension of the signal in infinitely many neurons of which the recorded ones are a sample; NaN if it is not told.
+
+        Raises:
+            SpectrumError: the neurons were not taken for a sample.
+        """
+        if self.moments.without_neurons is None:
+            raise SpectrumError(
+                f"{self.name}: the dimension in all neurons needs an interval over neurons. Measure with neurons='sampled'."
+            )
+        share = concentration_of_all(self.moments, self.level)
+        low, value, high = (1 / min(1.0, each) if each > 0 else math.inf for each in (share.high, share.value, share.low))
+        return Interval(value if math.isfinite(value) else math.nan, low, high)
 
     @property
     def alpha(self) -> Interval:
@@ -147,6 +167,7 @@ def signal_spectrum(
     *,
     level: float = 0.95,
     removed: int = 0,
+    neurons: Neurons = "recorded",
     name: str = "recording",
     progress: Callable[[float], object] | None = None,
 ) -> SignalSpectrum:
@@ -165,6 +186,9 @@ def signal_spectrum(
         stimuli: Stimulus of each presentation, whole numbers, shape (n_presentations,).
         level: Nominal coverage of the intervals, which leave out one stimulus in turn.
         removed: Directions that were taken away from the responses (see ``Recording.without_components``), which are no ranks.
+        neurons: "recorded": the numbers are of these neurons, and intervals over stimuli alone. "sampled": the neurons are an
+            independent sample of many; the intervals of alpha, dimension and signal fraction are also over their choice, and
+            there is a ``dimension_of_all_neurons``. It takes up to 50 times longer.
         name: What error messages call the recording.
         progress: Called with the share of the work that is done.
 
@@ -172,7 +196,8 @@ def signal_spectrum(
         SignalSpectrum. Stimuli that were shown once, and neurons that always give the same response, are left out.
 
     Raises:
-        SpectrumError: fewer than eight stimuli were shown twice, values that are not finite, or no signal.
+        SpectrumError: fewer than eight stimuli were shown twice, values that are not finite, no signal, or fewer than eight
+            neurons that are a sample.
 
     Source: products of distinct presentations: Chun et al. 2026, ICLR; moments of a spectrum: Kong and Valiant 2017, Ann. Stat.
     45; the question: Stringer et al. 2019.
@@ -204,8 +229,14 @@ def signal_spectrum(
             f"removed; got {max(0, n_features)}. Record more."
         )
     presentations = presentations[:, varying]
+    if neurons == "sampled" and n_features < FEWEST:
+        raise SpectrumError(
+            f"{name}: an interval over neurons needs {FEWEST} that vary; got {n_features}. Take them for recorded, not sampled."
+        )
     counts = torch.bincount(numbers)
-    moments = signal_moments(presentations, numbers, crossed=bool((counts == counts[0]).all()), advance=progress)
+    crossed = bool((counts == counts[0]).all())
+    groups = unit_groups(presentations.shape[1]) if neurons == "sampled" else None
+    moments = signal_moments(presentations, numbers, crossed=crossed, groups=groups, advance=progress)
     _check_signal(moments, presentations.shape[1] * (_ROUNDING * largest) ** 2, name)
     return SignalSpectrum(moments, n_stimuli, len(numbers), n_features, level, name)
 

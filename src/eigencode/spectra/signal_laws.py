@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,20 +75,51 @@ def concentration(moments: SignalMoments, level: float) -> Interval:
     """
     if not _has_signal(moments, level):
         return Interval(math.nan, 0.0, 1.0)
-    whole = moments.square / moments.squared_trace
-    _, squared, square = moments.without[:3]
-    straight = Jackknife.of(whole, square / squared, of_pairs=moments.of_pairs * whole**2)
+    return ratio_interval(moments, lambda found: found[2] / found[1], level)
+
+
+def concentration_of_all(moments: SignalMoments, level: float) -> Interval:
+    """The same in infinitely many neurons of which those recorded are a sample: sums leave out products of a neuron with itself.
+
+    Source: Chun et al. 2026, ICLR.
+    """
+    if not _has_signal(moments, level):
+        return Interval(math.nan, 0.0, 1.0)
+    return ratio_interval(moments, lambda found: (found[2] - found[6]) / (found[1] - found[6]), level)
+
+
+def ratio_interval(moments: SignalMoments, ratio: Callable[[Tensor], Tensor], level: float) -> Interval:
+    """Of a ratio with tr S^2 above, over its logarithm where it is well above 0."""
+    whole = float(ratio(moments.values))
+    straight = error_of(moments, ratio, of_pairs=moments.of_pairs * whole**2)
     value = whole - straight.bias
-    if whole > _DETERMINED * straight.stderr and bool((square > 0).all()):
-        logarithm = Jackknife.of(math.log(whole), (square / squared).log(), of_pairs=moments.of_pairs)
+    parts = [each for each in (moments.without, moments.without_neurons, moments.without_both) if each is not None]
+    if whole > _DETERMINED * straight.stderr and all(bool((ratio(each) > 0).all()) for each in parts):
+        logarithm = error_of(moments, lambda found: ratio(found).log(), of_pairs=moments.of_pairs)
         low, high = (whole * math.exp(reach) for reach in logarithm.reaches(level))
     else:
         low, high = (whole + reach for reach in straight.reaches(level))
     return Interval(value, min(low, value), max(high, value))
 
 
+def error_of(moments: SignalMoments, statistic: Callable[[Tensor], Tensor], *, of_pairs: float = 0.0) -> Jackknife:
+    """Error of a number over the choice of stimuli, and of neurons if these are a sample.
+
+    Args:
+        moments: Of a signal.
+        statistic: The number from the seven moments, shape (7, ...).
+        of_pairs: See ``Jackknife.of``.
+    """
+    whole = statistic(moments.values)
+    stimuli = Jackknife.of(whole, statistic(moments.without), of_pairs=of_pairs)
+    if moments.without_neurons is None or moments.without_both is None:
+        return stimuli
+    neurons = Jackknife.of(whole, statistic(moments.without_neurons))
+    return Jackknife.crossed(stimuli, neurons, statistic(moments.without_both))
+
+
 def _has_signal(moments: SignalMoments, level: float) -> bool:
-    return moments.trace + Jackknife.of(moments.trace, moments.without[0]).reaches(level)[0] > 0
+    return moments.trace + error_of(moments, lambda found: found[0]).reaches(level)[0] > 0
 
 
 def exponent_of(share: float, n_features: int) -> float:

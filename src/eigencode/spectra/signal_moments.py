@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from eigencode.spectra.distinct_stimuli import moments_of_sums, shared_sums, squared_variances, sums_of_means
 from eigencode.spectra.traces import variance_of_pairs
 
 _DRAWS = 2
@@ -36,8 +37,12 @@ class SignalMoments:
         cube: tr S^3.
         fourth: tr S^4.
         total: Variance of single presentations over stimuli, signal and noise.
-        without: The six numbers without each stimulus, in this order, shape (6, n).
+        own: Sum over neurons of the squared signal variance of each, the diagonal's part of tr S^2.
+        without: The seven numbers without each stimulus, in this order, shape (7, n).
         of_pairs: Variance of tr S^2 that pairs of stimuli have and single stimuli do not, as a part of its square.
+        without_neurons: The seven numbers without each of g groups of neurons, scaled to as many neurons as there are, shape
+            (7, g), tr S^3 and tr S^4 being NaN; None if neurons are no sample.
+        without_both: The same also without each stimulus, shape (7, g, n).
     """
 
     trace: float
@@ -46,8 +51,17 @@ class SignalMoments:
     cube: float
     fourth: float
     total: float
+    own: float
     without: Tensor
     of_pairs: float
+    without_neurons: Tensor | None = None
+    without_both: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """The seven numbers, shape (7,)."""
+        numbers = (self.trace, self.squared_trace, self.square, self.cube, self.fourth, self.total, self.own)
+        return torch.tensor(numbers, dtype=torch.float64)
 
 
 def signal_moments(
@@ -55,6 +69,7 @@ def signal_moments(
     stimuli: Tensor,
     *,
     crossed: bool = False,
+    groups: Tensor | None = None,
     advance: Callable[[float], object] | None = None,
 ) -> SignalMoments:
     """Moments of the signal in responses to repeated stimuli.
@@ -64,24 +79,57 @@ def signal_moments(
         stimuli: Stimulus of each presentation in rising order, shape (n_presentations,), int64; 0, 1, ..., each at least twice.
         crossed: Whether the first presentations of all stimuli are one repeat, the second ones another, and so on. Differences
             between stimuli are then taken within repeats, so that a mean that differs between repeats changes nothing.
+        groups: Group of each neuron, shape (n_neurons,), 0, 1, ..., that is left out in turn; default: neurons are no sample.
         advance: Called with the share of the work that was done.
 
     Source: pairs of distinct samples: Chun et al. 2026, ICLR; cycles: Kong and Valiant 2017, Ann. Stat. 45, Eq. (2), here over
     all tuples in place of those in rising order.
     """
-    tell = advance or (lambda share: None)
+    rounds = 1 if groups is None else 1 + int(groups.max()) + 1
+
+    def tell(share: float) -> None:
+        if advance is not None:
+            advance(share / rounds)
+
     repeats = int((stimuli == 0).sum())
     if crossed:
         by_repeat = presentations.view(-1, repeats, presentations.shape[1])
         presentations = (by_repeat - by_repeat.mean(0)).flatten(0, 1)
-    sums = (_Crossed if crossed else _Sums).of(presentations, stimuli, tell)
-    first = sums.moments()
-    cycles = _cycles(presentations, stimuli, tell)
-    whole = torch.cat([first[0], cycles[0], sums.total()[0][None]])
-    without = torch.cat([first[1], cycles[1], sums.total()[1][None]])
-    trace, squared_trace, square, cube, fourth, total = whole.tolist()
-    pairs = float(variance_of_pairs(sums.squares, sums.fourths))
-    return SignalMoments(trace, squared_trace, square, cube, fourth, total, without, pairs)
+    whole, without, pairs = _of(presentations, stimuli, crossed=crossed, cycles=True, advance=tell)
+    trace, squared_trace, square, cube, fourth, total, own = whole.tolist()
+    found = SignalMoments(trace, squared_trace, square, cube, fourth, total, own, without, pairs)
+    if groups is None:
+        return found
+    left = []
+    for group in groups.unique():
+        kept = groups != group
+        some = _of(presentations[:, kept], stimuli, crossed=crossed, cycles=False, advance=tell)
+        left.append([_as_of(each, int(kept.sum()), len(groups)) for each in some[:2]])
+    neurons, both = (torch.stack(each, dim=1) for each in zip(*left, strict=True))
+    return replace(found, without_neurons=neurons, without_both=both)
+
+
+def _as_of(numbers: Tensor, neurons: int, count: int) -> Tensor:
+    """The seven numbers of some neurons, scaled to what is expected of ``count`` such neurons; tr S^3 and tr S^4 are not."""
+    trace, squared_trace, square, cube, fourth, total, own = numbers
+    single, pairs = count / neurons, count * (count - 1) / (neurons * (neurons - 1))
+    scaled = (pairs * (each - own) + single * own for each in (squared_trace, square))
+    return torch.stack([single * trace, *scaled, cube, fourth, single * total, single * own])
+
+
+def _of(
+    presentations: Tensor, stimuli: Tensor, *, crossed: bool, cycles: bool, advance: Callable[[float], object]
+) -> tuple[Tensor, Tensor, float]:
+    """The seven numbers, the same without each stimulus, and ``of_pairs``."""
+    sums = (_Crossed if crossed else _Sums).of(presentations, stimuli, advance)
+    first, total = sums.moments(), sums.total()
+    missing = torch.full_like(first[0][:2], torch.nan), torch.full_like(first[1][:2], torch.nan)
+    higher = _cycles(presentations, stimuli, advance) if cycles else missing
+    if not cycles:
+        advance(0.5)
+    own = squared_variances(presentations, stimuli, crossed=crossed)
+    whole, without = (torch.cat([first[k], higher[k], total[k][None], own[k][None]]) for k in (0, 1))
+    return whole, without, float(variance_of_pairs(sums.squares, sums.fourths))
 
 
 @dataclass(frozen=True)
@@ -152,10 +200,10 @@ class _Sums:
     def moments(self) -> tuple[Tensor, Tensor]:
         """Estimates of tr S, (tr S)^2 and tr S^2: shape (3,), and without each stimulus, shape (3, n)."""
         count, squares, turned = len(self.own), self.squares, self.turned
-        means, left = _of_means(self.own, self.shared, self.means_squared, self.means_own, self.means_shared)
-        whole = _moments(count, _shared(self.shared)[0], means, (squares.sum(), turned.sum(), means[1]))
+        means, left = sums_of_means(self.own, self.shared, self.means_squared, self.means_own, self.means_shared)
+        whole = moments_of_sums(count, shared_sums(self.shared)[0], means, (squares.sum(), turned.sum(), means[1]))
         sums = (squares.sum() - 2 * squares, turned.sum() - turned + 2 * self.across, left[1])
-        return whole, _moments(count - 1, _shared(self.shared)[1], left, sums)
+        return whole, moments_of_sums(count - 1, shared_sums(self.shared)[1], left, sums)
 
     def total(self) -> tuple[Tensor, Tensor]:
         """Variance of single presentations, and without each stimulus."""
@@ -230,16 +278,16 @@ class _Crossed:
     def moments(self) -> tuple[Tensor, Tensor]:
         """Estimates of tr S, (tr S)^2 and tr S^2: shape (3,), and without each stimulus, shape (3, n)."""
         count, shared, own, squares, turned = len(self.shared), self.shared, self.own, self.squares, self.turned
-        means, left = _of_means(shared, shared, self.means_squared, self.means_shared, self.means_shared)
+        means, left = sums_of_means(shared, shared, self.means_squared, self.means_shared, self.means_shared)
         summed = self.blocks.sum(0)
         products = self._apart(torch.cat([summed[None], summed - 2 * self.blocks]))
         two, back = squares.sum(), turned.sum()
         four = products[0] - 4 * own.sum() + two + back
-        whole = _moments(count, _shared(shared)[0], means, (two, own.sum() - two, four))
+        whole = moments_of_sums(count, shared_sums(shared)[0], means, (two, own.sum() - two, four))
         same = own.sum() - own + 2 * self.drawn
         two, back = two - 2 * squares, back - 2 * turned
         four = products[1:] - 4 * same - 2 * squares - 2 * turned + two + back
-        return whole, _moments(count - 1, _shared(shared)[1], left, (two, same + squares - two, four))
+        return whole, moments_of_sums(count - 1, shared_sums(shared)[1], left, (two, same + squares - two, four))
 
     def _apart(self, products: Tensor) -> Tensor:
         """Mean of m_ac m_bd of matrices, shape (k, repeats, repeats)."""
@@ -256,47 +304,6 @@ def _others(products: Tensor) -> Tensor:
     """Of matrices m_ac, sums over a != b and c != d for each b and d."""
     rows, columns = products.sum(2, keepdim=True), products.sum(1, keepdim=True)
     return products.sum((1, 2), keepdim=True) - rows - columns + products
-
-
-def _shared(shared: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of ``shared`` and of its squares, and both without each stimulus."""
-    whole = torch.stack([shared.sum(), shared.square().sum()])
-    return whole, whole[:, None] - torch.stack([shared, shared.square()])
-
-
-def _of_means(own: Tensor, shared: Tensor, squared: Tensor, with_own: Tensor, with_shared: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over distinct stimuli of b_ij, of b_ij b_kl and of shared_i b_jk, shape (3,), and without each stimulus, shape (3, n).
-
-    Args:
-        own: What the sum of b_ij over j falls short of zero.
-        shared: Of each stimulus.
-        squared: Sum over j of b_ij^2.
-        with_own: Sum over j of b_ij own_j.
-        with_shared: Sum over j of b_ij shared_j.
-    """
-    means, both = -own.sum(), shared * own
-    pairs = means.square() - 4 * own.square().sum() + 2 * squared.sum()
-    whole = torch.stack([means, pairs, shared.sum() * means + 2 * both.sum()])
-    left = means + 2 * own
-    rows = own.square().sum() - own.square() + 2 * with_own + squared
-    pairs = left.square() - 4 * rows + 2 * (squared.sum() - 2 * squared)
-    singles = (shared.sum() - shared) * left + 2 * (both.sum() - both + with_shared)
-    return whole, torch.stack([left, pairs, singles])
-
-
-def _moments(count: int, shared: Tensor, means: Tensor, sums: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Estimates of tr S, (tr S)^2 and tr S^2 from sums over distinct stimuli.
-
-    Args:
-        count: Stimuli.
-        shared: See ``_shared``.
-        means: See ``_of_means``.
-        sums: Of products of two inner products over two, three and four stimuli.
-    """
-    two, three, four = (math.prod(count - k for k in range(size)) for size in (2, 3, 4))
-    trace = shared[0] / count - means[0] / two
-    squared_trace = (shared[0].square() - shared[1]) / two - 2 * means[2] / three + means[1] / four
-    return torch.stack([trace, squared_trace, sums[0] / two - 2 * sums[1] / three + sums[2] / four])
 
 
 def _blocks(responses: Tensor, stimuli: Tensor, counts: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -53,10 +53,21 @@ def traces_of_gram(gram: Tensor) -> Traces:
     count, lengths = len(gram), gram.diagonal()
     if count < _TUPLE:
         return Traces(math.nan, math.nan)
-    squares, turned = torch.linalg.vector_norm(gram, dim=1).square(), gram @ lengths
-    totals = spectral_traces(count, lengths.sum(), squares.sum(), lengths.square().sum())
     if count < 2 * _TUPLE:
-        return Traces(*map(float, totals))
+        return Traces(*map(float, spectral_traces(count, lengths.sum(), gram.square().sum(), lengths.square().sum())))
+    (squared_trace, trace_of_square), (squared, square), of_pairs = distinct_traces(gram)
+    return _judged(squared_trace, trace_of_square, squared, square, of_pairs)
+
+
+def distinct_traces(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(tr S)^2 and tr S^2, shape (2,), both without each sample, shape (2, n), and the ``variance_of_pairs`` of the latter.
+
+    Args:
+        gram: Inner products of at least eight centred samples, shape (n, n).
+    """
+    count, lengths = len(gram), gram.diagonal()
+    squares, turned = torch.linalg.vector_norm(gram, dim=1).square(), gram @ lengths
+    totals = torch.stack(spectral_traces(count, lengths.sum(), squares.sum(), lengths.square().sum()))
     # Rows of the Gram matrix of centred samples sum to zero, so that what is summed over others is known from its diagonal.
     left, total = count - 1, lengths.sum()
     shares = squares - lengths.square()
@@ -71,7 +82,7 @@ def traces_of_gram(gram: Tensor) -> Traces:
     rows = sums.square().sum() - sums.square() - 2 * turned_sums + apart
     squared = (whole.square() - 4 * rows + 2 * pairs) / math.prod(left - k for k in range(_TUPLE))
     fourths = torch.linalg.vector_norm(gram, ord=4).pow(4) - lengths.pow(4).sum()
-    return _judged(*totals, squared, square, variance_of_pairs(shares, fourths))
+    return totals, torch.stack([squared, square]), variance_of_pairs(shares, fourths)
 
 
 def spectral_traces(count: float, trace: Tensor, square: Tensor, quartic: Tensor) -> tuple[Tensor, Tensor]:

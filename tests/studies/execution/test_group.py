@@ -36,6 +36,8 @@ def test_numbers_are_those_of_the_library(finished):
     last = run.history.iloc[-1]
     assert values["tanh3", "unperturbed", 0.0, 2, "alpha"] == pytest.approx(spectrum.fit("jiang").alpha, rel=1e-4)
     assert values["tanh3", "unperturbed", 0.0, 2, "dimension"] == pytest.approx(spectrum.dimension, rel=1e-4)
+    population = spectrum.population_dimension().dimension
+    assert values["tanh3", "unperturbed", 0.0, 2, "dimension_population"] == pytest.approx(population, rel=1e-4)
     assert values["tanh3", "training", 0.0, 2, "alpha"] == pytest.approx(last["alpha"], rel=1e-4)
     assert values["tanh3", "held_out", 0.0, 2, "accuracy"] == pytest.approx(last["held_out_accuracy"], abs=0.01)
     conditions = set(values.index.get_level_values("perturbation"))

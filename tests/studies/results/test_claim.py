@@ -113,6 +113,7 @@ def test_published_numbers_are_told_with_their_difference(low, high, values, dif
         ("J8", lambda: [peaks_apart(record) for record in nets()], "does not hold"),
         ("J9", lambda: nets(), "holds"),
         ("J9", lambda: nets(dimension=2.0), "does not hold"),
+        ("J9", lambda: nets(counted="dimension"), "holds"),
         ("J10", lambda: nets(), "holds"),
         ("J10", lambda: nets(spread=0.1), "does not hold"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eigencode.papers.jiang2020.study import WIDTH, number_of
+from eigencode.papers.jiang2020.study import WIDTH, dimension_of, number_of
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.results.claim import Claim, Finding, finding
 from eigencode.studies.results.statistics import (
@@ -331,9 +331,9 @@ def _peaks(evidence: StudyResults, kind: str, quantity: str) -> tuple[dict[Any, 
 
 
 def _j9(evidence: StudyResults) -> Finding:
-    parts, deviations = [], []
+    parts, deviations, quantity = [], [], dimension_of(evidence)
     for kind, size in (("layer_gaussian", 35), ("layer_fgsm", 30)):
-        first, second = (each_curve(evidence, kind, name) for name in ("alpha", "dimension"))
+        first, second = (each_curve(evidence, kind, name) for name in ("alpha", quantity))
         curves = list(first.align(second, join="inner"))
         if not set(_SHOWN) <= set(curves[0].index.get_level_values("strength")):
             raise NotTestedError("networks perturbed with ε of 0.5 and 3")
@@ -348,7 +348,8 @@ def _j9(evidence: StudyResults) -> Finding:
         deviations.append(deviation)
         name = kind.removeprefix("layer_")
         parts.append(f"{name}, N = {size}: median |D / D(α) − 1| {deviation.text(2)} over layers and ε of {list(_SHOWN)}")
-    test = f"median relative deviation from the sum of Eq. (5) below {_ROUGHLY} (intervals by leaving out each network in turn)"
+    of = "images" if quantity == "dimension" else "population"
+    test = f"median relative deviation of D of the {of} from Eq. (5) below {_ROUGHLY} (intervals by leaving out each network)"
     return finding("; ".join(parts), test, *(each.below(_ROUGHLY) for each in deviations))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eigencode.papers.jiang2020.study import WIDTH, number_of
+from eigencode.papers.jiang2020.study import WIDTH, dimension_of, number_of
 from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.results.table import StudyResults
@@ -143,7 +143,7 @@ def _dimensions(evidence: StudyResults) -> Figure | None:
         )
         for strength, colour in zip((0.0, 0.5, 3.0), colours(3), strict=True):
             where = {"perturbation": kind if strength else "unperturbed", "strength": strength, "width": WIDTH}
-            alpha, dimension = _of_layers(evidence.select("alpha", **where), evidence.select("dimension", **where))
+            alpha, dimension = _of_layers(evidence.select("alpha", **where), evidence.select(dimension_of(evidence), **where))
             if alpha.empty:
                 continue
             panel.errorbar(
@@ -157,7 +157,8 @@ def _dimensions(evidence: StudyResults) -> Figure | None:
                 color=colour,
                 label=f"ε = {strength:g}",
             )
-        panel.set(xlabel="exponent α", ylabel="dimension D", title=kind.removeprefix("layer_"))
+        of = "images" if dimension_of(evidence) == "dimension" else "population"
+        panel.set(xlabel="exponent α", ylabel=f"dimension D of the {of}", title=kind.removeprefix("layer_"))
         legend(panel, fontsize=7, title="mean and standard deviation", title_fontsize=7)
     return figure
 

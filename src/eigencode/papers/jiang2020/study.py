@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
 from eigencode.studies.definition import Block, Paper, later
 from eigencode.training.settings import MemberSettings, Settings, SpectralSettings
+
+if TYPE_CHECKING:
+    from eigencode.studies.results.table import StudyResults
 
 TITLE = "Relationship between manifold smoothness and adversarial vulnerability in deep learning with local errors"
 
@@ -72,6 +77,12 @@ PLAN = CellConfig(
 )
 
 _WIDTHS = (50, 100, 400)
+
+
+def dimension_of(evidence: StudyResults) -> str:
+    """The dimension of the population, where records have it: of runs of earlier versions they have that of the images alone."""
+    kept = evidence.select("dimension_population", perturbation="unperturbed", width=WIDTH)
+    return "dimension" if kept.empty else "dimension_population"
 
 
 def number_of(layer: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from eigencode.attacks.outputs import predictions, undisturbed
 from eigencode.datasets import ImageSet
-from eigencode.errors import ConstantCodeError, EigencodeError
+from eigencode.errors import ConstantCodeError, EigencodeError, SpectrumError
 from eigencode.measurement.measuring import collect, measure
 from eigencode.measurement.perturbed import perturbed_spectra
 from eigencode.perturbations.specification import MADE, PerturbationSpec
@@ -166,8 +167,10 @@ def _subset(images: ImageSet, count: int, materials: GroupResources) -> ImageSet
 
 
 def _numbers(spectrum: Eigenspectrum, ranks: Any) -> dict[str, float]:
-    """Exponent, its fit, and dimension; an exponent that cannot be fitted is left out."""
+    """Exponent, its fit, and dimension, also that of the population; what cannot be had is left out."""
     found, _ = metrics_of(spectrum)
+    with suppress(SpectrumError):
+        found["dimension_population"] = spectrum.population_dimension().dimension
     try:
         fit = spectrum.fit(ranks)
     except EigencodeError:
