@@ -10,7 +10,10 @@ from scipy.optimize import lsq_linear
 Array = np.ndarray
 
 _SCALES = np.geomspace(40, 0.005, 14)
-"""Scales of bending that are tried, the largest first: change of slope over a factor e of rank."""
+"""Scales of bending that are tried, the largest first: change of slope over a factor e of rank. The last is as good as none."""
+
+_SHARES = np.r_[np.full(13, 1 / 26), 1 / 2]
+"""Of them before any data: a curve without bends is as likely as one with bends."""
 
 _ROUNDS = 3
 """Iterations for each scale: they begin where those of the scale before have ended."""
@@ -26,7 +29,8 @@ class Bending:
     """Prior for falling curves: each change of slope, over the root of the distance it is spread over, has a Cauchy distribution.
 
     Heavy tails let a curve be straight in most places and have a step in one, which no Gaussian of one width allows. Its width
-    is not known: fits for a series of widths are averaged, each with its likelihood, or rather a lower bound of it.
+    is not known: fits for a series of widths are averaged, each with its likelihood, or rather a lower bound of it. Before any
+    data a straight line is as likely as all that bends.
 
     Args:
         places: Of the knots, rising, shape (k,).
@@ -60,7 +64,8 @@ class Bending:
             The curve at the knots, and the part of its covariance that comes from the prior and not from the data's errors.
         """
         precisions, likelihoods = self._of_scales(jacobian @ self._curves, aim)
-        shares = np.exp(likelihoods - likelihoods.max())
+        shares = np.exp(likelihoods - likelihoods.max()) * _SHARES
+        shares = shares / shares.max()
         kept = shares > _LEAST
         shares = shares[kept] / shares[kept].sum()
         fits = [self._falling(jacobian, aim, precision) for precision in precisions[kept]]
@@ -72,7 +77,7 @@ class Bending:
     def likeliest(self, jacobian: Array, aim: Array) -> Array:
         """Roots of the precisions of level, first slope and bends, of the likeliest scale, shape (k,)."""
         precisions, likelihoods = self._of_scales(jacobian @ self._curves, aim)
-        likeliest: Array = precisions[np.argmax(likelihoods)]
+        likeliest: Array = precisions[np.argmax(likelihoods + np.log(_SHARES))]
         return likeliest
 
     def _of_scales(self, design: Array, aim: Array) -> tuple[Array, Array]:

@@ -15,6 +15,7 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers
 from eigencode.spectra.intervals import Interval
 from eigencode.spectra.population import PopulationFit, PopulationSpectrum
+from eigencode.spectra.resampling import degrees_of_freedom
 from eigencode.spectra.uncertainty import checked_halves, objection
 from eigencode.spectra.window import Ranks, Window
 
@@ -87,9 +88,10 @@ def power_law_test(
 
     R² is near one for spectra that bend: eigenvalues are in order. Here two straight lines that meet in the middle of the window,
     in log-log coordinates, are fitted to the population's spectrum, which is left as it is outside the window. The standard
-    errors come from half-samples alone, and the test is Student's. The break is the rank at which two lines fit best, and its
-    interval holds the ranks whose fits are not worse than the level allows (likelihood ratio); it reaches to the end of the
-    window where they do to the last that is tried. Weights of ranks do not matter.
+    errors come from half-samples alone, and the test is Student's, of as many degrees of freedom as these leave. The break is
+    the rank at which two lines fit best, and its interval holds the ranks whose fits are not worse than the level allows
+    (likelihood ratio); it reaches to the end of the window where they do to the last that is tried. Weights of ranks do not
+    matter.
 
     A power law is never proved: "no bend" says that a bend of ``relevant`` in the middle would have been seen. Nor need a bend
     matter that many images show: compare it with ``relevant``.
@@ -133,7 +135,7 @@ def power_law_test(
             "they hardly depend on its shape there. Take more images or another window."
         )
         return _unknown(window, relevant, level, note)
-    degrees = len(halves) - 1
+    degrees = degrees_of_freedom(len(halves))
     reach = float(stdtrit(degrees, (1 + level) / 2))
     first, second, bend = (
         Interval(value, value - reach * error, value + reach * error)

@@ -80,6 +80,18 @@ def deal(numbers: np.ndarray, *, n_groups: int, seed: int) -> np.ndarray:
     return found
 
 
+def degrees_of_freedom(halves: int) -> float:
+    """Of a variance between random halves: few groups of images, and few halves drawn from them, both make it uncertain.
+
+    Given the groups, halves are drawn independently; their expected variance is itself that of the groups.
+
+    Args:
+        halves: Halves that were drawn.
+    """
+    drawn, groups = halves - 1, GROUPS - 1
+    return 1 / (1 / drawn + 1 / groups + 1 / (drawn * groups))
+
+
 def draw_halves(population: int, *, draws: int, seed: int) -> list[np.ndarray]:
     """Random halves of 0..population - 1, without replacement, each sorted, shape (population // 2,)."""
     generator = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ from eigencode.spectra.eigenvalues import Numbers, as_numbers, checked_eigenvalu
 from eigencode.spectra.gains import TOGETHER
 from eigencode.spectra.population import UNLIKE, PopulationSpectrum, population_spectrum
 from eigencode.spectra.power_law import fit_power_law
-from eigencode.spectra.resampling import GROUPS, deal
+from eigencode.spectra.resampling import GROUPS, deal, degrees_of_freedom
 from eigencode.spectra.window import Ranks, Window
 
 
@@ -66,7 +66,7 @@ def alpha_interval(
     images varies as much as between samples of n. The differences of the halves' spectra from their mean are added to the
     expected spectrum, one by one, and fitted. To the variance of these exponents are added what the data leave open, by the
     smoothness that was assumed, and what the images' gains leave open, by their own error. The interval is symmetric, with
-    Student's t.
+    Student's t of as many degrees of freedom as the halves leave, by Satterthwaite's rule.
 
     Where many images are nearly the same as another, where the expected spectrum is not the one observed, or not the one of
     half of the images, these are no independent sample of one population, and the interval is open.
@@ -95,11 +95,13 @@ def alpha_interval(
     moved = fitted.moved_by(moves)
     weights = fitted.slope(window)
     by_gains = float(weights @ (fitted.of_gains() - fitted.coefficients))
-    variance = float((moved @ weights).var(ddof=1) + weights @ fitted.prior @ weights) + by_gains**2
+    between = float((moved @ weights).var(ddof=1))
+    variance = between + float(weights @ fitted.prior @ weights) + by_gains**2
     misfit = max(population.misfit, misfit)
     stderr, note, reach = math.sqrt(variance), objection(population, misfit), math.inf
     if not note:
-        reach = float(stdtrit(len(halves) - 1, (1 + level) / 2)) * stderr
+        freedom = degrees_of_freedom(len(halves)) * (variance / between) ** 2 if between else math.inf
+        reach = float(stdtrit(freedom, (1 + level) / 2)) * stderr
     return AlphaInterval(alpha, alpha - reach, alpha + reach, stderr, misfit, level, window.ranks, note)
 
 
