@@ -39,7 +39,7 @@ def exponents():
 
 def laws():
     """Size and power of the test of a power law."""
-    yield "| code | images × units | ranks | bends | no bend | cannot tell | bend (spread) | rank | its interval | before, after |"
+    yield "| code | images × units | ranks | bends | no bend | cannot tell | bend (spread) | rank | its interval | exponents |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for name, row in _kept("laws").items():
         answers = (_share(row[answer]) for answer in ("rejected", "no_bend", "cannot_tell"))
@@ -66,7 +66,7 @@ def signals():
 
 def sampled():
     """Dimension in all neurons that the recorded ones are a sample of."""
-    yield "| neurons | stimuli × neurons | D of all | found | coverage | coverage, share | of one presentation | found | coverage |"
+    yield "| neurons | stimuli × neurons | D of all | found | coverage | coverage, share | D, once | found | coverage |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for name, row in _kept("signals").items():
         if name.startswith("sampled neurons, "):

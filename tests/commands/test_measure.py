@@ -296,20 +296,26 @@ def test_sessions_and_sampled_neurons(capsys, tmp_path):
     np.save(tmp_path / "once.npy", responses[0].T)
     words = ["--ranks", "1-5", "--json", "--recording_neurons", "sampled"]
     found = []
-    for recording in (",".join(names), tmp_path / "whole.npy"):
+    for recording in (", ".join(names), tmp_path / "whole.npy"):
         status, out, err = run(capsys, "measure", "--recording", recording, *words)
         assert status == 0
-        assert "the dimension in all neurons that these are a sample of is " in err
+        assert "the dimension in all neurons, if these are an independent sample of them, is " in err
         found.append(json.loads(out)["recording"])
-    assert "2 sessions together: 24 neurons, 60 stimuli, each shown 2 times" in found[0]["notes"]
+    assert "2 sessions together: 24 neurons, 60 stimuli, each shown 2 times in all of them" in found[0]["notes"]
     for name in ("alpha", "dimension_of_all_neurons", "signal_fraction"):
         for end in ("low", "value"):
             assert found[0]["signal"][name][end] == pytest.approx(found[1]["signal"][name][end], rel=1e-6)
     fixed = json.loads(run(capsys, "measure", "--recording", tmp_path / "whole.npy", *words[:3])[1])["recording"]["signal"]
     assert found[1]["signal"]["alpha"]["low"] < fixed["alpha"]["low"]
     assert "dimension_of_all_neurons" not in fixed
-    err = run(capsys, "measure", "--recording", tmp_path / "once.npy", *words)[2]
-    assert "the dimension in all neurons that these are a sample of is " in err
+    status, out, err = run(capsys, "measure", "--recording", tmp_path / "once.npy", *words)
+    assert "an independent sample of them, is " in err
+    assert json.loads(out)["recording"]["dimension_of_all_neurons"]["low"] >= 1
+    np.save(tmp_path / "few.npy", responses[0, :, :6].T)
+    status, out, err = run(capsys, "measure", "--recording", tmp_path / "few.npy", *words)
+    assert status == 0
+    assert "with at least 8 of each; got (60, 6)" in err
+    assert "--recording must be a file, or several separated by commas" in run(capsys, "measure", "--recording", "a.npy,")[2]
 
 
 def test_an_nwb_file(capsys, tmp_path):

@@ -1,6 +1,7 @@
 """Dimension and exponent where neurons are a sample: against all tuples, an independent package, and known truths."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,16 +32,31 @@ def test_ratio_is_that_of_the_package_dimensionality(generator, images, units):
     dimensionality = pytest.importorskip("dimensionality")
     code = latent_code(generator, images, units) + 3
     theirs = dimensionality.participation_ratio(code.numpy(), return_all=True)["both"]
-    assert float(sampled_units._ratios(code - code.mean(0))[0]) == pytest.approx(theirs, rel=1e-9)
+    assert 1 / float(sampled_units._shares(code - code.mean(0))[0]) == pytest.approx(theirs, rel=1e-9)
 
 
 def test_leaving_out_an_image_is_measuring_without_it(generator):
     code = latent_code(generator, 12, 9)
-    without = sampled_units._ratios(code - code.mean(0))[1]
+    without = sampled_units._shares(code - code.mean(0))[1]
     for left in (0, 7):
         rest = torch.cat([code[:left], code[left + 1 :]])
-        again = sampled_units._ratios(rest - rest.mean(0))[0]
+        again = sampled_units._shares(rest - rest.mean(0))[0]
         assert float(without[left]) == pytest.approx(float(again), rel=1e-9)
+
+
+def test_neurons_left_out_are_measured_without_them_and_scaled(generator):
+    """Moments of some neurons stand for those of as many as there are: products of two neurons for pairs, own ones for single."""
+    stimuli = torch.arange(12).repeat_interleave(2)
+    presentations = torch.randn(24, 9, generator=generator, dtype=torch.float64)
+    groups = torch.tensor([0, 1, 2] * 3)
+    found = signal_moments(presentations, stimuli, crossed=True, groups=groups)
+    again = signal_moments(presentations[:, groups != 1], stimuli, crossed=True)
+    single, pairs = 9 / 6, 9 * 8 / (6 * 5)
+    for left, values in ((found.without_neurons[:, 1], again.values), (found.without_both[:, 1, 4], again.without[:, 4])):
+        trace, squared_trace, square, _, _, total, own = values.tolist()
+        expected = [single * trace, *(pairs * (each - own) + single * own for each in (squared_trace, square))]
+        assert left[:3].tolist() == pytest.approx(expected, rel=1e-9)
+        assert left[5:].tolist() == pytest.approx([single * total, single * own], rel=1e-9)
 
 
 @pytest.mark.parametrize("crossed", [True, False])
@@ -78,8 +94,68 @@ def test_variance_of_a_mean_over_a_table(generator):
         without = (table.sum() - table.sum(0)) / (20 * 29), (table.sum() - table.sum(1)) / (19 * 30)
         both = (table.sum() - table.sum(0) - table.sum(1)[:, None] + table) / (19 * 29)
         parts = [Jackknife.of(table.mean(), each) for each in without]
-        found.append(Jackknife.crossed(*parts, both).stderr ** 2)
+        found.append(Jackknife.crossed(table.mean(), *parts, both).stderr ** 2)
     assert np.mean(found) == pytest.approx(1 / 30 + 4 / 20 + 9 / 600, rel=0.1)
+
+
+def test_bias_of_an_estimate_from_a_table(generator):
+    """Of 3 + a / rows + b / columns + c / (rows columns) all but the 3 is bias; what columns alone have is not moved."""
+
+    def estimate(rows, columns):
+        return 3 + 2 / rows + 5 / columns + 11 / (rows * columns)
+
+    def near(value, *shape):
+        return value + 1e-7 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    rows, columns = (
+        Jackknife.of(estimate(7, 5), near(value, size)) for value, size in ((estimate(6, 5), 7), (estimate(7, 4), 5))
+    )
+    found = Jackknife.crossed(estimate(7, 5), rows, columns, near(estimate(6, 4), 5, 7))
+    assert estimate(7, 5) - found.bias == pytest.approx(3, abs=1e-4)
+    assert found.shift == pytest.approx(5 / 5, abs=1e-4)
+
+
+def test_intervals_are_moved_by_the_bias_and_skewed():
+    straight = Jackknife(stderr=1.0, freedom=1e6)
+    low, high = straight.reaches(0.95)
+    moved = replace(straight, shift=0.5).reaches(0.95)
+    assert moved == pytest.approx((low - 0.5, high - 0.5))
+    skewed = replace(straight, skewness=0.1).reaches(0.95)
+    assert skewed[1] > high
+    assert skewed[0] > low
+
+
+def test_values_stay_those_of_the_recorded_neurons(generator):
+    responses = torch.randn(2, 60, 40, generator=generator, dtype=torch.float64)
+    responses[..., :3] += 3 * torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    recorded, sampled = signal_spectrum(responses), signal_spectrum(responses, neurons="sampled")
+    for name in ("alpha", "dimension", "signal_fraction"):
+        one, two = getattr(recorded, name), getattr(sampled, name)
+        assert two.value == pytest.approx(one.value, rel=1e-9)
+        assert two.low <= two.value <= two.high
+        assert two.high - two.low > one.high - one.low
+    assert sampled.agreement == pytest.approx(recorded.agreement, nan_ok=True)
+
+
+def test_what_is_not_told_from_infinity_has_no_upper_end(generator):
+    noise = torch.randn(40, 60, generator=generator, dtype=torch.float64)
+    found = dimension_of_all_units(noise)
+    assert found.high == np.inf
+    assert found.low > 10
+    assert np.isnan(found.dimension) or found.dimension > found.low
+    signal = torch.randn(40, 60, generator=generator, dtype=torch.float64)
+    every = signal_spectrum(
+        signal + 0.1 * torch.randn(2, 40, 60, generator=generator), neurons="sampled"
+    ).dimension_of_all_neurons
+    assert every.high == np.inf
+    assert every.low > 10
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1.0, 1e90])
+def test_units_of_measurement_do_not_matter(generator, scale):
+    code = latent_code(generator, 60, 40)
+    one, two = dimension_of_all_units(code), dimension_of_all_units(code * scale + 0.0)
+    assert (two.dimension, two.low, two.high) == pytest.approx((one.dimension, one.low, one.high), rel=1e-9)
 
 
 def test_intervals_hold_the_truth_of_all_neurons(generator, monkeypatch):
@@ -113,5 +189,9 @@ def test_what_is_refused(generator):
             dimension_of_all_units(code)
     with pytest.raises(SpectrumError, match="must be finite"):
         dimension_of_all_units(noisy[0] / 0)
-    with pytest.raises(SpectrumError, match="do not determine the dimension"):
-        dimension_of_all_units(torch.randn(20, 20, generator=generator))
+    with pytest.raises(SpectrumError, match="they are all the same"):
+        dimension_of_all_units(torch.full((20, 20), 0.1))
+    with pytest.raises(SpectrumError, match="must not be negative; got -3"):
+        signal_spectrum(noisy, removed=-3)
+    with pytest.raises(SpectrumError, match="9 neurons of which 2 directions were taken away depend on each other"):
+        signal_spectrum(noisy, neurons="sampled", removed=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,14 @@ class MeasuredRecording:
         spectrum: Cross-validated if enough stimuli were shown twice, else that of single presentations.
         signal: What repeats share, if it could be estimated.
         notes: What to know of both.
+        all_neurons: Dimension in all neurons that these are a sample of, of single presentations.
     """
 
     recording: Recording
     spectrum: Eigenspectrum | CrossValidatedSpectrum
     signal: SignalSpectrum | None
     notes: list[str]
+    all_neurons: Interval | None = None
 
     def rows(self, ranks: Window) -> list[dict[str, Any]]:
         """Rows of ``summary_row``: of the spectrum, and of the signal."""
@@ -55,6 +58,7 @@ class MeasuredRecording:
             "axes": list(recording.axes),
             "notes": self.notes,
             "signal": _of_signal(self.signal) if self.signal else None,
+            **({"dimension_of_all_neurons": _ends_as_json(self.all_neurons)} if self.all_neurons else {}),
         }
 
 
@@ -65,19 +69,19 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
         EigencodeError: a file that cannot be read, or responses that cannot be measured.
     """
     assert config.recording is not None
-    given = config.recording
-    recording = join_sessions([_session(path, config) for path in ([given] if Path(given).exists() else given.split(","))])
+    paths = _paths(config)
+    recording = join_sessions([_session(path, config) for path in paths])
     notes, twice = list(recording.notes), recording.counts >= 2
     if int(twice.sum()) < _FEWEST:
         if bool(twice.any()):
             notes.append(
                 f"fewer than {_FEWEST} stimuli were shown twice, so the first presentation of each is measured, noise and all"
             )
-        notes += _of_all_neurons(recording, config)
+        all_neurons = _of_all_neurons(recording, notes) if config.recording_neurons == "sampled" else None
         single = Eigenspectrum.from_activations(
             recording.repeats(1)[0], half_samples=config.half_samples, seed=config.seed, name=recording.name
         )
-        return MeasuredRecording(recording, single, None, notes)
+        return MeasuredRecording(recording, single, None, notes, all_neurons)
     if not bool(twice.all()):
         notes.append(f"{int((~twice).sum())} stimuli that were shown once are left out")
     if int(recording.counts.max()) > 2:
@@ -87,13 +91,37 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
     return MeasuredRecording(recording, crossed, signal, notes)
 
 
+def _paths(config: MeasureConfig) -> list[str]:
+    """Files of the sessions.
+
+    Raises:
+        UsageError: an empty name, or options that none of the files takes.
+    """
+    assert config.recording is not None
+    given = config.recording
+    with suppress(OSError):  # of a name that is too long for one file
+        if Path(given).exists():
+            return _with_options([given], config)
+    paths = [path.strip() for path in given.split(",")]
+    if not all(paths):
+        raise UsageError(f"--recording must be a file, or several separated by commas; got {given!r}.")
+    return _with_options(paths, config)
+
+
+def _with_options(paths: list[str], config: MeasureConfig) -> list[str]:
+    nwb = [path.lower().endswith(".nwb") for path in paths]
+    if config.recording_window is not None and not any(nwb):
+        raise UsageError(f"--recording_window is of NWB files; got {paths[0]}, whose presentations have no times. Leave it out.")
+    for option in ("recording_axes", "recording_spontaneous"):
+        if getattr(config, option) is not None and all(nwb):
+            raise UsageError(f"--{option} is not of NWB files, such as {paths[0]}. Leave it out.")
+    return paths
+
+
 def _session(path: str, config: MeasureConfig) -> Recording:
     """The recording in one file."""
     leave_out = parse_whole(config.recording_leave_out, "recording_leave_out")
     if path.lower().endswith(".nwb"):
-        for option in ("recording_axes", "recording_spontaneous"):
-            if getattr(config, option) is not None:
-                raise UsageError(f"--{option} is not of NWB files, such as {path}. Leave it out.")
         return load_nwb(
             path,
             responses=config.recording_variable,
@@ -102,8 +130,6 @@ def _session(path: str, config: MeasureConfig) -> Recording:
             leave_out=leave_out,
             missing=config.recording_missing,
         )
-    if config.recording_window is not None:
-        raise UsageError(f"--recording_window is of NWB files; got {path}, whose presentations have no times. Leave it out.")
     recording = load_recording(
         path,
         variable=config.recording_variable,
@@ -118,17 +144,21 @@ def _session(path: str, config: MeasureConfig) -> Recording:
     return recording.without_components(activity, config.recording_components)
 
 
-def _of_all_neurons(recording: Recording, config: MeasureConfig) -> list[str]:
-    """Note of the dimension in all neurons of which those that were shown each stimulus once are a sample."""
-    if config.recording_neurons == "recorded":
-        return []
-    found = dimension_of_all_units(recording.repeats(1)[0], name=recording.name)
-    return [_all_neurons(Interval(found.dimension, found.low, found.high))]
+def _of_all_neurons(recording: Recording, notes: list[str]) -> Interval | None:
+    """Dimension in all neurons of which those that were shown each stimulus once are a sample."""
+    try:
+        found = dimension_of_all_units(recording.repeats(1)[0], name=recording.name)
+    except SpectrumError as error:
+        notes.append(str(error).removeprefix(f"{recording.name}: ").removesuffix("."))
+        return None
+    interval = Interval(found.dimension, found.low, found.high)
+    notes.append(f"{_all_neurons(interval)}, noise and all")
+    return interval
 
 
 def _all_neurons(found: Interval) -> str:
     value = "is not determined" if math.isnan(found.value) else f"is {found.value:.1f}"
-    return f"the dimension in all neurons that these are a sample of {value} {_ends(found, digits=1)}"
+    return f"the dimension in all neurons, if these are an independent sample of them, {value} {_ends(found, digits=1)}"
 
 
 def _signal(recording: Recording, notes: list[str], neurons: Neurons) -> SignalSpectrum | None:
@@ -152,6 +182,8 @@ def _signal(recording: Recording, notes: list[str], neurons: Neurons) -> SignalS
         except SpectrumError as error:
             notes.append(str(error).removeprefix(f"{recording.name}: ").removesuffix("."))
             return None
+    if silent := recording.presentations.shape[1] - signal.n_features - recording.removed:
+        notes.append(f"{silent} neurons that always give the same response are left out of the signal")
     fraction = signal.signal_fraction
     notes.append(f"{100 * fraction.value:.1f} % of the variance of single presentations repeats {_ends(fraction, 100, 1)}")
     if neurons == "sampled":
@@ -175,8 +207,13 @@ def _broken(signal: SignalSpectrum) -> str:
         return ""
     return (
         f"; a broken power law has exponent {law.first.value:.2f} {_ends(law.first)} up to rank {law.rank.value:.0f} "
-        f"({law.rank.low:.0f}-{law.rank.high:.0f}) and {law.second.value:.2f} {_ends(law.second)} beyond"
+        f"({law.rank.low:.0f}-{law.rank.high:.0f}) and {_value(law.second)}{_ends(law.second)} beyond"
     )
+
+
+def _value(exponent: Interval) -> str:
+    """Nothing where it is infinite: the end of its interval says enough."""
+    return f"{exponent.value:.2f} " if math.isfinite(exponent.value) else ""
 
 
 def _ends(interval: Interval, scale: float = 1.0, digits: int = 2) -> str:
@@ -194,10 +231,14 @@ def _of_signal(signal: SignalSpectrum) -> dict[str, Any]:
         numbers |= {"broken_first": law.first, "broken_second": law.second, "broken_rank": law.rank}
     except SpectrumError:
         pass
-    found: dict[str, Any] = {name: {end: _json(at) for end, at in asdict(each).items()} for name, each in numbers.items()}
+    found: dict[str, Any] = {name: _ends_as_json(each) for name, each in numbers.items()}
     moments = signal.moments
     found["moments"] = [moments.trace, moments.square, moments.cube, moments.fourth]
     return found | {"agreement": _json(signal.agreement), "level": signal.level}
+
+
+def _ends_as_json(interval: Interval) -> dict[str, Any]:
+    return {end: _json(at) for end, at in asdict(interval).items()}
 
 
 def _json(value: float) -> float | str | None:

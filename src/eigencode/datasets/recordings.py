@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eigencode._arguments import checked
+from eigencode._arguments import check_fields, checked
 from eigencode._readers.arrays import names_in_npz, read_arrays
 from eigencode.datasets.nwb import read_nwb, window_in
 from eigencode.datasets.recording_axes import axes_in, check_unread, choose_array, named_array, recognised_axes, stimuli_beside
@@ -20,6 +20,8 @@ from eigencode.errors import DataError, FileError
 _FORMATS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 
 Missing = Literal["refuse", "presentations", "neurons"]
+
+KnownBy = Literal["place", "number", "name"]
 
 COMPONENTS = 32
 """Of spontaneous activity, taken away by Stringer et al. 2019."""
@@ -42,6 +44,9 @@ class Recording:
         neurons: Place of each neuron in the file, counted from 0, shape (n_neurons,).
         n_recorded: Neurons in the file.
         removed: Directions that ``without_components`` took away.
+        known_by: Whether the file knows a stimulus by its place, by a number or by a name.
+        stimulus_names: What the file calls each stimulus, if by a name.
+        n_places: Stimuli in the file, if known by their place.
     """
 
     presentations: Tensor
@@ -53,6 +58,13 @@ class Recording:
     neurons: tuple[int, ...] = ()
     n_recorded: int = 0
     removed: int = 0
+    known_by: KnownBy = "place"
+    stimulus_names: tuple[str, ...] = ()
+    n_places: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot."""
+        check_fields(self, DataError, choices_only=True)
 
     @property
     def counts(self) -> Tensor:
@@ -184,7 +196,10 @@ def load_recording(
     taken = recognised_axes(array, ids, axes=named, variable=variable, name=path.name)
     by_neuron, ids = _by_presentation(array, taken, ids)
     kept = _kept(ids, frozenset(int(number) for number in leave_out), path.name)
-    return _recording(by_neuron[kept], ids[kept], axes=taken, missing=missing, name=path.name)
+    recording = _recording(by_neuron[kept], ids[kept], axes=taken, missing=missing, name=path.name)
+    if "presentations" in taken:
+        return replace(recording, known_by="number")
+    return replace(recording, n_places=int(ids.max()) + 1)
 
 
 @checked(DataError)
@@ -202,10 +217,11 @@ def load_nwb(
     Args:
         path: .nwb file, with pynwb (extra `recordings`).
         responses: "units", for spikes per second; or the name of a RoiResponseSeries, for its mean over the time of each
-            presentation. Default: whichever of them the file has, if it is one.
+            presentation, such as "DfOverF/plane0" where several have one name. Default: the only one of them that the file has.
         stimuli: Column that says which stimulus was shown, such as "trials.stimulus_id"; the table's name may be left out where
-            one table has such a column. Whole numbers, or texts, which are numbered in alphabetical order. Default: the only
-            column called stimulus_id, image_id, stimulus_name, frame ...
+            one table has such a column. Whole numbers, or texts and other numbers, which are numbered in alphabetical or rising
+            order; presentations where it is NaN or empty are left out. Default: the only column that there is, or that is
+            called stimulus_id, image_id, stimulus_name, frame ...
         window: Seconds after the start of each presentation in which responses are counted, as "0.05,0.25" or two numbers;
             default: to its end.
         leave_out: As in ``load_recording``.
@@ -220,10 +236,13 @@ def load_nwb(
     path = Path(path)
     if path.suffix.lower() != ".nwb":
         raise DataError(f"{path.name}: an NWB file must end in .nwb. Use load_recording, or change the ending.")
-    found, ids, notes = read_nwb(path, responses, stimuli, window_in(window))
-    kept = _kept(ids, frozenset(int(number) for number in leave_out), path.name)
-    recording = _recording(found[kept], ids[kept], axes=("presentations", "neurons"), missing=missing, name=path.name)
-    return replace(recording, notes=(*recording.notes, *notes))
+    read = read_nwb(path, responses, stimuli, window_in(window))
+    kept = _kept(read.stimuli, frozenset(int(number) for number in leave_out), path.name)
+    axes = ("presentations", "neurons")
+    recording = _recording(read.responses[kept], read.stimuli[kept], axes=axes, missing=missing, name=path.name)
+    names = tuple(read.names[number] for number in recording.stimulus_ids) if read.names else ()
+    known_by: KnownBy = "name" if read.names else "number"
+    return replace(recording, known_by=known_by, stimulus_names=names, notes=(*recording.notes, *read.notes))
 
 
 @checked(DataError)

@@ -208,7 +208,14 @@ class _Lines:
             rows = self._with_break(place)
             misfits.append(float(np.square(aim - rows @ np.linalg.lstsq(rows, aim)[0]).sum()))
         best = int(np.argmin(misfits))
-        likely = np.flatnonzero(np.array(misfits) <= misfits[best] + worse)
-        low = float(window.first if likely[0] == 0 else np.exp(places[likely[0]]))
-        high = float(window.last if likely[-1] == len(places) - 1 else np.exp(places[likely[-1]]))
+        most = misfits[best] + worse
+        likely = np.flatnonzero(np.array(misfits) <= most).tolist()
+
+        def end(inside: int, outside: int) -> float:
+            """Rank at which the misfit passes what is allowed, between two places that were tried."""
+            place = np.interp(most, [misfits[inside], misfits[outside]], places[[inside, outside]])
+            return float(np.exp(place))
+
+        low = float(window.first) if likely[0] == 0 else end(likely[0], likely[0] - 1)
+        high = float(window.last) if likely[-1] == len(places) - 1 else end(likely[-1], likely[-1] + 1)
         return Interval(float(np.exp(places[best])), low, high), (self.exponents(places[best]) @ self.data).tolist()

@@ -54,17 +54,18 @@ class Jackknife:
         )
 
     @classmethod
-    def crossed(cls, rows: Jackknife, columns: Jackknife, both: Tensor) -> Jackknife:
+    def crossed(cls, estimate: float | Tensor, rows: Jackknife, columns: Jackknife, both: Tensor) -> Jackknife:
         """Of an estimate from a table whose rows and whose columns are each drawn independently.
 
-        The variance is that of rows and that of columns, less that of single cells, which both contain.
+        Variance and bias are those by rows and those by columns, less those of single cells, which both contain.
 
         Args:
+            estimate: From the whole table.
             rows: Error when rows are left out.
             columns: Error when columns are left out.
             both: The estimate without each column and each row, shape (n_columns, n_rows).
 
-        Source: Owen 2007, Ann. Appl. Stat. 1, for the variance.
+        Source: Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29, for the variance.
         """
         if math.isnan(rows.stderr) or math.isnan(columns.stderr):
             return columns if math.isnan(rows.stderr) else rows
@@ -73,12 +74,16 @@ class Jackknife:
         first, second = rows.stderr**2, columns.stderr**2
         variance = max(first + second - float(cells.square().sum()) * freedom / both.numel(), first, second)
         third = rows.skewness * first**1.5 + columns.skewness * second**1.5
+        without_rows, without_columns = (
+            each.bias / (size - 1) for each, size in zip((rows, columns), both.shape[::-1], strict=True)
+        )
+        in_both = freedom * (float(both.mean()) - float(estimate) - without_rows - without_columns)
         return cls(
-            bias=rows.bias + columns.bias,
+            bias=rows.bias + columns.bias - in_both,
             stderr=math.sqrt(variance),
             skewness=third / variance**1.5,
             freedom=variance**2 / (first**2 / rows.freedom + second**2 / columns.freedom),
-            shift=columns.bias,
+            shift=columns.bias - in_both,
         )
 
     def reaches(self, level: float) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.dimension import DimensionInterval
 from eigencode.spectra.eigenvalues import Numbers, as_numbers
+from eigencode.spectra.intervals import Interval
 from eigencode.spectra.jackknife import Jackknife
 from eigencode.spectra.traces import distinct_traces, spectral_traces
 
@@ -19,6 +21,12 @@ FEWEST = 8
 
 _GROUPS = 50
 """Of units that are left out in turn."""
+
+DETERMINED = 2.5
+"""Standard errors above zero from which a share of variance is judged by its logarithm."""
+
+_ROUNDING = 1e-12
+"""Variation, or a share, below which all may be rounding."""
 
 
 def unit_groups(n_units: int) -> Tensor:
@@ -42,12 +50,12 @@ def dimension_of_all_units(responses: Numbers, *, level: float = 0.95, name: str
         name: What error messages call the code.
 
     Returns:
-        DimensionInterval.
+        DimensionInterval; NaN with an infinite end where the dimension may have no bound.
 
     Raises:
-        SpectrumError: fewer than eight images or units, values that are not finite, or images and units that do not determine it.
+        SpectrumError: fewer than eight images or units, values that are not finite, or images and units that tell nothing of it.
 
-    Source: Chun et al. 2026, ICLR, whose estimator is the ratio; the interval: Owen 2007, Ann. Appl. Stat. 1.
+    Source: Chun et al. 2026, ICLR, whose estimator is the ratio of both traces, of whose inverse the bias is taken away here.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -66,28 +74,51 @@ def dimension_of_all_units(responses: Numbers, *, level: float = 0.95, name: str
         )
     if not bool(data.isfinite().all()):
         raise SpectrumError(f"{name}: responses must be finite; got NaN or infinite values. Leave out those images or units.")
+    largest = float(data.abs().max())
+    data = data / largest if largest else data
     data = data - data.mean(0)
-    groups, (whole, without, of_pairs) = unit_groups(data.shape[1]), _ratios(data)
-    if not bool(torch.cat([whole[None], without]).min() > 0):
-        raise SpectrumError(f"{name}: {len(data)} images of {data.shape[1]} units do not determine the dimension. Measure more.")
-    left = [_ratios(data[:, groups != group])[:2] for group in groups.unique()]
+    if not bool(data.abs().max() > _ROUNDING):
+        raise SpectrumError(f"{name}: responses must differ between images by more than rounding; they are all the same.")
+    return _interval(data, level, name)
+
+
+def dimension_of_shares(shares: Interval) -> Interval:
+    """The inverse of tr S^2 / (tr S)^2; NaN, with an infinite end, where that is not told from 0."""
+    low, value, high = (1 / min(1.0, each) if each > _ROUNDING else math.inf for each in (shares.high, shares.value, shares.low))
+    return Interval(value if math.isfinite(value) else math.nan, low if math.isfinite(low) else 1.0, high)
+
+
+def _interval(data: Tensor, level: float, name: str) -> DimensionInterval:
+    groups, (whole, without, of_pairs) = unit_groups(data.shape[1]), _shares(data)
+    left = [_shares(data[:, groups != group])[:2] for group in groups.unique()]
     units, both = (torch.stack(each) for each in zip(*left, strict=True))
-    if not bool(both.min() > 0 and units.min() > 0):
-        raise SpectrumError(f"{name}: the dimension rests on few of {data.shape[1]} units. Measure more of them.")
-    ratio = Jackknife.crossed(Jackknife.of(whole, without), Jackknife.of(whole, units), both)
-    of_images = Jackknife.of(whole.log(), without.log(), of_pairs=of_pairs)
-    error = Jackknife.crossed(of_images, Jackknife.of(whole.log(), units.log()), both.log())
-    dimension = max(1.0, float(whole) - ratio.bias)
-    low, high = (float(whole) * math.exp(reach) for reach in error.reaches(level))
-    return DimensionInterval(dimension, max(1.0, min(low, dimension)), max(high, dimension), error.stderr, level)
+
+    def error(of: Callable[[Tensor], Tensor], pairs: Tensor) -> Jackknife:
+        images = Jackknife.of(of(whole), of(without), of_pairs=pairs)
+        return Jackknife.crossed(of(whole), images, Jackknife.of(of(whole), of(units)), of(both))
+
+    straight = error(lambda shares: shares, of_pairs * whole.square())
+    value, positive = float(whole) - straight.bias, float(torch.cat([without, units, both.flatten()]).min()) > 0
+    if positive and float(whole) > DETERMINED * straight.stderr:
+        logarithm = error(torch.log, of_pairs)
+        low, high = (float(whole) * math.exp(reach) for reach in logarithm.reaches(level))
+        stderr = logarithm.stderr
+    else:
+        low, high = (float(whole) + reach for reach in straight.reaches(level))
+        stderr = math.nan
+    found = dimension_of_shares(Interval(value, min(low, value), max(high, value)))
+    if math.isnan(found.value) and math.isinf(found.high) and found.low <= 1:
+        raise SpectrumError(f"{name}: {len(data)} images of {data.shape[1]} units do not determine the dimension. Measure more.")
+    return DimensionInterval(found.value, found.low, found.high, stderr, level)
 
 
-def _ratios(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The dimension over distinct units, the same without each image, shape (n,), and the variance that pairs of images have."""
+def _shares(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Tr S^2 / (tr S)^2 over distinct units, without each image, shape (n,), and what pairs of images have of its variance."""
     found, without, of_pairs = distinct_traces(data @ data.T)
     own, left = _own(data)
-    ratio, ratios = (squared / square for squared, square in (found - own, without - left))
-    return ratio, ratios, of_pairs
+    (squared, square), (others, other_squares) = found - own, without - left
+    part = square / found[1]
+    return square / squared, other_squares / others, of_pairs / part.square() if part else of_pairs
 
 
 def _own(data: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -15,7 +15,7 @@ from eigencode._arguments import checked
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, as_numbers
 from eigencode.spectra.intervals import Interval
-from eigencode.spectra.sampled_units import FEWEST, unit_groups
+from eigencode.spectra.sampled_units import FEWEST, dimension_of_shares, unit_groups
 from eigencode.spectra.signal_laws import (
     FEWEST_RANKS,
     UNLIKELY,
@@ -23,7 +23,6 @@ from eigencode.spectra.signal_laws import (
     agreement,
     broken_power_law,
     concentration,
-    concentration_of_all,
     error_of,
     exponent_of,
 )
@@ -31,8 +30,8 @@ from eigencode.spectra.signal_moments import SignalMoments, signal_moments
 
 Neurons = Literal["recorded", "sampled"]
 
-_FEWEST = 8
-"""Stimuli from which one can be left out in turn."""
+_LARGEST_PART = 10
+"""Neurons for each direction that was taken away, from which on they still are nearly independent."""
 
 _FEWEST_NEURONS = 2
 
@@ -52,11 +51,12 @@ class SignalSpectrum:
         n_stimuli: Stimuli.
         n_presentations: Presentations of them.
         n_features: Ranks: neurons that vary, less directions that were removed.
-        level: Nominal coverage of all intervals, which are over stimuli.
+        level: Nominal coverage of all intervals, which are over stimuli, and of alpha, dimension and signal fraction also over
+            neurons if these are a sample.
         name: What error messages call the recording.
     """
 
-    moments: SignalMoments
+    moments: SignalMoments = field(repr=False)
     n_stimuli: int
     n_presentations: int
     n_features: int
@@ -70,7 +70,8 @@ class SignalSpectrum:
         whole = moments.trace / moments.total
         error = error_of(moments, lambda found: found[0] / found[5])
         low, high = (whole + reach for reach in error.reaches(self.level))
-        value, low, high = (min(1.0, max(0.0, each)) for each in (whole - error.bias, low, high))
+        value = whole - error.bias + error.shift  # of these neurons
+        value, low, high = (min(1.0, max(0.0, each)) for each in (value, low, high))
         return Interval(value, min(low, value), max(high, value))
 
     @property
@@ -82,7 +83,9 @@ class SignalSpectrum:
 
     @property
     def dimension_of_all_neurons(self) -> Interval:
-        """Dimension of the signal in infinitely many neurons of which the recorded ones are a sample; NaN if it is not told.
+        """Dimension of the signal in infinitely many neurons of which the recorded ones are an independent sample.
+
+        Its value is NaN, and the upper end infinite, if stimuli and neurons do not tell it from infinity.
 
         Raises:
             SpectrumError: the neurons were not taken for a sample.
@@ -91,9 +94,7 @@ class SignalSpectrum:
             raise SpectrumError(
                 f"{self.name}: the dimension in all neurons needs an interval over neurons. Measure with neurons='sampled'."
             )
-        share = concentration_of_all(self.moments, self.level)
-        low, value, high = (1 / min(1.0, each) if each > 0 else math.inf for each in (share.high, share.value, share.low))
-        return Interval(value if math.isfinite(value) else math.nan, low, high)
+        return dimension_of_shares(concentration(self.moments, self.level, of_all=True))
 
     @property
     def alpha(self) -> Interval:
@@ -184,11 +185,12 @@ def signal_spectrum(
         responses: Shape (n_repeats, n_stimuli, n_neurons), NaN in every neuron where a presentation is missing; or with
             ``stimuli`` shape (n_presentations, n_neurons).
         stimuli: Stimulus of each presentation, whole numbers, shape (n_presentations,).
-        level: Nominal coverage of the intervals, which leave out one stimulus in turn.
-        removed: Directions that were taken away from the responses (see ``Recording.without_components``), which are no ranks.
+        level: Nominal coverage of the intervals, which leave out one stimulus, or one group of neurons, in turn.
+        removed: Directions that were taken away from the responses (see ``Recording.without_components``), which are no ranks. At
+            most a tenth of the neurons if these are a sample.
         neurons: "recorded": the numbers are of these neurons, and intervals over stimuli alone. "sampled": the neurons are an
-            independent sample of many; the intervals of alpha, dimension and signal fraction are also over their choice, and
-            there is a ``dimension_of_all_neurons``. It takes up to 50 times longer.
+            independent sample of many; the intervals of alpha, dimension and signal fraction, whose values stay those of these
+            neurons, are also over their choice, and there is a ``dimension_of_all_neurons``. It takes up to 50 times longer.
         name: What error messages call the recording.
         progress: Called with the share of the work that is done.
 
@@ -211,12 +213,14 @@ def signal_spectrum(
     """
     if not 0 < level < 1:
         raise SpectrumError(f"{name}: `level` must lie between 0 and 1; got {level}. Pass for example 0.95.")
+    if removed < 0:
+        raise SpectrumError(f"{name}: `removed` directions must not be negative; got {removed}. Pass 0 if none was taken away.")
     presentations, shown = _presentations(responses, stimuli, name)
     presentations, numbers = _repeated(presentations, shown)
     n_stimuli = int(numbers[-1]) + 1 if len(numbers) else 0
-    if n_stimuli < _FEWEST:
+    if n_stimuli < FEWEST:
         raise SpectrumError(
-            f"{name}: the signal needs {_FEWEST} stimuli that were shown at least twice; got {n_stimuli}. Pass more, "
+            f"{name}: the signal needs {FEWEST} stimuli that were shown at least twice; got {n_stimuli}. Pass more, "
             "or check which axis and which presentations are whose."
         )
     largest = float(presentations.abs().max())
@@ -229,16 +233,26 @@ def signal_spectrum(
             f"removed; got {max(0, n_features)}. Record more."
         )
     presentations = presentations[:, varying]
-    if neurons == "sampled" and n_features < FEWEST:
-        raise SpectrumError(
-            f"{name}: an interval over neurons needs {FEWEST} that vary; got {n_features}. Take them for recorded, not sampled."
-        )
+    if neurons == "sampled":
+        _check_sample(presentations.shape[1], removed, name)
     counts = torch.bincount(numbers)
     crossed = bool((counts == counts[0]).all())
     groups = unit_groups(presentations.shape[1]) if neurons == "sampled" else None
     moments = signal_moments(presentations, numbers, crossed=crossed, groups=groups, advance=progress)
     _check_signal(moments, presentations.shape[1] * (_ROUNDING * largest) ** 2, name)
     return SignalSpectrum(moments, n_stimuli, len(numbers), n_features, level, name)
+
+
+def _check_sample(n_neurons: int, removed: int, name: str) -> None:
+    if n_neurons < FEWEST:
+        raise SpectrumError(
+            f"{name}: an interval over neurons needs {FEWEST} that vary; got {n_neurons}. Take them for recorded, not sampled."
+        )
+    if _LARGEST_PART * removed > n_neurons:
+        raise SpectrumError(
+            f"{name}: {n_neurons} neurons of which {removed} directions were taken away depend on each other, and are no sample "
+            f"of many. Take them for recorded, or take away at most {n_neurons // _LARGEST_PART}."
+        )
 
 
 def _check_signal(moments: SignalMoments, rounding: float, name: str) -> None:

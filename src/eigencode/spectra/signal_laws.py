@@ -15,6 +15,7 @@ from torch import Tensor
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.spectra.intervals import Interval
 from eigencode.spectra.jackknife import Jackknife
+from eigencode.spectra.sampled_units import DETERMINED
 from eigencode.spectra.signal_moments import SignalMoments
 
 Array = np.ndarray
@@ -33,9 +34,6 @@ _USUAL = 0.95
 _POINTS = 41
 """Values of each parameter of a broken law from which the search for the best starts."""
 
-_DETERMINED = 2.5
-"""Standard errors above zero from which a concentration is judged by its logarithm."""
-
 _ORDERS = (1, 2, 3, 4)
 
 
@@ -45,7 +43,7 @@ class BrokenPowerLaw:
 
     Attributes:
         first: Exponent before the break.
-        second: Exponent after it; its ends are 0 and infinity where the data set no bound.
+        second: Exponent after it; infinite where no finite one fits better, and its upper end where the data set no bound.
         rank: Rank of the break; an end at rank 2 or at the last but one may be no bound.
         misfit: Squared distance of the law's moments from those of the signal, in standard errors.
     """
@@ -63,39 +61,34 @@ class BrokenPowerLaw:
         return values * (variance / values.sum())
 
 
-def concentration(moments: SignalMoments, level: float) -> Interval:
+def concentration(moments: SignalMoments, level: float, *, of_all: bool = False) -> Interval:
     """The ratio tr S^2 / (tr S)^2, the inverse of the dimension, which needs no division by what may be zero.
 
     Args:
         moments: Of a signal.
         level: Nominal coverage.
+        of_all: Of infinitely many neurons of which those recorded are a sample: no neuron is multiplied with itself.
 
     Returns:
         Interval; NaN, and all from 0 to 1, where the interval of the signal's variance reaches 0.
+
+    Source: of all neurons: Chun et al. 2026, ICLR.
     """
     if not _has_signal(moments, level):
         return Interval(math.nan, 0.0, 1.0)
-    return ratio_interval(moments, lambda found: found[2] / found[1], level)
 
+    def ratio(found: Tensor) -> Tensor:
+        own = found[6] if of_all else 0.0
+        return (found[2] - own) / (found[1] - own)
 
-def concentration_of_all(moments: SignalMoments, level: float) -> Interval:
-    """The same in infinitely many neurons of which those recorded are a sample: sums leave out products of a neuron with itself.
-
-    Source: Chun et al. 2026, ICLR.
-    """
-    if not _has_signal(moments, level):
-        return Interval(math.nan, 0.0, 1.0)
-    return ratio_interval(moments, lambda found: (found[2] - found[6]) / (found[1] - found[6]), level)
-
-
-def ratio_interval(moments: SignalMoments, ratio: Callable[[Tensor], Tensor], level: float) -> Interval:
-    """Of a ratio with tr S^2 above, over its logarithm where it is well above 0."""
     whole = float(ratio(moments.values))
-    straight = error_of(moments, ratio, of_pairs=moments.of_pairs * whole**2)
-    value = whole - straight.bias
+    part = (moments.square - moments.own) / moments.square if of_all else 1.0
+    of_pairs = moments.of_pairs / part**2 if part else 0.0
+    straight = error_of(moments, ratio, of_pairs=of_pairs * whole**2)
+    value = whole - straight.bias + (0.0 if of_all else straight.shift)
     parts = [each for each in (moments.without, moments.without_neurons, moments.without_both) if each is not None]
-    if whole > _DETERMINED * straight.stderr and all(bool((ratio(each) > 0).all()) for each in parts):
-        logarithm = error_of(moments, lambda found: ratio(found).log(), of_pairs=moments.of_pairs)
+    if whole > DETERMINED * straight.stderr and all(bool((ratio(each) > 0).all()) for each in parts):
+        logarithm = error_of(moments, lambda found: ratio(found).log(), of_pairs=of_pairs)
         low, high = (whole * math.exp(reach) for reach in logarithm.reaches(level))
     else:
         low, high = (whole + reach for reach in straight.reaches(level))
@@ -115,11 +108,11 @@ def error_of(moments: SignalMoments, statistic: Callable[[Tensor], Tensor], *, o
     if moments.without_neurons is None or moments.without_both is None:
         return stimuli
     neurons = Jackknife.of(whole, statistic(moments.without_neurons))
-    return Jackknife.crossed(stimuli, neurons, statistic(moments.without_both))
+    return Jackknife.crossed(whole, stimuli, neurons, statistic(moments.without_both))
 
 
 def _has_signal(moments: SignalMoments, level: float) -> bool:
-    return moments.trace + error_of(moments, lambda found: found[0]).reaches(level)[0] > 0
+    return moments.trace + Jackknife.of(moments.trace, moments.without[0]).reaches(level)[0] > 0
 
 
 def exponent_of(share: float, n_features: int) -> float:
@@ -256,7 +249,7 @@ class _BrokenLaws:
 
 
 def _open(found: Interval) -> Interval:
-    return Interval(*(math.inf if end >= _STEEPEST else end for end in (found.value, found.low, found.high)))
+    return Interval(*(math.inf if end > _STEEPEST - 1e-6 else end for end in (found.value, found.low, found.high)))
 
 
 def _relative(moments: SignalMoments) -> tuple[Array, Array] | None:

@@ -80,9 +80,11 @@ _WIDTHS = (50, 100, 400)
 
 
 def dimension_of(evidence: StudyResults) -> str:
-    """The dimension of the population, where records have it: of runs of earlier versions they have that of the images alone."""
-    kept = evidence.select("dimension_population", perturbation="unperturbed", width=WIDTH)
-    return "dimension" if kept.empty else "dimension_population"
+    """The dimension of the population, if all records have it: those of earlier versions have that of the images alone."""
+    every, kept = (
+        evidence.select(name, perturbation="unperturbed", width=WIDTH) for name in ("dimension", "dimension_population")
+    )
+    return "dimension" if set(every["network"]) - set(kept["network"]) else "dimension_population"
 
 
 def number_of(layer: str) -> int:
