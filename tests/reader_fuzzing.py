@@ -66,6 +66,25 @@ def _mat73():
     return text.ljust(512, b"\0") + stored.getvalue()[512:]
 
 
+def _nwb():
+    from datetime import UTC, datetime
+
+    from pynwb import NWBHDF5IO, NWBFile
+
+    file = NWBFile(session_description="text", identifier="1", session_start_time=datetime(2026, 1, 1, tzinfo=UTC))
+    file.add_trial_column(name="image_id", description="image")
+    for start in range(12):
+        file.add_trial(start_time=float(start), stop_time=start + 0.5, image_id=start % 4)
+    for unit in range(3):
+        file.add_unit(spike_times=np.sort(np.random.default_rng(unit).uniform(0, 12, 50)), obs_intervals=[[0.0, 20.0]])
+
+    def write(path):
+        with NWBHDF5IO(str(path), "w") as opened:
+            opened.write(file)
+
+    return _written(write)
+
+
 def _written(write):
     """Bytes that a writer of eigencode leaves in a file whose path it is given."""
     import tempfile
@@ -181,6 +200,12 @@ def _recording(path):
     load_recording(path, variable="array" if path.suffix == ".npy" else "resp")
 
 
+def _session(path):
+    from eigencode.datasets import load_nwb
+
+    load_nwb(path)
+
+
 def _weights(path):
     from eigencode.models import read_state_dict
 
@@ -253,6 +278,7 @@ KINDS = {
     "recording in .mat, version 5": ("r.mat", _mat, _recording),
     "recording in .mat, version 7.3": ("r.mat", _mat73, _recording),
     "recording in HDF5": ("r.h5", lambda: _mat73()[512:], _recording),
+    "recording in NWB": ("r.nwb", _nwb, _session),
     "recording in .mat, version 4": ("r.mat", lambda: _mat4(), _recording),
     "PNG": ("folder/a/0.png", lambda: _picture("PNG"), _pictures),
     "JPEG": ("folder/a/0.jpg", lambda: _picture("JPEG"), _pictures),
