@@ -177,6 +177,16 @@ def test_commands(script, workplace, capsys):
             assert done.returncode == 0, done.stderr
 
 
+def test_tables_of_simulations_are_those_of_the_kept_rows():
+    command = [sys.executable, "-m", "benchmarks.spectrum_bench", "tables"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    page = (ROOT / "docs" / "measured" / "index.md").read_text()
+    tables = [table.strip() for table in done.stdout.split("\n\n") if table.strip()]
+    assert len(tables) == 4
+    for table in tables:
+        assert table in page
+
+
 def test_demo(tmp_path, monkeypatch, capsys):
     """What `make demo` runs, start to end."""
     words = "reproduce demo --store demo/store.sqlite --out demo"

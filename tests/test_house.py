@@ -109,6 +109,7 @@ MORE_PARAMETERS = {
         "reports/page.py:write_report",
         "spectra/accumulator.py:__init__",
         "spectra/eigenspectrum.py:from_activations",
+        "spectra/bent.py:power_law_test",
         "spectra/power_law.py:fit_power_law",
         "spectra/signal.py:signal_spectrum",
         "spectra/uncertainty.py:stimulus_curve",

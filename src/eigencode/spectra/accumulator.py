@@ -290,6 +290,7 @@ class SpectrumAccumulator:
             scale=self._scale,
             half_samples=pad_sequence([values for values, _ in halves], batch_first=True)[:, :kept] if halves else None,
             half_counts=tuple(count for _, count in halves),
+            half_groups=sum(group.count > 0 for group in self._groups) or self._rows.n_sets,
             traces=None if self._sketch else traces,
             gains=Gains() if self._sketch else gains,
             name=self.name,
@@ -305,8 +306,7 @@ class SpectrumAccumulator:
 
     def _form(self, n_rows: int) -> Form | None:
         """How so many rows are kept: with room for the map of a sketch, if there is one or may have to be."""
-        fixed = self._sketch is None and self.expected_images
-        memory = self._memory if fixed else self._memory.without(map_bytes(self._n_units))
+        memory = self._memory if self._sketch is None and self.expected_images else self._memory.without(map_bytes(self._n_units))
         return exact_form(self._code(n_rows, self._width), memory)
 
     def _code(self, n_rows: int, width: int) -> Code:

@@ -15,7 +15,7 @@ from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers
 from eigencode.spectra.intervals import Interval
 from eigencode.spectra.population import PopulationFit, PopulationSpectrum
-from eigencode.spectra.resampling import degrees_of_freedom
+from eigencode.spectra.resampling import GROUPS, degrees_of_freedom
 from eigencode.spectra.uncertainty import checked_halves, objection
 from eigencode.spectra.window import Ranks, Window
 
@@ -81,6 +81,7 @@ def power_law_test(
     *,
     ranks: Ranks,
     half_counts: Sequence[int],
+    half_groups: int = GROUPS,
     level: float = 0.95,
     relevant: float = 0.5,
 ) -> PowerLawTest:
@@ -101,6 +102,7 @@ def power_law_test(
         half_samples: Eigenvalues of b half-samples, shape (b, h).
         ranks: Window.
         half_counts: Samples in each half.
+        half_groups: Images, or groups of images, from which the halves were drawn.
         level: Of all intervals and of the test.
         relevant: Bend that matters.
 
@@ -135,7 +137,7 @@ def power_law_test(
             "they hardly depend on its shape there. Take more images or another window."
         )
         return _unknown(window, relevant, level, note)
-    degrees = degrees_of_freedom(len(halves))
+    degrees = degrees_of_freedom(len(halves), half_groups)
     reach = float(stdtrit(degrees, (1 + level) / 2))
     first, second, bend = (
         Interval(value, value - reach * error, value + reach * error)

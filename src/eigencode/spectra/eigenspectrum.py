@@ -29,6 +29,7 @@ from eigencode.spectra.eigenvalues import (
 from eigencode.spectra.gains import TOGETHER, Gains
 from eigencode.spectra.population import PopulationSpectrum, population_spectrum
 from eigencode.spectra.power_law import PowerLawFit, fit_power_law, window_sensitivity
+from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.traces import Traces
 from eigencode.spectra.uncertainty import AlphaInterval, alpha_interval
 from eigencode.spectra.window import Ranks, Weights
@@ -56,6 +57,7 @@ class Eigenspectrum:
         scale: Largest absolute activation of the first sample, for the numerical floor.
         half_samples: Eigenvalues of random half-samples of the images, shape (b, k), or None.
         half_counts: Samples in each half.
+        half_groups: Images, sets or groups of images, each of which a half has or has not.
         traces: What ``population_dimension`` needs; None of a sketch, and of files of earlier versions.
         gains: How much images differ beyond what the spectrum explains; all alike in files of earlier versions.
         name: Layer or recording.
@@ -71,6 +73,7 @@ class Eigenspectrum:
     scale: float = 0.0
     half_samples: Tensor | None = field(default=None, repr=False)
     half_counts: tuple[int, ...] = ()
+    half_groups: int = GROUPS
     traces: Traces | None = field(default=None, repr=False)
     gains: Gains = field(default=Gains(), repr=False)
     name: str = "activations"
@@ -251,7 +254,8 @@ class Eigenspectrum:
         """
         self.fit(ranks)
         found, halves = self.population_spectrum(), self._halves()
-        return alpha_interval(found, halves, ranks=ranks, half_counts=self.half_counts, level=level)
+        counts = self.half_counts
+        return alpha_interval(found, halves, ranks=ranks, half_counts=counts, half_groups=self.half_groups, level=level)
 
     @checked(SpectrumError)
     def power_law_test(self, ranks: Ranks = "gerum", *, level: float = 0.95, relevant: float = 0.5) -> PowerLawTest:
@@ -270,7 +274,8 @@ class Eigenspectrum:
         """
         self.fit(ranks)
         found, halves = self.population_spectrum(), self._halves()
-        return power_law_test(found, halves, ranks=ranks, half_counts=self.half_counts, level=level, relevant=relevant)
+        counts, groups = self.half_counts, self.half_groups
+        return power_law_test(found, halves, ranks=ranks, half_counts=counts, half_groups=groups, level=level, relevant=relevant)
 
     def _halves(self) -> Tensor:
         if self.half_samples is None:

@@ -80,15 +80,16 @@ def deal(numbers: np.ndarray, *, n_groups: int, seed: int) -> np.ndarray:
     return found
 
 
-def degrees_of_freedom(halves: int) -> float:
+def degrees_of_freedom(halves: int, groups: int) -> float:
     """Of a variance between random halves: few groups of images, and few halves drawn from them, both make it uncertain.
 
     Given the groups, halves are drawn independently; their expected variance is itself that of the groups.
 
     Args:
         halves: Halves that were drawn.
+        groups: Images, or groups of images, from which they were drawn.
     """
-    drawn, groups = halves - 1, GROUPS - 1
+    drawn, groups = halves - 1, max(1, groups - 1)
     return 1 / (1 / drawn + 1 / groups + 1 / (drawn * groups))
 
 

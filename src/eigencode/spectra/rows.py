@@ -32,6 +32,11 @@ class Rows:
         return sum(map(len, self.batches))
 
     @property
+    def n_sets(self) -> int:
+        """Images, or sets of images that belong together, of which halves are drawn."""
+        return len(torch.cat(self.numbers).unique()) if self.numbers else 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all samples."""
         return sum(batch.nbytes for batch in self.batches)

@@ -58,6 +58,7 @@ def alpha_interval(
     *,
     ranks: Ranks,
     half_counts: Sequence[int],
+    half_groups: int = GROUPS,
     level: float = 0.95,
 ) -> AlphaInterval:
     """Interval of the population exponent by m-out-of-n resampling of images without replacement, m = n/2.
@@ -76,6 +77,7 @@ def alpha_interval(
         half_samples: Eigenvalues of b half-samples, shape (b, h).
         ranks: Window of the fit.
         half_counts: Samples in each half.
+        half_groups: Images, or groups of images, from which the halves were drawn.
         level: Nominal coverage.
 
     Returns:
@@ -100,7 +102,7 @@ def alpha_interval(
     misfit = max(population.misfit, misfit)
     stderr, note, reach = math.sqrt(variance), objection(population, misfit), math.inf
     if not note:
-        freedom = degrees_of_freedom(len(halves)) * (variance / between) ** 2 if between else math.inf
+        freedom = degrees_of_freedom(len(halves), half_groups) * (variance / between) ** 2 if between else math.inf
         reach = float(stdtrit(freedom, (1 + level) / 2)) * stderr
     return AlphaInterval(alpha, alpha - reach, alpha + reach, stderr, misfit, level, window.ranks, note)
 
