@@ -69,6 +69,7 @@ def test_saves_and_loads_everything(spectrum, tmp_path, ending):
         "name",
         "scale",
         "half_counts",
+        "half_groups",
     ):
         assert getattr(again, field) == getattr(spectrum, field)
     assert again.fit((1, 30)) == spectrum.fit((1, 30))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from eigencode.spectra import (
     expected_exponent,
     stimulus_curve,
 )
+from eigencode.spectra.resampling import degrees_of_freedom
 
 
 def spectrum(code, **options):
@@ -168,3 +171,31 @@ def test_expected_exponent_is_what_samples_show(power_law_code):
         expected_exponent(14.0, n_samples=300, n_features=100, ranks="gerum")
     with pytest.raises(SpectrumError, match=r"must lie within 1\.\.40 for 41 samples of 100 units"):
         expected_exponent(0.5, n_samples=41, n_features=100, ranks="gerum")
+
+
+def test_degrees_of_freedom_are_those_of_the_variance_between_halves(generator):
+    """A mean of 20 groups, from 20 random halves of them: how much their variance varies."""
+    groups = torch.randn(4000, 20, generator=generator, dtype=torch.float64)
+    signs = torch.rand(4000, 20, 20, generator=generator).argsort(-1) < 10
+    halves = (groups[:, None] * signs).sum(-1) / 10
+    variances = halves.var(1)
+    assert 2 * float(variances.mean().square() / variances.var()) == pytest.approx(degrees_of_freedom(20, 20), rel=0.1)
+    assert degrees_of_freedom(20, 20) == pytest.approx(9.03, abs=0.1)
+    assert degrees_of_freedom(20, 10**6) == pytest.approx(19, rel=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((90, 300), 90), ((300, 60), 20), ((12, 40), 12)])
+def test_spectra_say_of_what_halves_were_drawn(generator, shape, groups):
+    activations = torch.randn(*shape, generator=generator)
+    assert Eigenspectrum.from_activations(activations).half_groups == groups
+    together = Eigenspectrum.from_activations(activations, groups=torch.arange(len(activations)) // 3)
+    assert together.half_groups == min(groups, shape[0] // 3)
+
+
+def test_fewer_groups_leave_wider_intervals(generator):
+    spectrum = Eigenspectrum.from_activations(torch.randn(200, 400, generator=generator) / torch.arange(1, 401) ** 0.5)
+    few = replace(spectrum, half_groups=20)
+    for one, two in zip((spectrum, few), (few, spectrum), strict=True):
+        assert one.alpha_interval((2, 20)).stderr == two.alpha_interval((2, 20)).stderr
+    assert few.alpha_interval((2, 20)).high > spectrum.alpha_interval((2, 20)).high
+    assert few.power_law_test((2, 20)).p >= spectrum.power_law_test((2, 20)).p

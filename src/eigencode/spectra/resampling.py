@@ -90,7 +90,7 @@ def degrees_of_freedom(halves: int, groups: int) -> float:
         groups: Images, or groups of images, from which they were drawn.
     """
     drawn, groups = halves - 1, max(1, groups - 1)
-    return 1 / (1 / drawn + 1 / groups + 1 / (drawn * groups))
+    return 1 / (1 / drawn + 1 / groups + 2 / (drawn * groups))
 
 
 def draw_halves(population: int, *, draws: int, seed: int) -> list[np.ndarray]:
