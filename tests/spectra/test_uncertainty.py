@@ -10,7 +10,8 @@ from eigencode.spectra import (
     expected_exponent,
     stimulus_curve,
 )
-from eigencode.spectra.resampling import degrees_of_freedom
+from eigencode.spectra.resampling import degrees_of_freedom, draw_halves
+from eigencode.spectra.window import Window
 
 
 def spectrum(code, **options):
@@ -190,6 +191,23 @@ def test_spectra_say_of_what_halves_were_drawn(generator, shape, groups):
     assert Eigenspectrum.from_activations(activations).half_groups == groups
     together = Eigenspectrum.from_activations(activations, groups=torch.arange(len(activations)) // 3)
     assert together.half_groups == min(groups, shape[0] // 3)
+
+
+def test_halves_share_large_gains(generator):
+    """Exponents of halves of images that differ in size do not vary with what large ones a half happens to have."""
+    law = torch.arange(1, 401, dtype=torch.float64) ** -0.5
+    found = []
+    for seed in range(12):
+        gains = torch.exp(torch.randn(150, 1, generator=generator, dtype=torch.float64))
+        activations = torch.randn(150, 400, generator=generator, dtype=torch.float64) * law.sqrt() * gains.sqrt()
+        spectrum = Eigenspectrum.from_activations(activations, seed=seed)
+        fitted, window = spectrum.population_spectrum().fitted, Window.of((4, 30))
+        moves, _ = fitted.moves_of(spectrum.half_samples.numpy(), degrees=74.0, within=74)
+        found.append(float((fitted.moved_by(moves) @ fitted.slope(window)).std(ddof=1)))
+    assert np.median(found) < 0.08  # 0.2 to 0.3 where halves have any images
+    order = torch.randperm(31, generator=generator).numpy()
+    for half in draw_halves(31, draws=5, seed=0, order=order):
+        assert all(sum(member in half for member in pair) == 1 for pair in order[:30].reshape(-1, 2))
 
 
 def test_fewer_groups_leave_wider_intervals(generator):

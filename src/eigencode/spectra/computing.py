@@ -10,12 +10,12 @@ from torch import Tensor
 
 from eigencode.spectra.covariance import Moments, spectra_of_groups
 from eigencode.spectra.eigenvalues import descending_eigenvalues
-from eigencode.spectra.gains import Gains, Singles, gains_of_singles, gains_of_traces, singles_of
+from eigencode.spectra.gains import MUCH, Gains, Singles, gains_of_singles, gains_of_traces, singles_of
 from eigencode.spectra.traces import Traces, groups_of_gram, groups_of_moments, traces_of_gram
 
 
-def of_gram(gram: Tensor, *, dealt: Tensor | None = None) -> tuple[Tensor, Traces, Gains]:
-    """Eigenvalues of the covariance, and what they need to tell of the population.
+def of_gram(gram: Tensor, *, dealt: Tensor | None = None) -> tuple[Tensor, Traces, Gains, Tensor | None]:
+    """Eigenvalues of the covariance, what they need to tell of the population, and squared lengths where gains differ much.
 
     Args:
         gram: Inner products of the centred samples, shape (n, n).
@@ -27,9 +27,10 @@ def of_gram(gram: Tensor, *, dealt: Tensor | None = None) -> tuple[Tensor, Trace
         mean = gram.diagonal().mean()
         unit = mean if bool(mean > 0) else torch.ones_like(mean)
         singles = singles_of(gram.diagonal() / unit, lambda vectors: gram @ vectors / unit)
-        return eigenvalues, traces, gains_of_singles(singles, eigenvalues)
+        gains = gains_of_singles(singles, eigenvalues)
+        return eigenvalues, traces, gains, singles.lengths if gains.second_moment > MUCH else None
     traces = groups_of_gram(gram, dealt.to(gram.device)).traces(independent=False)
-    return eigenvalues, traces, gains_of_traces(eigenvalues, traces, n_samples=len(gram), independent=False)
+    return eigenvalues, traces, gains_of_traces(eigenvalues, traces, n_samples=len(gram), independent=False), None
 
 
 def of_groups(

@@ -66,6 +66,10 @@ _SMALLEST = 0.02
 """Gains are kept above this, and are taken for equal where their variance is below it."""
 
 
+MUCH = 1.1
+"""Second moment of gains from which each half of the images has equally many of each size: the expected spectrum is that of the
+gains that the sample has, and halves that happened to hold the large ones would vary more than whole samples do."""
+
 TOGETHER = "some are copies of others or belong together, pass `groups` from Python"
 """What to do about images that are not independent of each other."""
 

@@ -93,7 +93,17 @@ def degrees_of_freedom(halves: int, groups: int) -> float:
     return 1 / (1 / drawn + 1 / groups + 2 / (drawn * groups))
 
 
-def draw_halves(population: int, *, draws: int, seed: int) -> list[np.ndarray]:
-    """Random halves of 0..population - 1, without replacement, each sorted, shape (population // 2,)."""
+def draw_halves(population: int, *, draws: int, seed: int, order: np.ndarray | None = None) -> list[np.ndarray]:
+    """Random halves of 0..population - 1, without replacement, each sorted, shape (population // 2,).
+
+    Args:
+        population: Members.
+        draws: Halves.
+        seed: Of the halves.
+        order: All members; each half has one of every two neighbours. Default: halves have any members.
+    """
     generator = np.random.default_rng(seed)
+    if order is not None:
+        pairs = order[: population // 2 * 2].reshape(-1, 2)
+        return [np.sort(pairs[np.arange(len(pairs)), generator.integers(0, 2, len(pairs))]) for _ in range(draws)]
     return [np.sort(generator.permutation(population)[: population // 2]) for _ in range(draws)]

@@ -83,13 +83,13 @@ class Rows:
         dealt = None
         if not independent:
             dealt = torch.from_numpy(deal(numbers.numpy(), n_groups=GROUPS, seed=seed)).repeat_interleave(positions)
-        eigenvalues, traces, gains = of_gram(gram, dealt=dealt)
+        eigenvalues, traces, gains, lengths = of_gram(gram, dealt=dealt)
         _, sets = numbers.unique(return_inverse=True)
-        count = int(sets.max()) + 1
+        count, order = int(sets.max()) + 1, None if lengths is None else sets[lengths.cpu().argsort(stable=True)].numpy()
         if count < MIN_GROUPS:
             return eigenvalues, [], traces, gains
         found = []
-        for half in draw_halves(count, draws=halves, seed=seed):
+        for half in draw_halves(count, draws=halves, seed=seed, order=order):
             chosen = torch.zeros(count, dtype=torch.bool)
             chosen[torch.as_tensor(half)] = True
             members = chosen[sets].repeat_interleave(positions).nonzero()[:, 0].to(gram.device)

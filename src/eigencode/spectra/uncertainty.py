@@ -206,7 +206,7 @@ def stimulus_curve(
             chosen[torch.randperm(total, generator=generator)[:count]] = True
             members = chosen[sets].nonzero()[:, 0].to(gram.device)
             n_samples = len(members)
-            values, _, gains = of_gram(sub_gram(gram, members), dealt=None if alone else dealt[members.cpu()])
+            values, _, gains, _ = of_gram(sub_gram(gram, members), dealt=None if alone else dealt[members.cpu()])
             values = values[: min(n_samples - 1, rows.shape[1])]
             plain.append(fit_power_law(values, ranks=window).alpha)
             if population:
