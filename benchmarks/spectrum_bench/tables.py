@@ -18,13 +18,17 @@ def _signed(value, digits):
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def _described(name):
-    """Code, images and units, and ranks of a row's name."""
+def _described(name, row):
+    """Code, images and units, and ranks of a row's name; the code of a row that is of an earlier estimator has a mark."""
     code, *parts = (part.strip() for part in name.split(","))
     units = next(part for part in parts if part.endswith(" units")).split()[0]
     ranks = next(part for part in parts if part.startswith("ranks "))
     rest = [part.replace(" images", "") for part in parts if not part.endswith(" units") and not part.startswith("ranks ")]
-    return code, f"{', '.join(rest)} × {units}", ranks.removeprefix("ranks ").replace("-", "–")
+    return (
+        code + (" †" if row.get("earlier") else ""),
+        f"{', '.join(rest)} × {units}",
+        ranks.removeprefix("ranks ").replace("-", "–"),
+    )
 
 
 def exponents():
@@ -34,7 +38,7 @@ def exponents():
     for name, row in _kept("exponents").items():
         numbers = (f"{row['truth']:.3f}", f"{row['plain']:.3f}", _signed(row["bias"], 3), f"{row['spread']:.3f}")
         shares = (_share(row["coverage"]), _share(row["open"]), f"{row['cpu_seconds']:.2f}")
-        yield f"| {' | '.join((*_described(name), *numbers, *shares))} |"
+        yield f"| {' | '.join((*_described(name, row), *numbers, *shares))} |"
 
 
 def laws():
@@ -45,7 +49,7 @@ def laws():
         answers = (_share(row[answer]) for answer in ("rejected", "no_bend", "cannot_tell"))
         bend = f"{_signed(row['mean_bend'], 2)} ({row['spread']:.2f})"
         found = (f"{row['median_rank']:.0f}", _share(row["rank_coverage"]), f"{row['before']:.2f}, {row['after']:.2f}")
-        yield f"| {' | '.join((*_described(name), *answers, bend, *(found if row['rank_coverage'] is not None else '–––')))} |"
+        yield f"| {' | '.join((*_described(name, row), *answers, bend, *(found if row['rank_coverage'] is not None else '–––')))} |"
 
 
 def signals():
