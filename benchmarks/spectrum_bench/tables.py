@@ -49,7 +49,8 @@ def laws():
         answers = (_share(row[answer]) for answer in ("rejected", "no_bend", "cannot_tell"))
         bend = f"{_signed(row['mean_bend'], 2)} ({row['spread']:.2f})"
         found = (f"{row['median_rank']:.0f}", _share(row["rank_coverage"]), f"{row['before']:.2f}, {row['after']:.2f}")
-        yield f"| {' | '.join((*_described(name, row), *answers, bend, *(found if row['rank_coverage'] is not None else '–––')))} |"
+        broken = found if row["rank_coverage"] is not None else "–––"
+        yield f"| {' | '.join((*_described(name, row), *answers, bend, *broken))} |"
 
 
 def signals():
