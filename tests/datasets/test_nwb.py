@@ -262,6 +262,10 @@ def test_what_is_refused(tmp_path):
     path = written(with_units(with_trials(new_file(), values=[np.nan] * 12)), tmp_path / "e.nwb")
     with pytest.raises(DataError, match=r"trials.image_id holds no stimulus at all"):
         load_nwb(path)
+
+
+def test_files_and_windows_that_are_refused(tmp_path):
+    path = written(with_units(with_trials(new_file())), tmp_path / "a.nwb")
     for window in ("0.3", "0.3,0.1", "a,b", "0,nan"):
         with pytest.raises(DataError, match="a window must be two times"):
             load_nwb(path, window=window)

@@ -120,24 +120,13 @@ def _with_options(paths: list[str], config: MeasureConfig) -> list[str]:
 
 def _session(path: str, config: MeasureConfig) -> Recording:
     """The recording in one file."""
+    stimuli, missing = config.recording_stimuli, config.recording_missing
     leave_out = parse_whole(config.recording_leave_out, "recording_leave_out")
     if path.lower().endswith(".nwb"):
-        return load_nwb(
-            path,
-            responses=config.recording_variable,
-            stimuli=config.recording_stimuli,
-            window=config.recording_window,
-            leave_out=leave_out,
-            missing=config.recording_missing,
-        )
-    recording = load_recording(
-        path,
-        variable=config.recording_variable,
-        axes=config.recording_axes,
-        stimuli=config.recording_stimuli,
-        leave_out=leave_out,
-        missing=config.recording_missing,
-    )
+        responses, window = config.recording_variable, config.recording_window
+        return load_nwb(path, responses=responses, stimuli=stimuli, window=window, leave_out=leave_out, missing=missing)
+    variable, axes = config.recording_variable, config.recording_axes
+    recording = load_recording(path, variable=variable, axes=axes, stimuli=stimuli, leave_out=leave_out, missing=missing)
     if config.recording_spontaneous is None:
         return recording
     activity = load_spontaneous(path, config.recording_spontaneous)

@@ -12,7 +12,7 @@ Array = np.ndarray
 _SCALES = np.geomspace(40, 0.005, 14)
 """Scales of bending that are tried, the largest first: change of slope over a factor e of rank. The last is as good as none."""
 
-_SHARES = np.r_[np.full(13, 1 / 26), 1 / 2]
+_SHARES = np.r_[np.full(len(_SCALES) - 1, 0.5 / (len(_SCALES) - 1)), 0.5]
 """Of them before any data: a curve without bends is as likely as one with bends."""
 
 _ROUNDS = 3
