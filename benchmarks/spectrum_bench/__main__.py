@@ -1,8 +1,14 @@
 import sys
 
-from benchmarks.spectrum_bench import dimensions, exponents, laws, signals, tables
+from benchmarks.spectrum_bench import dimensions, estimators, exponents, laws, signals, tables
 
-PARTS = {"dimensions": dimensions.main, "exponents": exponents.main, "laws": laws.main, "signals": signals.main}
+PARTS = {
+    "dimensions": dimensions.main,
+    "exponents": exponents.main,
+    "estimators": estimators.main,
+    "laws": laws.main,
+    "signals": signals.main,
+}
 
 words = set(sys.argv[1:])
 if unknown := words - {*PARTS, "tables", "--quick", "--resume"}:
