@@ -42,6 +42,12 @@ def exponent_by_mestre(values, degrees, ranks):
     return -float(np.polyfit(places, np.log(mestre(values, degrees)[first - 1 : last]), 1)[0])
 
 
+def by_population(spectrum, ranks):
+    """Exponent of the population's spectrum, and the half-width of its interval."""
+    found = spectrum.alpha_interval(ranks)
+    return found.alpha, (found.high - found.low) / 2
+
+
 def by_one_width(spectrum, ranks):
     """Exponent of the smooth spectrum whose bends have one width, and the half-width of its interval from halves alone."""
     window = Window.of(ranks)
@@ -59,6 +65,7 @@ def by_one_width(spectrum, ranks):
 ESTIMATORS = {
     "plain": lambda spectrum, ranks: (spectrum.fit(ranks).alpha, np.nan),
     "mestre": lambda spectrum, ranks: (exponent_by_mestre(spectrum.eigenvalues, spectrum.n_samples - 1, ranks), np.nan),
+    "population": by_population,
     "one_width": by_one_width,
 }
 
