@@ -9,7 +9,7 @@ from benchmarks.spectrum_bench.codes import CODES, draw
 from benchmarks.timing import write
 from eigencode.spectra import Eigenspectrum
 
-TRIALS, QUICK_TRIALS = 200, 10
+TRIALS, QUICK_TRIALS = 200, 3
 UNITS = 1000
 COUNTS = (100, 300, 1000)
 """Images, each a sample of its own."""

@@ -10,7 +10,7 @@ from benchmarks.timing import RESULTS, write
 from eigencode.errors import SpectrumError
 from eigencode.spectra import cvpca, dimension_of_all_units, signal_spectrum
 
-TRIALS, QUICK_TRIALS = 200, 10
+TRIALS, QUICK_TRIALS = 200, 3
 EXPONENTS = (0.7, 1.0, 1.7)
 FRACTIONS = (0.05, 0.2, 1.0)
 FEW = (600, 300)

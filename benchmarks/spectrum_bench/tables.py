@@ -5,7 +5,8 @@ import json
 from benchmarks.timing import RESULTS
 
 
-def _kept(part):
+def kept_rows(part):
+    """Results of a part by the name of the row."""
     return json.loads((RESULTS / f"spectrum_bench_{part}.json").read_text())["results"]
 
 
@@ -35,17 +36,36 @@ def exponents():
     """Bias and coverage of the population's exponent."""
     yield "| code | images × units | ranks | α | plain α | bias | spread | coverage | open | CPU s |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for name, row in _kept("exponents").items():
+    for name, row in kept_rows("exponents").items():
         numbers = (f"{row['truth']:.3f}", f"{row['plain']:.3f}", _signed(row["bias"], 3), f"{row['spread']:.3f}")
         shares = (_share(row["coverage"]), _share(row["open"]), f"{row['cpu_seconds']:.2f}")
         yield f"| {' | '.join((*_described(name, row), *numbers, *shares))} |"
+
+
+def estimators():
+    """Errors of other estimators of the exponent on the same samples."""
+    interval = "RMSE | half-width | coverage"
+    yield f"| code | images × units | ranks | plain, RMSE | Mestre, RMSE | population, {interval} | one width, {interval} |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    exponents_found = kept_rows("exponents")
+    for name, row in kept_rows("estimators").items():
+        found = exponents_found[name]
+        errors = {"rmse": (found["bias"] ** 2 + found["spread"] ** 2) ** 0.5, "coverage": found["coverage"]}
+        population = row.get("population", errors)
+        numbers = [f"{row[each]['rmse']:.3f}" for each in ("plain", "mestre")]
+        for each in (population, row.get("one_width", {})):
+            half_width = each.get("median_half_width")
+            numbers.append(f"{each['rmse']:.3f}" if each else "–")
+            numbers.append("–" if half_width is None else f"{half_width:.3f}")
+            numbers.append(_share(each.get("coverage")))
+        yield f"| {' | '.join((*_described(name, row), *numbers))} |"
 
 
 def laws():
     """Size and power of the test of a power law."""
     yield "| code | images × units | ranks | bends | no bend | cannot tell | bend (spread) | rank | its interval | exponents |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for name, row in _kept("laws").items():
+    for name, row in kept_rows("laws").items():
         answers = (_share(row[answer]) for answer in ("rejected", "no_bend", "cannot_tell"))
         bend = f"{_signed(row['mean_bend'], 2)} ({row['spread']:.2f})"
         found = (f"{row['median_rank']:.0f}", _share(row["rank_coverage"]), f"{row['before']:.2f}, {row['after']:.2f}")
@@ -57,7 +77,7 @@ def signals():
     """Bias and coverage of the signal's exponent."""
     yield "| stimuli × neurons, noise | share of signal | α | bias | spread | coverage | open below | coverage, share | cvPCA |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for name, row in _kept("signals").items():
+    for name, row in kept_rows("signals").items():
         if not name.startswith("signal, ") or "gains" in name:
             continue
         _, alpha, share, noise, stimuli, neurons = name.split(", ")
@@ -73,7 +93,7 @@ def sampled():
     """Dimension in all neurons that the recorded ones are a sample of."""
     yield "| neurons | stimuli × neurons | D of all | found | coverage | coverage, share | D, once | found | coverage |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for name, row in _kept("signals").items():
+    for name, row in kept_rows("signals").items():
         if name.startswith("sampled neurons, "):
             _, kind, stimuli, neurons = name.split(", ")
             size = f"{stimuli.split()[0]} × {neurons.split()[0]}"
@@ -84,7 +104,7 @@ def sampled():
             yield f"| {' | '.join((kind, size, *signal, *one))} |"
 
 
-TABLES = (exponents, laws, signals, sampled)
+TABLES = (exponents, estimators, laws, signals, sampled)
 
 
 def main():

@@ -66,7 +66,7 @@ def test_run_tells_what_was_new(capsys, store):
 def test_report_has_claims_figures_and_data(capsys, store):
     record = json.loads((store / "report" / "record.json").read_text())
     assert [claim["claim"] for claim in record["claims"]] == [f"J{number}" for number in range(1, 11)]
-    assert {claim["verdict"] for claim in record["claims"]} <= {"holds", "does not hold", "not tested"}
+    assert {claim["verdict"] for claim in record["claims"]} <= {"holds", "does not hold", "undecided", "not tested"}
     assert all(claim["found"] and claim["statement"] for claim in record["claims"])
     figures = {path.stem for path in (store / "report" / "figures").iterdir()}
     assert {f"jiang2020.fig{number}" for number in range(2, 9)} <= figures

@@ -26,13 +26,12 @@ def answer_of(rows, ranks=RANKS, **options):
 
 
 @pytest.mark.parametrize(("shape", "ranks"), [((300, 600), RANKS), ((600, 300), (10, 150))])
-@pytest.mark.parametrize("heavy", [False, True])
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize(("alpha", "heavy"), [(0.5, False), (1.0, True), (2.0, False)])
 def test_a_straight_line_is_rarely_rejected(shape, ranks, alpha, heavy):
-    found = [answer_of(code_of(alpha, *shape, seed, heavy=heavy), ranks) for seed in range(6)]
-    assert sum(each.p < 0.05 for each in found) <= 2
+    found = [answer_of(code_of(alpha, *shape, seed, heavy=heavy), ranks) for seed in range(5)]
+    assert sum(each.p < 0.05 for each in found) <= 1
     errors = [(each.bend.high - each.bend.low) / 4.19 for each in found]
-    assert abs(np.mean([each.bend.value for each in found])) < 3 * np.mean(errors) / 6**0.5
+    assert abs(np.mean([each.bend.value for each in found])) < 3 * np.mean(errors) / 5**0.5
     for each in found:
         assert each.bend.value == pytest.approx(each.second.value - each.first.value)
         assert (each.answer == "bends") == (each.p < 0.05)
@@ -86,7 +85,7 @@ def test_flat_spectra_do_not_bend(spikes, shape):
     variances = np.ones(shape[1])
     variances[:spikes] = 30
     found = []
-    for seed in range(6):
+    for seed in range(4):
         rows = np.random.default_rng(seed).standard_normal(shape) * np.sqrt(variances)
         found.append(answer_of(rows, (8, 50)))
     assert sum(each.answer == "bends" for each in found) <= 1
@@ -94,8 +93,8 @@ def test_flat_spectra_do_not_bend(spikes, shape):
 
 
 def test_a_break_near_an_end_may_be_the_end():
-    found = [answer_of(code_of(1.0, 600, 300, seed, bend=1.0, at=44)) for seed in range(5)]
-    assert sum(each.rank.low <= 44 <= each.rank.high for each in found) >= 4
+    found = [answer_of(code_of(1.0, 600, 300, seed, bend=1.0, at=44)) for seed in range(3)]
+    assert sum(each.rank.low <= 44 <= each.rank.high for each in found) >= 2
 
 
 def test_equal_halves_give_no_answer():

@@ -132,29 +132,29 @@ def recording(seed, *, stimuli=600, neurons=200, alpha=1.0, share=0.2, repeats=2
 
 @pytest.mark.parametrize(("alpha", "share"), [(0.7, 0.5), (1.0, 0.2), (1.7, 0.1)])
 def test_the_exponent_does_not_depend_on_noise(alpha, share):
-    """Over 20 recordings of heavy-tailed noise: mean within three standard errors, and at most four intervals that miss."""
-    found = [signal_spectrum(recording(seed, alpha=alpha, share=share)) for seed in range(20)]
+    """Over ten recordings of heavy-tailed noise: mean within three standard errors, and at most two intervals that miss."""
+    found = [signal_spectrum(recording(seed, alpha=alpha, share=share)) for seed in range(10)]
     exponents = np.array([each.alpha.value for each in found])
-    assert abs(exponents.mean() - alpha) < 3 * exponents.std() / math.sqrt(20)
+    assert abs(exponents.mean() - alpha) < 3 * exponents.std() / math.sqrt(10)
     assert exponents.std() < 0.1
-    assert sum(not each.alpha.low <= alpha <= each.alpha.high for each in found) <= 4
-    assert sum(not each.signal_fraction.low <= share <= each.signal_fraction.high for each in found) <= 4
+    assert sum(not each.alpha.low <= alpha <= each.alpha.high for each in found) <= 2
+    assert sum(not each.signal_fraction.low <= share <= each.signal_fraction.high for each in found) <= 2
     ranks = np.arange(1, 201.0) ** -alpha
     dimension = ranks.sum() ** 2 / (ranks**2).sum()
-    assert sum(not each.dimension.low <= dimension <= each.dimension.high for each in found) <= 4
-    assert sum(each.agreement < 0.05 for each in found) <= 4
+    assert sum(not each.dimension.low <= dimension <= each.dimension.high for each in found) <= 2
+    assert sum(each.agreement < 0.05 for each in found) <= 2
 
 
 def test_a_broken_law_is_told_from_a_straight_one_and_found():
     ranks = np.arange(1, 201.0)
     values = np.where(ranks < 15, ranks**-0.5, 15**1.5 * ranks**-2.0)
-    found = [signal_spectrum(recording(seed, stimuli=800, share=0.5, values=values)) for seed in range(8)]
+    found = [signal_spectrum(recording(seed, stimuli=800, share=0.5, values=values)) for seed in range(4)]
     assert all(each.agreement < 1e-6 for each in found)
     laws = [each.broken_power_law() for each in found]
     for name, truth in (("first", 0.5), ("second", 2.0), ("rank", 15)):
         intervals = [getattr(law, name) for law in laws]
         assert abs(np.median([each.value for each in intervals]) - truth) < 0.1 * truth, name
-        assert sum(each.low <= truth <= each.high for each in intervals) >= 6, name
+        assert sum(each.low <= truth <= each.high for each in intervals) >= 3, name
     drawn = laws[0].eigenvalues(200, 7.0)
     assert float(drawn.sum()) == pytest.approx(7)
     assert bool((drawn.diff() <= 0).all())

@@ -44,8 +44,8 @@ def coverage(draw, alpha, n_samples, n_features, ranks, trials):
 
 class TestInterval:
     def test_covers_in_a_short_run(self, power_law_code):
-        # 40 trials of a 95 % interval: below 0.85 has a probability of about 1 %
-        assert coverage(power_law_code, 1.0, 400, 100, (6, 50), 40) >= 0.85
+        # 15 trials of a 95 % interval: below 0.8 has a probability of about 1 %
+        assert coverage(power_law_code, 1.0, 400, 100, (6, 50), 15) >= 0.8
 
     @pytest.mark.slow
     @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])

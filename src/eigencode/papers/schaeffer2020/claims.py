@@ -66,7 +66,6 @@ def _s2(evidence: StudyResults) -> Finding:
     decisions = list[Decision]()
     if here is None:
         parts.append("CIFAR-10: not tested")
-        decisions.append(None)
     else:
         alpha, changes, pure = here
         parts.append(
@@ -76,13 +75,11 @@ def _s2(evidence: StudyResults) -> Finding:
             + ", ".join(f"{delta:g}: {more.text(2)}" for delta, more in pure.items())
         )
         decisions += [changes[max(changes)].above(), *(more.within(_SIMILAR) for more in pure.values())]
-        decisions += [] if pure else [None]
         tests.append(
             f"CIFAR-10: the strongest noise raises α, and pure noise has the α of images with as much noise, within {_SIMILAR:g}"
         )
     if there is None:
         parts.append("ImageNet: not tested, needs its images, which schaeffer2020.fig3_imagenet reads")
-        decisions.append(None)
     else:
         images, noise = there
         rise, most = images.iloc[-1] - images.iloc[0], noise.max() - images.max()
@@ -95,7 +92,8 @@ def _s2(evidence: StudyResults) -> Finding:
         if here is not None:
             decisions.append(here[1][max(here[1])].below(rise))
             tests.append("it changes less on CIFAR-10")
-    return finding("; ".join(parts), "; ".join(tests), *decisions)
+    missing = here is None or there is None or not here[2]
+    return finding("; ".join(parts), "; ".join(tests), *decisions, untested=missing)
 
 
 def _on_cifar(evidence: StudyResults) -> tuple[pd.Series, dict[float, Interval], dict[float, Interval]] | None:
@@ -204,11 +202,10 @@ def _s5(evidence: StudyResults) -> Finding:
     low, high = _NEAR_FOUR
     own = [interval(part.mean(axis=1)) for _, part in table.groupby("trained")]
     test = f"every exponent between {low:g} and {high:g}, also without adversarial training; the sets differ by less than 1"
-    near = [
-        kleene_and(each.above(low), each.below(high)) if each.count > 1 else (low < each.mean < high if released else None)
-        for each in own
-    ]
-    return finding(found, test, *near, differences.below(1))
+    single_ones = [each for each in own if each.count < 2]
+    near: list[Decision] = [kleene_and(each.above(low), each.below(high)) for each in own if each.count > 1]
+    near += [low < each.mean < high for each in single_ones if released]
+    return finding(found, test, *near, differences.below(1), untested=bool(single_ones) and not released)
 
 
 def _s6(evidence: StudyResults) -> Finding:

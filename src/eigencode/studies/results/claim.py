@@ -13,7 +13,7 @@ from eigencode.errors import StudyError
 from eigencode.studies.results.statistics import Decision, interval, kleene_and
 from eigencode.studies.results.table import NotTestedError, StudyResults
 
-Verdict = Literal["holds", "does not hold", "not tested"]
+Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Finding:
     """What came out.
 
     Attributes:
-        verdict: "holds", "does not hold" or "not tested".
+        verdict: "holds"; "does not hold"; "undecided", which was tested, and an interval includes a limit; or "not tested".
         found: The numbers with their spread; for "not tested", what is needed.
         test: The criterion, in words.
     """
@@ -132,9 +132,17 @@ class StatedNumber:
         return row | {"here": f"{found.text(digits)}, n = {found.count}", "difference": f"{found.mean - nearest:+.{digits}f}"}
 
 
-def finding(found: str, test: str, *decisions: Decision) -> Finding:
-    """Holds if all is so, does not hold if anything is not; else it cannot be told, and is not tested."""
+def finding(found: str, test: str, *decisions: Decision, untested: bool = False) -> Finding:
+    """Does not hold if anything is not so; is not tested if a part is missing, and undecided if anything cannot be told.
+
+    Args:
+        found: The numbers with their spread.
+        test: The criterion, in words.
+        decisions: What intervals say of the parts that were tested.
+        untested: Whether the results of a part are missing.
+    """
     decided = kleene_and(*decisions)
-    if decided is None:
-        return Finding("not tested", f"{found}. Undecided: an interval includes a limit, or a part is missing", test)
-    return Finding("holds" if decided else "does not hold", found, test)
+    if untested and decided is not False:
+        return Finding("not tested", found, test)
+    verdict: Verdict = "undecided" if decided is None else "holds" if decided else "does not hold"
+    return Finding(verdict, found, test)

@@ -19,6 +19,9 @@ LEVEL = 0.95
 
 _ROUNDING = 1e-9
 
+_ALIKE = 6
+"""Equal values, whose interval has no width, that decide: fewer would lie on one side of a limit by chance (sign test)."""
+
 _FEWEST = 3
 """Rank correlations whose spread says something of their mean."""
 
@@ -68,6 +71,8 @@ class Interval:
     def _ends(self) -> tuple[float, float]:
         if self.count < 2:
             raise NotTestedError("two networks at least")
+        if self.count < _ALIKE and self.high - self.low <= _ROUNDING * abs(self.mean):  # values too coarse to show a spread
+            return -np.inf, np.inf
         return self.low, self.high
 
     def text(self, digits: int = 3, factor: float = 1.0) -> str:
@@ -105,17 +110,22 @@ def rank_correlation(table: pd.DataFrame) -> Interval:
     """Spearman correlation of each row with the order of its columns: mean and interval over rows.
 
     It takes few values, so that two rows, or more that happen to agree on another value than 1 or -1, say nothing of its spread:
-    the interval is then all of -1 to 1.
+    the interval is then all of -1 to 1. If all rows are in perfect order, it is that of rows one of which has two neighbours in
+    the wrong order.
 
     Raises:
         NotTestedError: a row without spread.
     """
     if (table.nunique(axis=1) < 2).any():
         raise NotTestedError("numbers with some spread")
-    order = np.arange(table.shape[1])
-    found = interval([stats.spearmanr(order, row).statistic for row in table.to_numpy()])
+    count = table.shape[1]
+    values = np.array([stats.spearmanr(np.arange(count), row).statistic for row in table.to_numpy()])
+    found = interval(values)
     if found.count < _FEWEST or (found.high - found.low < _ROUNDING < 1 - abs(found.mean)):
         return replace(found, low=-1.0, high=1.0)
+    if found.high - found.low < _ROUNDING:
+        values[0] *= 1 - 12 / (count * (count**2 - 1))
+        found = replace(interval(values), mean=found.mean)
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
