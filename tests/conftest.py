@@ -6,8 +6,10 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from eigencode import datasets, models
+from eigencode.reports.drawing import drawn
 from train_cnn import accuracy, train
 
 DATA = Path(os.environ.get("EIGENCODE_DATA", "/nonexistent"))
@@ -49,6 +51,19 @@ def power_law_code(generator):
         return torch.randn(n_samples, n_features, generator=generator, dtype=torch.float64) * scale
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def small_drawing():
+    """An empty figure, as pixels and as lines."""
+    return drawn({"": Figure(figsize=(0.1, 0.1))})[""]
+
+
+@pytest.fixture(autouse=True)
+def _quickly_drawn(request, monkeypatch, small_drawing):
+    """Figures are made, but an empty one is written: to draw them takes most of a small command's time."""
+    if not request.node.get_closest_marker("drawn"):
+        monkeypatch.setattr("eigencode.reports.drawing._drawn", lambda _figure: small_drawing)
 
 
 @pytest.fixture(autouse=True)

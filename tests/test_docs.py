@@ -41,6 +41,8 @@ SMALLER = {
     "--count 3000": "--count 100",
     "--layers features.2,features.6,features.9,features.12": "--layers features.2 --count 40",
     "--ranks schaeffer": "--ranks jiang",
+    "schaeffer_cnn --data digits --layers all": "schaeffer_cnn --data digits --count 120 --layers all",
+    "gerum_cnn --data digits --layers all": "gerum_cnn --data digits --count 120 --layers all",
     "--epochs 60": "--epochs 1",
     "--epochs 50": "--epochs 1",
     "--epochs 10": "--epochs 1",
@@ -187,6 +189,7 @@ def test_tables_of_simulations_are_those_of_the_kept_rows():
         assert table in page
 
 
+@pytest.mark.drawn
 def test_demo(tmp_path, monkeypatch, capsys):
     """What `make demo` runs, start to end."""
     words = "reproduce demo --store demo/store.sqlite --out demo"
@@ -242,7 +245,7 @@ def test_every_example_says_how_it_is_run():
 
 def test_interval_check(tmp_path):
     script = ROOT / "examples" / "interval_check.py"
-    words = ["--data", "digits", "--subsets", "2", "--counts", "300"]
+    words = ["--data", "digits", "--subsets", "1", "--counts", "300"]
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if line.split()[0] in ("relu3", "relu4", "pool2")]) >= 3

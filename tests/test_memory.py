@@ -15,8 +15,6 @@ pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="peaks are 
 @pytest.mark.parametrize(
     ("shape", "limit", "half_samples", "who"),
     [
-        ("medium", "50MiB", 20, "python"),
-        ("square", "100MiB", 20, "command"),
         ("several", "50MiB", 20, "command"),
         ("channels", "50MiB", 20, "python"),
     ],

@@ -56,6 +56,7 @@ def test_folder(capsys, tmp_path):
     assert run(capsys, *words, "--overwrite")[0] == 0
 
 
+@pytest.mark.drawn
 def test_recording_in_place_of_a_network_and_beside_it(capsys, tmp_path, generator):
     signal_ = torch.randn(120, 80, generator=generator) * torch.arange(1, 81) ** -0.5
     repeats = signal_ + 0.05 * torch.randn(2, 120, 80, generator=generator)
@@ -228,6 +229,7 @@ def test_inputs_that_are_no_images_are_told_where_they_can_be_measured(tmp_path,
     assert "What is no image is measured from Python: ec.measure(model, inputs)." in err
 
 
+@pytest.mark.drawn
 def test_recordings_with_axes_and_presentations(capsys, tmp_path):
     draws = np.random.default_rng(0)
     values = np.where(np.arange(1, 41) < 8, 1.0, 8**3 / np.arange(1, 41.0) ** 3)

@@ -206,7 +206,9 @@ def check(server, prepared, expected, folder, name, at, fault):
 
 
 LONG = ("train", "train over earlier results", "study run", "reproduce")
-SOME = [(name, fault) for name in COMMANDS for fault in (("kill", "SIGTERM") if name in LONG else FAULTS[:4])]
+SHORT = [name for name in COMMANDS if name not in LONG]
+SOME = [(name, fault) for name in LONG for fault in ("kill", "SIGTERM")]
+SOME += [(name, fault) for place, name in enumerate(SHORT) for fault in (("kill", "enospc"), ("SIGTERM", "eio"))[place % 2]]
 
 
 @pytest.mark.parametrize(("name", "fault"), SOME)

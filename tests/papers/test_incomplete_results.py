@@ -13,7 +13,7 @@ from eigencode.studies.results.judging import claims_of, figures_of, stated_numb
 from paper_networks import deep, evidence, grid, mlps, nets, resnet
 
 KEPT = Path(__file__).parents[2] / "docs" / "reproductions"
-TRIALS = 10
+TRIALS = 5
 
 
 def kept(name):

@@ -45,7 +45,7 @@ def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
     assert not [told for told in findings if "Error" in told]  # which would stand for a check that fell over
     steeper = found.over((2, 5))
     no_spectrum = {"gerum2022": {"fig2d"}, "jiang2020": {"stimuli"}}.get(name, set())
-    for figure in figures_of(study):
+    for figure in needing_files | no_spectrum | set(figures_of(study)[:1]):
         own = part(study, steeper, figure)
         assert (draw(study, figure, own) is None) == (figure in needing_files | no_spectrum), figure
     assert all(claim.judged(steeper).found for claim in claims_of(study))

@@ -17,6 +17,8 @@ from eigencode.reports.records import MeasurementRecord
 from eigencode.reports.tables import cells
 from eigencode.spectra import Eigenspectrum, cvpca, load_spectra
 
+pytestmark = pytest.mark.drawn
+
 RANKS = (2, 30)
 
 

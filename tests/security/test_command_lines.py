@@ -11,7 +11,7 @@ from eigencode import cli
 from eigencode.commands.checking import options_of
 
 SEED = 20
-SHORT, LONG = 6, 60
+SHORT, LONG = 4, 60
 
 _WRONG = [
     "", " ", "abc", "-1", "0", "1", "2.5", "1e30", "1e-30", "1e999999999", "99999999999999999999", "9" * 5000, "nan", "inf", "-inf", "True",

@@ -65,24 +65,24 @@ def largest_difference(first, second):
 
 JIANG = SpectralSettings(ranks="jiang")
 KINDS = {
-    "spectral": (Settings(epochs=10, batch_size=100, spectral=JIANG), {"target": 2.0, "beta": 0.3}),
+    "spectral": (Settings(epochs=5, batch_size=100, spectral=JIANG), {"target": 2.0, "beta": 0.3}),
     "line": (
-        Settings(epochs=10, batch_size=100, spectral=SpectralSettings(form="line"), clip=1.0),
+        Settings(epochs=5, batch_size=100, spectral=SpectralSettings(form="line"), clip=1.0),
         {"target": 2.0, "beta": 0.3},
     ),
     "nassar": (
-        Settings(epochs=10, batch_size=100, spectral=SpectralSettings(form="nassar", ranks=(3, 12)), schedule="cosine"),
+        Settings(epochs=5, batch_size=100, spectral=SpectralSettings(form="nassar", ranks=(3, 12)), schedule="cosine"),
         {"target": 1.0, "beta": 0.01},
     ),
-    "covariance": (Settings(epochs=10, batch_size=100, spectral=JIANG, optimizer="sgd", momentum=0.9), {"covariance": 0.01}),
-    "exact": (Settings(epochs=10, batch_size=100, spectral=JIANG), {"jacobian": 0.05}),
+    "covariance": (Settings(epochs=5, batch_size=100, spectral=JIANG, optimizer="sgd", momentum=0.9), {"covariance": 0.01}),
+    "exact": (Settings(epochs=5, batch_size=100, spectral=JIANG), {"jacobian": 0.05}),
     "projected": (
-        Settings(epochs=10, batch_size=100, spectral=JIANG, jacobian=JacobianSettings("projected", 2, True)),
+        Settings(epochs=5, batch_size=100, spectral=JIANG, jacobian=JacobianSettings("projected", 2, True)),
         {"jacobian": 0.05},
     ),
-    "l2": (Settings(epochs=10, batch_size=100, spectral=JIANG, adversarial=AdversarialSettings(0.5, "l2", 3)), {}),
+    "l2": (Settings(epochs=5, batch_size=100, spectral=JIANG, adversarial=AdversarialSettings(0.5, "l2", 3)), {}),
     "linf": (
-        Settings(epochs=10, batch_size=100, spectral=JIANG, adversarial=AdversarialSettings(0.1, "linf", 2, start="random")),
+        Settings(epochs=5, batch_size=100, spectral=JIANG, adversarial=AdversarialSettings(0.1, "linf", 2, start="random")),
         {},
     ),
 }
@@ -101,7 +101,7 @@ _AS_WELL = ("line", "nassar", "covariance", "projected", "l2")
 )
 def test_a_member_equals_the_same_cell_alone(name, kind, training_digits):
     settings, options = KINDS[kind]
-    images = double(training_digits)  # 5 steps an epoch: 50 in all
+    images = double(training_digits)  # 5 steps an epoch: 25 in all
     cells = [MemberSettings(seed=number, learning_rate=1e-3 * (number + 1), **options) for number in range(3)]
     together = train(networks(name, 3), images, settings=settings, cells=cells)
     pair = train([networks(name, 3)[2], networks(name, 3)[0]], images, settings=settings, cells=[cells[2], cells[0]])

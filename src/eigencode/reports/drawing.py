@@ -36,7 +36,8 @@ def drawn(figures: Mapping[str, Figure]) -> dict[str, Drawing]:
 
 
 def _drawn(figure: Figure) -> Drawing:
-    figure.draw_without_rendering()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
     figure.set_layout_engine(None)  # else each file is laid out anew
     return Drawing(png=_saved(figure, "png"), svg=_saved(figure, "svg"))
 
