@@ -311,7 +311,7 @@ class TestSeries:
 @pytest.mark.parametrize("shape", [(300, 256), (300, 290), (300, 299), (300, 300), (300, 305)])
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_as_many_units_as_images(alpha, shape):
-    found = [spectrum_of(code_of("gaussian", alpha, *shape, seed)).population_spectrum() for seed in range(2)]
+    found = [spectrum_of(code_of("gaussian", alpha, *shape, seed)).population_spectrum() for seed in range(4)]
     assert np.mean([each.exponent(RANKS) for each in found]) == pytest.approx(alpha, abs=0.025)
     assert max(each.misfit for each in found) < 1.5
 

@@ -32,6 +32,9 @@ _FEWEST_KNOTS = 5
 _UNSURE = 1.0
 """Standard error of half a window's exponent above which the expansion about the fit says nothing of a spectrum's shape."""
 
+_ROUNDING = 1e-9
+"""Standard errors below which all half-samples are the same."""
+
 _BREAKS = 61
 """Places of the break that are tried."""
 
@@ -131,7 +134,7 @@ def power_law_test(
     lines = _Lines(population.fitted, inside)
     estimate = lines.exponents(math.log(window.first * window.last) / 2)
     values, errors = estimate @ lines.data, (estimate @ lines.whitened(moves)).std(1, ddof=1)
-    if values[:2].min() < 0 or not 0 < errors.min() <= errors[:2].max() < _UNSURE:
+    if values[:2].min() < 0 or not _ROUNDING < errors.min() <= errors[:2].max() < _UNSURE:
         note = (
             f"{population.name}: these {population.n_samples} samples do not tell whether the spectrum bends over {window}: "
             "they hardly depend on its shape there. Take more images or another window."
