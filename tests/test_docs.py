@@ -184,9 +184,23 @@ def test_tables_of_simulations_are_those_of_the_kept_rows():
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     page = (ROOT / "docs" / "measured" / "index.md").read_text()
     tables = [table.strip() for table in done.stdout.split("\n\n") if table.strip()]
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert table in page
+
+
+def test_the_figure_of_simulations_draws_the_kept_rows():
+    code = (
+        "from benchmarks.spectrum_bench import figures, tables\n"
+        "panels = figures.draw().axes\n"
+        "names = [name for name in tables.kept_rows('exponents') if name.endswith(figures.FEW)]\n"
+        "drawn = {line.get_label(): list(line.get_xdata()) for line in panels[0].lines}\n"
+        "assert drawn['population spectrum'] == [tables.kept_rows('exponents')[name]['bias'] for name in names]\n"
+        "assert drawn['Mestre 2008'] == [tables.kept_rows('estimators')[name]['mestre']['bias'] for name in names]\n"
+        "assert [axes.get_title(loc='left') for axes in panels] == list('ABCD')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.drawn

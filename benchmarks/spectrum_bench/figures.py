@@ -41,7 +41,7 @@ def biases(axes):
     axes.set_yticks(places, [code.removesuffix(FEW) for code in codes])
     axes.invert_yaxis()
     axes.set_xlabel("bias of α (grey: at most 0.03)")
-    axes.legend(fontsize=7, loc="lower left")
+    axes.legend(fontsize=7, loc="upper left")
 
 
 def widths(axes):
