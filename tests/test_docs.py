@@ -211,7 +211,9 @@ def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(words.split()) == 0
     record = json.loads((tmp_path / "demo" / "record.json").read_text())
-    assert [claim["verdict"] for claim in record["claims"]] == ["holds", "holds", "holds"]
+    first, *others = (claim["verdict"] for claim in record["claims"])
+    assert first == "holds"
+    assert set(others) <= {"holds", "undecided"}  # two seeds decide little
     assert "8 of 8 cells are finished" in capsys.readouterr().err
     assert cli.main(words.split()) == 0  # again: nothing is run, and the report is renewed
     assert "(0 of them now" in capsys.readouterr().err
