@@ -124,7 +124,7 @@ def test_every_error_is_a_value_error():
     assert issubclass(EigencodeError, ValueError)
 
 
-@pytest.mark.parametrize("how", ["ascii", "closed"])
+@pytest.mark.parametrize("how", ["ascii", "closed", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_results_are_printed_wherever_stdout_leads(how, tmp_path):
     words = [
         "measure",
@@ -148,8 +148,10 @@ def test_results_are_printed_wherever_stdout_leads(how, tmp_path):
     assert (tmp_path / "o" / "record.json").exists()
 
 
-def test_a_reader_that_goes_away_loses_no_results(tmp_path):
-    words = ["measure", "--model", "gerum_shallow_mlp", "--count", "60", "--half_samples", "0", "--ranks", "2-10", "--json"]
+@pytest.mark.parametrize("command", ["measure", pytest.param("attack", marks=pytest.mark.slow)])
+def test_a_reader_that_goes_away_loses_no_results(command, tmp_path):
+    words = [command, "--model", "gerum_shallow_mlp", "--count", "60", "--half_samples", "0", "--ranks", "2-10", "--json"]
+    words += ["--perturbation", "gaussian", "--strengths", "0,0.1"] if command == "attack" else []
     line = shlex.join([sys.executable, "-m", "eigencode", *words, "--out", str(tmp_path / "o")])
     subprocess.run(["sh", "-c", f"{line} | true"], capture_output=True, check=False)
     assert (tmp_path / "o" / "record.json").exists()

@@ -41,6 +41,7 @@ def test_json_agrees_with_the_library(capsys, weights, trained_mlp):
     assert record["perturbations"] == ["unperturbed", "pgd"]
 
 
+@pytest.mark.drawn
 def test_folder_of_several_perturbations(capsys, weights, tmp_path):
     words = ["--perturbation", "gaussian,fgsm", "--strengths", "0.1, 2/10", "--out", tmp_path / "out"]
     status, out, err = run(capsys, "attack", *MLP, *weights, *words)

@@ -280,6 +280,7 @@ def test_results_are_chosen_as_they_are_shown_and_stand_in_order():
             filtered(rows, words)
 
 
+@pytest.mark.drawn
 def test_a_study_of_ones_own_has_a_report_too(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = (

@@ -19,6 +19,7 @@ from eigencode.training import MemberSettings, Settings, SpectralSettings, robus
 TRAIN = ["train", "--model", "schaeffer_cnn", "--count", 300, "--epochs", 2, "--batch_size", 100, "--spectral.ranks", "jiang"]
 
 
+@pytest.mark.drawn
 def test_grid_table_folder_and_weights(capsys, tmp_path):
     words = ["--target", "1,2", "--beta", "0,0.1", "--seeds", 2, "--robustness.attacks", "fgsm,pgd"]
     words += [

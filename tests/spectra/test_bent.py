@@ -26,7 +26,15 @@ def answer_of(rows, ranks=RANKS, **options):
 
 
 @pytest.mark.parametrize(("shape", "ranks"), [((300, 600), RANKS), ((600, 300), (10, 150))])
-@pytest.mark.parametrize(("alpha", "heavy"), [(0.5, False), (1.0, True), (2.0, False)])
+@pytest.mark.parametrize(
+    ("alpha", "heavy"),
+    [
+        (0.5, False),
+        (1.0, True),
+        (2.0, False),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0.5, True), (1.0, False), (2.0, True))),
+    ],
+)
 def test_a_straight_line_is_rarely_rejected(shape, ranks, alpha, heavy):
     found = [answer_of(code_of(alpha, *shape, seed, heavy=heavy), ranks) for seed in range(5)]
     assert sum(each.p < 0.05 for each in found) <= 1

@@ -202,10 +202,10 @@ def _s5(evidence: StudyResults) -> Finding:
     low, high = _NEAR_FOUR
     own = [interval(part.mean(axis=1)) for _, part in table.groupby("trained")]
     test = f"every exponent between {low:g} and {high:g}, also without adversarial training; the sets differ by less than 1"
-    single_ones = [each for each in own if each.count < 2]
+    alone = [each for each in own if each.count < 2]
     near: list[Decision] = [kleene_and(each.above(low), each.below(high)) for each in own if each.count > 1]
-    near += [low < each.mean < high for each in single_ones if released]
-    return finding(found, test, *near, differences.below(1), untested=bool(single_ones) and not released)
+    near += [low < each.mean < high for each in alone if released]
+    return finding(found, test, *near, differences.below(1), untested=bool(alone) and not released)
 
 
 def _s6(evidence: StudyResults) -> Finding:

@@ -21,7 +21,7 @@ class Finding:
     """What came out.
 
     Attributes:
-        verdict: "holds"; "does not hold"; "undecided", which was tested, and an interval includes a limit; or "not tested".
+        verdict: "holds", "does not hold", "undecided" (tested, but an interval includes a limit) or "not tested".
         found: The numbers with their spread; for "not tested", what is needed.
         test: The criterion, in words.
     """
