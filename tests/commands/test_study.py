@@ -71,6 +71,9 @@ def test_report_has_claims_figures_and_data(capsys, store):
     figures = {path.stem for path in (store / "report" / "figures").iterdir()}
     assert {f"jiang2020.fig{number}" for number in range(2, 9)} <= figures
     page = (store / "report" / "report.html").read_text()
+    undecided = "A finding is undecided where an interval includes a limit; so it is where an interval has no width"
+    assert undecided in page
+    assert undecided in (store / "report" / "report.md").read_text()
     assert "smoke" in page
     assert "chosen: 200" in page
     lines = (store / "report" / "report.md").read_text().splitlines()
