@@ -41,6 +41,10 @@ ALPHAS = [0.85, 0.98, 1.05, 1.10, 1.12, 1.15, 1.2, 1.25]
 EPSILONS = (0.1, 0.5, 1.0, 2.0, 3.0, 4.0)
 
 
+SLOPES = (0.56, 0.86, 1.04)
+"""Of the exponent against accuracy, in the first three layers."""
+
+
 def jiang(
     seed,
     *,
@@ -48,44 +52,54 @@ def jiang(
     alphas=ALPHAS,
     width=200,
     spread=0.001,
+    deeper=1.0,
     bump=0.1,
+    bump_in_noise=0.0,
+    price=0.02,
     dimension=1.0,
     counted="dimension_population",
     falls=True,
-    waterfall=True,
-    straight=True,
+    share=0.97,
+    waterfall=0.1,
+    straight=3,
+    slopes=SLOPES,
+    fluctuation=0.1,
 ):
-    """A network as the paper describes it, with some noise of its own."""
+    """A network as the paper describes it, with some noise of its own; from layer 3 on ``deeper`` times as much.
+
+    Its exponent is linear in its accuracy under noise in the first ``straight`` layers.
+    """
     draw = np.random.default_rng([seed, width])
     plan = with_field(with_field(load("jiang2020.fig6").blocks[0].plan, "member.seed", seed), "network.options.width", width)
     rows, spectra = [], []
     for layer, (accuracy, alpha) in enumerate(zip(accuracies, alphas, strict=True)):
-        name = f"layers.{layer}"
-        accuracy, alpha = accuracy + spread * draw.standard_normal() / 5, alpha + spread * draw.standard_normal()
+        name, own = f"layers.{layer}", spread * (deeper if layer > 1 else 1)
+        accuracy, alpha = accuracy + own * draw.standard_normal() / 5, alpha + own * draw.standard_normal()
         first = accuracy - 0.05 if falls else accuracy + 0.01
         rows += [(name, "held_out", 0.0, 1, "accuracy", first), (name, "held_out", 0.0, 60, "accuracy", accuracy)]
         rows += [
             (name, "unperturbed", 0.0, 60, "alpha", alpha),
             (name, "unperturbed", 0.0, 60, counted, dimension * power_law_dimension(alpha, 32)),
-            (name, "unperturbed", 0.0, 60, "variance_first_ten", 0.93 + 0.04 * (layer > 1)),
+            (name, "unperturbed", 0.0, 60, "variance_first_ten", share),
         ]
         for kind in ("layer_gaussian", "layer_fgsm"):
             for epsilon in (0.0, *EPSILONS):
-                weaker = alpha - 0.3 * epsilon / (1 + layer)
-                peak = bump if kind == "layer_fgsm" and epsilon == 0.1 else 0.0
-                lost = 0.3 * (alpha - weaker) if layer < 3 and straight else 2 * (alpha - weaker) ** 3
-                read = accuracy - lost + 0.5 * peak
-                rows.append((name, kind, epsilon, 60, "accuracy", read))
+                weaker = alpha - 0.1 * epsilon / (1 + layer)
+                peak = (bump if kind == "layer_fgsm" else bump_in_noise) if epsilon == 0.1 else 0.0
+                slope = slopes[min(layer, 2)]
+                lost = (alpha - weaker) / slope if layer < straight else 50 * (alpha - weaker) ** 3
+                paid = price if kind == "layer_fgsm" and epsilon else 0.0
+                rows.append((name, kind, epsilon, 60, "accuracy", accuracy - lost - paid))
                 if epsilon:
                     size = 35 if kind == "layer_gaussian" else 30
                     rows.append((name, kind, epsilon, 60, "alpha", weaker + peak))
                     rows.append((name, kind, epsilon, 60, counted, dimension * power_law_dimension(weaker + peak, size)))
         ranks = torch.arange(1, 41, dtype=torch.float64)
-        values = ranks**-alpha * torch.where(ranks > 10, 10.0 ** -(0.1 * (layer + 1) if waterfall else 0.0), 1.0)
-        spectrum = Eigenspectrum(values, 50, 40, 40, "covariance")
+        values = ranks**-alpha * torch.where(ranks > 10, 10.0 ** -(waterfall * (layer + 1)), 1.0)
+        spectrum = Eigenspectrum(values.sort(descending=True).values, 50, 40, 40, "covariance")
         spectra.append(SpectrumRecord(name, "unperturbed", 0.0, spectrum))
     rows += [
-        (f"layers.{layer}", "stimuli", count, 60, "alpha_stderr", 20 * spread * 100 / count)
+        (f"layers.{layer}", "stimuli", count, 60, "alpha_stderr", fluctuation * spread * 2000 / count)
         for layer in range(8)
         for count in (500, 2000)
     ]
@@ -99,21 +113,13 @@ def upside_down(record):
     return replace(record, rows=record.rows.assign(layer=record.rows["layer"].mask(noisy, swapped)))
 
 
-def peaks_apart(record):
-    """Under FGSM the exponent has a peak in deep layers alone, and accuracy in shallow ones alone."""
-    rows = record.rows
-    peak = (rows["perturbation"] == "layer_fgsm") & (rows["strength"] == 0.1)
-    deep, alpha = rows["layer"] > "layers.3", rows["quantity"] == "alpha"
-    value = rows["value"].mask(peak & alpha & ~deep, rows["value"] - 0.1)
-    value = value.mask(peak & (rows["quantity"] == "accuracy") & deep, value - 0.05)
-    return replace(record, rows=rows.assign(value=value))
-
-
 def nets(count=6, **options):
     return [jiang(seed, **options) for seed in range(count)]
 
 
-def gerum(seed, beta, target, *, weak_gain=0.004, slope=0.05, strong_first=True, baseline_alpha=1.5):
+def gerum(
+    seed, beta, target, *, weak_gain=0.002, strong_gain=-0.005, best=3.0, slope=0.05, strong_first=True, baseline_alpha=1.5
+):
     """A shallow MLP as the paper describes it."""
     plan = load("gerum2022.fig2").blocks[0].plan
     for name, value in (("seed", seed), ("beta", beta), ("target", target)):
@@ -121,9 +127,9 @@ def gerum(seed, beta, target, *, weak_gain=0.004, slope=0.05, strong_first=True,
     alpha = target if beta else baseline_alpha
     accuracy = 0.940 + 0.0001 * seed
     if beta == 0.1:
-        accuracy += weak_gain - 0.001 * abs(target - 3)
+        accuracy += weak_gain - 0.001 * max(2 * (best - target), 0.3 * (target - best))
     if beta == 1:
-        accuracy -= 0.005
+        accuracy += strong_gain
     rows = [("tanh1", "held_out", 0.0, 50, "accuracy", accuracy)]
     quick = beta == 1 if strong_first else beta == 0.1
     for epoch in range(1, 51):
@@ -142,8 +148,8 @@ def mlps(**options):
     return [gerum(seed, beta, target, **options) for seed in range(3) for beta, target in cells]
 
 
-def deep(figure, *, best_beta=0.1, best_alpha=2.0, falls=True, helps=True, lost=()):
-    """Networks of Fig. 3 whose accuracy and robustness have their best where they are told."""
+def deep(figure, *, best_beta=0.1, best_alpha=2.0, falls=True, helps=True, lost=(), fgsm=1.0, sharp=0.01):
+    """Networks of Fig. 3 whose accuracy and robustness have their best where they are told; the penalty's gain under FGSM."""
     base = load(f"gerum2022.{figure}").blocks[0].plan
     best_accuracy = 0.6 if figure == "fig3g" else 3.0
     records = []
@@ -155,10 +161,15 @@ def deep(figure, *, best_beta=0.1, best_alpha=2.0, falls=True, helps=True, lost=
             accuracy = 0.95 + 0.001 * seed + (0.01 if beta == best_beta else 0) - 0.002 * abs(target - best_accuracy)
             if figure == "fig3d":
                 accuracy = 0.95 + 0.001 * seed - (0.005 if falls else -0.005) * target
-            robust = 0.3 + 0.01 * seed + (0.1 * beta if helps else -0.1 * beta) - 0.01 * abs(target - best_alpha)
+            robust = 0.3 + 0.01 * seed - (sharp * abs(target - best_alpha) if beta else 0.03)
+            gains = {"fgsm": fgsm * (0.1 if helps else -0.1) * beta, "pgd": (0.1 if helps else -0.1) * beta}
             rows = [("tanh3", "held_out", 0.0, 50, "accuracy", accuracy)]
             rows += [("tanh3", "training", 0.0, 50, "alpha", target if beta else 1.4)] if (beta, target) not in lost else []
-            rows += [("", kind, epsilon, 50, "accuracy", robust) for kind in ("fgsm", "pgd") for epsilon in (0.01, 0.05, 0.1)]
+            rows += [
+                ("", kind, epsilon, 50, "accuracy", robust + gain)
+                for kind, gain in gains.items()
+                for epsilon in (0.01, 0.05, 0.1)
+            ]
             records.append(CellRecord(plan, pd.DataFrame(rows, columns=ROW)))
     return records
 
@@ -195,7 +206,7 @@ def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.
     return CellRecord(plan, pd.DataFrame(rows, columns=ROW), [SpectrumRecord("relu4", "unperturbed", 0.0, spectrum)])
 
 
-def grid(falling=True, follows=False):
+def grid(falling=True, follows=False, plain=1.5):
     cells = [(c1, c2, "column_sum") for c1 in (0.0, 0.01, 0.05, 0.1) for c2 in (0.0, 0.5, 1.0, 3.0)]
     cells += [(0.0, c2, kind) for kind in ("exact", "projected") for c2 in (0.5, 1.0, 3.0)]
     strengths = (0.0, 0.5, 1.0, 3.0)
@@ -206,7 +217,7 @@ def grid(falling=True, follows=False):
             c1,
             c2,
             kind,
-            alpha=1.5 - (2 if falling else -2) * c1 + 1e-4 * c2,
+            alpha=plain - (2 if falling else -2) * c1 + 1e-4 * c2,
             robust=0.3 + (0.002 * c2 + 3 * c1 if follows else 0.01 * unrelated[(seed + round(100 * c1)) % 2][c2]),
         )
         for seed in range(3)
@@ -224,6 +235,20 @@ def on_sets(seed, alphas, *, budget=0.0, shift=0.0):
         for number, (name, alpha) in enumerate(zip(MADE, alphas, strict=True))
     ]
     return replace(record, plan=plan, spectra=spectra)
+
+
+def released(alphas, **options):
+    """Networks read on the released sets, beside one of the library's."""
+    return [*(on_sets(seed, alphas, **options) for seed in range(3)), *library(*alphas)]
+
+
+def library(*alphas):
+    """The Robustness library's networks read on the four sets, the usual one first."""
+    records = []
+    for number, plan in enumerate(load("schaeffer2020.released").blocks[1].cells()):
+        rows = [("relu4", name, 0.0, 0, "alpha", alpha + 0.01 * number) for name, alpha in zip(MADE, alphas, strict=True)]
+        records.append(CellRecord(plan, pd.DataFrame(rows, columns=ROW)))
+    return records
 
 
 def without(record, perturbation):

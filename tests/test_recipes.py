@@ -206,7 +206,7 @@ PAPER = Paper("small", "A small paper", FIGURES, SOURCES, (), (), blocks, claims
             "",
             '''"""What the small paper finds."""
 
-from eigencode.studies.results.claim import Claim, finding
+from eigencode.studies.results.claim import Claim, Part, finding
 
 
 def _first(results):
@@ -214,7 +214,7 @@ def _first(results):
     return finding(f"accuracy {accuracy.mean():.2f}", "accuracy above 2", bool(accuracy.mean() > 2))
 
 
-CLAIMS = (Claim("T1", "fig1", "Accuracy is above 2.", _first, window="none"),)
+CLAIMS = (Claim("T1", "fig1", "Accuracy is above 2.", (Part("“above 2” (1)", _first),), window="none"),)
 ''',
         ),
         "papers/registry.py": (

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from eigencode.errors import UsageError
 from eigencode.studies import Store, from_yaml, load
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.execution.readout import ROW
+from eigencode.studies.results.claim import HOW_JUDGED
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,15 @@ def test_plan_counts_what_is_finished(capsys, store):
     assert "2 cells in 1 group, 2 to run" in " ".join(out.split())
 
 
+def test_a_plan_says_what_a_pilot_leaves_undecided(capsys, tmp_path):
+    """Of the kept networks of Gerum's Fig. 3d, two of each setting."""
+    kept = shutil.copy(Path(__file__).parents[2] / "docs/reproductions/gerum2022.sqlite", tmp_path)
+    status, _, err = run(capsys, "study", "plan", "gerum2022.fig3d", "--store", kept, "--set", "seeds=4")
+    assert status == 0
+    (line,) = [line for line in err.splitlines() if line.startswith("G6b ")]
+    assert re.fullmatch(r"G6b is undecided so far: strong minus .*, n = 2; about 3 would decide it, 4 are planned\.", line)
+
+
 def test_run_tells_what_was_new(capsys, store):
     status, out, err = run(capsys, *smoke(store, "study run", "jiang2020.fig6"))
     assert (status, out) == (0, "")
@@ -67,19 +78,21 @@ def test_report_has_claims_figures_and_data(capsys, store):
     record = json.loads((store / "report" / "record.json").read_text())
     assert [claim["claim"] for claim in record["claims"]] == [f"J{number}" for number in range(1, 11)]
     assert {claim["verdict"] for claim in record["claims"]} <= {"holds", "does not hold", "undecided", "not tested"}
-    assert all(claim["found"] and claim["statement"] for claim in record["claims"])
+    parts = [part for claim in record["claims"] for part in claim["parts"]]
+    assert all(part["found"] and part["says"] for part in parts)
+    assert not any(part["verdict"] in ("holds", "does not hold") for part in parts)  # on digits, which are not the paper's
+    assert any(part["found"].startswith("not tested on mnist; on digits: ") for part in parts)
     figures = {path.stem for path in (store / "report" / "figures").iterdir()}
     assert {f"jiang2020.fig{number}" for number in range(2, 9)} <= figures
     page = (store / "report" / "report.html").read_text()
-    undecided = "A finding is undecided where an interval includes a limit; so it is where an interval has no width"
-    assert undecided in page
-    assert undecided in (store / "report" / "report.md").read_text()
+    assert HOW_JUDGED.replace("'", "&#39;") in page
+    assert HOW_JUDGED in (store / "report" / "report.md").read_text()
     assert "smoke" in page
     assert "chosen: 200" in page
     lines = (store / "report" / "report.md").read_text().splitlines()
-    claims = [line for line in lines if line.startswith("| J")]
-    assert [line.split()[1] for line in claims] == [claim["claim"] for claim in record["claims"]]
-    assert {line.replace("\\|", "").count("|") for line in claims} == {5}
+    rows = [line for line in lines if line.startswith("| J")]
+    assert [line.split()[1] for line in rows] == [part["part"] for part in parts]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {6}
     assert [row["paper"] for row in record["published"]] == ["0.95 to 1", "0.56", "0.86", "1.04"]
     assert len(pd.read_parquet(store / "report" / "results.parquet")) > 1000
     status, out, _ = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", store / "five", "--json"))
@@ -151,16 +164,18 @@ def test_kept_spectra_are_fitted_over_other_ranks(capsys, store, tmp_path):
     record = json.loads((tmp_path / "report" / "record.json").read_text())
     assert record["ranks"] == "2-8"
     rows = pd.DataFrame(record["windows"])
-    assert set(rows["claim"]) == {"J4"}  # the other claim of this figure needs no exponent
+    assert set(rows["part"]) == {"J4a", "J4b", "J4c"}  # the other claim of this figure needs no exponent
+    rows = rows[rows["part"] == "J4b"]
     assert rows["ranks"].tolist() == ["2-8", "1-10", "3-9", "300-900"]
-    (original,) = [each for each in json.loads((store / "report" / "record.json").read_text())["claims"] if each["claim"] == "J4"]
+    claims = json.loads((store / "report" / "record.json").read_text())["claims"]
+    (original,) = [part for claim in claims for part in claim["parts"] if part["part"] == "J4b"]
     assert rows.set_index("ranks").loc["1-10", ["found", "verdict"]].tolist() == [original["found"], original["verdict"]]
     assert rows["verdict"].iloc[3] == "not tested"
     assert "no spectrum of the finished cells reaches so far" in rows["found"].iloc[3]
     text = (tmp_path / "report" / "report.md").read_text()
     assert "Exponents over ranks 2-8, fitted to the kept spectra" in text
     assert "\n\n## Findings" in text
-    assert "| J4 | 3-9 |" in text
+    assert "| J4b | 3-9 |" in text
     for others in ([], ["--ranks", "3-8"]):
         status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", *others, "--out", tmp_path / "report"))
         assert (status, err.count("\n")) == (1, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from command_line import command, run
 from eigencode import models
@@ -89,6 +90,17 @@ def test_local_errors(capsys):
     outcome = json.loads(out)["outcome"]
     assert [row["layer"] for row in outcome] == [f"layers.{number}" for number in range(8)]
     assert outcome[0]["accuracy"] > 0.5
+
+
+def test_what_jiang_et_al_leave_open_is_an_option(capsys, tmp_path):
+    words = "--model jiang_mlp --rule local --optimizer sgd --learning_rate 0.5 --width 30 --depth 2 --classifier_std 0.1"
+    status, out, _ = run(capsys, *TRAIN, *words.split(), "--initial_gain", 0.577, "--epochs", 1, "--out", tmp_path, "--json")
+    assert status == 0
+    assert [row["layer"] for row in json.loads(out)["outcome"]] == ["layers.0", "layers.1"]
+    (weights,) = (tmp_path / "members").glob("*.safetensors")
+    tensors = load_file(weights)
+    assert tensors["classifiers.0.weight"].std().item() == pytest.approx(0.1, rel=0.15)
+    assert "initial_gain: 0.577" in (tmp_path / "study.yaml").read_text()
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
@@ -210,6 +222,12 @@ def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
             "8/255 for levels of 0..255.",
         ),
         (["--stack", "0"], 2, "--stack must be at least 1; got 0."),
+        (["--width", "20"], 1, "load: schaeffer_cnn has no option 'width'. It has image_shape, classes."),
+        (
+            ["--model", "jiang_mlp", "--initial_gain", "-1"],
+            1,
+            "jiang_mlp: `classifier_std` and `initial_gain` must be at least 0; got 0.3 and -1.0.",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, words, status, message):

@@ -6,6 +6,18 @@ from eigencode import models
 from eigencode.errors import ModelError
 
 
+def test_initial_weights_of_jiangs_layers_have_the_spread_that_is_asked():
+    """The default is He's, drawn as PyTorch's own initialisation draws it."""
+    default, small = (
+        models.load("jiang_mlp", image_shape=(1, 28, 28), seed=3, **options) for options in ({}, {"initial_gain": 0.577})
+    )
+    for number, inputs in enumerate((784, 200)):
+        he, less = (network.layers[number][0].weight for network in (default, small))
+        assert he.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.02)
+        torch.testing.assert_close(less, he * 0.577 / 2**0.5)
+    assert torch.equal(default.classifiers[0].weight, small.classifiers[0].weight)
+
+
 def layers(model):
     return [
         (type(m).__name__, *((m.in_features, m.out_features) if isinstance(m, nn.Linear) else ()))

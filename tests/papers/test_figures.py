@@ -1,10 +1,14 @@
 """What the drawings of papers show: their series, values and labels, held against the results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from eigencode.papers.gerum2022.curves import published
 from eigencode.reports.study_figures import draw
 from eigencode.studies import load
+from eigencode.studies.cell import with_field
 from paper_networks import evidence, grid, mlps, nets
 
 
@@ -36,7 +40,13 @@ def test_accuracy_against_the_exponent(tmp_path):
             wanted = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
             heights = line(panel, f"β = {beta:g}")
             np.testing.assert_allclose(heights, [wanted["alpha"], wanted["value"]])
-    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {"β = 0", "β = 0.1", "β = 1"}
+    betas = {"β = 0", "β = 0.1", "β = 1"}
+    named = {text.get_text() for text in figure.axes[1].get_legend().get_texts()}
+    assert named == betas | {f"published, {beta}" for beta in betas}
+    own = published()
+    own = own[(own["panel"] == "2b") & (own["beta"] == 1)]
+    (curve,) = [each for each in figure.axes[1].containers if each.get_label() == "published, β = 1"]
+    np.testing.assert_allclose(curve.lines[0].get_xydata(), own[["alpha", "accuracy"]])
 
 
 def test_learning(tmp_path):
@@ -51,6 +61,23 @@ def test_learning(tmp_path):
     strengths, heights = line(attacked, "baseline")
     wanted = results.select("accuracy", perturbation="pgd", beta=0.0).groupby("strength")["value"].mean()
     np.testing.assert_allclose(heights[np.isin(strengths, wanted.index)], wanted[wanted.index.isin(strengths)])
+
+
+def test_exponents_at_every_setting(tmp_path):
+    """What Jiang et al. leave open: exponents along the layers, a panel for each number of epochs, a line for each setting."""
+    records = []
+    for epochs, rate in ((10, 0.5), (10, 0.1), (60, 0.5)):
+        for record in nets(2):
+            plan = with_field(with_field(record.plan, "training.epochs", epochs), "member.learning_rate", rate)
+            records.append(replace(record, plan=plan, rows=record.rows.assign(epoch=record.rows["epoch"].replace(60, epochs))))
+    figure, results = drawn("jiang2020.settings", records, tmp_path)
+    assert [panel.get_title() for panel in figure.axes] == ["10 epochs", "60 epochs"]
+    labels = [[each.get_label() for each in panel.containers] for panel in figure.axes]
+    assert labels == [["rate 0.1", "rate 0.5"], ["rate 0.5"]]
+    alpha = results.select("alpha", perturbation="unperturbed", epochs=60)
+    wanted = alpha.groupby("layer")["value"].mean()
+    heights = np.asarray(figure.axes[1].containers[0].lines[0].get_ydata(), dtype=float)
+    np.testing.assert_allclose(heights, wanted)
 
 
 def test_error_over_training_at_every_layer(tmp_path):
@@ -70,7 +97,7 @@ def test_response_to_noise_at_every_layer(tmp_path):
     assert [(panel.get_xlabel(), panel.get_ylabel()) for panel in figure.axes] == [
         ("ε", "test accuracy"),
         ("ε", "exponent α"),
-        ("exponent α", "test accuracy"),
+        ("test accuracy", "exponent α"),
     ]
     for panel, quantity in zip(figure.axes, ("accuracy", "alpha"), strict=False):
         rows = results.select(quantity, perturbation="layer_gaussian")

@@ -203,6 +203,10 @@ class TrainConfig(TrainingOptions, GridOptions, NetworkAndImages):
     Args:
         split: Part of the data set to train on; the other part is held out for accuracy and exponents.
         batch_size: Images in a batch; the last batch of an epoch may be smaller.
+        width: Units in each layer of jiang_mlp. Default: 200.
+        depth: Its layers. Default: 8.
+        classifier_std: Standard deviation of the fixed classifiers J of jiang_mlp. Default: 0.3.
+        initial_gain: Standard deviation of its initial weights, in units of 1/sqrt(inputs). Default: the square root of 2.
         seeds: Networks for each setting, with seeds seed, seed + 1, ...
         learning_rate: Learning rate at the first epoch.
         covariance_kind: Covariance over the batch, or outer products of each image's code (per_sample).
@@ -219,6 +223,10 @@ class TrainConfig(TrainingOptions, GridOptions, NetworkAndImages):
 
     model: str | None = "gerum_shallow_mlp"
     split: Literal["train", "test"] = "train"
+    width: int | None = None
+    depth: int | None = None
+    classifier_std: float | None = None
+    initial_gain: float | None = None
     seeds: int = 1
     learning_rate: float = 1e-4
     jacobian_kind: JacobianKind = "exact"

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,11 +19,14 @@ from eigencode.errors import DataError, UsageError
 from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.drawing import Drawing
 from eigencode.reports.study_figures import draw
-from eigencode.reports.study_tables import cells_table, perturbed_tables, results_table
+from eigencode.reports.study_tables import cells_table, perturbed_tables, results_table, sensitivity_table, settings_one_by_one
 from eigencode.spectra.window import Window
 from eigencode.studies import Store, Study, StudyResults, to_yaml
+from eigencode.studies.definition import SETTINGS
 from eigencode.studies.execution.scheduling import outdated
+from eigencode.studies.results.claim import HOW_JUDGED
 from eigencode.studies.results.judging import cells_identity, claims_of, confounders, figures_of, part, study_record
+from eigencode.studies.results.sensitivity import over_settings
 
 
 def run(config: ReportConfig) -> None:
@@ -59,27 +63,29 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     record = study_record(
         study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
     )
+    record["sensitivity"] = over_settings(study, evidence)
+    record["how_judged"] = HOW_JUDGED
     drawings, undrawn = _drawings(study, evidence)
     cells, results = cells_table(evidence), results_table(evidence)
-    tables = {"results": results, "perturbed": perturbed_tables(evidence)}
+    sensitivity = sensitivity_table(record["sensitivity"])
+    tables = {"results": results, "perturbed": perturbed_tables(evidence), "sensitivity": sensitivity}
     page = render_page("study", record=record, figures=drawings, rows=cells, **tables)
 
     def write_data(partial: Path) -> None:
         evidence.rows.to_parquet(partial / "results.parquet", index=False)
         for_spreadsheet(cells).to_csv(partial / "cells.csv", index=False)
+        if record["sensitivity"]:
+            for_spreadsheet(settings_one_by_one(record["sensitivity"])).to_csv(partial / "sensitivity.csv", index=False)
         (partial / "study.yaml").write_text(to_yaml(study), encoding="utf-8")
         (partial / "report.md").write_text(render_markdown("study", record=record, rows=cells, **tables), encoding="utf-8")
 
     written = write_folder(folder, write_data=write_data, record=record, page=page, figures=drawings)
     if config.json:
         print(json.dumps(record, indent=2, allow_nan=False))
-    elif record["claims"]:
-        shown = pd.DataFrame(record["claims"])[["claim", "statement", "found", "verdict"]]
-        print_rows(shown, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
-        if record["windows"]:
-            print_rows(pd.DataFrame(record["windows"]), title="Would another window say the same?")
-        if record["published"]:
-            print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
+    elif record["claims"] or record["sensitivity"]:
+        _print_verdicts(
+            record, sensitivity, f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing"
+        )
     else:
         print_rows(results, title=f"{study.name} ({study.scale}): {record['cells']} cells, {record['missing']} missing")
     for each in undrawn:
@@ -89,12 +95,30 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     tell(f"Report: {written}")
 
 
+def _print_verdicts(record: dict[str, Any], sensitivity: pd.DataFrame, title: str) -> None:
+    """The verdicts as tables on stdout."""
+    if record["claims"]:
+        parts = pd.DataFrame([part for claim in record["claims"] for part in claim["parts"]])
+        print_rows(parts[["part", "verdict", "says", "found"]], title=title)
+        for claim in record["claims"]:
+            print(f"{claim['claim']} {claim['verdict']}: {claim['statement']}")
+    if record["sensitivity"]:
+        print_rows(sensitivity, title=f"Verdicts over {len(record['sensitivity'])} settings that the paper leaves open")
+    if record["windows"]:
+        print_rows(pd.DataFrame(record["windows"]), title="Would another window say the same?")
+    if record["published"]:
+        print_rows(pd.DataFrame(record["published"]), title="Numbers that the paper states")
+
+
 def _drawings(study: Study, evidence: StudyResults) -> tuple[dict[str, Drawing], list[str]]:
     """Figures, and why others cannot be drawn of these cells."""
     figures, undrawn = {}, []
     for figure in figures_of(study) or (None,):
         own = part(study, evidence, figure) if figure else evidence
-        mixed, name = confounders(study, own), f"{study.paper.name}.{figure}" if study.paper else "spectra"
+        mixed, name = (
+            "" if figure == SETTINGS else confounders(study, own),
+            f"{study.paper.name}.{figure}" if study.paper else "spectra",
+        )
         if (made := None if mixed else draw(study, figure, own)) is not None:
             figures[name] = made
         else:

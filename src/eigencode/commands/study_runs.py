@@ -28,7 +28,8 @@ from eigencode.studies.execution.engines import Engine
 from eigencode.studies.execution.estimating import estimated
 from eigencode.studies.execution.scheduling import Group, Summary, outdated
 from eigencode.studies.results.database import without_password
-from eigencode.studies.results.table import flat
+from eigencode.studies.results.judging import study_claims
+from eigencode.studies.results.table import StudyResults, flat
 
 
 def run(config: StudyConfig, study: Study) -> None:
@@ -208,6 +209,16 @@ def plan(config: StudyConfig, study: Study, store: Store | None) -> None:
     if store:
         say_failed(study, store, ", and are run again" if config.again or config.retry else "")
         say_outdated(outdated(study.cells(), store.stamps()))
+        _say_undecided(study, store)
+
+
+def _say_undecided(study: Study, store: Store) -> None:
+    """Which parts of claims the networks that are finished leave undecided, and about how many would decide each."""
+    evidence = StudyResults(store, study.cells())
+    planned = max(len(block.seeds) for block in study.blocks)
+    for row in (part for claim in study_claims(study, evidence) for part in claim["parts"] if part["verdict"] == "undecided"):
+        needed = f"about {row['networks']} would decide it" if row["networks"] else "how many would decide it cannot be told"
+        tell(f"{row['part']} is undecided so far: {row['found']}; {needed}, {planned} are planned.")
 
 
 def _groups(groups: list[Group]) -> list[dict[str, Any]]:

@@ -74,9 +74,7 @@ def study_of(config: TrainConfig) -> Study:
         parse_ranks(config.spectral.ranks)
     try:
         plan = CellConfig(
-            network=NetworkSpec(
-                config.model or "", {"classes": config.classes} if isinstance(config.classes, int) else {}, initial=config.weights
-            ),
+            network=NetworkSpec(config.model or "", _network_options(config), initial=config.weights),
             images=ImagesSpec(config.data, config.count, None, config.image_size, config.split, config.seed),
             training=settings_of(config),
             member=MemberSettings(learning_rate=config.learning_rate, target=given["target"][0]),
@@ -94,6 +92,13 @@ def study_of(config: TrainConfig) -> Study:
         raise
     except EigencodeError as error:
         raise UsageError(f"train: {error}") from None
+
+
+def _network_options(config: TrainConfig) -> dict[str, int | float]:
+    """What the network is built with beside its name."""
+    given = {name: getattr(config, name) for name in ("width", "depth", "classifier_std", "initial_gain")}
+    classes = {"classes": config.classes} if isinstance(config.classes, int) else {}
+    return classes | {name: value for name, value in given.items() if value is not None}
 
 
 def settings_of(config: TrainConfig) -> Settings:

@@ -118,9 +118,8 @@ class JiangNetwork(nn.Module):
     Layer l (``layers.l`` from 0) turns its input into y = max(0, w x); its scores are J y. The forward pass returns the last
     layer's scores; ``local_scores`` returns those of all layers.
 
-    The paper leaves the variance of J and of the initial weights open. He-normal weights keep the scale of y constant with
-    depth, and a standard deviation of J of 0.3 puts layer 1 below exponent 1 with the turn of accuracy at layer 2 in trials,
-    as in the paper's Fig. 5.
+    The paper leaves the variance of J and of the initial weights open: both are options. ``docs/reproductions/jiang2020.md``
+    says what hangs on them.
 
     Args:
         image_shape: Channels, height and width.
@@ -128,6 +127,8 @@ class JiangNetwork(nn.Module):
         width: Units in each layer.
         depth: Number of layers L.
         classifier_std: Standard deviation of J.
+        initial_gain: Standard deviation of the initial weights, in units of 1/sqrt(inputs of the layer). The square root of 2
+            (He et al. 2015) keeps the scale of y constant with depth; 0.577 is that of PyTorch's own linear layers.
     """
 
     @checked(ModelError)
@@ -139,13 +140,16 @@ class JiangNetwork(nn.Module):
         width: int = 200,
         depth: int = 8,
         classifier_std: float = 0.3,
+        initial_gain: float = math.sqrt(2),
     ) -> None:
         if width < 1 or depth < 1:
             raise ModelError(f"jiang_mlp: `width` and `depth` must be at least 1; got {width} and {depth}.")
         if (count := width * (math.prod(image_shape) + (depth - 1) * width + depth * classes)) > _MOST_WEIGHTS:
             raise ModelError(f"jiang_mlp: {depth} layers of {width} units have {count} weights; {_MOST_WEIGHTS} at most.")
-        if classifier_std < 0:
-            raise ModelError(f"jiang_mlp: `classifier_std` must be at least 0; got {classifier_std}.")
+        if classifier_std < 0 or initial_gain < 0:
+            raise ModelError(
+                f"jiang_mlp: `classifier_std` and `initial_gain` must be at least 0; got {classifier_std} and {initial_gain}."
+            )
         super().__init__()
         sizes = [math.prod(image_shape), *[width] * depth]
         self.layers = nn.ModuleList(
@@ -153,7 +157,7 @@ class JiangNetwork(nn.Module):
         )
         self.classifiers = nn.ModuleList(nn.Linear(width, classes, bias=False) for _ in range(depth))
         for weight in self.layers.parameters():
-            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+            nn.init.normal_(weight, std=initial_gain / math.sqrt(weight.shape[1]))
         for weight in self.classifiers.parameters():
             nn.init.normal_(weight, std=classifier_std)
             weight.requires_grad_(False)

@@ -15,6 +15,8 @@ from eigencode.studies.results.table import StudyResults
 _STRENGTHS = 10
 """Strengths of a perturbation that are told in a table of results."""
 
+VERDICTS = ("holds", "undecided", "does not hold", "not tested")
+
 _WITHOUT_STRENGTH = ("training", "held_out", "unperturbed", "stimuli")
 
 
@@ -27,6 +29,23 @@ def cells_table(evidence: StudyResults) -> pd.DataFrame:
     grouped = cells.groupby(varied, dropna=False)
     table = grouped.agg(seeds=("network", "nunique"), seconds=("seconds", "mean")).reset_index()
     return table.rename(columns={"seconds": "seconds each"}).map(_shown)
+
+
+def sensitivity_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row for each part of a claim: over how many settings it has each verdict."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        for part in row["parts"]:
+            own = counts.setdefault(part["part"], dict.fromkeys(VERDICTS, 0))
+            own[part["verdict"]] += 1
+    return pd.DataFrame([{"part": part, **own} for part, own in counts.items()], columns=["part", *VERDICTS])
+
+
+def settings_one_by_one(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row for each setting and part: networks, what came out, and the verdict."""
+    return pd.DataFrame(
+        [{**row["setting"], "networks": row["networks"], "asked": row["asked"], **part} for row in rows for part in row["parts"]]
+    )
 
 
 def results_table(evidence: StudyResults) -> pd.DataFrame:
@@ -75,7 +94,7 @@ def _by_kind(evidence: StudyResults, columns: dict[str, pd.DataFrame]) -> pd.Dat
                 column
             )
         )
-    table = pd.concat(parts, axis=1).fillna("–").reset_index()
+    table = pd.concat(parts, axis=1).astype(object).fillna("–").reset_index()
     read = evidence.rows.loc[evidence.rows["perturbation"] == "unperturbed", "layer"]
     places = table["layer"].map({layer: place for place, layer in enumerate(dict.fromkeys(read))})  # along the network
     kinds = table.groupby(varied, dropna=False, sort=False).ngroup() if varied else np.zeros(len(table))

@@ -22,6 +22,9 @@ Scale = Literal["paper", "cpu", "quick"]
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
+SETTINGS = "settings"
+"""Figure of a paper whose cells vary what the paper leaves open: every claim is judged over each of its settings."""
+
 _FEW = 50
 
 MOST_CELLS = 100_000
@@ -192,6 +195,7 @@ class Paper:
         left_out: Called for the figures that the study of the whole paper leaves out, such as those whose files are not there.
         claims: Called for its findings, when they are needed: they import more than a list of studies may wait for.
         stated: Called for the numbers that it states, in the same way.
+        curves: Called for what lays its published curves beside ``StudyResults``: rows of a table; None if there are none.
         drawings: Called for its drawings by their figures: each makes a figure from ``StudyResults``.
     """
 
@@ -205,6 +209,7 @@ class Paper:
     left_out: Callable[[], set[str]] = set
     claims: Callable[[], Sequence[Claim]] = tuple
     stated: Callable[[], Sequence[StatedNumber]] = tuple
+    curves: Callable[[], Callable[..., list[dict[str, Any]]] | None] = lambda: None
     drawings: Callable[[], Mapping[str, Callable[..., Any]]] = dict
 
     def study(self, figure: str | None, scale: str) -> Study:

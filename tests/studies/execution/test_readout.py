@@ -140,8 +140,7 @@ def test_released_data_sets_and_networks_are_read(tmp_path, monkeypatch):
     assert alpha["value"].nunique() == 1  # one network by four names
     judged = {claim.name: claim.judged(found) for claim in claims_of(study)}
     assert set(judged) == {"S4", "S5"}
-    assert judged["S5"].found.startswith("the Robustness library's ResNet-50s")
-    assert judged["S4"].verdict != "not tested"
+    assert all(each.verdict != "not tested" for name in ("S4", "S5") for each in judged[name].findings)
     assert draw(study, study.figure, found) is not None
 
 

@@ -8,7 +8,7 @@ import torch
 from eigencode.errors import StudyError
 from eigencode.spectra import Window, fit_power_law
 from eigencode.studies import StudyResults
-from eigencode.studies.results.claim import Claim, Finding, StatedNumber
+from eigencode.studies.results.claim import Claim, Finding, Part, StatedNumber
 from eigencode.studies.results.refitting import refitted
 from small_study import STUDY
 
@@ -94,7 +94,7 @@ def test_a_claim_is_judged_over_the_ranks_it_may_be(finished):
     found = StudyResults(finished, STUDY.cells())
     holds = lambda evidence: Finding("holds", f"{len(evidence.rows)} rows", "")  # noqa: E731
     verdicts = [
-        Claim("X", "fig", "", holds, window=window).judged(evidence).verdict
+        Claim("X", "fig", "", (Part("", holds),), window=window).judged(evidence).verdict
         for window in ("any", "own", "none")
         for evidence in (found, found.over((2, 7)))
     ]

@@ -11,11 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eigencode.papers.gerum2022.curves import published
 from eigencode.reports.study_drawing import Draw, colours, legend, panels_of
 from eigencode.spectra.plotting import new_figure
 from eigencode.studies.results.table import StudyResults, single
 
-_BETA_COLOURS = ("black", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink")
+_BETA_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "black")
+"""The paper's: of the baseline, weak and strong regularisation first."""
 
 _ALPHA = {"training": "exponent α of the last epoch's batches", "unperturbed": "exponent α on test images"}
 
@@ -27,6 +29,26 @@ def _against_alpha(panel: Axes, rows: pd.DataFrame) -> None:
         panel.plot(own["alpha"], own["value"], "o", ms=3, color=colour, alpha=0.35, lw=0)
         mean = own.groupby("target")[["alpha", "value"]].mean().sort_values("alpha")
         panel.plot(mean["alpha"], mean["value"], "o-", ms=4, lw=1, color=colour, label=f"β = {beta:g}")
+
+
+def _published(panel: Axes, model: str, data: str, condition: dict[str, Any]) -> None:
+    """The paper's own curves, as lines of crosses with their standard errors."""
+    kind = "none" if condition["perturbation"] == "held_out" else condition["perturbation"]
+    own = published()
+    own = own[(own["model"] == model) & (own["data"] == data) & (own["kind"] == kind)]
+    own = own[own["epsilon"] == condition.get("strength", 0.0)]
+    for (beta, curve), colour in zip(own.groupby("beta"), _BETA_COLOURS, strict=False):
+        panel.errorbar(
+            curve["alpha"],
+            curve["accuracy"],
+            yerr=curve["standard_error"],
+            fmt="x:",
+            ms=3.5,
+            lw=0.8,
+            color=colour,
+            alpha=0.7,
+            label=f"published, β = {beta:g}",
+        )
 
 
 def accuracy_against_alpha(
@@ -49,9 +71,11 @@ def accuracy_against_alpha(
         for panel, condition, title in zip(panels, conditions, titles, strict=True):
             rows = evidence.select("accuracy", **where, **condition)
             _against_alpha(panel, evidence.with_alpha(rows, evidence.alpha_condition))
+            if form == "exponent":
+                _published(panel, model, str(rows["data"].iloc[0]) if len(rows) else "", condition)
             panel.set(xlabel=_ALPHA[evidence.alpha_condition], ylabel=title)
-        legend(panels[0], fontsize=7)
-        panels[0].set_title("dots: networks, lines: means over seeds", loc="left", fontsize=9)
+        legend(panels[min(1, len(panels) - 1)], fontsize=7)
+        panels[0].set_title("dots: networks, lines: means over seeds, crosses: published", loc="left", fontsize=9)
         return figure
 
     return make

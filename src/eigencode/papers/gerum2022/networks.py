@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pandas as pd
 
 from eigencode.papers.gerum2022.study import EPSILONS
-from eigencode.studies.results.statistics import Interval, Paired, interval
+from eigencode.studies.results.statistics import Paired
 from eigencode.studies.results.table import NotTestedError, StudyResults, single
 
 WEAK, STRONG = 0.1, 1.0
@@ -62,16 +60,6 @@ def means_of(table: pd.DataFrame, beta: float, quantity: str) -> pd.Series:
     return table[table["beta"] == beta].groupby("target")[quantity].mean()
 
 
-def deviations_of(table: pd.DataFrame, column: str) -> pd.Series:
-    """Standard deviation over networks of each setting."""
-    return table.groupby(["beta", "target"])[column].std()
-
-
-def in_words(values: pd.Series, digits: int = 3) -> str:
-    """Values with their targets in brackets."""
-    return ", ".join(f"{value:.{digits}f} ({target:g})" for target, value in values.items())
-
-
 def attack_column(table: pd.DataFrame, kind: str, model: str) -> str:
     """Column of an attack at the strength that the figures use."""
     column = f"{kind} {EPSILONS[model]:g}"
@@ -88,57 +76,17 @@ def paired(table: pd.DataFrame, column: str) -> Paired:
 BASELINE = (0.0, 0.0)
 
 
-def differences_of(layout: Paired, beta: float, targets: list[float], base: float | None = None) -> dict[float, Interval]:
-    """Of each target: networks with one beta minus those with another, or minus the baseline."""
-    return {target: layout.difference((beta, target), BASELINE if base is None else (base, target)) for target in targets}
+def alphas_of(table: pd.DataFrame) -> pd.Series:
+    """Mean exponent of each (beta, target); of the baseline at (0, 0).
 
-
-def told_of(differences: dict[float, Interval], digits: int = 3) -> str:
-    """Intervals with their targets in brackets."""
-    return ", ".join(f"{each.text(digits)} ({target:g})" for target, each in differences.items())
-
-
-TESTS = "differences are paired over seeds"
-
-
-@dataclass(frozen=True)
-class Best:
-    """Where a quantity has its best.
-
-    Attributes:
-        beta: Of the setting whose mean is largest.
-        alpha: Its mean exponent.
-        mean: Its mean.
-        ahead: How far the best of the settings that are named is ahead of the best of all others.
-        place: Exponent at which each seed's networks are best: mean and interval.
+    Raises:
+        NotTestedError: a setting has none.
     """
-
-    beta: float
-    alpha: float
-    mean: Interval
-    ahead: Interval
-    place: Interval
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, column: str, named: Callable[[float, float], bool]) -> Best:
-        """Best of a quantity; settings are named by beta and mean exponent.
-
-        Raises:
-            NotTestedError: a setting has no exponent, or there is none of those named.
-        """
-        table = table.assign(target=table["target"].where(table["beta"] > 0, 0.0))
-        alphas = table.groupby(["beta", "target"])["alpha"].mean()
-        if alphas.isna().any():
-            raise NotTestedError("an exponent of every kind of network")
-        layout = Paired.of(table, ["beta", "target"], column)
-        best = layout.best(layout.table)
-        ahead = layout.lead(setting for setting, alpha in alphas.items() if named(setting[0], alpha))  # type: ignore[index]
-        place = interval(where_best(table, column))
-        return cls(float(best[0]), float(alphas[best]), interval(layout.table[best]), ahead, place)
-
-    def text(self, digits: int = 3) -> str:
-        """Its mean, and of which networks."""
-        return f"{self.mean.text(digits)} at β = {self.beta:g}, α {self.alpha:.2f}"
+    table = table.assign(target=table["target"].where(table["beta"] > 0, 0.0))
+    alphas = table.groupby(["beta", "target"])["alpha"].mean()
+    if alphas.isna().any():
+        raise NotTestedError("an exponent of every kind of network")
+    return alphas
 
 
 def where_best(table: pd.DataFrame, column: str) -> pd.Series:

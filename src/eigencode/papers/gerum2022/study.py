@@ -54,6 +54,9 @@ TARGETS = (0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 EPSILONS = {"gerum_shallow_mlp": 0.05, "gerum_deep_mlp": 0.05, "mnist": 0.1, "cifar10": 0.01}
 """Strengths at which the figures compare networks: of the MLPs, and of the CNN on each data set."""
 
+MODELS = {"shallow_mlp": "gerum_shallow_mlp", "deep_mlp": "gerum_deep_mlp", "cnn": "gerum_cnn"}
+"""Networks as the published curves name them -> their names here."""
+
 _ATTACKS = ("fgsm", "pgd")
 _EVERY_STRENGTH = tuple(round(number / 100, 2) for number in range(1, 20))
 _FEW_STRENGTHS = (0.01, 0.03, 0.05, 0.1, 0.15)
@@ -124,5 +127,6 @@ PAPER = Paper(
     blocks=blocks,
     claims=later("eigencode.papers.gerum2022.claims", "CLAIMS"),
     stated=later("eigencode.papers.gerum2022.stated", "STATED"),
+    curves=later("eigencode.papers.gerum2022.curves", "beside_published"),
     drawings=later("eigencode.papers.gerum2022.figures", "FIGURES"),
 )

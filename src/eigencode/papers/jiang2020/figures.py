@@ -118,11 +118,11 @@ def _attacked(kind: str) -> Draw:
                 panel.fill_between(
                     spread.index, mean[spread.index] - spread, mean[spread.index] + spread, color=colour, alpha=0.15, lw=0
                 )
-            both = pd.concat([curves[quantity]["mean"][number] for quantity in ("alpha", "accuracy")], axis=1).dropna()
+            both = pd.concat([curves[quantity]["mean"][number] for quantity in ("accuracy", "alpha")], axis=1).dropna()
             panels[2].plot(both.iloc[:, 0], both.iloc[:, 1], "o-", color=colour, ms=2.5, lw=0.8)
         panels[0].set(xlabel="ε", ylabel="test accuracy")
         panels[1].set(xlabel="ε", ylabel="exponent α")
-        panels[2].set(xlabel="exponent α", ylabel="test accuracy")
+        panels[2].set(xlabel="test accuracy", ylabel="exponent α")
         legend(panels[0], fontsize=6)
         panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
         return figure
@@ -199,6 +199,34 @@ def _stimuli(evidence: StudyResults) -> Figure | None:
     return figure
 
 
+_SETTING = {"member.learning_rate": "rate", "network.options.classifier_std": "J", "network.options.initial_gain": "gain"}
+
+
+def _over_settings(evidence: StudyResults) -> Figure | None:
+    """Exponents along the layers at every setting of what the paper leaves open, a panel for each number of epochs."""
+    rows = _by_layer(evidence.select("alpha", perturbation="unperturbed", width=WIDTH))
+    varied = [name for name in _SETTING if name in rows]
+    if rows.empty or not varied:
+        return None
+    each = list(rows.groupby("epochs"))
+    figure, panels = panels_of(len(each), height=4.0)
+    settings = sorted(set(rows[varied].itertuples(index=False, name=None)))
+    shades = dict(zip(settings, colours(len(settings)), strict=True))
+    for panel, (epochs, own) in zip(panels, each, strict=True):
+        for values, group in own.groupby(varied):
+            over = group.groupby("number")["value"].agg(["mean", "std"])
+            label = ", ".join(f"{_SETTING[name]} {value:.3g}" for name, value in zip(varied, values, strict=True))
+            panel.errorbar(
+                over.index, over["mean"], yerr=over["std"], fmt="o-", ms=3, lw=1, capsize=2, color=shades[values], label=label
+            )
+        panel.axhline(1, color="grey", ls=":", lw=0.8)
+        panel.set(xlabel="layer", title=f"{epochs} epochs")
+    panels[0].set_ylabel("exponent α")
+    fullest = max(panels, key=lambda panel: len(panel.containers))
+    legend(fullest, fontsize=6, title="mean and standard deviation", title_fontsize=6)
+    return figure
+
+
 FIGURES: dict[str, Draw] = {
     "fig2": _errors,
     "fig3": _spectra_of_layers,
@@ -208,4 +236,5 @@ FIGURES: dict[str, Draw] = {
     "fig7": _attacked("layer_fgsm"),
     "fig8": _dimensions,
     "stimuli": _stimuli,
+    "settings": _over_settings,
 }

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pandas as pd
 from scipy import stats
 
-from eigencode.papers.jiang2020.claims import DEEP, FEWEST_STRENGTHS, STATED_SLOPES, by_layer, deep_layers, each_curve
+from eigencode.papers.jiang2020.layers import EXAMPLE, by_layer
+from eigencode.papers.jiang2020.perturbed import FEWEST_STRENGTHS, STATED_SLOPES, each_curve
 from eigencode.studies.results.claim import StatedNumber
 from eigencode.studies.results.table import NotTestedError, StudyResults, setting
 
 
 def _slope(layer: int) -> Callable[[StudyResults], pd.Series]:
-    """Slope of accuracy against exponent under Gaussian noise, where the networks' mean exponent is below 1; of each network."""
+    """Slope of each network's exponent against its accuracy under Gaussian noise, where the mean exponent is below 1."""
 
     def measure(evidence: StudyResults) -> pd.Series:
         accuracy, alpha = (
@@ -23,22 +24,20 @@ def _slope(layer: int) -> Callable[[StudyResults], pd.Series]:
         below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
         if below.sum() < FEWEST_STRENGTHS:
             raise NotTestedError(f"{FEWEST_STRENGTHS} strengths at which the mean α is below 1")
-        return pd.Series({seed: stats.linregress(alpha[seed][below], accuracy[seed][below]).slope for seed in alpha})
+        return pd.Series({seed: stats.linregress(accuracy[seed][below], alpha[seed][below]).slope for seed in alpha})
 
     return measure
 
 
 def _share(evidence: StudyResults) -> pd.Series:
     share = by_layer(evidence, "variance_first_ten", perturbation="unperturbed")
-    return share[deep_layers(share)].mean(axis=1)
+    return setting(share, EXAMPLE)
 
 
 STATED = (
-    StatedNumber(f"share of the variance in ten components, layers {DEEP} and deeper", "fig3", 0.95, 1.0, _share),
+    StatedNumber(f"share of the variance in ten components, layer {EXAMPLE}", "fig3", 0.95, 1.0, _share),
     *(
-        StatedNumber(
-            f"slope of accuracy against α under Gaussian noise, layer {layer}", "fig6", slope, None, _slope(layer), exponents=True
-        )
+        StatedNumber(f"slope dα/dA under Gaussian noise, layer {layer}", "fig6", slope, None, _slope(layer), exponents=True)
         for layer, slope in STATED_SLOPES.items()
     ),
 )

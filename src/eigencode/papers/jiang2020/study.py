@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
-from eigencode.studies.definition import Block, Paper, later
+from eigencode.studies.definition import SETTINGS, Block, Paper, later
 from eigencode.training.settings import MemberSettings, Settings, SpectralSettings
 
 if TYPE_CHECKING:
@@ -23,17 +24,18 @@ FIGURES = {
     "fig7": "FGSM at the input of each layer",
     "fig8": "Dimension against exponent",
     "stimuli": "Exponent against the number of images",
+    SETTINGS: "Verdicts over what the paper leaves open",
 }
 
 AXES = ("width",)
 KINDS: tuple[str, ...] = ()
 
 SOURCES = {
-    "network.model": "stated: fully connected ReLU layers without bias, each with its fixed Gaussian classifier, Eq. (1); "
-    "chosen: He's initial weights, which keep the scale of ReLU layers along the depth",
+    "network.model": "stated: fully connected ReLU layers without bias, each with its fixed Gaussian classifier, Eq. (1)",
     "network.options.width": "stated: 200; Fig. 4 from 50 up; chosen: 50, 100, 200 and 400, each twice the last",
     "network.options.depth": "stated: 8",
-    "network.options.classifier_std": "chosen: 0.3; layer 1 lies below exponent 1 and accuracy turns at layer 2, as in Fig. 5",
+    "network.options.classifier_std": "chosen: 0.1, with which networks learn at the stated rate; jiang2020.settings has others",
+    "network.options.initial_gain": "chosen: 0.577, as in PyTorch's layers, whose exponents differ less than with He's",
     "images.data": "stated: MNIST, 60 000 training and 10 000 test images",
     "training.rule": "stated: Eq. (2); chosen: its gradient averaged over the batch, so that the rate does not hang on the batch",
     "training.batch_size": 'chosen: 200, which makes the "hundreds of mini-batches" 300',
@@ -42,7 +44,7 @@ SOURCES = {
     "training.spectral": "stated: ranks 1-10",
     "training.measure_every": "chosen: exponents every five epochs, often enough to see them settle",
     "training.schedule": "stated: times 0.8 every ten epochs",
-    "member.learning_rate": "chosen: 0.1, settled sooner and lower than 0.05; stated: 0.5, for unknown classifiers",
+    "member.learning_rate": "stated: 0.5; jiang2020.settings has 0.1, too",
     "reading.layers": "stated: all",
     "reading.stimuli": "chosen: 500 to 3000, on both sides of the 2000 from which fluctuations are said to be negligible",
     "reading.count": "stated: 3000 test images",
@@ -61,7 +63,7 @@ _STRENGTHS = tuple(number / 10 for number in range(1, 41))
 _PERTURBED = (PerturbationSpec("layer_gaussian", _STRENGTHS), PerturbationSpec("layer_fgsm", _STRENGTHS))
 
 PLAN = CellConfig(
-    network=NetworkSpec("jiang_mlp", {"width": WIDTH, "depth": 8, "classifier_std": 0.3}),
+    network=NetworkSpec("jiang_mlp", {"width": WIDTH, "depth": 8, "classifier_std": 0.1, "initial_gain": 0.577}),
     images=ImagesSpec("mnist"),
     training=Settings(
         epochs=60,
@@ -72,11 +74,21 @@ PLAN = CellConfig(
         spectral=SpectralSettings(ranks="jiang"),
         measure_every=5,
     ),
-    member=MemberSettings(learning_rate=0.1),
+    member=MemberSettings(learning_rate=0.5),
     reading=Readout(layers=_LAYERS, ranks="jiang", count=3000, perturbations=_PERTURBED),
 )
 
 _WIDTHS = (50, 100, 400)
+
+_OPEN = {
+    "member.learning_rate": (0.5, 0.1),
+    "network.options.classifier_std": (0.1, 0.3),
+    "network.options.initial_gain": (0.577, math.sqrt(2)),
+    "training.epochs": (10, 20, 60),
+}
+"""What the paper leaves open; and beside the rate that it states a smaller one, for larger J."""
+
+_FEW_STRENGTHS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 def dimension_of(evidence: StudyResults) -> str:
@@ -100,6 +112,10 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         plan, seeds, more, widths = with_field(plan, "training.epochs", 10), tuple(range(4)), tuple(range(4, 8)), (50,)
     plain = with_field(plan, "reading.perturbations", ())
     every = Block(plan, {}, seeds)
+    if figure == SETTINGS:
+        few = tuple(PerturbationSpec(kind, _FEW_STRENGTHS) for kind in ("layer_gaussian", "layer_fgsm"))
+        grid = _OPEN if scale != "quick" else {**_OPEN, "training.epochs": (10,)}
+        return (Block(with_field(PLAN, "reading.perturbations", few), grid, seeds[:3]),)
     if figure == "stimuli":
         return (Block(with_field(plain, "reading.stimuli", (500, 1000, 2000, 3000)), {}, seeds[:4]),)
     if figure == "fig4":
@@ -116,6 +132,7 @@ PAPER = Paper(
     kinds=KINDS,
     blocks=blocks,
     claims=later("eigencode.papers.jiang2020.claims", "CLAIMS"),
+    left_out=lambda: {SETTINGS},
     stated=later("eigencode.papers.jiang2020.stated", "STATED"),
     drawings=later("eigencode.papers.jiang2020.figures", "FIGURES"),
 )

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eigencode.papers.schaeffer2020.claims import under_attack
+from eigencode.papers.schaeffer2020.penalised import under_attack
 from eigencode.papers.schaeffer2020.study import LIBRARYS
 from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from eigencode.papers.schaeffer2020.claims import PLAIN, STATED_EXPONENTS, alphas
+from eigencode.papers.schaeffer2020.inputs import PLAIN, STATED_EXPONENTS, alphas
 from eigencode.studies.results.claim import StatedNumber
 from eigencode.studies.results.table import NotTestedError, StudyResults, setting
 

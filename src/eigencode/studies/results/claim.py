@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from eigencode._arguments import check_fields
 from eigencode.errors import StudyError
-from eigencode.studies.results.statistics import Decision, interval, kleene_and
+from eigencode.studies.results.statistics import Decision, Limits, interval, kleene_and
 from eigencode.studies.results.table import NotTestedError, StudyResults
 
-Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
+Verdict = Literal["does not hold", "not tested", "undecided", "holds"]
+"""From the weakest to the strongest."""
+
+
+HOW_JUDGED = (
+    "Brackets are 95 % intervals, Student's over networks where the criterion names no other; differences are paired where seeds "
+    "are. A part holds if all intervals lie within their limits, and does not hold if one lies beyond its limit at a level that "
+    "holds for all intervals of the part together (Bonferroni). It is undecided where an interval includes a limit, or has no "
+    "width because fewer than six networks have equal values; a claim has the verdict of its weakest part."
+)
+"""What verdicts mean, for the pages that show them."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +32,79 @@ class Finding:
 
     Attributes:
         verdict: "holds", "does not hold", "undecided" (tested, but an interval includes a limit) or "not tested".
-        found: The numbers with their spread; for "not tested", what is needed.
+        found: The number that decides with its interval; for "not tested", what is needed.
         test: The criterion, in words.
+        networks: Of an undecided finding, about how many networks would decide it, if their mean and spread stay what they are.
     """
 
     verdict: Verdict
     found: str
     test: str
+    networks: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the verdict."""
         check_fields(self, StudyError, choices_only=True)
+
+    def of_a_substitute(self, papers: str, here: str) -> Finding:
+        """The same, where something stood in for what the paper used: that does not test the paper's claim.
+
+        Args:
+            papers: What the paper used.
+            here: What was used in its place.
+        """
+        if self.verdict == "not tested":
+            return self
+        return Finding("not tested", f"not tested on {papers}; on {here}: {self.found} ({self.verdict} there)", self.test)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sentence of a claim that can be judged by itself.
+
+    Attributes:
+        says: What the paper says: its words, at most a sentence, and their place.
+        check: Results -> Finding; raises ``NotTestedError`` where results are missing.
+        name: A letter; none where it is the whole claim.
+    """
+
+    says: str
+    check: Callable[[StudyResults], Finding]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what came out for each of its parts.
+
+    Attributes:
+        claim: The claim.
+        findings: Of each part.
+    """
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the weakest part."""
+        return min((each.verdict for each in self.findings), key=get_args(Verdict).index)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values: claim, figure, statement, verdict, weakest (names of the parts that decide it), parts."""
+        parts = [
+            {"part": self.claim.name + part.name, "says": part.says, **vars(finding)}
+            for part, finding in zip(self.claim.parts, self.findings, strict=True)
+        ]
+        weakest = [str(row["part"]) for row in parts if row["verdict"] == self.verdict]
+        return {
+            "claim": self.claim.name,
+            "figure": self.claim.figure,
+            "statement": self.claim.statement,
+            "verdict": self.verdict,
+            "weakest": ", ".join(weakest),
+            "parts": parts,
+        }
 
 
 @dataclass(frozen=True)
@@ -42,8 +114,8 @@ class Claim:
     Attributes:
         name: Such as J5.
         figure: Figure whose cells are needed.
-        statement: What the paper says.
-        check: Results -> Finding; raises ``NotTestedError`` where results are missing.
+        statement: What the paper says, in a few words.
+        parts: Its sentences, each with a check.
         also: Other figures whose cells it can be checked with.
         window: Whose exponents it needs: of "any" ranks; of the study's "own", since it compares them with numbers that were
             found over these, or needs exponents of which no spectra are kept; or "none".
@@ -52,30 +124,39 @@ class Claim:
     name: str
     figure: str
     statement: str
-    check: Callable[[StudyResults], Finding]
+    parts: tuple[Part, ...]
     also: tuple[str, ...] = ()
     window: Literal["any", "own", "none"] = "any"
 
     def __post_init__(self) -> None:
-        """Checks the window."""
+        """Checks the window, and that there is something to judge."""
         check_fields(self, StudyError)
+        if not self.parts:
+            raise StudyError(f"claim {self.name} has no parts. Give it one at least, with a check.")
 
-    def judged(self, evidence: StudyResults) -> Finding:
-        """The finding, or why there is none.
+    def judged(self, evidence: StudyResults) -> Judged:
+        """What came out for each part, or why nothing did.
 
         Raises:
             Exception: whatever a check raises but ``NotTestedError``, with a note that names the claim.
         """
+        return Judged(self, tuple(self._finding(part, evidence) for part in self.parts))
+
+    def not_tested(self, why: str) -> Judged:
+        """Nothing can be told of any part, and why."""
+        return Judged(self, tuple(Finding("not tested", why, "") for _ in self.parts))
+
+    def _finding(self, part: Part, evidence: StudyResults) -> Finding:
         if evidence.cells.empty:
             return Finding("not tested", f"needs networks of {self.figure}; none is finished here", "")
         if evidence.ranks and self.window == "own":
             return Finding("not tested", "needs exponents over the study's own ranks", "")
         try:
-            return self.check(evidence)
+            return part.check(evidence)
         except NotTestedError as missing:
             return Finding("not tested", f"needs {missing}", "")
         except Exception as error:
-            error.add_note(f"Raised by the check of claim {self.name}.")
+            error.add_note(f"Raised by the check of claim {self.name}{part.name}.")
             raise
 
 
@@ -132,17 +213,26 @@ class StatedNumber:
         return row | {"here": f"{found.text(digits)}, n = {found.count}", "difference": f"{found.mean - nearest:+.{digits}f}"}
 
 
-def finding(found: str, test: str, *decisions: Decision, untested: bool = False) -> Finding:
-    """Does not hold if anything is not so; is not tested if a part is missing, and undecided if anything cannot be told.
+def finding(found: str, test: str, *limits: Limits | Decision) -> Finding:
+    """Holds if every interval lies within its limits, and does not hold if any lies beyond one; else it is undecided.
+
+    That all lie within their limits is told at the level of each interval, which is enough for all together. That any lies
+    beyond is told by wider ones, which hold together at that level (Bonferroni).
 
     Args:
-        found: The numbers with their spread.
+        found: The number that decides with its interval.
         test: The criterion, in words.
-        decisions: What intervals say of the parts that were tested.
-        untested: Whether the results of a part are missing.
+        limits: Intervals with the limits between which the paper puts them, or what else was decided.
     """
-    decided = kleene_and(*decisions)
-    if untested and decided is not False:
-        return Finding("not tested", found, test)
+    family = sum(isinstance(each, Limits) for each in limits)
+    decided = kleene_and(*(each.decided(family) if isinstance(each, Limits) else each for each in limits))
     verdict: Verdict = "undecided" if decided is None else "holds" if decided else "does not hold"
-    return Finding(verdict, found, test)
+    test = f"{test}; {family} intervals, level 5 % for all together" if family > 1 else test
+    return Finding(verdict, found, test, _networks_needed(limits) if decided is None else None)
+
+
+def _networks_needed(limits: Sequence[Limits | Decision]) -> int | None:
+    """About how many networks would decide all that is open; None where that cannot be told."""
+    needed = [each.values_needed() for each in limits if isinstance(each, Limits) and each.decided() is None]
+    known = [number for number in needed if number is not None]
+    return max(known) if known and len(known) == len(needed) else None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from eigencode._digests import short_digest
 from eigencode.errors import StudyError
 from eigencode.provenance import circumstances
 from eigencode.spectra.window import Window
-from eigencode.studies.definition import Study
+from eigencode.studies.definition import SETTINGS, Study
 from eigencode.studies.results.attack_warnings import attack_warnings
-from eigencode.studies.results.claim import Claim, Finding, StatedNumber
+from eigencode.studies.results.claim import Claim, Judged, StatedNumber
 from eigencode.studies.results.settings_table import settings_of
 from eigencode.studies.results.table import StudyResults
 
@@ -29,10 +30,10 @@ def stated_numbers_of(study: Study) -> tuple[StatedNumber, ...]:
 
 
 def figures_of(study: Study) -> tuple[str, ...]:
-    """Figures of its paper that a study has; none of a user's own."""
+    """Figures of its paper that a study has; none of a user's own. The whole paper's leaves out its grid of settings."""
     if not study.paper:
         return ()
-    return (study.figure,) if study.figure else tuple(study.paper.figures)
+    return (study.figure,) if study.figure else tuple(name for name in study.paper.figures if name != SETTINGS)
 
 
 def cells_identity(study: Study) -> str:
@@ -54,14 +55,11 @@ def study_record(
     Returns:
         Record with keys title, created, configuration, versions, hardware, study, scale, changes (what makes it the user's own,
         in words), identity (of all cells together), cells, missing, ranks (where spectra were fitted again), hours, machines,
-        revisions, claims (claim, figure, statement, found, test, verdict), attack_warnings (attack, flag, networks, meaning,
-        remedy), published (quantity, figure, paper, here, difference), windows (claim, ranks, found, verdict), settings (field,
-        here, source).
+        revisions, claims (as ``Judged.as_dict``), attack_warnings (attack, flag, networks, meaning, remedy), published (quantity,
+        figure, paper, here, difference), windows (part, ranks, found, verdict), curves (rows that lay published curves beside
+        what came out), settings (field, here, source).
     """
-    claims = [
-        {"claim": claim.name, "figure": claim.figure, "statement": claim.statement, **vars(_judged(claim, study, evidence))}
-        for claim in claims_of(study)
-    ]
+    claims = study_claims(study, evidence)
     cells = evidence.cells
     return {
         "title": study.title,
@@ -80,8 +78,21 @@ def study_record(
         "attack_warnings": attack_warnings(evidence, study.cells()),
         "windows": _over_windows(study, evidence, windows),
         "published": [_compared(each, study, evidence) for each in stated_numbers_of(study)],
+        "curves": _curves(study, evidence),
         "settings": settings_of(study),
     }
+
+
+def _curves(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
+    """The paper's published curves beside the networks here; none where networks differ in more than the paper's do."""
+    beside = study.paper.curves() if study.paper else None
+    own = part(study, evidence, study.figure) if study.figure else evidence
+    return [] if beside is None or evidence.cells.empty or confounders(study, own) else beside(own)
+
+
+def study_claims(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
+    """Every claim of a study judged, as ``Judged.as_dict``."""
+    return [_judged(claim, study, evidence).as_dict() for claim in claims_of(study)]
 
 
 def _changes(study: Study, configuration: dict[str, Any]) -> str:
@@ -101,11 +112,47 @@ def part(study: Study, evidence: StudyResults, *figures: str) -> StudyResults:
     return evidence.of(study.cells_of(*figures)) if labelled else evidence
 
 
-def _judged(claim: Claim, study: Study, evidence: StudyResults) -> Finding:
-    """The finding from the cells for the claim's figures."""
-    own = part(study, evidence, claim.figure, *claim.also)
-    mixed = confounders(study, own)
-    return Finding("not tested", f"needs {mixed}", "") if mixed else claim.judged(own)
+def _judged(claim: Claim, study: Study, evidence: StudyResults) -> Judged:
+    """What came out of the cells for the claim's figures."""
+    return judged_on(study, claim, part(study, evidence, claim.figure, *claim.also))
+
+
+def judged_on(study: Study, claim: Claim, own: StudyResults) -> Judged:
+    """What came out of some cells, whatever figure they are for."""
+    if mixed := confounders(study, own):
+        return claim.not_tested(f"needs {mixed}")
+    judged = claim.judged(own)
+    if (stand_in := substitute(study, claim, own)) is None:
+        return judged
+    return replace(judged, findings=tuple(each.of_a_substitute(*stand_in) for each in judged.findings))
+
+
+def substitute(study: Study, claim: Claim, evidence: StudyResults) -> tuple[str, str] | None:
+    """What the paper used for a claim, and what was used here in its place; None where networks and data are the paper's.
+
+    These are the networks and data of the paper's own cells for the claim's figures.
+    """
+    if study.paper is None or evidence.cells.empty:
+        return None
+    figures = (claim.figure, *claim.also)
+    blocks = [block for figure in figures if figure in study.paper.figures for block in study.paper.blocks(figure, "paper")]
+    papers = {(block.plan.network.model, _named(block.plan.images.data)) for block in blocks}
+    papers |= {(model, _named(block.plan.images.data)) for block in blocks for model in block.grid.get("network.model", ())}
+    here = {(model, _named(data)) for model, data in evidence.cells[["model", "data"]].itertuples(index=False)}
+    if here <= papers:
+        return None
+    alike = [len({pair[place] for pair in papers | here}) == 1 for place in (0, 1)]
+
+    def told(pairs: set[tuple[str, str]]) -> str:
+        words = (pair[1] if alike[0] else pair[0] if alike[1] else " on ".join(pair) for pair in pairs)
+        return " and ".join(sorted(set(words)))
+
+    return told(papers), told(here - papers)
+
+
+def _named(data: str) -> str:
+    """The name of a data set, without the folder of a user's machine."""
+    return data.partition(":")[0]
 
 
 def _compared(published: StatedNumber, study: Study, evidence: StudyResults) -> dict[str, str]:
@@ -140,10 +187,13 @@ def _over_windows(study: Study, evidence: StudyResults, windows: Sequence[Window
         if claim.window == "any":
             for name, other_or_error in others:
                 if isinstance(other_or_error, StudyError):
-                    finding = Finding("not tested", str(other_or_error), "")
+                    judged = claim.not_tested(str(other_or_error))
                 else:
-                    finding = _judged(claim, study, other_or_error)
-                rows.append({"claim": claim.name, "ranks": name, "found": finding.found, "verdict": finding.verdict})
+                    judged = _judged(claim, study, other_or_error)
+                rows += [
+                    {"part": row["part"], "ranks": name, "found": row["found"], "verdict": row["verdict"]}
+                    for row in judged.as_dict()["parts"]
+                ]
     return rows
 
 

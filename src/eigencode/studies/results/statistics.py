@@ -22,6 +22,9 @@ _ROUNDING = 1e-9
 _ALIKE = 6
 """Equal values, whose interval has no width, that decide: fewer would lie on one side of a limit by chance (sign test)."""
 
+_MOST_NETWORKS = 1000
+"""A number of networks above which it is no plan."""
+
 _FEWEST = 3
 """Rank correlations whose spread says something of their mean."""
 
@@ -42,31 +45,35 @@ class Interval:
     high: float
     count: int
 
-    def above(self, limit: float = 0.0) -> Decision:
-        """Whether the mean is above a limit; None where the interval includes the limit.
+    def above(self, limit: float = 0.0) -> Limits:
+        """That the mean is above a limit."""
+        return Limits(self, over=limit)
+
+    def below(self, limit: float = 0.0) -> Limits:
+        """That the mean is below a limit."""
+        return Limits(self, under=limit)
+
+    def within(self, size: float) -> Limits:
+        """That the mean lies within ``size`` of 0."""
+        return Limits(self, -size, size)
+
+    def between(self, low: float, high: float) -> Limits:
+        """That the mean lies between two limits."""
+        return Limits(self, low, high)
+
+    def widened(self, family: int) -> Interval:
+        """The interval that holds together with those of a family, by Bonferroni's inequality.
+
+        Args:
+            family: Number of intervals.
 
         Raises:
             NotTestedError: a single value has no interval.
         """
         low, high = self._ends()
-        return True if low > limit else False if high <= limit else None
-
-    def below(self, limit: float = 0.0) -> Decision:
-        """Whether the mean is below a limit; None where the interval includes the limit.
-
-        Raises:
-            NotTestedError: a single value has no interval.
-        """
-        low, high = self._ends()
-        return True if high < limit else False if low >= limit else None
-
-    def within(self, size: float) -> Decision:
-        """Whether the mean lies within ``size`` of 0; None where the interval includes that limit.
-
-        Raises:
-            NotTestedError: a single value has no interval.
-        """
-        return kleene_and(self.below(size), self.above(-size))
+        levels = [(1 + LEVEL) / 2, 1 - (1 - LEVEL) / (2 * max(family, 1))]
+        usual, wide = stats.t.ppf(levels, self.count - 1)
+        return replace(self, low=self.mean - (self.mean - low) * wide / usual, high=self.mean + (high - self.mean) * wide / usual)
 
     def _ends(self) -> tuple[float, float]:
         if self.count < 2:
@@ -81,12 +88,53 @@ class Interval:
             return f"{factor * self.mean:.{digits}f}"
         return f"{factor * self.mean:.{digits}f} [{factor * self.low:.{digits}f}, {factor * self.high:.{digits}f}]"
 
+    def told(self, digits: int = 3, factor: float = 1.0, unit: str = "") -> str:
+        """Mean, interval, unit and number of values."""
+        return f"{self.text(digits, factor)}{unit and ' '}{unit}, n = {self.count}"
 
-def spread(values: pd.Series | pd.DataFrame, digits: int = 3) -> str:
-    """Largest standard deviation, in words; where there is none, that there is one network of each kind."""
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    return f"standard deviation over networks at most {known.max():.{digits}f}" if known.size else "one network of each kind"
+
+@dataclass(frozen=True)
+class Limits:
+    """An interval, and the limits between which a claim puts its mean.
+
+    Attributes:
+        interval: Interval.
+        over: Limit above which the mean is said to lie.
+        under: Limit below which it is said to lie.
+    """
+
+    interval: Interval
+    over: float = -np.inf
+    under: float = np.inf
+
+    def decided(self, family: int = 1) -> Decision:
+        """Yes if the interval lies within the limits; no if it lies beyond one, together with those of its family; else None.
+
+        Args:
+            family: Number of intervals that are judged together.
+
+        Raises:
+            NotTestedError: a single value has no interval.
+        """
+        alone, together = self.interval.widened(1), self.interval.widened(family)
+        if self.over < alone.low and alone.high < self.under:
+            return True
+        return False if together.high <= self.over or together.low >= self.under else None
+
+    def values_needed(self) -> int | None:
+        """How many values would leave the nearest limit outside the interval, if their mean and spread stay what they are.
+
+        Returns:
+            The number; None if it is above 1000, or the spread is not known from so few values.
+        """
+        low, high = self.interval._ends()
+        apart = min(abs(self.interval.mean - limit) for limit in (self.over, self.under) if np.isfinite(limit))
+        deviation = (high - low) / 2 / half_width(1.0, self.interval.count)
+        if not np.isfinite(deviation) or (low, high) == (-1.0, 1.0):
+            return None
+        counts = np.arange(2, _MOST_NETWORKS + 1)
+        enough = counts[half_width(deviation, counts) < apart]
+        return int(max(enough[0], self.interval.count)) if enough.size else None
 
 
 def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
@@ -99,6 +147,29 @@ def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
         return Interval(float(array[0]), np.nan, np.nan, 1)
     half = half_width(array.std(ddof=1), len(array))
     return Interval(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array))
+
+
+def level(accuracies: Sequence[float] | np.ndarray | pd.Series, images: int) -> Interval:
+    """Interval of a mean accuracy over networks and over the test images, of which all networks see the same.
+
+    Args:
+        accuracies: Of the networks.
+        images: Number of test images.
+    """
+    found = interval(accuracies)
+    chosen = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(max(found.mean * (1 - found.mean), 0.0) / images)
+    half = float(np.hypot(found.high - found.mean, chosen))
+    return replace(found, low=found.mean - half, high=found.mean + half)
+
+
+def lowest(intervals: dict[Any, Interval]) -> tuple[Any, Interval]:
+    """That of some intervals which reaches lowest, the last to lie above a limit, and what it is of."""
+    return min(intervals.items(), key=lambda each: each[1].low)
+
+
+def highest(intervals: dict[Any, Interval]) -> tuple[Any, Interval]:
+    """That of some intervals which reaches highest, the last to lie below a limit, and what it is of."""
+    return max(intervals.items(), key=lambda each: each[1].high)
 
 
 def half_width(deviation: Any, count: Any) -> Any:
@@ -236,15 +307,14 @@ def kleene_and(*decisions: Decision) -> Decision:
     return None if any(decision is None for decision in decisions) else True
 
 
-def kleene_nor(*decisions: Decision) -> Decision:
-    """Whether nothing is so; None where that cannot be told."""
-    return kleene_and(*(None if decision is None else not decision for decision in decisions))
+def kleene_not(decision: Decision) -> Decision:
+    """The opposite; None where that cannot be told."""
+    return None if decision is None else not decision
 
 
 def kleene_or(*decisions: Decision) -> Decision:
     """Whether anything is so; None where that cannot be told."""
-    nothing = kleene_nor(*decisions)
-    return None if nothing is None else not nothing
+    return kleene_not(kleene_and(*map(kleene_not, decisions)))
 
 
 def listed(values: pd.Series, digits: int = 2, factor: float = 1.0) -> str:
