@@ -80,7 +80,7 @@ def jiang(
         rows += [
             (name, "unperturbed", 0.0, 60, "alpha", alpha),
             (name, "unperturbed", 0.0, 60, counted, dimension * power_law_dimension(alpha, 32)),
-            (name, "unperturbed", 0.0, 60, "variance_first_ten", share),
+            (name, "unperturbed", 0.0, 60, "variance_first_ten", share[layer] if isinstance(share, list) else share),
         ]
         for kind in ("layer_gaussian", "layer_fgsm"):
             for epsilon in (0.0, *EPSILONS):
@@ -111,6 +111,18 @@ def upside_down(record):
     swapped = record.rows["layer"].map(lambda layer: f"layers.{7 - int(layer[-1])}")
     noisy = record.rows["perturbation"] == "layer_gaussian"
     return replace(record, rows=record.rows.assign(layer=record.rows["layer"].mask(noisy, swapped)))
+
+
+def untouched(record):
+    """The same record, but that noise changes nothing."""
+    rows = record.rows
+    noisy = rows["perturbation"] == "layer_gaussian"
+    first = {"accuracy": rows[noisy & (rows["strength"] == 0)], "alpha": rows[rows["perturbation"] == "unperturbed"]}
+    for quantity, own in first.items():
+        values = own[own["quantity"] == quantity].set_index("layer")["value"]
+        replaced = noisy & (rows["quantity"] == quantity)
+        rows = rows.assign(value=rows["value"].mask(replaced, rows["layer"].map(values)))
+    return replace(record, rows=rows)
 
 
 def nets(count=6, **options):

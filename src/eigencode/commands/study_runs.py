@@ -215,10 +215,9 @@ def plan(config: StudyConfig, study: Study, store: Store | None) -> None:
 def _say_undecided(study: Study, store: Store) -> None:
     """Which parts of claims the networks that are finished leave undecided, and about how many would decide each."""
     evidence = StudyResults(store, study.cells())
-    planned = max(len(block.seeds) for block in study.blocks)
     for row in (part for claim in study_claims(study, evidence) for part in claim["parts"] if part["verdict"] == "undecided"):
         needed = f"about {row['networks']} would decide it" if row["networks"] else "how many would decide it cannot be told"
-        tell(f"{row['part']} is undecided so far: {row['found']}; {needed}, {planned} are planned.")
+        tell(f"{row['part']} is undecided so far: {row['found']}; {needed}.")
 
 
 def _groups(groups: list[Group]) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ from paper_networks import (
     resnet,
     schaeffer,
     to_target,
+    untouched,
     upside_down,
     without,
 )
@@ -143,7 +144,8 @@ LOW = [0.85, 0.9, 0.95, *[0.9] * 5]
         (lambda: nets(slopes=(1 / 0.56, 1 / 0.86, 1 / 1.04)), {NO: "J7b"}),  # those of accuracy against the exponent
         (lambda: nets(alphas=LOW), {YES: "J7c"}),
         (lambda: nets(alphas=LOW, straight=8), {NO: "J7c"}),
-        (lambda: nets(bump=0.0), {NO: "J8a", NONE: "J8b"}),
+        (lambda: nets(bump=0.0), {NO: "J8a J8b"}),
+        (lambda: [untouched(record) for record in nets()], {OPEN: "J6a J6b"}),
         (lambda: nets(price=-0.5), {NO: "J8b"}),
         (lambda: nets(dimension=2.0), {NO: "J9a J9b"}),
         (lambda: nets(counted="dimension"), {YES: "J9a"}),
@@ -525,6 +527,15 @@ def test_two_strengths_make_no_slope(tmp_path):
     slopes = [each.compared(found)["here"] for each in jiang2020_stated.STATED if each.quantity.startswith("slope dα/dA")]
     assert len(strengths) < 3
     assert slopes == ["not measured"] * 3
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [([0.9, 0.9, 0.94, 0.96, 0.97, 0.97, 0.97, 0.97], "mean above 95 % from layer 4 on"), (0.94, "last layer 94.0%")],
+)
+def test_the_layer_from_which_ten_components_suffice(share, told, tmp_path):
+    found = finding_of(jiang2020_claims.CLAIMS, "J2a", evidence(nets(share=share), tmp_path))
+    assert found["found"].endswith(told)
 
 
 def test_the_layer_that_decides_is_told(tmp_path):

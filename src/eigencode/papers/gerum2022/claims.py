@@ -19,7 +19,7 @@ from eigencode.papers.gerum2022.networks import (
     targets_of,
 )
 from eigencode.studies.results.claim import Claim, Finding, Part, finding
-from eigencode.studies.results.statistics import Decision, Interval, Limits, interval, lowest, rank_correlation
+from eigencode.studies.results.statistics import Interval, interval, lowest, rank_correlation
 from eigencode.studies.results.table import NotTestedError, StudyResults, single
 
 _SLIGHTLY = 0.02
@@ -121,7 +121,9 @@ def _growth(table: pd.DataFrame, beta: float, column: str) -> Interval:
     order = own.groupby("target")["alpha"].mean()
     if len(order) < 3 or own["alpha"].isna().any():
         raise NotTestedError("three targets at least, with an exponent for each network")
-    values = own.pivot_table(index="seed", columns="target", values=column)[list(order.sort_values().index)].dropna()
+    values = own.pivot_table(index="seed", columns="target", values=column).reindex(columns=order.sort_values().index).dropna()
+    if values.empty:
+        raise NotTestedError("networks of every target with the same seeds, and the accuracy of each")
     return rank_correlation(values)
 
 
@@ -159,7 +161,7 @@ def _order_at_any_strength(evidence: StudyResults) -> Finding:
     }
     if not columns:
         raise NotTestedError(f"strengths at which the baseline has lost {_ATTACKED:g} of its accuracy, and some are left")
-    return _ordered(columns, table, f"at {len(columns)} strengths")
+    return _ordered(columns, table, f"under {len(columns)} attacks, of both kinds and several strengths")
 
 
 def _earlier(evidence: StudyResults) -> Finding:
@@ -181,7 +183,9 @@ def _earlier(evidence: StudyResults) -> Finding:
 def _as_robust(evidence: StudyResults) -> Finding:
     table = networks(evidence, _SHALLOW)
     alpha = table[table["beta"] == 0]["alpha"].mean()
-    own = means_of(table, WEAK, "alpha")
+    own = means_of(table, WEAK, "alpha").dropna()
+    if pd.isna(alpha) or own.empty:
+        raise NotTestedError("exponents of the baseline and of weakly regularised networks")
     nearest: Any = (own - alpha).abs().idxmin()
     if abs(own[nearest] - alpha) > _NEAR:
         raise NotTestedError(f"a weakly regularised network with α within {_NEAR:g} of the baseline's {alpha:.2f}")
@@ -273,9 +277,10 @@ def _around_three(evidence: StudyResults) -> Finding:
         gains[f"over the baseline, {kind}"] = layout.difference(near, BASELINE)
         gains[f"over strong at α up to 1, {kind}"] = layout.difference(near, flat)
     which, least = lowest(gains)
-    limits: list[Limits | Decision] = [gain.above() for gain in gains.values()]
     found = f"smallest gain of strong at α of {low:g} to {high:g} ({which}): {least.told()}"
-    return finding(found, f"above 0 over the baseline and over strong at α up to 1 ({_PAIRED})", *limits)
+    return finding(
+        found, f"above 0 over the baseline and over strong at α up to 1 ({_PAIRED})", *(gain.above() for gain in gains.values())
+    )
 
 
 CLAIMS = (

@@ -12,7 +12,7 @@ from scipy import stats
 
 from eigencode.papers.jiang2020.study import WIDTH, number_of
 from eigencode.studies.results.claim import Finding, finding
-from eigencode.studies.results.statistics import Interval, highest, interval, jackknife, lowest, needed, rank_correlation
+from eigencode.studies.results.statistics import Interval, interval, jackknife, lowest, needed, rank_correlation
 from eigencode.studies.results.table import NotTestedError, StudyResults, setting, single
 
 DEEP = 3
@@ -65,6 +65,8 @@ def error_over_training(evidence: StudyResults) -> Finding:
     rows = evidence.select("accuracy", perturbation="held_out", width=WIDTH, epoch=None)
     over = rows.pivot_table(index=["seed", "layer"], columns="epoch", values="value")
     needed(over, f"networks of width {WIDTH}")
+    if over.shape[1] < 2:
+        raise NotTestedError("accuracies at two epochs at least")
     falls = {
         layer: interval(part.iloc[:, -1] - part.iloc[:, 0])
         for layer, part in over.rename(index=number_of, level="layer").groupby("layer")
@@ -79,7 +81,10 @@ def error_over_training(evidence: StudyResults) -> Finding:
 def error_over_depth(evidence: StudyResults) -> Finding:
     """J1b: the error falls with depth until it has settled."""
     accuracy = _accuracies(evidence)
-    best: Any = accuracy.drop(columns=1, errors="ignore").mean().idxmax()
+    others = accuracy.drop(columns=1, errors="ignore")
+    if others.empty:
+        raise NotTestedError("networks of two layers at least")
+    best: Any = others.mean().idxmax()
     gain, loss = interval(accuracy[best] - setting(accuracy, 1)), interval(accuracy[best] - accuracy.iloc[:, -1])
     found = f"best layer, {best}, minus layer 1 {gain.text(2, 100)}; minus the last {loss.told(2, 100, 'percentage points')}"
     test = f"the best layer beyond the first is above it, and the last lies less than {_MARGIN:.0%} below the best"
@@ -90,7 +95,7 @@ def share_of_ten(evidence: StudyResults) -> Finding:
     """J2a: ten components carry nearly all variance."""
     share = by_layer(evidence, "variance_first_ten", perturbation="unperturbed")
     own = interval(setting(share, EXAMPLE))
-    from_layer = next((layer for layer in list[Any](share) if (share.mean()[layer:] > 0.95).all()), None)
+    from_layer = next((layer for layer in list[Any](share) if (share.mean().loc[layer:] > 0.95).all()), None)
     found = f"layer {EXAMPLE}: {own.told(1, 100, '%')}; " + (
         f"mean above 95 % from layer {from_layer} on" if from_layer else f"last layer {share.mean().iloc[-1]:.1%}"
     )
@@ -225,16 +230,12 @@ def turn_of_accuracy(evidence: StudyResults) -> Finding:
     """J5a: accuracy rises to layer 2, and no further."""
     accuracy = _accuracies(evidence)
     up = interval(setting(accuracy, 2) - setting(accuracy, 1))
-    layer, most = highest({each: interval(accuracy[each] - accuracy[2]) for each in deep_layers(accuracy)})
-    found = (
-        f"accuracy, layer 2 minus 1 {up.text(2, 100)}; furthest ahead of layer 2, layer {layer}: "
-        f"{most.told(2, 100, 'percentage points')}"
-    )
-    later = len(deep_layers(accuracy))
-    behind = most.above().decided(later) is not True
-    return finding(
-        found, "layer 2 is above layer 1, and no later layer is ahead of it (intervals over 0 are equal)", up.above(), behind
-    )
+    ahead = {layer: interval(accuracy[layer] - accuracy[2]) for layer in deep_layers(accuracy)}
+    layer, most = max(ahead.items(), key=lambda each: each[1].low)  # that is ahead most certainly, if any is
+    found = f"accuracy, layer 2 minus 1 {up.text(2, 100)}; layer {layer} minus layer 2 {most.told(2, 100, 'percentage points')}"
+    equal = not any(each.widened(len(ahead)).low > 0 for each in ahead.values())
+    test = f"layer 2 is above layer 1, and none of {len(ahead)} later layers ahead of it (level 5 % for all together)"
+    return finding(found, test, up.above(), equal)
 
 
 def decline_of_accuracy(evidence: StudyResults) -> Finding:

@@ -155,8 +155,8 @@ def _of_components(evidence: StudyResults) -> pd.DataFrame:
 def hardly_responds(evidence: StudyResults) -> Finding:
     """S3b: the exponent hardly depends on the number of components."""
     rise = interval(_change(_of_components(evidence), "pca 1"))
-    test = f"below {_UNRESPONSIVE:g}, a fifth of the mouse's 2.47 (the paper's network 0.17)"
-    return finding(f"α on one component minus α on images: {rise.told(2)}", test, rise.below(_UNRESPONSIVE))
+    test = f"within {_UNRESPONSIVE:g}, a fifth of the mouse's 2.47 (the paper's network 0.17)"
+    return finding(f"α on one component minus α on images: {rise.told(2)}", test, rise.within(_UNRESPONSIVE))
 
 
 def _sets(evidence: StudyResults, **where: Any) -> pd.DataFrame:

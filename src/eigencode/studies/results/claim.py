@@ -10,7 +10,7 @@ import pandas as pd
 
 from eigencode._arguments import check_fields
 from eigencode.errors import StudyError
-from eigencode.studies.results.statistics import Decision, Limits, interval, kleene_and
+from eigencode.studies.results.statistics import Decision, Limits, interval, kleene_and, level
 from eigencode.studies.results.table import NotTestedError, StudyResults
 
 Verdict = Literal["does not hold", "not tested", "undecided", "holds"]
@@ -21,7 +21,7 @@ HOW_JUDGED = (
     "Brackets are 95 % intervals, Student's over networks where the criterion names no other; differences are paired where seeds "
     "are. A part holds if all intervals lie within their limits, and does not hold if one lies beyond its limit at a level that "
     "holds for all intervals of the part together (Bonferroni). It is undecided where an interval includes a limit, or has no "
-    "width because fewer than six networks have equal values; a claim has the verdict of its weakest part."
+    "width because there are fewer than six networks and all have the same value. A claim has the verdict of its weakest part."
 )
 """What verdicts mean, for the pages that show them."""
 
@@ -171,6 +171,7 @@ class StatedNumber:
         high: Upper end; None for a single number.
         measure: Results -> values of the quantity, one for each network; raises ``NotTestedError`` where results are missing.
         exponents: Whether it is made of exponents, which are the paper's over the study's own ranks alone.
+        images: Of an accuracy, the number of test images, whose choice its interval contains.
     """
 
     quantity: str
@@ -179,6 +180,7 @@ class StatedNumber:
     high: float | None
     measure: Callable[[StudyResults], pd.Series]
     exponents: bool = False
+    images: int | None = None
 
     @property
     def told(self) -> str:
@@ -202,7 +204,8 @@ class StatedNumber:
         if evidence.ranks and self.exponents:
             return row | {"here": "of other ranks"}
         try:
-            found = interval(self.measure(evidence))
+            values = self.measure(evidence)
+            found = level(values, self.images) if self.images else interval(values)
         except NotTestedError:
             return row
         except Exception as error:
@@ -233,6 +236,7 @@ def finding(found: str, test: str, *limits: Limits | Decision) -> Finding:
 
 def _networks_needed(limits: Sequence[Limits | Decision]) -> int | None:
     """About how many networks would decide all that is open; None where that cannot be told."""
-    needed = [each.values_needed() for each in limits if isinstance(each, Limits) and each.decided() is None]
+    family = sum(isinstance(each, Limits) for each in limits)
+    needed = [each.values_needed() for each in limits if isinstance(each, Limits) and each.decided(family) is None]
     known = [number for number in needed if number is not None]
     return max(known) if known and len(known) == len(needed) else None

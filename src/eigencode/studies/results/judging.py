@@ -139,7 +139,7 @@ def substitute(study: Study, claim: Claim, evidence: StudyResults) -> tuple[str,
     papers = {(block.plan.network.model, _named(block.plan.images.data)) for block in blocks}
     papers |= {(model, _named(block.plan.images.data)) for block in blocks for model in block.grid.get("network.model", ())}
     here = {(model, _named(data)) for model, data in evidence.cells[["model", "data"]].itertuples(index=False)}
-    if here <= papers:
+    if here & papers:  # checks choose the networks that they are about
         return None
     alike = [len({pair[place] for pair in papers | here}) == 1 for place in (0, 1)]
 
@@ -147,7 +147,7 @@ def substitute(study: Study, claim: Claim, evidence: StudyResults) -> tuple[str,
         words = (pair[1] if alike[0] else pair[0] if alike[1] else " on ".join(pair) for pair in pairs)
         return " and ".join(sorted(set(words)))
 
-    return told(papers), told(here - papers)
+    return told(papers), told(here)
 
 
 def _named(data: str) -> str:

@@ -129,7 +129,8 @@ class Limits:
         """
         low, high = self.interval._ends()
         apart = min(abs(self.interval.mean - limit) for limit in (self.over, self.under) if np.isfinite(limit))
-        deviation = (high - low) / 2 / half_width(1.0, self.interval.count)
+        half = max(high - self.interval.mean, self.interval.mean - low)  # correlations end at 1
+        deviation = half / half_width(1.0, self.interval.count)
         if not np.isfinite(deviation) or (low, high) == (-1.0, 1.0):
             return None
         counts = np.arange(2, _MOST_NETWORKS + 1)
@@ -269,7 +270,10 @@ class Paired:
         Raises:
             NotTestedError: no seed has every setting.
         """
-        sides = [self.table[each if isinstance(each, list) else [each]].mean(axis=1) for each in (first, second)]
+        both = [each if isinstance(each, list) else [each] for each in (first, second)]
+        if any(setting not in self.table for each in both for setting in each):
+            raise NotTestedError("networks of these settings with the same seeds")
+        sides = [self.table[each].mean(axis=1) for each in both]
         return interval(sides[0] - sides[1])
 
     def best(self, settings: Iterable[Any]) -> Any:
