@@ -142,7 +142,7 @@ def _ordered(columns: dict[str, str], table: pd.DataFrame, where: str) -> Findin
         for which, step in zip(("strong minus weak", "weak minus baseline"), _steps(table, column), strict=True)
     }
     which, least = lowest(steps)
-    test = f"strong above weak above baseline {where}, mean over targets of {_HIGH:g} and more ({_PAIRED})"
+    test = f"strong above weak above baseline {where}, mean over targets from {_HIGH:g} on ({_PAIRED})"
     return finding(f"smallest step of accuracy ({which}): {least.told()}", test, *(step.above() for step in steps.values()))
 
 
@@ -161,7 +161,7 @@ def _order_at_any_strength(evidence: StudyResults) -> Finding:
     }
     if not columns:
         raise NotTestedError(f"strengths at which the baseline has lost {_ATTACKED:g} of its accuracy, and some are left")
-    return _ordered(columns, table, f"under {len(columns)} attacks, of both kinds and several strengths")
+    return _ordered(columns, table, f"at {len(columns)} kinds and strengths of attack")
 
 
 def _earlier(evidence: StudyResults) -> Finding:
