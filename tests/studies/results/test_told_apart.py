@@ -108,7 +108,7 @@ def mixed(records, tmp_path, name):
         ("gerum2022.fig2", mlps, "training.epochs", 10),
         ("gerum2022.fig2", mlps, "member.learning_rate", 0.1),
         ("jiang2020.fig5", nets, "images.data", "digits"),
-        ("jiang2020.fig5", nets, "member.learning_rate", 0.5),
+        ("jiang2020.fig5", nets, "member.learning_rate", 0.1),
     ],
 )
 def test_networks_that_differ_in_more_than_the_papers_are_not_averaged(name, base, field, value, tmp_path):
