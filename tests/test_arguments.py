@@ -87,6 +87,8 @@ def _sample(hint):
         return tuple(_sample(part) for part in parts if part is not Ellipsis)
     if origin in (dict, Mapping):
         return {}
+    if hint is ec.studies.Part:
+        return hint("", print)
     if hint is ec.perturbations.PrincipalComponents:
         return hint.fit(ec.ImageSet.unlabelled(torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))))
     if hint is torch.Tensor:

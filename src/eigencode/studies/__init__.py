@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from eigencode.studies.definition import Block, Study, smoke_version
     from eigencode.studies.execution.engines import Local, RayEngine
     from eigencode.studies.execution.scheduling import plan_groups, run_study
-    from eigencode.studies.results.claim import Claim, Finding
+    from eigencode.studies.results.claim import Claim, Finding, Part
     from eigencode.studies.results.store import Store
     from eigencode.studies.results.table import StudyResults
     from eigencode.studies.yaml import overridden, to_yaml
@@ -27,6 +27,7 @@ _HOME = {
     "ImagesSpec": "eigencode.studies.cell",
     "Local": "eigencode.studies.execution.engines",
     "NetworkSpec": "eigencode.studies.cell",
+    "Part": "eigencode.studies.results.claim",
     "PerturbationSpec": "eigencode.perturbations.specification",
     "CellConfig": "eigencode.studies.cell",
     "RayEngine": "eigencode.studies.execution.engines",
@@ -51,6 +52,7 @@ __all__ = [
     "ImagesSpec",
     "Local",
     "NetworkSpec",
+    "Part",
     "PerturbationSpec",
     "RayEngine",
     "Readout",

@@ -43,8 +43,8 @@ class Finding:
     networks: int | None = None
 
     def __post_init__(self) -> None:
-        """Checks the verdict."""
-        check_fields(self, StudyError, choices_only=True)
+        """Checks the verdict and the number."""
+        check_fields(self, StudyError)
 
     def of_a_substitute(self, papers: str, here: str) -> Finding:
         """The same, where something stood in for what the paper used: that does not test the paper's claim.
