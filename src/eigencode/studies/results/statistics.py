@@ -319,8 +319,3 @@ def kleene_not(decision: Decision) -> Decision:
 def kleene_or(*decisions: Decision) -> Decision:
     """Whether anything is so; None where that cannot be told."""
     return kleene_not(kleene_and(*map(kleene_not, decisions)))
-
-
-def listed(values: pd.Series, digits: int = 2, factor: float = 1.0) -> str:
-    """Numbers in a few characters."""
-    return ", ".join(f"{factor * value:.{digits}f}" for value in values)
