@@ -125,6 +125,13 @@ def untouched(record):
     return replace(record, rows=rows)
 
 
+def still_rising(record):
+    """The same record, but that α under FGSM is highest at a strong ε, before it falls."""
+    rows = record.rows
+    strong = (rows["perturbation"] == "layer_fgsm") & (rows["quantity"] == "alpha") & (rows["strength"] == 2.0)
+    return replace(record, rows=rows.assign(value=rows["value"].mask(strong, rows["value"] + 0.5)))
+
+
 def nets(count=6, **options):
     return [jiang(seed, **options) for seed in range(count)]
 

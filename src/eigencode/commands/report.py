@@ -24,9 +24,7 @@ from eigencode.spectra.window import Window
 from eigencode.studies import Store, Study, StudyResults, to_yaml
 from eigencode.studies.definition import SETTINGS
 from eigencode.studies.execution.scheduling import outdated
-from eigencode.studies.results.claim import HOW_JUDGED
 from eigencode.studies.results.judging import cells_identity, claims_of, confounders, figures_of, part, study_record
-from eigencode.studies.results.sensitivity import over_settings
 
 
 def run(config: ReportConfig) -> None:
@@ -63,8 +61,6 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     record = study_record(
         study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
     )
-    record["sensitivity"] = over_settings(study, evidence)
-    record["how_judged"] = HOW_JUDGED
     drawings, undrawn = _drawings(study, evidence)
     cells, results = cells_table(evidence), results_table(evidence)
     sensitivity = sensitivity_table(record["sensitivity"])
@@ -115,10 +111,8 @@ def _drawings(study: Study, evidence: StudyResults) -> tuple[dict[str, Drawing],
     figures, undrawn = {}, []
     for figure in figures_of(study) or (None,):
         own = part(study, evidence, figure) if figure else evidence
-        mixed, name = (
-            "" if figure == SETTINGS else confounders(study, own),
-            f"{study.paper.name}.{figure}" if study.paper else "spectra",
-        )
+        mixed = "" if figure == SETTINGS else confounders(study, own)
+        name = f"{study.paper.name}.{figure}" if study.paper else "spectra"
         if (made := None if mixed else draw(study, figure, own)) is not None:
             figures[name] = made
         else:

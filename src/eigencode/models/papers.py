@@ -119,7 +119,7 @@ class JiangNetwork(nn.Module):
     layer's scores; ``local_scores`` returns those of all layers.
 
     The paper leaves the variance of J and of the initial weights open: both are options. ``docs/reproductions/jiang2020.md``
-    says what hangs on them.
+    shows how much depends on them.
 
     Args:
         image_shape: Channels, height and width.

@@ -19,7 +19,7 @@ from eigencode.papers.gerum2022.networks import (
     targets_of,
 )
 from eigencode.studies.results.claim import Claim, Finding, Part, finding
-from eigencode.studies.results.statistics import Interval, interval, lowest, rank_correlation
+from eigencode.studies.results.statistics import MONOTONE, Interval, interval, lowest, rank_correlation
 from eigencode.studies.results.table import NotTestedError, StudyResults, single
 
 _SLIGHTLY = 0.02
@@ -33,9 +33,6 @@ _HIGH = 3.0
 
 _NEAR_BEST, _ABOUT_TWO, _ABOUT_THREE = (2.5, 3.5), (1.5, 2.5), (2.5, 4.0)
 """What counts as around 3, about 2, and as values around 3 with a broad peak, whose top is 3.6 in the paper's own curves."""
-
-_MONOTONE = 0.8
-"""Rank correlation from which a quantity is said to grow with another."""
 
 _CLOSE = 0.1
 """Distance from its target within which an exponent has reached it."""
@@ -106,9 +103,9 @@ def _grows(evidence: StudyResults) -> Finding:
         for beta in (WEAK, STRONG)
     }
     which, least = lowest(growths)
-    test = f"above {_MONOTONE:g} for both attacks and both β"
+    test = f"above {MONOTONE:g} for both attacks and both β"
     found = f"smallest rank correlation of accuracy under attack with α ({which}): {least.told(2)}"
-    return finding(found, test, *(growth.above(_MONOTONE) for growth in growths.values()))
+    return finding(found, test, *(growth.above(MONOTONE) for growth in growths.values()))
 
 
 def _growth(table: pd.DataFrame, beta: float, column: str) -> Interval:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from eigencode.papers.jiang2020.study import WIDTH, number_of
 from eigencode.studies.results.claim import Finding, finding
-from eigencode.studies.results.statistics import Interval, interval, jackknife, lowest, needed, rank_correlation
+from eigencode.studies.results.statistics import MONOTONE, Interval, interval, jackknife, lowest, needed, rank_correlation
 from eigencode.studies.results.table import NotTestedError, StudyResults, setting, single
 
 DEEP = 3
@@ -26,6 +26,9 @@ _MARGIN = 0.02
 
 _DROP = np.log10(1.1)
 """Decades by which an eigenvalue must lie below a line through others to have dropped."""
+
+_NARROW = 50
+"""Width whose networks are said to fluctuate much."""
 
 _ENOUGH = 2000
 """Stimuli from which fluctuations are called negligible."""
@@ -142,21 +145,15 @@ def _of_widths(evidence: StudyResults, quantity: str) -> dict[Any, pd.DataFrame]
     Raises:
         NotTestedError: fewer than two widths, or an exponent is missing.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    for name, perturbation in {quantity: _CONDITION[quantity], "accuracy": "held_out"}.items():
-        rows = single(evidence.select(name, perturbation=perturbation), "width", "layer", "seed")
-        tables[name] = rows.assign(layer=rows["layer"].map(number_of)).pivot_table(
-            index=["width", "seed"], columns="layer", values="value"
-        )
-    if tables[quantity].notna().sum().sum() != tables["accuracy"].notna().sum().sum():
+    condition = "held_out" if quantity == "accuracy" else "unperturbed"
+    rows = single(evidence.select(quantity, perturbation=condition), "width", "layer", "seed")
+    if len(rows) != len(evidence.select("accuracy", perturbation="held_out")):
         raise NotTestedError("an exponent of every network: the spectra of some are too short, and the others are no fair sample")
-    found = {width: table.droplevel("width") for width, table in tables[quantity].groupby("width")}
+    rows = rows.assign(layer=rows["layer"].map(number_of))
+    found = {width: own.pivot_table(index="seed", columns="layer", values="value") for width, own in rows.groupby("width")}
     if len(found) < 2:
         raise NotTestedError("networks of several widths")
     return found
-
-
-_CONDITION = {"accuracy": "held_out", "alpha": "unperturbed"}
 
 
 def steadier(quantity: str) -> Callable[[StudyResults], Finding]:
@@ -173,25 +170,33 @@ def steadier(quantity: str) -> Callable[[StudyResults], Finding]:
             f"step, {where}: {least.told(2)}"
         )
         test = "above 0 from end to end and at every step, mean over deep layers (jackknife over networks)"
-        return finding(found, test, whole.above(), *(step.above() for step in steps.values()))
+        every = [*steps.values(), *([whole] if len(steps) > 1 else [])]
+        return finding(found, test, *(step.above() for step in every))
 
     return check
 
 
 def narrow(evidence: StudyResults) -> Finding:
-    """J3c: accuracy of the narrowest networks fluctuates most in deep layers."""
+    """J3c: accuracy of networks of 50 units fluctuates most in deep layers."""
     tables = _of_widths(evidence, "accuracy")
-    narrow = tables[min(tables)]
-    early = [layer for layer in list[Any](narrow) if layer < DEEP]
-    ratio = _log_ratio(narrow[deep_layers(narrow)], narrow[early])
-    found = (
-        f"log ratio of the standard deviations of accuracy, deep layers to the first two, N = {min(tables):g}: {ratio.told(2)}"
-    )
+    if _NARROW not in tables:
+        raise NotTestedError(f"networks of width {_NARROW}")
+    own = tables[_NARROW]
+    deep, early = deep_layers(own), [layer for layer in list[Any](own) if layer < DEEP]
+    if not early:
+        raise NotTestedError(f"layers above layer {DEEP}")
+
+    def log_ratio(some: list[Any]) -> float:
+        logs = np.log(own.loc[some].std())
+        return float(logs[deep].mean() - logs[early].mean())
+
+    ratio = jackknife(log_ratio, list(own.index))
+    found = f"log ratio of the standard deviations of accuracy, deep layers to the first two, N = {_NARROW}: {ratio.told(2)}"
     return finding(found, "above 0 (jackknife over networks)", ratio.above())
 
 
 def _log_ratio(first: pd.DataFrame, second: pd.DataFrame) -> Interval:
-    """Log ratio of the standard deviations over networks, mean over layers: networks x layers of one kind, and of another."""
+    """Log ratio of the standard deviations over networks, mean over layers: networks x layers of one width, and of another."""
     sides = [
         jackknife(lambda some, own=own: float(np.log(own.loc[some].std()).mean()), list(own.index))  # type: ignore[misc]
         for own in (first, second)
@@ -206,7 +211,7 @@ def alpha_over_depth(evidence: StudyResults) -> Finding:
     alpha = _alphas(evidence)
     rising, whole = rank_correlation(alpha), interval(alpha.iloc[:, -1] - setting(alpha, 1))
     found = f"rank correlation of α with depth {rising.text(2)}; last layer minus the first {whole.told(2)}"
-    return finding(found, "both above 0", rising.above(), whole.above())
+    return finding(found, f"above {MONOTONE:g}, and above 0", rising.above(MONOTONE), whole.above())
 
 
 def first_below_one(evidence: StudyResults) -> Finding:

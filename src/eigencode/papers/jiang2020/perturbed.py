@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,83 +139,109 @@ def linear(evidence: StudyResults) -> Finding:
 
 def slopes(evidence: StudyResults) -> Finding:
     """J7b: slopes of these lines."""
-    slopes = {layer: line[0] for layer, line in _first_three(evidence).items()}
-    found = ", ".join(f"{slope.text(2)} (paper {STATED_SLOPES[layer]})" for layer, slope in slopes.items())
+    own = {layer: line[0] for layer, line in _first_three(evidence).items()}
+    found = ", ".join(f"{slope.text(2)} (paper {STATED_SLOPES[layer]})" for layer, slope in own.items())
     near = [
         slope.between((1 - _ROUGHLY) * stated, (1 + _ROUGHLY) * stated)
-        for slope, stated in zip(slopes.values(), STATED_SLOPES.values(), strict=True)
+        for slope, stated in zip(own.values(), STATED_SLOPES.values(), strict=True)
     ]
-    return finding(f"{found}, n = {slopes[1].count}", f"each within {_ROUGHLY:.0%} of the paper's", *near)
+    return finding(f"{found}, n = {own[1].count}", f"each within {_ROUGHLY:.0%} of the paper's", *near)
 
 
 def not_linear_beyond(evidence: StudyResults) -> Finding:
     """J7c: no such line in deeper layers."""
-    deep = deep_layers(each_curve(evidence, "layer_gaussian", "alpha"))
+    curves = each_curve(evidence, "layer_gaussian", "alpha")
     later = {layer: line[1] for layer, line in _lines(evidence).items() if layer > DEEP}
     test = f"every layer beyond the third stays above α of 1, or has R² below {_LINEAR:g} (jackknife over networks)"
-    stay = [layer for layer in deep if layer > DEEP and layer not in later]
-    if not stay and not later:
+    stay = {layer: _third_lowest(curves[layer]) for layer in deep_layers(curves) if layer > DEEP and layer not in later}
+    limits = [*(each.below(_LINEAR) for each in later.values()), *(each.above(1) for each in stay.values())]
+    if not limits:
         raise NotTestedError(f"layers beyond layer {DEEP} under noise")
-    if not later:
-        return finding(
-            f"α of layers {stay[0]} to {stay[-1]} stays above 1 at all but {FEWEST_STRENGTHS - 1} ε at most", test, True
-        )
-    layer, most = highest(later)
-    found = (
-        f"{len(stay)} of {len(stay) + len(later)} layers stay above 1; largest R² of the others, layer {layer}: {most.told(4)}"
-    )
-    return finding(found, test, *(each.below(_LINEAR) for each in later.values()))
+    found = []
+    if stay:
+        layer, least = lowest(stay)
+        found.append(f"{len(stay)} of {len(limits)} layers stay, the lowest α that makes a line {least.told(2)} (layer {layer})")
+    if later:
+        layer, most = highest(later)
+        found.append(f"largest R² {most.told(4)} (layer {layer})")
+    return finding("; ".join(found), test, *limits)
 
 
-def _peaks(evidence: StudyResults, kind: str) -> dict[Any, tuple[Any, Interval, Interval]]:
-    """Layer -> weak ε at which its mean α is highest, the gain of α there over ε = 0, and its fall from there to the last ε."""
+def _third_lowest(curve: pd.Series) -> Interval:
+    """Of a layer's exponents over strengths, that which is third from below by its mean: with it three would make a line."""
+    table = curve.unstack("strength").dropna(axis=1, how="all")
+    if table.shape[1] < FEWEST_STRENGTHS:
+        raise NotTestedError(f"exponents at {FEWEST_STRENGTHS} strengths")
+    return interval(table[table.mean().sort_values().index[FEWEST_STRENGTHS - 1]])
+
+
+@dataclass(frozen=True)
+class _Peak:
+    """Where a layer's mean α is highest among weak ε.
+
+    Attributes:
+        epsilon: There.
+        gain: Of α over ε = 0.
+        fall: From there to the last ε.
+        is_highest: Whether the whole curve is highest there.
+        family: Places among which those of all layers were chosen.
+    """
+
+    epsilon: Any
+    gain: Interval
+    fall: Interval
+    is_highest: bool
+    family: int
+
+    @property
+    def is_there(self) -> Decision:
+        """Whether there is a peak, at a level that holds for all layers and strengths together."""
+        limits = self.gain.widened(self.family).above(_A_PEAK), self.fall.widened(self.family).above()
+        return kleene_and(self.is_highest, *(limit.decided() for limit in limits))
+
+
+def _peaks(evidence: StudyResults, kind: str) -> dict[Any, _Peak]:
+    """Each layer's highest α among weak ε."""
     curves = each_curve(evidence, kind, "alpha")
     mean = curves.groupby("strength").mean()
     weak = mean[(mean.index > 0) & (mean.index <= _WEAK)].dropna(axis=1, how="all")
     if weak.empty:
         raise NotTestedError(f"networks perturbed with ε up to {_WEAK:g}")
-    found: dict[Any, tuple[Any, Interval, Interval]] = {}
+    found: dict[Any, _Peak] = {}
     for layer in list[Any](weak):
         epsilon: Any = weak[layer].idxmax()
         own = curves[layer].unstack("strength").dropna()
-        found[layer] = (
-            epsilon,
-            interval(setting(own, epsilon) - setting(own, 0.0)),
-            interval(own[epsilon] - own[own.columns.max()]),
-        )
+        gain = interval(setting(own, epsilon) - setting(own, 0.0))
+        fall = interval(own[epsilon] - own[own.columns.max()])
+        found[layer] = _Peak(epsilon, gain, fall, mean[layer].idxmax() == epsilon, weak.size)
     return found
 
 
-def _has_peak(peaks: dict[Any, tuple[Any, Interval, Interval]]) -> dict[Any, Decision]:
-    """Whether each layer has a peak, told at a level that holds for all of them."""
-    return {
-        layer: kleene_and(*(each.widened(len(peaks)).above(limit).decided() for each, limit in ((gain, _A_PEAK), (fall, 0.0))))
-        for layer, (_, gain, fall) in peaks.items()
-    }
+def _any_peak(peaks: dict[Any, _Peak]) -> Decision:
+    return kleene_or(*(peak.is_there for peak in peaks.values()))
 
 
-def _told_peak(peaks: dict[Any, tuple[Any, Interval, Interval]]) -> str:
-    layer, (epsilon, gain, _) = max(peaks.items(), key=lambda each: each[1][1].mean)
-    return f"largest gain of α over ε = 0: {gain.told()}, at ε = {epsilon:g}, layer {layer}"
+def _told_peak(peaks: dict[Any, _Peak]) -> str:
+    layer, peak = max(peaks.items(), key=lambda each: each[1].gain.mean)
+    return f"largest gain of α over ε = 0: {peak.gain.told()}, at ε = {peak.epsilon:g}, layer {layer}"
 
 
 def peak_against_strength(evidence: StudyResults) -> Finding:
     """J8a: α has a peak at weak ε."""
     peaks = _peaks(evidence, "layer_fgsm")
-    test = f"in some layer α rises by {_A_PEAK:g} up to ε of {_WEAK:g}, and falls from there; level 5 % for all layers together"
-    return finding(_told_peak(peaks), test, kleene_or(*_has_peak(peaks).values()))
+    test = f"α of some layer is highest at ε up to {_WEAK:g}, {_A_PEAK:g} above ε = 0, and falls; level 5 % for all layers and ε"
+    return finding(_told_peak(peaks), test, _any_peak(peaks))
 
 
 def peak_against_accuracy(evidence: StudyResults) -> Finding:
     """J8b: the peak lies below the highest accuracy."""
     peaks, curves = _peaks(evidence, "layer_fgsm"), each_curve(evidence, "layer_fgsm", "accuracy")
-    has_peak = _has_peak(peaks)
-    seen = [layer for layer, peak in has_peak.items() if peak]
+    seen = [layer for layer, peak in peaks.items() if peak.is_there]
     if not seen:
-        return finding(f"no layer certainly has a peak against ε; {_told_peak(peaks)}", "a peak", kleene_or(*has_peak.values()))
-    layer = max(seen, key=lambda each: peaks[each][1].mean)
+        return finding(f"no layer certainly has a peak against ε; {_told_peak(peaks)}", "a peak", _any_peak(peaks))
+    layer = max(seen, key=lambda each: peaks[each].gain.mean)
     own = curves[layer].unstack("strength")
-    price = interval(own[0.0] - own[peaks[layer][0]])
+    price = interval(own[0.0] - own[peaks[layer].epsilon])
     found = f"accuracy lost from ε = 0 to the peak of α, layer {layer}: {price.told(2, 100, 'percentage points')}"
     return finding(found, "above 0: α is highest below the highest accuracy", price.above())
 
@@ -223,7 +250,7 @@ def no_peak_under_noise(evidence: StudyResults) -> Finding:
     """J8c: noise makes no peak."""
     peaks = _peaks(evidence, "layer_gaussian")
     test = f"in no layer does α rise by {_A_PEAK:g} up to ε of {_WEAK:g}"
-    return finding(_told_peak(peaks), test, kleene_not(kleene_or(*_has_peak(peaks).values())))
+    return finding(_told_peak(peaks), test, kleene_not(_any_peak(peaks)))
 
 
 def dimension_agrees(kind: str, size: int) -> Callable[[StudyResults], Finding]:

@@ -37,9 +37,9 @@ SOURCES = {
     "network.options.classifier_std": "chosen: 0.1, with which networks learn at the stated rate; jiang2020.settings has others",
     "network.options.initial_gain": "chosen: 0.577, as in PyTorch's layers, whose exponents differ less than with He's",
     "images.data": "stated: MNIST, 60 000 training and 10 000 test images",
-    "training.rule": "stated: Eq. (2); chosen: its gradient averaged over the batch, so that the rate does not hang on the batch",
+    "training.rule": "stated: Eq. (2); chosen: its gradient averaged over the batch, so that the rate fits any size",
     "training.batch_size": 'chosen: 200, which makes the "hundreds of mini-batches" 300',
-    "training.epochs": "chosen: 60, when the error has settled; 10 at scale quick",
+    "training.epochs": "chosen: 60, when the error has settled; 10 at scale quick, and others in jiang2020.settings",
     "training.optimizer": "stated: mini-batch stochastic gradient descent; chosen: without momentum, of which nothing is said",
     "training.spectral": "stated: ranks 1-10",
     "training.measure_every": "chosen: exponents every five epochs, often enough to see them settle",
@@ -49,7 +49,7 @@ SOURCES = {
     "reading.stimuli": "chosen: 500 to 3000, on both sides of the 2000 from which fluctuations are said to be negligible",
     "reading.count": "stated: 3000 test images",
     "reading.ranks": "stated: 1-10",
-    "reading.perturbations": "stated: 0.1 to 4.0 in steps of 0.1, without clipping",
+    "reading.perturbations": "stated: 0.1 to 4.0 in steps of 0.1, without clipping; chosen: ten of these in jiang2020.settings",
     "seeds": "stated: 20 networks, 50 for Fig. 5; chosen: 4 read with several numbers of stimuli, since each is read often; 4 "
     "and 8 at scale quick, to save time",
 }

@@ -21,7 +21,8 @@ HOW_JUDGED = (
     "Brackets are 95 % intervals, Student's over networks where the criterion names no other; differences are paired where seeds "
     "are. A part holds if all intervals lie within their limits, and does not hold if one lies beyond its limit at a level that "
     "holds for all intervals of the part together (Bonferroni). It is undecided where an interval includes a limit, or has no "
-    "width because there are fewer than six networks and all have the same value. A claim has the verdict of its weakest part."
+    "width because there are fewer than six networks and all have the same value. A claim has the verdict of its weakest part. "
+    "Limits that are not in the paper's words are ours."
 )
 """What verdicts mean, for the pages that show them."""
 

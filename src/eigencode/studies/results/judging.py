@@ -10,9 +10,10 @@ from eigencode._digests import short_digest
 from eigencode.errors import StudyError
 from eigencode.provenance import circumstances
 from eigencode.spectra.window import Window
+from eigencode.studies.cell import CellConfig, field_of
 from eigencode.studies.definition import SETTINGS, Study
 from eigencode.studies.results.attack_warnings import attack_warnings
-from eigencode.studies.results.claim import Claim, Judged, StatedNumber
+from eigencode.studies.results.claim import HOW_JUDGED, Claim, Judged, StatedNumber
 from eigencode.studies.results.settings_table import settings_of
 from eigencode.studies.results.table import StudyResults
 
@@ -57,7 +58,7 @@ def study_record(
         in words), identity (of all cells together), cells, missing, ranks (where spectra were fitted again), hours, machines,
         revisions, claims (as ``Judged.as_dict``), attack_warnings (attack, flag, networks, meaning, remedy), published (quantity,
         figure, paper, here, difference), windows (part, ranks, found, verdict), curves (rows that lay published curves beside
-        what came out), settings (field, here, source).
+        what came out), sensitivity (as ``over_settings``), how_judged (what verdicts mean), settings (field, here, source).
     """
     claims = study_claims(study, evidence)
     cells = evidence.cells
@@ -79,6 +80,8 @@ def study_record(
         "windows": _over_windows(study, evidence, windows),
         "published": [_compared(each, study, evidence) for each in stated_numbers_of(study)],
         "curves": _curves(study, evidence),
+        "sensitivity": over_settings(study, evidence),
+        "how_judged": HOW_JUDGED,
         "settings": settings_of(study),
     }
 
@@ -194,6 +197,39 @@ def _over_windows(study: Study, evidence: StudyResults, windows: Sequence[Window
                     {"part": row["part"], "ranks": name, "found": row["found"], "verdict": row["verdict"]}
                     for row in judged.as_dict()["parts"]
                 ]
+    return rows
+
+
+def over_settings(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
+    """Verdicts of all parts of a paper's claims over each setting.
+
+    Args:
+        study: Study whose paper has a figure "settings"; of others there are none.
+        evidence: Results of its finished cells.
+
+    Returns:
+        Rows with setting (field -> value), networks, asked (networks that were to be run), parts (part, found, verdict).
+    """
+    blocks = [block for block in study.blocks if SETTINGS in block.figures]
+    if study.paper is None or not blocks:
+        return []
+    names = list(dict.fromkeys(name for block in blocks for name in block.grid))
+    groups: dict[tuple[Any, ...], list[CellConfig]] = {}
+    for block in blocks:
+        for plan in block.cells():
+            groups.setdefault(tuple(field_of(plan, name) for name in names), []).append(plan)
+    rows = []
+    for values, plans in groups.items():
+        own = evidence.of(plans)
+        judged = [judged_on(study, claim, own).as_dict()["parts"] for claim in study.paper.claims()]
+        rows.append(
+            {
+                "setting": dict(zip(names, values, strict=True)),
+                "networks": len(own.cells),
+                "asked": len(plans),
+                "parts": [{name: row[name] for name in ("part", "found", "verdict")} for parts in judged for row in parts],
+            }
+        )
     return rows
 
 

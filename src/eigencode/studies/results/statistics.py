@@ -17,6 +17,9 @@ Decision = bool | None
 
 LEVEL = 0.95
 
+MONOTONE = 0.8
+"""Rank correlation from which a quantity is said to grow with another."""
+
 _ROUNDING = 1e-9
 
 _ALIKE = 6

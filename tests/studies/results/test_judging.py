@@ -9,8 +9,7 @@ from eigencode.reports.study_tables import sensitivity_table, settings_one_by_on
 from eigencode.studies import Block, Store, StudyResults, load
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
-from eigencode.studies.results.judging import study_record
-from eigencode.studies.results.sensitivity import over_settings
+from eigencode.studies.results.judging import over_settings, study_record
 from paper_networks import evidence, nets
 
 
