@@ -32,13 +32,13 @@ def cells_table(evidence: StudyResults) -> pd.DataFrame:
 
 
 def sensitivity_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row for each part of a claim: over how many settings it has each verdict."""
-    counts: dict[str, dict[str, int]] = {}
+    """One row for each part of a claim: what the paper says, and over how many settings it has each verdict."""
+    counts: dict[str, dict[str, Any]] = {}
     for row in rows:
         for part in row["parts"]:
-            own = counts.setdefault(part["part"], dict.fromkeys(VERDICTS, 0))
+            own = counts.setdefault(part["part"], {"the paper says": part["says"], **dict.fromkeys(VERDICTS, 0)})
             own[part["verdict"]] += 1
-    return pd.DataFrame([{"part": part, **own} for part, own in counts.items()], columns=["part", *VERDICTS])
+    return pd.DataFrame([{"part": part, **own} for part, own in counts.items()], columns=["part", "the paper says", *VERDICTS])
 
 
 def settings_one_by_one(rows: list[dict[str, Any]]) -> pd.DataFrame:

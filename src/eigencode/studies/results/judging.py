@@ -208,7 +208,7 @@ def over_settings(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
         evidence: Results of its finished cells.
 
     Returns:
-        Rows with setting (field -> value), networks, asked (networks that were to be run), parts (part, found, verdict).
+        Rows with setting (field -> value), networks, asked (networks that were to be run), parts (part, says, found, verdict).
     """
     blocks = [block for block in study.blocks if SETTINGS in block.figures]
     if study.paper is None or not blocks:
@@ -227,7 +227,9 @@ def over_settings(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
                 "setting": dict(zip(names, values, strict=True)),
                 "networks": len(own.cells),
                 "asked": len(plans),
-                "parts": [{name: row[name] for name in ("part", "found", "verdict")} for parts in judged for row in parts],
+                "parts": [
+                    {name: row[name] for name in ("part", "says", "found", "verdict")} for parts in judged for row in parts
+                ],
             }
         )
     return rows
