@@ -138,8 +138,9 @@ class AttackConfig(SpectraOfLayers, PerturbationOptions):
     """Perturb or attack images, and read accuracy, exponent and dimension of every layer at every strength.
 
     Args:
-        perturbation: gaussian, pure_noise, pca, zca, fgsm, pgd, layer_gaussian, layer_fgsm or art:NAME (an attack of the
-            adversarial-robustness-toolbox); several with the same strengths, separated by commas.
+        perturbation: gaussian, pure_noise (noise alone, of mean 0), grey_noise (of mean 0.5), pca, zca, fgsm, pgd,
+            layer_gaussian, layer_fgsm or art:NAME (an attack of the adversarial-robustness-toolbox); several with the same
+            strengths, separated by commas.
         strengths: first:last:step (both ends included) or numbers separated by commas, such as 0,2/255,4/255. Standard
             deviation of noise, epsilon of an attack (input units; units of the layer's input for layer_...), number of
             components for pca, epsilon added to the variances for zca.

@@ -88,15 +88,41 @@ def gerum_cnn(image_shape: ImageShape = (1, 28, 28), classes: int = 10) -> nn.Se
     return model
 
 
+class _Normalised(nn.Module):
+    """(x - mean) / std."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.mean) / self.std
+
+
 @checked(ModelError)
-def schaeffer_cnn(image_shape: ImageShape = (3, 32, 32), classes: int = 10) -> nn.Sequential:
+def schaeffer_cnn(
+    image_shape: ImageShape = (3, 32, 32), classes: int = 10, *, input_mean: float = 0.0, input_std: float = 1.0
+) -> nn.Sequential:
     """Two ReLU convolutions with pooling and layers of 2000 and 1000 ReLU units (Schaeffer et al. 2020, section 7.2).
 
     5x5 kernels without padding, as printed; images smaller than 16x16 get 3x3 kernels with padding, since 5x5 ones would
     leave nothing. Initial weights are PyTorch's defaults (the paper does not name others).
+
+    Args:
+        image_shape: Channels, height and width.
+        classes: Number of classes.
+        input_mean: Number that is taken from all pixels first.
+        input_std: Number by which they are divided then. The tutorial that the network is adapted from has 0.5 for both.
+
+    Raises:
+        ModelError: images that are too small, or an ``input_std`` that is not positive.
     """
+    if input_std <= 0:
+        raise ModelError(f"schaeffer_cnn: `input_std` must be positive; got {input_std}.")
     kernel, padding = (5, 0) if min(image_shape[1:]) >= _SMALLEST_FOR_5X5 else (3, 1)
     model = nn.Sequential()
+    if (input_mean, input_std) != (0, 1):
+        model.add_module("normalised", _Normalised(input_mean, input_std))
     model.add_module("conv1", nn.Conv2d(image_shape[0], 6, kernel, padding=padding))
     model.add_module("relu1", nn.ReLU())
     model.add_module("pool1", nn.MaxPool2d(2))

@@ -101,11 +101,20 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class PureNoise(GaussianNoise):
-    """Replaces each image by Gaussian noise of zero mean (Schaeffer et al. 2020, section 3.2.1, "pure noise").
+    """Replaces each image by Gaussian noise (Schaeffer et al. 2020, section 3.2.1, "pure noise").
 
-    It is the noise that ``GaussianNoise`` of the same arguments adds.
+    It is the noise that ``GaussianNoise`` of the same arguments adds. The paper does not give its mean.
+
+    Args:
+        sigma: Standard deviation of the noise, in input units.
+        clip: Whether to clip to ``bounds``.
+        bounds: Range of the images.
+        seed: Seed.
+        mean: Mean of the noise, in input units: 0 (black, the default), or 0.5, the middle of the range.
     """
+
+    mean: float = 0.0
 
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Noise images of the same shape (n, ...)."""
-        return super().__call__(torch.zeros_like(inputs), indices)
+        return super().__call__(torch.full_like(inputs, self.mean), indices)

@@ -73,6 +73,14 @@ _EVERY = (
         from_image=False,
     ),
     PerturbationKind(
+        "grey_noise",
+        "eigencode.perturbations.noise:PureNoise",
+        ("clip", "seed"),
+        "standard deviation, input units",
+        given={"mean": 0.5},
+        from_image=False,
+    ),
+    PerturbationKind(
         "pca",
         "eigencode.perturbations.components:projection",
         ("components",),
