@@ -15,7 +15,7 @@ from pathlib import Path
 from eigencode.models.groups import expand
 from eigencode.perturbations.specification import PerturbationSpec
 from eigencode.studies.cell import CellConfig, ImagesSpec, NetworkSpec, Readout, with_field
-from eigencode.studies.definition import Block, Paper, later
+from eigencode.studies.definition import SETTINGS, Block, Paper, later
 from eigencode.training.settings import JacobianSettings, MemberSettings, Settings, SpectralSettings
 
 TITLE = "Towards unifying smooth neural codes with adversarially robust representations"
@@ -30,6 +30,7 @@ FIGURES = {
     "released": "Figs 5 and 6 with the released data sets and networks",
     "fig7": "Covariance and Jacobian penalties: spectra and accuracy",
     "fig8": "Accuracy under attack against the exponent",
+    SETTINGS: "Verdicts over what the paper leaves open",
 }
 
 NEED_FILES = {
@@ -120,6 +121,7 @@ _RELEASED_WEIGHTS = ("cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cif
 _INPUTS = (
     PerturbationSpec("gaussian", _NOISE),
     PerturbationSpec("pure_noise", _NOISE),
+    PerturbationSpec("grey_noise", _NOISE),
     PerturbationSpec("pca", _COMPONENTS),
     PerturbationSpec("zca", (0.01,)),
 )
@@ -151,7 +153,7 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     if figure == "fig2":
         return (Block(IMAGENET, {"network.model": expand("schaeffer2020")}),)
     if figure == "fig3_imagenet":
-        return (Block(with_field(IMAGENET, "reading.perturbations", _INPUTS[:2])),)
+        return (Block(with_field(IMAGENET, "reading.perturbations", _INPUTS[:3])),)
     few = figure in ("fig3", "fig4", "fig5", "released")
     plan = with_field(PLAN, "training.epochs", 2 if scale == "quick" else 5 if scale == "cpu" and not few else 13)
     seeds = (0,) if scale == "quick" else (0, 1) if scale == "cpu" and not few else (0, 1, 2)
