@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from eigencode.papers.schaeffer2020.study import NOISE_ALONE
 from eigencode.perturbations.specification import MADE
 from eigencode.spectra import Eigenspectrum, power_law_dimension
 from eigencode.studies import Store, StudyResults, load
@@ -208,7 +209,8 @@ def never_reached():
     return records
 
 
-def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.5, robust=0.3, conditions=()):
+def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.5, robust=0.3, conditions=(), apart=-1.0):
+    """A CIFAR-10 network; noise alone gives it spectra whose intercept is so many decades from that of noisy images."""
     plan = load("schaeffer2020.fig7").blocks[0].plan
     for name, value in (("member.seed", seed), ("member.covariance", covariance), ("member.jacobian", jacobian)):
         plan = with_field(plan, name, value)
@@ -220,9 +222,18 @@ def schaeffer(seed, covariance=0.0, jacobian=0.0, kind="column_sum", *, alpha=1.
     rows += [("", "pgd", 4 / 255, 5, "accuracy", robust + 0.001 * seed), ("", "pgd", 8 / 255, 5, "accuracy", 0.0)]
     rows.append(("relu4", "held_out", 0.0, 5, "accuracy", 0.6))
     rows += [("relu4", name, strength, 5, "alpha", value) for name, strength, value in conditions]
+    spectra = [SpectrumRecord("relu4", "unperturbed", 0.0, _law(alpha, 5 * alpha))]
+    spectra += [
+        SpectrumRecord("relu4", name, strength, _law(value, apart if name in NOISE_ALONE else 0.0))
+        for name, strength, value in conditions
+    ]
+    return CellRecord(plan, pd.DataFrame(rows, columns=ROW), spectra)
+
+
+def _law(alpha, intercept):
+    """A power law of 400 units; the intercept in decades."""
     ranks = torch.arange(1, 401, dtype=torch.float64)
-    spectrum = Eigenspectrum(10 ** (5 * alpha) * ranks**-alpha, 3000, 400, 3000, "covariance")
-    return CellRecord(plan, pd.DataFrame(rows, columns=ROW), [SpectrumRecord("relu4", "unperturbed", 0.0, spectrum)])
+    return Eigenspectrum(10**intercept * ranks**-alpha, 3000, 400, 3000, "covariance")
 
 
 def grid(falling=True, follows=False, plain=1.5):
@@ -279,8 +290,10 @@ def at_another_layer(record):
     return replace(record, rows=pd.concat([record.rows, record.rows[record.rows["layer"] == "relu4"].assign(layer="relu3")]))
 
 
-def imagenet(*alphas):
+def imagenet(*alphas, models=()):
+    """The ImageNet networks of Fig. 2, or others."""
     plans = load("schaeffer2020.fig2").cells()
+    plans = [with_field(plans[0], "network.model", model) for model in models] or plans
     rows = [[("fc", "unperturbed", 0.0, 0, "alpha", alpha)] for alpha in alphas]
     return [CellRecord(plan, pd.DataFrame(own, columns=ROW)) for plan, own in zip(plans, rows, strict=False)]
 
@@ -291,17 +304,23 @@ PAPERS_INPUTS = (
     ("pca", 1, 1.20),
     ("zca", 0.01, 1.51),
     ("gaussian", 0.5, 1.2),
+    ("grey_noise", 0.5, 1.22),
     ("pure_noise", 0.5, 1.25),
 )
 
 
-NOISE_IS_STEEPER = (*PAPERS_INPUTS[:-1], ("pure_noise", 0.5, 1.5))
+NOISE_IS_STEEPER = (*PAPERS_INPUTS[:-2], ("grey_noise", 0.5, 1.6), ("pure_noise", 0.5, 1.5))
 """Noise alone does to a CIFAR-10 network what the paper saw on ImageNet alone."""
 
 
-def resnet(*, gaussian, pure_noise):
-    """The ImageNet network of Fig. 3."""
+ONE_MEAN_IS_STEEPER = (*PAPERS_INPUTS[:-1], ("pure_noise", 0.5, 1.5))
+"""Noise of mean 0.5 is like noisy images, noise of mean 0 is not."""
+
+
+def resnet(*, gaussian, pure_noise, model="torchvision:resnet50"):
+    """The ImageNet network of Fig. 3, or another in its place."""
     (plan,) = load("schaeffer2020.fig3_imagenet").cells()
+    plan = with_field(plan, "network.model", model)
     under = {"unperturbed": (0.0, 1.4), "gaussian": (0.5, gaussian), "pure_noise": (0.5, pure_noise)}
     rows = [("fc", name, strength, 0, "alpha", alpha) for name, (strength, alpha) in under.items()]
     return CellRecord(plan, pd.DataFrame(rows, columns=ROW))

@@ -117,7 +117,7 @@ def test_many_budgets(capsys):
         ("measure --model=gerum_cnn --overwrite", "--overwrite would do nothing here: it is read with --out."),
         ("measure --model=gerum_cnn --units=pooled --tokens=cls", "--tokens would do nothing here: it is read with --units all."),
         ("attack --model=gerum_cnn --steps=3", "--steps would do nothing here: it is read by pgd."),
-        ("attack --model=gerum_cnn --perturbation=fgsm --clip", "--clip would do nothing here: it is read by gaussian and pure_noise."),
+        ("attack --model=gerum_cnn --perturbation=fgsm --clip", "--clip would do nothing here: it is read by gaussian, pure_noise and grey_noise."),
         ("attack --model=gerum_cnn --norm=l2", "--norm would do nothing here: it is read by fgsm, pgd and art:NAME."),
         ("construct --kind=random_target --layer=a", "--layer would do nothing here: it is read by robust and non_robust."),
         ("train --target=2 --beta=0.00,0/255", "--target would do nothing here: it is read with a --beta above 0."),

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+
+def shared(values: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor that shares an array's numbers where it can, and is only read: the array may be a read-only one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.as_tensor(native(values))
 
 
 def native(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from eigencode._arrays import native
+from eigencode._arrays import shared
 from eigencode.errors import DataError
 
 LABELS = ("labels", "label", "targets", "target")
@@ -211,7 +211,7 @@ def as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
     if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
-        return torch.from_numpy(native(values))
+        return shared(values)
     kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
     remedy = "Convert them to tensors"
     if kind in ("int", "list"):

@@ -102,8 +102,8 @@ def test_names():
     with pytest.raises(AttackError) as caught:
         by_name("blur", components=lambda: None)
     assert str(caught.value) == (
-        "`perturbation`: no perturbation is called 'blur'. Use one of gaussian, pure_noise, pca, zca, fgsm, pgd, layer_gaussian, "
-        "layer_fgsm, art:NAME."
+        "`perturbation`: no perturbation is called 'blur'. Use one of gaussian, pure_noise, grey_noise, pca, zca, fgsm, pgd, "
+        "layer_gaussian, layer_fgsm, art:NAME."
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -98,6 +99,39 @@ def test_report_has_claims_figures_and_data(capsys, store):
     status, out, _ = run(capsys, *smoke(store, "report", "jiang2020.fig5", "--out", store / "five", "--json"))
     assert [claim["claim"] for claim in json.loads(out)["claims"]] == ["J4", "J5"]
     assert status == 0
+
+
+def test_a_figure_and_its_claims_stand_together_with_a_caption_in_words(store):
+    page = (store / "report" / "report.html").read_text()
+    caption = "Fig. 6. Gaussian noise at the input of each layer."
+    assert page.count(f'alt="{caption}') == page.count(f"<figcaption>{caption}") == 1
+    after = page.partition(f"<figcaption>{caption}")[2].partition("<figure>")[0]
+    assert "<b>J6 not tested.</b> Noise lowers accuracy and α, less in deeper layers." in after
+    assert "<b>J7 " in after
+    assert "J5 " not in after
+
+
+def test_a_recording_stands_beside_networks(capsys, store, tmp_path):
+    draw = np.random.default_rng(0)
+    signal = draw.standard_normal((300, 30)) * np.arange(1, 31) ** -0.5
+    np.save(tmp_path / "two.npy", np.stack([(signal + 0.3 * draw.standard_normal(signal.shape)).T for _ in range(2)]))
+    words = ["--recording", tmp_path / "two.npy", "--out", tmp_path / "report"]
+    assert run(capsys, *smoke(store, "report", "jiang2020.fig3", *words))[0] == 0
+    told = json.loads((tmp_path / "report" / "record.json").read_text())["recording"]
+    assert (told["neurons"], told["stimuli"]) == (30, 300)
+    assert told["signal"]["alpha"]["low"] < 1 < told["signal"]["alpha"]["high"]
+    assert re.fullmatch(r"α \d\.\d\d \[\d\.\d\d, \d\.\d\d\] of what repeats share, by its moments", told["told"])
+    for name in ("report.html", "report.md"):
+        assert told["told"] in (tmp_path / "report" / name).read_text()
+    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig5", *words[:2], "--out", tmp_path / "five"))
+    assert (status, err) == (
+        2,
+        "eigencode: --recording is drawn in jiang2020.fig3, gerum2022.fig1e, schaeffer2020.fig4 and in their papers' studies; "
+        "jiang2020.fig5 has no such figure.\n",
+    )
+    status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig3", "--recording_axes", "neurons,stimuli"))
+    assert (status, err) == (2, "eigencode: --recording_axes would do nothing here: it is read with --recording. Leave it out.\n")
+    assert not (tmp_path / "five").exists()
 
 
 def test_a_report_that_is_interrupted_at_its_end_says_where_it_is(capsys, store, tmp_path, monkeypatch):

@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from eigencode.papers.gerum2022.curves import published
-from eigencode.reports.study_figures import draw
-from eigencode.studies import load
+from eigencode.reports.study_figures import caption, draw
+from eigencode.spectra.intervals import Interval
+from eigencode.studies import Store, StudyResults, load
 from eigencode.studies.cell import with_field
-from paper_networks import evidence, grid, mlps, nets
+from eigencode.studies.results.recorded import RecordedSpectrum
+from paper_networks import PAPERS_INPUTS, deep, evidence, grid, mlps, nets, on_sets, schaeffer
 
 
 def drawn(name, records, folder):
@@ -98,7 +101,16 @@ def test_response_to_noise_at_every_layer(tmp_path):
         ("ε", "test accuracy"),
         ("ε", "exponent α"),
         ("test accuracy", "exponent α"),
+        ("test accuracy", "exponent α"),
     ]
+    means = [
+        results.select(name, perturbation="layer_gaussian", layer="layers.3").groupby("strength")["value"].mean()
+        for name in ("accuracy", "alpha")
+    ]
+    wanted = pd.concat(means, axis=1).dropna()
+    np.testing.assert_allclose(figure.axes[3].lines[0].get_xydata()[-len(wanted) + 1 :], wanted[1:])
+    fits = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
+    assert [text.partition(":")[0] for text in fits] == ["layer 1", "layer 2", "layer 3"]
     for panel, quantity in zip(figure.axes, ("accuracy", "alpha"), strict=False):
         rows = results.select(quantity, perturbation="layer_gaussian")
         for number, layer in enumerate(dict.fromkeys(rows["layer"]), 1):
@@ -107,16 +119,98 @@ def test_response_to_noise_at_every_layer(tmp_path):
             np.testing.assert_allclose(heights[np.isin(strengths, wanted.index)], wanted)
 
 
-@pytest.mark.parametrize("strength", [0.016, 0.031])
-def test_accuracy_under_attack_against_the_exponent(strength, tmp_path):
-    """Schaeffer Fig. 8."""
+@pytest.mark.parametrize(("place", "strength"), [(0, 4 / 255), (1, 8 / 255)])
+def test_accuracy_under_attack_against_the_exponent(place, strength, tmp_path):
+    """Schaeffer Fig. 8: a panel for each strength, a mark for each network, its colour c1 and its shape c2."""
     figure, results = drawn("schaeffer2020.fig8", grid(), tmp_path)
-    (panel,) = figure.axes
-    assert (panel.get_xlabel(), panel.get_ylabel()) == ("exponent α", "accuracy under PGD")
-    rows = results.with_alpha(results.select("accuracy", perturbation="pgd"), "unperturbed")
-    rows = rows[(rows["strength"] - strength).abs() < 1e-3]
-    found = sorted(zip(*line(panel, f"ε = {strength:g}"), strict=True))
-    settings = rows.groupby(["covariance", "jacobian", "jacobian_kind"])[["alpha", "value"]].mean()
-    assert len(found) in (len(rows), len(settings))
-    wanted = sorted(zip(*(rows if len(found) == len(rows) else settings)[["alpha", "value"]].to_numpy().T, strict=True))
-    np.testing.assert_allclose(found, wanted)
+    panel = figure.axes[place]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("exponent α", f"accuracy under PGD, ε = {strength:.3f}")
+    rows = results.with_alpha(results.select("accuracy", perturbation="pgd", strength=strength), "unperturbed")
+    marks = [each for each in panel.lines if len(each.get_xdata()) and each.get_linestyle() == "None"]
+    found = sorted(pair for each in marks for pair in zip(each.get_xdata(), each.get_ydata(), strict=True))
+    np.testing.assert_allclose(found, sorted(map(tuple, rows[["alpha", "value"]].to_numpy())))
+    named = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    weights = [f"c1 = {c1}" for c1 in ("0", "0.01", "0.05", "0.1")] + [f"c2 = {c2}" for c2 in ("0", "0.5", "1", "3")]
+    assert named == ["bound of about 1", *weights]
+    assert len({(each.get_color()[:3], each.get_marker()) for each in map(_style, marks)}) == 16
+
+
+def _style(mark):
+    mark.set_color(tuple(mark.get_color()))
+    return mark
+
+
+def test_exponents_against_the_dimension_of_images(tmp_path):
+    """Schaeffer Fig. 4, left: the network's means, the paper's values, the mouse's as printed, and 1 + 2/d."""
+    records = [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS) for seed in range(3)]
+    figure, results = drawn("schaeffer2020.fig4", records, tmp_path)
+    panel = figure.axes[0]
+    (own,) = panel.containers
+    alpha = results.select("alpha", perturbation=["pca", "unperturbed"])
+    wanted = alpha.assign(d=alpha["strength"].replace(0, 3072)).groupby("d")["value"].mean()
+    np.testing.assert_allclose(own.lines[0].get_xydata(), np.column_stack([wanted.index, wanted]))
+    assert dict(zip(*line(panel, "mouse V1, as printed"), strict=True)) == {8: 1.49, 4: 1.65, 1: 3.51, 3072: 1.04}
+    dimensions, heights = line(panel, "1 + 2/d")
+    np.testing.assert_allclose(heights, 1 + 2 / dimensions)
+
+
+def test_ratios_of_spectra_on_made_images(tmp_path):
+    """Schaeffer Fig. 5: each spectrum, and what it is of the one on test images."""
+    record = on_sets(0, [1.4, 1.5, 1.5, 1.5])
+    record = replace(record, spectra=[*schaeffer(0).spectra, *record.spectra])
+    figure, results = drawn("schaeffer2020.fig5", [record], tmp_path)
+    heights = line(figure.axes[1], "robust")[1]
+    spectra = results.spectra.set_index("perturbation")["eigenvalues"]
+    np.testing.assert_allclose(heights, spectra["robust"] / spectra["unperturbed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "record"), [("jiang2020.fig3", "nets"), ("gerum2022.fig1e", "mlps"), ("schaeffer2020.fig4", "")]
+)
+def test_a_recording_beside_networks(name, record, tmp_path):
+    records = {"nets": nets, "mlps": mlps, "": lambda: [schaeffer(0, conditions=PAPERS_INPUTS)]}[record]()
+    values = 3.0 * np.arange(1, 41) ** -1.1
+    recording = RecordedSpectrum("v4.npy", values, Interval(1.1, 1.05, np.inf), "of the signal")
+    study, results = load(name), evidence(records, tmp_path)
+    alone = draw(study, study.figure, results)
+    results = StudyResults(Store(tmp_path / "store.sqlite"), [each.plan for each in records], recording=recording)
+    both = draw(study, study.figure, results)
+    panels = [*both.axes, *(inset for panel in both.axes for inset in panel.child_axes)]
+    assert len(panels) == len(alone.axes) + 1
+    (panel,) = [each for each in panels if any(mark.get_label().startswith("v4.npy") for mark in each.lines)]
+    shares = line(panel, "v4.npy, α 1.10 [1.05, ∞]")[1]
+    np.testing.assert_allclose(shares, values / values.sum())
+    np.testing.assert_allclose(line(panel, "power law of the signal")[1], shares)  # it is one
+    assert "Beside them: v4.npy, α 1.10 [1.05, ∞]." in caption(study, study.figure, results)
+
+
+def test_fits_of_two_networks(tmp_path):
+    """Gerum Fig. 1e: the baseline and the network with a target of 1, with the exponents of their fits."""
+    figure, _ = drawn("gerum2022.fig1e", mlps(), tmp_path)
+    named = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert named == ["baseline, α = 1.50", "target 1, α = 1.00", "ranks of the fit"]
+
+
+def test_strengths_that_leave_nothing_are_no_panels(tmp_path):
+    """Gerum Fig. S1: where one image in a thousand is a peak, there is nothing to see."""
+    records = []
+    for record in deep("fig3d"):
+        left = record.rows["value"].where(record.rows["strength"] < 0.1, 0.001)
+        records.append(replace(record, rows=record.rows.assign(value=left)))
+    figure, _ = drawn("gerum2022.figS1", records, tmp_path)
+    assert [panel.get_title() for panel in figure.axes] == 2 * ["ε = 0.01", "ε = 0.05"]
+
+
+def test_exponents_of_networks_trained_in_every_way(tmp_path):
+    """What Schaeffer et al. leave open: a line for each way of training, against components and against noise."""
+    records = []
+    for plan in load("schaeffer2020.settings").cells():
+        alpha = 1 + plan.training.epochs / 10
+        conditions = [(kind, strength, alpha) for kind, strength in (("gaussian", 0.5), ("grey_noise", 0.5), ("pca", 4.0))]
+        records.append(replace(schaeffer(plan.member.seed, alpha=alpha, conditions=conditions), plan=plan))
+    figure, _ = drawn("schaeffer2020.settings", records, tmp_path)
+    for panel in figure.axes:
+        means = {each.get_label(): each.lines[0].get_ydata()[0] for each in panel.containers}
+        assert list(means) == ["5 epochs, adam", "13 epochs, adam", "20 epochs, sgd", "24 epochs, adam"]
+        np.testing.assert_allclose(list(means.values()), [1.5, 2.3, 3.0, 3.4], atol=1e-5)
+    assert sum(len(each.get_xdata()) == 1 and each.get_marker() == "+" for each in figure.axes[1].lines) == 4

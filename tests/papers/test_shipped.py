@@ -6,6 +6,7 @@ from PIL import Image
 
 from eigencode._torchvision import import_torchvision
 from eigencode.papers.registry import PAPERS
+from eigencode.papers.schaeffer2020.study import NOISE_ALONE
 from eigencode.perturbations.specification import MADE
 from eigencode.reports.study_figures import draw
 from eigencode.studies import (
@@ -24,7 +25,7 @@ from eigencode.studies.results.judging import claims_of, figures_of, part
 READ = {
     "jiang2020": {"layer_gaussian", "layer_fgsm", "stimuli"},
     "gerum2022": {"fgsm", "pgd"},
-    "schaeffer2020": {"gaussian", "pure_noise", "pca", "zca", "pgd", *MADE},
+    "schaeffer2020": {"gaussian", *NOISE_ALONE, "pca", "zca", "pgd", *MADE},
     "demo": {"fgsm", "pgd", "gaussian"},
 }
 
@@ -54,7 +55,7 @@ def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("figure", "networks", "claim", "lacks"),
-    [("fig2", 2, "S1", "all eleven networks; so far"), ("fig3_imagenet", 1, "S2", "networks read under noise")],
+    [("fig2", 2, "S1", "all eleven networks; so far"), ("fig3_imagenet", 1, "S2", "networks that are shown noise alone")],
 )
 def test_imagenet_networks_on_a_folder_of_images(figure, networks, claim, lacks, tmp_path, monkeypatch):
     """Their weights, which are a download, are random ones here, and the images small."""
@@ -75,7 +76,7 @@ def test_imagenet_networks_on_a_folder_of_images(figure, networks, claim, lacks,
     summary = run_study(study, store, Local())
     assert (summary.failed, summary.unstarted, summary.finished) == ({}, {}, networks)
     found = StudyResults(store, study.cells())
-    conditions = {"gaussian", "pure_noise"} if figure == "fig3_imagenet" else set()
+    conditions = {"gaussian", *NOISE_ALONE} if figure == "fig3_imagenet" else set()
     assert set(found.rows["perturbation"]) == {"unperturbed"} | conditions
     assert draw(study, study.figure, found) is not None
     (own,) = [each for each in claims_of(study) if each.name == claim]

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,15 @@ def test_window_sensitivity_without_any_window():
         "window_sensitivity: no window of `first` [4] and `last` [5, 10] holds 3 ranks within the numerical rank 5. Choose ranks "
         "within 1..5."
     )
+
+
+def test_read_only_numbers_are_read_without_a_warning():
+    values = np.arange(1.0, 51) ** -1.2
+    values.flags.writeable = False
+    torch.set_warn_always(True)  # else the first in a process alone
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert fit_power_law(values, ranks=(2, 40)).alpha == pytest.approx(1.2)
+    finally:
+        torch.set_warn_always(False)

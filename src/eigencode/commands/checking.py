@@ -18,6 +18,7 @@ from eigencode.commands.options import (
     ConstructConfig,
     MeasureConfig,
     NetworkAndImages,
+    RecordingOptions,
     SpectraOfLayers,
     StudyChoice,
     StudyConfig,
@@ -236,7 +237,7 @@ _RULES = (
         lambda c: c.model is not None,
     ),
     _Rule(
-        MeasureConfig,
+        RecordingOptions,
         (
             "recording_variable",
             "recording_axes",
@@ -251,7 +252,7 @@ _RULES = (
         lambda c: c.recording is not None,
     ),
     _Rule(
-        MeasureConfig, ("recording_components",), "with --recording_spontaneous", lambda c: c.recording_spontaneous is not None
+        RecordingOptions, ("recording_components",), "with --recording_spontaneous", lambda c: c.recording_spontaneous is not None
     ),
     _Rule(
         NetworkAndImages,

@@ -35,7 +35,7 @@ def run(config: MeasureConfig) -> None:
 
 
 def _run(config: MeasureConfig, ranks: Window, folder: Path | None) -> None:
-    recording = measured_recording(config) if config.recording else None
+    recording = measured_recording(config, half_samples=config.half_samples, seed=config.seed) if config.recording else None
     conditions = dict(_measurements(config)) if config.model else {}
     rows = [
         {"condition": condition, **summary_row(spectrum, ranks)}

@@ -96,13 +96,14 @@ class SpectraOfLayers(MeasuringOptions, NetworkAndImages):
 
 
 @dataclass(frozen=True)
-class MeasureConfig(SpectraOfLayers):
-    """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording.
+class RecordingOptions:
+    """A recording, and how its file is read.
 
     Args:
-        recording: Recording (.npy, .npz, .mat, .h5, .nwb), measured in place of a network, or beside it if model is given too:
-            neurons x stimuli, 2 x neurons x stimuli for two repeats, or as recording_axes says. Files of several sessions with
-            the same stimuli, separated by commas, are taken together.
+        recording: Recording (.npy, .npz, .mat, .h5, .nwb): neurons x stimuli, 2 x neurons x stimuli for two repeats, or as
+            recording_axes says. It is measured in place of a network, or beside it if model is given too; of a paper's study,
+            it is drawn beside the networks where the paper draws one. Files of several sessions with the same stimuli, separated
+            by commas, are taken together.
         recording_variable: Name of the array in the recording's file, such as stim.resp; of an NWB file units, or the name of a
             RoiResponseSeries.
         recording_axes: What each axis of the array is: neurons, stimuli and repeats, or neurons and presentations, separated by
@@ -131,6 +132,11 @@ class MeasureConfig(SpectraOfLayers):
     recording_spontaneous: str | None = None
     recording_components: int = 32
     recording_neurons: Literal["recorded", "sampled"] = "recorded"
+
+
+@dataclass(frozen=True)
+class MeasureConfig(RecordingOptions, SpectraOfLayers):
+    """Measure the eigenspectrum, exponent and dimension of a network's layers, or of a recording."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +327,7 @@ class StudyReading(StudyChoice):
 
 
 @dataclass(frozen=True)
-class ReportConfig(StudyReading):
+class ReportConfig(RecordingOptions, StudyReading):
     """Report of a study from the cells that are finished: figures, claims, what was run on what; one HTML file.
 
     Args:

@@ -1,4 +1,4 @@
-"""The recording of ``eigencode measure``: its spectrum, its signal, and what there is to know of them."""
+"""The recording of a command: its spectrum, its signal, and what there is to know of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eigencode.commands.options import MeasureConfig
+from eigencode.commands.options import RecordingOptions
 from eigencode.commands.parsing import parse_whole
 from eigencode.commands.progress import progress_bar
 from eigencode.datasets import Recording, join_sessions, load_nwb, load_recording, load_spontaneous
@@ -20,6 +20,7 @@ from eigencode.spectra.sampled_units import dimension_of_all_units
 from eigencode.spectra.signal import Neurons
 from eigencode.spectra.signal_laws import DOUBTFUL
 from eigencode.spectra.window import Window
+from eigencode.studies.results.recorded import RecordedSpectrum
 
 _FEWEST = 3
 """Stimuli shown twice that cross-validated PCA needs."""
@@ -47,6 +48,13 @@ class MeasuredRecording:
         """Rows of ``summary_row``: of the spectrum, and of the signal."""
         return [summary_row(self.spectrum, ranks), *([signal_row(self.signal)] if self.signal else [])]
 
+    def beside_networks(self) -> RecordedSpectrum:
+        """What figures of studies draw."""
+        values = self.spectrum.eigenvalues.numpy()
+        if self.signal is None:
+            return RecordedSpectrum(self.recording.name, values, Interval(math.nan, math.nan, math.nan), "noise and all")
+        return RecordedSpectrum(self.recording.name, values, self.signal.alpha, "of what repeats share, by its moments")
+
     def described(self) -> dict[str, Any]:
         """As JSON values."""
         recording = self.recording
@@ -62,8 +70,13 @@ class MeasuredRecording:
         }
 
 
-def measured_recording(config: MeasureConfig) -> MeasuredRecording:
+def measured_recording(config: RecordingOptions, *, half_samples: int, seed: int) -> MeasuredRecording:
     """Reads and measures the recording of a configuration.
+
+    Args:
+        config: The recording, and how it is read.
+        half_samples: Halves of the stimuli for intervals, where none was shown twice.
+        seed: Seed.
 
     Raises:
         EigencodeError: a file that cannot be read, or responses that cannot be measured.
@@ -79,19 +92,19 @@ def measured_recording(config: MeasureConfig) -> MeasuredRecording:
             )
         all_neurons = _of_all_neurons(recording, notes) if config.recording_neurons == "sampled" else None
         single = Eigenspectrum.from_activations(
-            recording.repeats(1)[0], half_samples=config.half_samples, seed=config.seed, name=recording.name
+            recording.repeats(1)[0], half_samples=half_samples, seed=seed, name=recording.name
         )
         return MeasuredRecording(recording, single, None, notes, all_neurons)
     if not bool(twice.all()):
         notes.append(f"{int((~twice).sum())} stimuli that were shown once are left out")
     if int(recording.counts.max()) > 2:
         notes.append("cross-validated PCA has the first two presentations of each stimulus, the signal all of them")
-    crossed = cvpca(recording.repeats(2), seed=config.seed, name=recording.name)
+    crossed = cvpca(recording.repeats(2), seed=seed, name=recording.name)
     signal = _signal(recording, notes, config.recording_neurons)
     return MeasuredRecording(recording, crossed, signal, notes)
 
 
-def _paths(config: MeasureConfig) -> list[str]:
+def _paths(config: RecordingOptions) -> list[str]:
     """Files of the sessions.
 
     Raises:
@@ -108,7 +121,7 @@ def _paths(config: MeasureConfig) -> list[str]:
     return _with_options(paths, config)
 
 
-def _with_options(paths: list[str], config: MeasureConfig) -> list[str]:
+def _with_options(paths: list[str], config: RecordingOptions) -> list[str]:
     nwb = [path.lower().endswith(".nwb") for path in paths]
     if config.recording_window is not None and not any(nwb):
         raise UsageError(f"--recording_window is of NWB files; got {paths[0]}, whose presentations have no times. Leave it out.")
@@ -118,7 +131,7 @@ def _with_options(paths: list[str], config: MeasureConfig) -> list[str]:
     return paths
 
 
-def _session(path: str, config: MeasureConfig) -> Recording:
+def _session(path: str, config: RecordingOptions) -> Recording:
     """The recording in one file."""
     stimuli, missing = config.recording_stimuli, config.recording_missing
     leave_out = parse_whole(config.recording_leave_out, "recording_leave_out")

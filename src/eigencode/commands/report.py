@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from eigencode.commands.choosing import chosen_study, refuse_none, say_failed, s
 from eigencode.commands.options import ReportConfig
 from eigencode.commands.parsing import parse_ranks
 from eigencode.commands.progress import tell
+from eigencode.commands.recording import MeasuredRecording, measured_recording
 from eigencode.errors import DataError, UsageError
+from eigencode.papers.registry import PAPERS
 from eigencode.reports import claimed, drawn, print_rows, record_of, render_markdown, render_page, write_folder
 from eigencode.reports.drawing import Drawing
-from eigencode.reports.study_figures import draw
+from eigencode.reports.study_figures import caption, draw
 from eigencode.reports.study_tables import cells_table, perturbed_tables, results_table, sensitivity_table, settings_one_by_one
 from eigencode.spectra.window import Window
 from eigencode.studies import Store, Study, StudyResults, to_yaml
@@ -54,13 +56,15 @@ def write(config: ReportConfig, study: Study, store: Store, *, about_cells: bool
 
 
 def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> None:
-    evidence = StudyResults(store, study.cells())
+    recording = measured_recording(config, half_samples=0, seed=0) if config.recording else None
+    evidence = StudyResults(store, study.cells(), recording=recording.beside_networks() if recording else None)
     refuse_none(evidence, config, study, store)
     if ranks := _ranks(config):
         evidence = evidence.over(ranks)
     record = study_record(
         study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
     )
+    record["recording"] = recording.described() | {"told": _told(recording)} if recording else None
     drawings, undrawn = _drawings(study, evidence)
     cells, results = cells_table(evidence), results_table(evidence)
     sensitivity = sensitivity_table(record["sensitivity"])
@@ -108,16 +112,22 @@ def _print_verdicts(record: dict[str, Any], sensitivity: pd.DataFrame, title: st
 
 def _drawings(study: Study, evidence: StudyResults) -> tuple[dict[str, Drawing], list[str]]:
     """Figures, and why others cannot be drawn of these cells."""
-    figures, undrawn = {}, []
+    figures, captions, undrawn = {}, dict[str, str](), []
     for figure in figures_of(study) or (None,):
         own = part(study, evidence, figure) if figure else evidence
         mixed = "" if figure == SETTINGS else confounders(study, own)
         name = f"{study.paper.name}.{figure}" if study.paper else "spectra"
         if (made := None if mixed else draw(study, figure, own)) is not None:
             figures[name] = made
+            captions[name] = caption(study, figure, own)
         else:
             undrawn.append(f"{name} needs {mixed or 'what these cells lack'}")
-    return drawn(figures), undrawn
+    return {name: replace(each, caption=captions[name]) for name, each in drawn(figures).items()}, undrawn
+
+
+def _told(recording: MeasuredRecording) -> str:
+    beside = recording.beside_networks()
+    return f"{beside.exponent} {beside.estimator}"
 
 
 def _ranks(config: ReportConfig) -> Window | None:
@@ -146,6 +156,9 @@ def check(config: ReportConfig, study: Study) -> Path:
         DataError: a folder that cannot be written, or that holds results of something else.
     """
     _windows(config, study)
+    if config.recording and not set(figures_of(study)) & set(study.paper.beside_recordings if study.paper else ()):
+        known = ", ".join(f"{paper.name}.{name}" for paper in PAPERS.values() for name in paper.beside_recordings)
+        raise UsageError(f"--recording is drawn in {known} and in their papers' studies; {study.name} has no such figure.")
     ranks = _name_of(config.ranks)
     words = [study.name, study.scale, *(["ranks", *re.findall(r"[\w-]+", ranks)] if ranks else [])]
     folder = Path(config.out or f"reproductions/{'-'.join(words)}")

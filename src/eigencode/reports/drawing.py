@@ -19,10 +19,12 @@ class Drawing:
     Attributes:
         png: Its pixels.
         svg: Its lines.
+        caption: What it shows, in words.
     """
 
     png: bytes
     svg: bytes
+    caption: str = ""
 
     @property
     def source(self) -> str:

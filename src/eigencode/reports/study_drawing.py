@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
+from eigencode.errors import SpectrumError
 from eigencode.spectra.plotting import new_figure
+from eigencode.spectra.power_law import fit_power_law
+from eigencode.studies.results.recorded import RecordedSpectrum
 from eigencode.studies.results.table import StudyResults
 
 Draw = Callable[[StudyResults], Figure | None]
@@ -22,10 +26,15 @@ def colours(count: int) -> Any:
     return colormaps["viridis"](np.linspace(0, 0.92, count))
 
 
-def panels_of(columns: int, *, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side; the height in inches."""
-    figure = new_figure(4.2 * columns, height)
-    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
+def panels_of(columns: int, *, rows: int = 1, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side, lettered if there are several, row after row; the height of a row in inches."""
+    figure = new_figure(4.2 * columns, height * rows)
+    panels: list[Axes] = list(np.ravel(figure.subplots(rows, columns)))
+    for panel, letter in zip(panels if len(panels) > 1 else (), string.ascii_lowercase, strict=False):
+        panel.annotate(
+            letter, (0, 1), xycoords="axes fraction", xytext=(-34, 8), textcoords="offset points", weight="bold", size=12
+        )
+    return figure, panels
 
 
 def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
@@ -33,6 +42,37 @@ def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
     values = row["eigenvalues"]
     values = values[values > row["floor"]]
     panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=for_figure(label), **style)
+
+
+def fitted_line(panel: Axes, values: np.ndarray, ranks: tuple[int, int] | None, **style: Any) -> float | None:
+    """Draws the power law fitted to eigenvalues over a window.
+
+    Args:
+        panel: Where.
+        values: Eigenvalues, or shares, by rank.
+        ranks: First and last rank.
+        style: Of the line.
+
+    Returns:
+        The exponent; None where no line can be fitted.
+    """
+    try:
+        fit = fit_power_law(values, ranks=ranks) if ranks else None
+    except SpectrumError:
+        return None
+    if fit is None:
+        return None
+    shown = np.arange(fit.ranks[0], fit.ranks[1] + 1)
+    panel.loglog(shown, [fit.predict(float(rank)) for rank in shown], **style)
+    return fit.alpha
+
+
+def beside(panel: Axes, recording: RecordedSpectrum) -> None:
+    """Draws the shares of variance of a recording, and the power law of its exponent."""
+    ranks = np.arange(1, len(recording.eigenvalues) + 1)
+    panel.loglog(ranks, recording.shares, "o", ms=2.5, color="black", label=for_figure(recording.told))
+    if recording.law is not None:
+        panel.loglog(ranks, recording.law, "-", lw=1, color="tab:red", label=f"power law {recording.estimator}")
 
 
 def legend(panel: Axes, **style: Any) -> None:

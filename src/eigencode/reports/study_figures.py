@@ -39,6 +39,27 @@ def draw(study: Study, figure: str | None, results: StudyResults) -> Figure | No
         raise
 
 
+def caption(study: Study, figure: str | None, results: StudyResults) -> str:
+    """What a figure of a study shows: its title, the networks, their data, and how many there are.
+
+    Args:
+        study: Study.
+        figure: One of its paper's figures; None for a study of a user's own.
+        results: Results that were drawn.
+    """
+    title = study.paper.figures[figure] if study.paper and figure else "Eigenspectra of the first networks"
+    number = f"Fig. {figure.removeprefix('fig')}. " if figure and figure.startswith("fig") else ""
+    pairs = results.cells[["model", "data"]].drop_duplicates().itertuples(index=False)
+    which = ", ".join(f"{model} on {data}" for model, data in pairs)
+    count = results.cells["network"].nunique()
+    beside = (
+        f" Beside them: {results.recording.told}."
+        if results.recording and study.paper and figure in study.paper.beside_recordings
+        else ""
+    )
+    return f"{number}{title}. {count} {'network' if count == 1 else 'networks'}: {which}.{beside}"
+
+
 def spectra_of_networks(evidence: StudyResults) -> Figure | None:
     """Spectra of the last layer read from the first networks of any study, of one seed."""
     spectra = evidence.spectra

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigencode._arrays import native
+from eigencode._arrays import shared
 from eigencode.errors import SpectrumError
 
 Numbers = Tensor | np.ndarray | Sequence[float]
@@ -48,10 +48,9 @@ def as_numbers(values: Numbers, *, caller: str, what: str, truths: bool = False)
         if masked:
             raise SpectrumError(f"{caller}: {what} must not be masked; got {masked} masked entries. Fill them or leave them out.")
         values = np.ma.getdata(values)
-    if isinstance(values, np.ndarray):
-        values = native(values)
     try:
-        tensor = torch.as_tensor(np.asarray(values) if isinstance(values, Sequence) else values).detach()
+        given = np.asarray(values) if isinstance(values, Sequence) else values
+        tensor = (shared(given) if isinstance(given, np.ndarray) else torch.as_tensor(given)).detach()
     except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
         raise SpectrumError(f"{caller}: {what} must be an array of real numbers; got {kind}. Pass float64.") from None

@@ -197,6 +197,7 @@ class Paper:
         stated: Called for the numbers that it states, in the same way.
         curves: Called for what lays its published curves beside ``StudyResults``: rows of a table; None if there are none.
         drawings: Called for its drawings by their figures: each makes a figure from ``StudyResults``.
+        beside_recordings: Figures that draw a recording beside the networks.
     """
 
     name: str
@@ -211,6 +212,7 @@ class Paper:
     stated: Callable[[], Sequence[StatedNumber]] = tuple
     curves: Callable[[], Callable[..., list[dict[str, Any]]] | None] = lambda: None
     drawings: Callable[[], Mapping[str, Callable[..., Any]]] = dict
+    beside_recordings: tuple[str, ...] = ()
 
     def study(self, figure: str | None, scale: str) -> Study:
         """Cells of a figure, or of all whose files are there."""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode.papers.gerum2022.curves import published
-from eigencode.reports.study_drawing import Draw, colours, legend, panels_of
+from eigencode.reports.study_drawing import Draw, beside, colours, fitted_line, legend, panels_of
 from eigencode.spectra.plotting import new_figure
 from eigencode.studies.results.table import StudyResults, single
 
@@ -94,7 +94,7 @@ def _every_strength(evidence: StudyResults, form: str = "exponent") -> Figure | 
             drawn.append((f"{network}, {name}: {kind.upper()}", evidence.with_alpha(rows, evidence.alpha_condition)))
     if not drawn:
         return None
-    strengths = [sorted(rows["strength"].unique()) for _, rows in drawn]
+    strengths = [_strengths_that_leave_something(rows) for _, rows in drawn]
     columns = min(5, max(len(each) for each in strengths))
     figure = new_figure(2.4 * columns, 2.0 * len(drawn))
     grid = figure.subplots(len(drawn), columns, squeeze=False)
@@ -103,8 +103,6 @@ def _every_strength(evidence: StudyResults, form: str = "exponent") -> Figure | 
         for panel, strength in zip(panels, chosen, strict=False):
             shown = rows[rows["strength"] == strength]
             _against_alpha(panel, shown)
-            if not shown["value"].any():
-                panel.set_yticks([0])
             panel.set_title(f"ε = {strength:g}", fontsize=8)
             panel.tick_params(labelsize=7)
         for panel in panels[len(chosen) :]:
@@ -115,6 +113,16 @@ def _every_strength(evidence: StudyResults, form: str = "exponent") -> Figure | 
     legend(grid[0][0], fontsize=6)
     figure.suptitle(f"dots: networks, lines: means over seeds; {_ALPHA[evidence.alpha_condition]}", fontsize=8)
     return figure
+
+
+_SOMETHING = 0.01
+"""Accuracy below which an attack has left nothing to compare."""
+
+
+def _strengths_that_leave_something(rows: pd.DataFrame) -> list[float]:
+    """Strengths at which some network classifies more than one image in a hundred; all of them if there are none."""
+    best = rows.groupby("strength")["value"].max()
+    return sorted(best.index[best >= _SOMETHING] if (best >= _SOMETHING).any() else best.index)
 
 
 def _learning(evidence: StudyResults) -> Figure | None:
@@ -152,7 +160,7 @@ def _learning(evidence: StudyResults) -> Figure | None:
 
 
 def spectra_of_targets(evidence: StudyResults) -> Figure | None:
-    """Gerum Fig. 1e: spectra of networks regularised to several targets."""
+    """Gerum Fig. 1: c, a recording; e, a network without and one with regularisation, and their fits; then all targets."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["model"] == "gerum_shallow_mlp")]
     spectra = spectra[(spectra["form"] == "exponent") & (spectra["seed"] == spectra["seed"].min())]
@@ -160,18 +168,49 @@ def spectra_of_targets(evidence: StudyResults) -> Figure | None:
         return None
     spectra = single(spectra, "beta", "target")
     chosen = spectra[(spectra["beta"] == spectra["beta"].max()) | (spectra["beta"] == 0)].sort_values(["beta", "target"])
-    figure, (panel,) = panels_of(1, height=4.2)
+    recording = evidence.recording
+    figure, panels = panels_of(3 if recording else 2, height=4.2)
+    if recording:
+        beside(panels[0], recording)
+        panels[0].set(xlabel="rank", ylabel="share of the variance", title="Fig. 1c: recording")
+        legend(panels[0], fontsize=7)
+    _two_fitted(panels[-2], chosen, evidence.fitted)
     for (_, row), colour in zip(chosen.iterrows(), colours(len(chosen)), strict=True):
-        values = row["eigenvalues"][row["eigenvalues"] > row["floor"]] / row["eigenvalues"].sum()
+        shares = _shares(row)
         label = f"target {row['target']:g}" if row["beta"] else "baseline"
-        panel.loglog(np.arange(1, len(values) + 1), values, color=colour if row["beta"] else "black", lw=1, label=label)
-    title = f"seed {spectra['seed'].iloc[0]}"
-    if evidence.fitted:
-        panel.axvspan(*evidence.fitted, color="grey", alpha=0.12, lw=0)
-        title += "; grey: ranks of the fit"
-    panel.set(xlabel="rank", ylabel="share of the variance", title=title)
-    legend(panel, fontsize=7)
+        panels[-1].loglog(np.arange(1, len(shares) + 1), shares, color=colour if row["beta"] else "black", lw=1, label=label)
+    panels[-1].set_title(f"β = {chosen['beta'].max():g}, every target")
+    for panel in panels[-2:]:
+        if evidence.fitted:
+            panel.axvspan(*evidence.fitted, color="grey", alpha=0.12, lw=0, label="ranks of the fit")
+        panel.set(xlabel="rank", ylabel="share of the variance")
+        legend(panel, fontsize=7)
     return figure
+
+
+_AS_IN_BRAINS = 1.0
+"""Exponent of mouse V1 (Stringer et al. 2019), to which a network of Fig. 1e is regularised."""
+
+
+def _two_fitted(panel: Axes, chosen: pd.DataFrame, ranks: tuple[int, int] | None) -> None:
+    """The baseline (orange, grey fit) and the network whose target is nearest to 1 (blue, black fit), as the paper has them."""
+    regularised = chosen[chosen["beta"] > 0]
+    nearest = regularised.loc[(regularised["target"] - _AS_IN_BRAINS).abs().sort_values().index[:1]]
+    for rows, colour, fit in ((chosen[chosen["beta"] == 0], "tab:orange", "grey"), (nearest, "tab:blue", "black")):
+        for _, row in rows.iterrows():
+            shares = _shares(row)
+            alpha = fitted_line(panel, shares, ranks, color=fit, lw=2.5, alpha=0.6)
+            name = f"target {row['target']:g}" if row["beta"] else "baseline"
+            label = name if alpha is None else f"{name}, α = {alpha:.2f}"
+            panel.loglog(np.arange(1, len(shares) + 1), shares, color=colour, lw=1.2, label=label)
+    panel.set_title(f"Fig. 1e: fits, seed {chosen['seed'].iloc[0]}")
+
+
+def _shares(row: pd.Series) -> np.ndarray:
+    """Shares of the variance, of eigenvalues above rounding error."""
+    values = row["eigenvalues"]
+    shares: np.ndarray = values[values > row["floor"]] / values.sum()
+    return shares
 
 
 FIGURES: dict[str, Draw] = {

@@ -129,4 +129,5 @@ PAPER = Paper(
     stated=later("eigencode.papers.gerum2022.stated", "STATED"),
     curves=later("eigencode.papers.gerum2022.curves", "beside_published"),
     drawings=later("eigencode.papers.gerum2022.figures", "FIGURES"),
+    beside_recordings=("fig1e",),
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
+from eigencode._text import for_figure
+from eigencode.papers.jiang2020.layers import DEEP, EXAMPLE
+from eigencode.papers.jiang2020.perturbed import FEWEST_STRENGTHS, STATED_SLOPES
 from eigencode.papers.jiang2020.study import WIDTH, dimension_of, number_of
-from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
+from eigencode.reports.study_drawing import Draw, beside, colours, finish, fitted_line, legend, panels_of, spectrum
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.studies.results.table import StudyResults
 
@@ -35,16 +41,29 @@ def _errors(evidence: StudyResults) -> Figure | None:
 
 
 def _spectra_of_layers(evidence: StudyResults) -> Figure | None:
-    """Jiang Fig. 3: spectra of all layers of one network."""
+    """Jiang Fig. 3: a, spectra of all layers of one network, with a recording as its inset; b, the fit of the example layer."""
     spectra = evidence.spectra
     spectra = spectra[(spectra["perturbation"] == "unperturbed") & (spectra["width"] == WIDTH)]
     if spectra.empty:
         return None
     spectra = _by_layer(spectra[spectra["seed"] == spectra["seed"].min()])
-    figure, (panel,) = panels_of(1, height=4.2)
+    figure, panels = panels_of(2, height=4.4)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
-        spectrum(panel, row, f"layer {row['number']}", color=colour)
-    finish(panel, "one network; grey: ranks of the fit", evidence.fitted)
+        spectrum(panels[0], row, f"layer {row['number']}", color=colour)
+    finish(panels[0], "one network; grey: ranks of the fit", evidence.fitted)
+    if evidence.recording:
+        panels[0].set_ylim(top=panels[0].get_ylim()[1] * 1e3)  # room for the inset
+        inset = panels[0].inset_axes((0.6, 0.66, 0.38, 0.28))
+        beside(inset, evidence.recording)
+        inset.set_title(for_figure(evidence.recording.told), fontsize=6)
+        inset.tick_params(labelsize=6)
+        legend(panels[0], fontsize=7, loc="lower left")
+    for _, row in spectra[spectra["number"] == EXAMPLE].iterrows():
+        spectrum(panels[1], row, f"layer {EXAMPLE}", color="tab:blue", marker="o", ms=2.5)
+        alpha = fitted_line(panels[1], row["eigenvalues"], evidence.fitted, color="tab:red", lw=1.2)
+        if alpha is not None:
+            panels[1].lines[-1].set_label(f"α = {alpha:.2f}")
+    finish(panels[1], "the paper's example layer", evidence.fitted)
     return figure
 
 
@@ -98,18 +117,18 @@ def _alpha_against_accuracy(evidence: StudyResults) -> Figure | None:
 
 
 def _attacked(kind: str) -> Draw:
-    """Jiang Figs 6 and 7: accuracy and exponent against strength, and against each other."""
+    """Jiang Figs 6 and 7: accuracy and exponent against strength, and against each other, with deeper layers enlarged."""
 
     def make(evidence: StudyResults) -> Figure | None:
         networks = list(evidence.select("accuracy", perturbation=kind, width=WIDTH)["network"])
-        curves = {}
+        curves = dict[str, Any]()
         for quantity in ("accuracy", "alpha"):
             rows = _by_layer(evidence.select(quantity, perturbation=[kind, "unperturbed"], network=networks))
             rows = rows[~rows.duplicated(["network", "layer", "strength"])]  # at strength 0 both may be there
             curves[quantity] = rows.groupby(["strength", "number"])["value"].agg(["mean", "std"]).unstack("number")
         if any(curve.empty for curve in curves.values()):
             return None
-        figure, panels = panels_of(3)
+        figure, panels = panels_of(2, rows=2)
         layers = [number for number in curves["alpha"]["mean"] if number in curves["accuracy"]["mean"]]
         for number, colour in zip(layers, colours(len(layers)), strict=True):
             for panel, quantity in zip(panels[:2], ("accuracy", "alpha"), strict=True):
@@ -119,15 +138,37 @@ def _attacked(kind: str) -> Draw:
                     spread.index, mean[spread.index] - spread, mean[spread.index] + spread, color=colour, alpha=0.15, lw=0
                 )
             both = pd.concat([curves[quantity]["mean"][number] for quantity in ("accuracy", "alpha")], axis=1).dropna()
-            panels[2].plot(both.iloc[:, 0], both.iloc[:, 1], "o-", color=colour, ms=2.5, lw=0.8)
+            for panel in panels[2:] if number > DEEP else panels[2:3]:
+                panel.plot(both.iloc[:, 0], both.iloc[:, 1], "o-", color=colour, ms=2.5, lw=0.8)
         panels[0].set(xlabel="ε", ylabel="test accuracy")
         panels[1].set(xlabel="ε", ylabel="exponent α")
-        panels[2].set(xlabel="test accuracy", ylabel="exponent α")
+        for panel in panels[2:]:
+            panel.set(xlabel="test accuracy", ylabel="exponent α")
+            panel.axhline(1, color="grey", ls=":", lw=0.8)
+        if kind == "layer_gaussian":
+            _slopes(panels[2], curves)
         legend(panels[0], fontsize=6)
         panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
+        panels[3].set_title(f"layers beyond {DEEP}; dotted: α = 1", loc="left", fontsize=9)
         return figure
 
     return make
+
+
+def _slopes(panel: Axes, curves: dict[str, Any]) -> None:
+    """Lines through the first layers at strengths with α below 1, and their slopes dα/dA beside the paper's."""
+    for layer, stated in STATED_SLOPES.items():
+        if not all(layer in curve["mean"] for curve in curves.values()):
+            continue
+        both = pd.concat([curves[quantity]["mean"][layer] for quantity in ("accuracy", "alpha")], axis=1).dropna()
+        both = both[(both.iloc[:, 1] < 1) & (both.index > 0)]
+        if len(both) < FEWEST_STRENGTHS:
+            continue
+        line = stats.linregress(both.iloc[:, 0], both.iloc[:, 1])
+        ends = both.iloc[[0, -1], 0]
+        label = f"layer {layer}: dα/dA {line.slope:.2f} (paper {stated:g}), R² {line.rvalue**2:.3f}"
+        panel.plot(ends, line.intercept + line.slope * ends, "--", color="tab:red", lw=1, label=label)
+    legend(panel, fontsize=6)
 
 
 def _dimensions(evidence: StudyResults) -> Figure | None:

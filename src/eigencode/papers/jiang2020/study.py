@@ -135,4 +135,5 @@ PAPER = Paper(
     left_out=lambda: {SETTINGS},
     stated=later("eigencode.papers.jiang2020.stated", "STATED"),
     drawings=later("eigencode.papers.jiang2020.figures", "FIGURES"),
+    beside_recordings=("fig3",),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eigencode.papers.schaeffer2020 import inputs, penalised
+from eigencode.papers.schaeffer2020 import imagenet, inputs, penalised
 from eigencode.studies.results.claim import Claim, Part
 
 CLAIMS = (
@@ -13,7 +13,7 @@ CLAIMS = (
         (
             Part(
                 "“All CNNs have exponents below α* ≈ 1”, as slopes (Fig. 2): “lower than the Stringer-Pachitariu bound” (3.1)",
-                inputs.bound,
+                imagenet.bound,
             ),
         ),
     ),
@@ -24,7 +24,7 @@ CLAIMS = (
         (
             Part(
                 "ImageNet: “The slope increases as we add more noise, and is highest for the pure noise input” (3.2.1)",
-                inputs.noise_on_imagenet,
+                imagenet.noise_on_imagenet,
                 "a",
             ),
             Part(
@@ -33,6 +33,7 @@ CLAIMS = (
                 "b",
             ),
             Part("CIFAR-10: “pure noise had … very similar slope” to images “with the same δ” (3.2.1)", inputs.pure_noise, "c"),
+            Part("CIFAR-10: “inputs of pure noise had different y-intercept” (3.2.1)", inputs.intercept_of_noise, "d"),
         ),
         ("fig3_imagenet",),
     ),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eigencode.papers.schaeffer2020.imagenet import name_of, of_imagenet
+from eigencode.papers.schaeffer2020.inputs import PLAIN
 from eigencode.papers.schaeffer2020.penalised import under_attack
-from eigencode.papers.schaeffer2020.study import LIBRARYS
+from eigencode.papers.schaeffer2020.study import LIBRARYS, NOISE_ALONE
 from eigencode.perturbations.specification import MADE
-from eigencode.reports.study_drawing import Draw, colours, finish, legend, panels_of, spectrum
+from eigencode.reports.study_drawing import Draw, beside, colours, finish, legend, panels_of, spectrum
+from eigencode.studies.definition import SETTINGS
 from eigencode.studies.results.table import StudyResults, single
 
 if TYPE_CHECKING:
@@ -19,7 +24,8 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "gaussian": "images with Gaussian noise, by its standard deviation",
-    "pure_noise": "noise alone, by its standard deviation",
+    "pure_noise": "noise alone, of mean 0, by its standard deviation",
+    "grey_noise": "noise alone, of mean 0.5, by its standard deviation",
     "pca": "images on their first principal components",
     "zca": "whitened images, by what is added to the variances",
 }
@@ -33,55 +39,138 @@ def _plain_spectra(evidence: StudyResults) -> pd.DataFrame:
     return chosen
 
 
-def _under(*kinds: str) -> Draw:
-    """Schaeffer Figs 3 and 4: spectra of one network under each strength of perturbations."""
+def _under_noise(evidence: StudyResults) -> Figure | None:
+    """Schaeffer Fig. 3: spectra under each strength of noise, and of noise alone; a row for each network."""
+    kinds = [kind for kind in ("gaussian", *NOISE_ALONE) if kind in set(evidence.spectra["perturbation"])]
+    spectra = _plain_spectra(evidence)
+    spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["adversarial"] == 0)]
+    each = [own for _, own in spectra.groupby("model") if {"unperturbed", *kinds} <= set(own["perturbation"])]
+    if not kinds or not each:
+        return None
+    figure, panels = panels_of(len(kinds), rows=len(each), height=4.2)
+    for place, own in enumerate(each):
+        for panel, kind in zip(panels[place * len(kinds) :], kinds, strict=False):
+            _strengths(panel, own, kind, evidence.fitted)
+            if len(each) > 1:
+                panel.set_title(f"{name_of(str(own['model'].iloc[0]))}: {_TITLES[kind]}", fontsize=9)
+    return figure
 
-    def make(evidence: StudyResults) -> Figure | None:
-        spectra = _plain_spectra(evidence)
-        spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["adversarial"] == 0)]
-        if spectra["perturbation"].nunique() < 2:
-            return None
-        spectra = single(spectra, "perturbation", "strength")
-        base = spectra[spectra["perturbation"] == "unperturbed"].iloc[0]
-        figure, panels = panels_of(len(kinds), height=4.2)
-        for panel, kind in zip(panels, kinds, strict=True):
-            own = spectra[spectra["perturbation"] == kind].sort_values("strength")
-            for (_, row), colour in zip(own.iterrows(), colours(len(own)), strict=True):
-                spectrum(panel, row, f"{row['strength']:g}", color=colour)
-            spectrum(panel, base, "unperturbed", color="black", ls="--")
-            finish(panel, _TITLES[kind], evidence.fitted)
-        return figure
 
-    return make
+def _strengths(panel: Axes, spectra: pd.DataFrame, kind: str, ranks: tuple[int, int] | None) -> None:
+    """Spectra of one network under each strength of one perturbation."""
+    spectra = single(spectra, "perturbation", "strength")
+    own = spectra[spectra["perturbation"] == kind].sort_values("strength")
+    for (_, row), colour in zip(own.iterrows(), colours(len(own)), strict=True):
+        spectrum(panel, row, f"{row['strength']:g}", color=colour)
+    spectrum(panel, spectra[spectra["perturbation"] == "unperturbed"].iloc[0], "unperturbed", color="black", ls="--")
+    finish(panel, _TITLES[kind], ranks)
+
+
+_ALL_COMPONENTS = 3072
+"""Numbers of a CIFAR-10 image, where "all" of its components stand."""
+
+_MOUSE = {8: 1.49, 4: 1.65, 1: 3.51, _ALL_COMPONENTS: 1.04}
+"""Exponents of mouse V1 (Stringer et al. 2019) that the paper gives, by the dimension of the images."""
+
+_PAPERS_NETWORK = {8: 1.21, 4: 1.20, 1: 1.20, _ALL_COMPONENTS: 1.03}
+
+
+def _dimension_of_images(evidence: StudyResults) -> Figure | None:
+    """Schaeffer Fig. 4: exponents against the dimension of the images, beside the mouse's; then spectra."""
+    spectra = _plain_spectra(evidence)
+    spectra = spectra[(spectra["adversarial"] == 0) & (spectra["model"] == PLAIN["model"])]
+    there = set(spectra["perturbation"])
+    kinds = [kind for kind in ("pca", "zca") if kind in there]
+    if not kinds or "unperturbed" not in there:
+        return None
+    recording = evidence.recording
+    figure, panels = panels_of(1 + len(kinds) + bool(recording), height=4.2)
+    _against_dimension(panels[0], evidence)
+    for panel, kind in zip(panels[1:], kinds, strict=False):
+        _strengths(panel, spectra, kind, evidence.fitted)
+    if recording:
+        beside(panels[-1], recording)
+        panels[-1].set(xlabel="rank", ylabel="share of the variance", title="recording")
+        legend(panels[-1], fontsize=7)
+    return figure
+
+
+def _against_dimension(panel: Axes, evidence: StudyResults) -> None:
+    rows = evidence.select("alpha", perturbation=["unperturbed", "pca"], **PLAIN)
+    rows = rows.assign(dimension=rows["strength"].where(rows["perturbation"] == "pca", _ALL_COMPONENTS))
+    over = rows.drop_duplicates(["network", "dimension"]).groupby("dimension")["value"]
+    mean, spread = over.mean(), over.std()
+    panel.errorbar(mean.index, mean, yerr=spread, fmt="o-", ms=4, lw=1, capsize=2, color="tab:blue", label="this network")
+    for values, colour, name in (
+        (_PAPERS_NETWORK, "tab:orange", "the paper's network"),
+        (_MOUSE, "tab:green", "mouse V1, as printed"),
+    ):
+        panel.plot(list(values), list(values.values()), "x", ms=6, color=colour, label=name)
+    dimensions = np.geomspace(1, _ALL_COMPONENTS, 60)
+    panel.plot(dimensions, 1 + 2 / dimensions, "--", lw=1, color="grey", label="1 + 2/d")
+    panel.set(xscale="log", xlabel=f"dimension d of the images ({_ALL_COMPONENTS}: all)", ylabel="exponent α")
+    panel.set_title(f"mean and standard deviation of {rows['network'].nunique()} networks", loc="left", fontsize=9)
+    legend(panel, fontsize=7)
+
+
+def _over_settings(evidence: StudyResults) -> Figure | None:
+    """Exponents against the dimension of the images, and under noise and noise alone, of networks trained in each way."""
+    rows = evidence.select("alpha", perturbation=["unperturbed", "pca", "gaussian", *NOISE_ALONE])
+    varied = [name for name in ("epochs", "training.optimizer") if name in rows and rows[name].nunique() > 1]
+    if rows.empty or not varied:
+        return None
+    each = list(rows.groupby(varied))
+    panels_and_kinds = (("pca", "number of components"), ("gaussian", "standard deviation of the noise"))
+    figure, panels = panels_of(2, height=4.2)
+    for (setting, own), colour in zip(each, colours(len(each)), strict=True):
+        label = ", ".join(f"{value:g} epochs" if isinstance(value, (int, float)) else str(value) for value in setting)
+        for panel, (kind, _) in zip(panels, panels_and_kinds, strict=True):
+            over = own[own["perturbation"] == kind].groupby("strength")["value"].agg(["mean", "std"])
+            panel.errorbar(over.index, over["mean"], yerr=over["std"], fmt="o-", ms=3, lw=1, capsize=2, color=colour, label=label)
+            panel.axhline(own[own["perturbation"] == "unperturbed"]["value"].mean(), color=colour, ls=":", lw=0.8)
+        for kind, mark in zip(NOISE_ALONE, "x+", strict=True):
+            alone = own[own["perturbation"] == kind].groupby("strength")["value"].mean()
+            panels[1].plot(alone.index, alone, mark, color=colour, ms=6)
+    for panel, (_, name) in zip(panels, panels_and_kinds, strict=True):
+        panel.set(xscale="log", xlabel=name, ylabel="exponent α")
+        legend(panel, fontsize=7)
+    panels[0].set_title("dotted: on images; bars: standard deviations", loc="left", fontsize=9)
+    panels[1].set_title("crosses: noise alone of mean 0 (x) and 0.5 (+)", loc="left", fontsize=9)
+    return figure
 
 
 def _networks(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 2: spectra of the ImageNet networks."""
-    spectra = evidence.spectra
-    spectra = spectra[[str(model).startswith("torchvision:") for model in spectra["model"]]]
+    spectra = of_imagenet(evidence.spectra[evidence.spectra["perturbation"] == "unperturbed"])
     if spectra.empty:
         return None
     figure, (panel,) = panels_of(1, height=4.2)
     for (_, row), colour in zip(spectra.iterrows(), colours(len(spectra)), strict=True):
-        spectrum(panel, row, row["model"].removeprefix("torchvision:"), color=colour)
+        spectrum(panel, row, name_of(row["model"]), color=colour)
     finish(panel, "penultimate layer", evidence.fitted)
     return figure
 
 
 def _made_sets(evidence: StudyResults) -> Figure | None:
-    """Schaeffer Fig. 5: spectra on images that networks made."""
+    """Schaeffer Fig. 5: spectra on images that networks made, and what they are of the spectrum on test images."""
     spectra = _plain_spectra(evidence)
     spectra = spectra[spectra["adversarial"] == 0]
-    own = spectra[spectra["perturbation"].isin(MADE)]
-    if own.empty:
+    own, plain = spectra[spectra["perturbation"].isin(MADE)], spectra[spectra["perturbation"] == "unperturbed"]
+    if own.empty or plain.empty:
         return None
-    own = single(own, "perturbation", "strength")
-    figure, (panel,) = panels_of(1, height=4.2)
+    own, base = single(own, "perturbation", "strength"), plain.iloc[0]
+    figure, panels = panels_of(2, height=4.2)
     for (_, row), colour in zip(own.iterrows(), colours(len(own)), strict=True):
-        spectrum(panel, row, row["perturbation"].replace("_", " "), color=colour)
-    base = spectra[spectra["perturbation"] == "unperturbed"].iloc[0]
-    spectrum(panel, base, "test images", color="black", ls="--")
-    finish(panel, "network without penalties", evidence.fitted)
+        name = row["perturbation"].replace("_", " ")
+        spectrum(panels[0], row, name, color=colour)
+        shown = min(int(np.sum(each["eigenvalues"] > each["floor"])) for each in (row, base))
+        ratio = row["eigenvalues"][:shown] / base["eigenvalues"][:shown]
+        panels[1].loglog(np.arange(1, shown + 1), ratio, color=colour, lw=1, label=name)
+    spectrum(panels[0], base, "test images", color="black", ls="--")
+    finish(panels[0], "network without penalties", evidence.fitted)
+    panels[1].axhline(1, color="black", ls="--", lw=1)
+    finish(panels[1], "ratio to the spectrum on test images", evidence.fitted)
+    panels[1].set_ylabel("ratio of eigenvalues")
     return figure
 
 
@@ -156,29 +245,39 @@ def _line(panel: Axes, grouped: SeriesGroupBy[Any, Any], *, label: str, color: A
 
 
 def _robustness_against_alpha(evidence: StudyResults) -> Figure | None:
-    """Schaeffer Fig. 8: accuracy under attack against the exponent, one dot for each network; the paper's bound of about 1."""
+    """Schaeffer Fig. 8: accuracy under attack against the exponent, one mark for each network; a panel for each strength."""
     attacked = evidence.select("accuracy", perturbation="pgd")
     attacked = evidence.with_alpha(attacked, "unperturbed").dropna(subset="alpha")
     if attacked.empty:
         return None
-    figure, (panel,) = panels_of(1, height=4.0)
-    groups = list(attacked.groupby("strength"))
-    for (strength, own), colour in zip(groups, colours(len(groups)), strict=True):
-        panel.plot(own["alpha"], own["value"], "o", ms=4, color=colour, alpha=0.7, label=f"ε = {float(str(strength)):.3f}")
-    panel.axvline(1, color="red", lw=1, label="bound of about 1")
-    panel.set(xlabel="exponent α", ylabel="accuracy under PGD")
-    legend(panel, fontsize=7)
+    each = list(attacked.groupby("strength"))
+    weights = sorted(attacked["covariance"].unique()), sorted(attacked["jacobian"].unique())
+    shades = dict(zip(weights[0], colours(len(weights[0])), strict=True))
+    marks = dict(zip(weights[1], itertools.cycle("os^Dv<>P"), strict=False))
+    figure, panels = panels_of(len(each), height=4.0)
+    for panel, (strength, own) in zip(panels, each, strict=True):
+        for (c1, c2), networks in own.groupby(["covariance", "jacobian"]):
+            panel.plot(networks["alpha"], networks["value"], marks[c2], ms=5, color=shades[c1], alpha=0.8)
+        panel.axvline(1, color="red", lw=1)
+        panel.set(xlabel="exponent α", ylabel=f"accuracy under PGD, ε = {float(str(strength)):.3f}")
+    panels[-1].plot([], [], color="red", lw=1, label="bound of about 1")
+    for c1, shade in shades.items():
+        panels[-1].plot([], [], "o", color=shade, label=f"c1 = {c1:g}")
+    for c2, mark in marks.items():
+        panels[-1].plot([], [], mark, color="grey", label=f"c2 = {c2:g}")
+    legend(panels[-1], fontsize=7)
     return figure
 
 
 FIGURES: dict[str, Draw] = {
     "fig2": _networks,
-    "fig3": _under("gaussian", "pure_noise"),
-    "fig3_imagenet": _under("gaussian", "pure_noise"),
-    "fig4": _under("pca", "zca"),
+    "fig3": _under_noise,
+    "fig3_imagenet": _under_noise,
+    "fig4": _dimension_of_images,
     "fig5": _made_sets,
     "fig6": _adversarially_trained,
     "released": _adversarially_trained,
     "fig7": _penalised,
     "fig8": _robustness_against_alpha,
+    SETTINGS: _over_settings,
 }

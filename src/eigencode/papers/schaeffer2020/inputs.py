@@ -1,8 +1,8 @@
-"""What Schaeffer et al. 2020 find of networks that are shown other images: checks of their Figs 2 to 6."""
+"""What Schaeffer et al. 2020 find of CIFAR-10 networks that are shown other images: checks of their Figs 3 to 6."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eigencode.papers.schaeffer2020.study import LIBRARYS, NEED_FILES
+from eigencode.errors import SpectrumError
+from eigencode.papers.schaeffer2020.imagenet import rise_on_imagenet
+from eigencode.papers.schaeffer2020.study import LIBRARYS, NOISE_ALONE
 from eigencode.perturbations.specification import MADE
-from eigencode.studies.results.claim import Finding, finding
-from eigencode.studies.results.statistics import Decision, Limits, interval, lowest, needed
-from eigencode.studies.results.table import NotTestedError, StudyResults, single, table_of
+from eigencode.spectra.power_law import fit_power_law
+from eigencode.studies.results.claim import Finding, agreed, finding
+from eigencode.studies.results.statistics import Decision, Interval, Limits, interval, lowest, needed
+from eigencode.studies.results.table import NotTestedError, StudyResults, table_of
 
 _SIMILAR = 0.1
 """Difference of exponents up to which two spectra decay alike."""
@@ -33,15 +36,13 @@ _NEAR_FOUR = (3.0, 5.0)
 _SLIGHT = 1.0
 """Difference of exponents up to which sets differ slightly."""
 
-_IMAGENET_NETWORKS = 11
-
 PLAIN = {"model": "schaeffer_cnn", "covariance": 0.0, "jacobian": 0.0, "adversarial": 0.0}
 
 
 def alphas(evidence: StudyResults) -> pd.DataFrame:
     """Exponents of the networks without penalties: seeds x conditions."""
     rows = evidence.select("alpha", **PLAIN)
-    rows = rows[rows["perturbation"].isin(["unperturbed", "gaussian", "pure_noise", "pca", "zca"])]
+    rows = rows[rows["perturbation"].isin(["unperturbed", "gaussian", *NOISE_ALONE, "pca", "zca"])]
     rows = rows.assign(condition=[f"{row.perturbation} {row.strength:g}" for row in rows.itertuples()])
     return table_of(rows, columns="condition")
 
@@ -52,44 +53,6 @@ def _change(table: pd.DataFrame, condition: str) -> pd.Series:
     return (table[condition] - table["unperturbed 0"]).dropna()
 
 
-def bound(evidence: StudyResults) -> Finding:
-    """S1: exponents of the ImageNet networks."""
-    rows = evidence.select("alpha", perturbation="unperturbed")
-    rows = rows[rows["model"].astype(str).str.startswith("torchvision:")]
-    alpha = single(rows, "model").set_index("model")["value"].sort_values()
-    if alpha.empty:
-        raise NotTestedError(NEED_FILES["fig2"])
-    lowest_one, highest_one = (
-        f"{alpha.iloc[place]:.2f} ({str(alpha.index[place]).removeprefix('torchvision:')})" for place in (0, -1)
-    )
-    if len(alpha) < _IMAGENET_NETWORKS:
-        raise NotTestedError(f"all eleven networks; so far {len(alpha)}, α {lowest_one} to {highest_one}")
-    found = f"α of the {len(alpha)} networks from {lowest_one} to {highest_one}"
-    return finding(found, "all above 1, which is faster than the bound (one network of each kind)", bool((alpha > 1).all()))
-
-
-def noise_on_imagenet(evidence: StudyResults) -> Finding:
-    """S2a: noise makes the ImageNet network's spectrum steeper, noise alone most of all."""
-    images, noise = _on_imagenet(evidence)
-    rise, most = images.iloc[-1] - images.iloc[0], noise.max() - images.max()
-    found = f"α {images.iloc[0]:.2f}; strongest noise {rise:+.2f}, steepest of pure noise minus steepest of images {most:+.2f}"
-    return finding(found, f"above {_SIMILAR:g}, and above 0 (one pretrained network)", bool(rise > _SIMILAR), bool(most > 0))
-
-
-def _on_imagenet(evidence: StudyResults) -> tuple[pd.Series, pd.Series]:
-    """Exponents of the one ImageNet network that is read under noise, by standard deviation: noisy images, and noise alone.
-
-    Raises:
-        NotTestedError: it was not read.
-    """
-    rows = evidence.select("alpha", model="torchvision:resnet50")
-    images = rows[rows["perturbation"].isin(["unperturbed", "gaussian"])].set_index("strength")["value"].sort_index()
-    noise = rows[rows["perturbation"] == "pure_noise"].set_index("strength")["value"]
-    if len(images) < 2 or noise.empty:
-        raise NotTestedError("ResNet-50 on ImageNet, which schaeffer2020.fig3_imagenet reads")
-    return images, noise
-
-
 def noise_on_cifar(evidence: StudyResults) -> Finding:
     """S2b: so it does on CIFAR-10, but less."""
     table = alphas(evidence)
@@ -97,30 +60,75 @@ def noise_on_cifar(evidence: StudyResults) -> Finding:
     change = interval(_change(table, f"gaussian {strongest:g}"))
     found = f"change of α under noise of {strongest:g}: {change.told(2)}"
     try:
-        images, _ = _on_imagenet(evidence)
+        rise = rise_on_imagenet(evidence)
     except NotTestedError:
         if change.above().decided() is False:
             return finding(found, "above 0", False)
         raise NotTestedError(
             f"ResNet-50 on ImageNet to compare with, which schaeffer2020.fig3_imagenet reads; here {found}"
         ) from None
-    rise = float(images.iloc[-1] - images.iloc[0])
     return finding(f"{found}; on ImageNet {rise:+.2f}", "above 0, and below that on ImageNet", change.above(), change.below(rise))
 
 
 def pure_noise(evidence: StudyResults) -> Finding:
-    """S2c: noise alone gives the slope of noisy images."""
-    table = alphas(evidence)
-    apart = {
-        delta: interval(_change(table, f"pure_noise {delta:g}") - _change(table, f"gaussian {delta:g}"))
-        for delta in _deviations(table)
-        if f"pure_noise {delta:g}" in table
-    }
-    if not apart:
+    """S2c: noise alone gives the slope of noisy images, whatever its mean."""
+    readings = []
+    for mean, apart in _from_noisy_images(alphas(evidence)):
+        delta = max(apart, key=lambda each: abs(apart[each].mean))
+        found = f"{apart[delta].told(2)} (mean {mean:g}, δ = {delta:g})"
+        limits = (each.within(_SIMILAR) for each in apart.values())
+        readings.append(finding(found, f"within {_SIMILAR:g} at every δ", *limits))
+    return _of_noise_alone("largest difference of α from noisy images", readings)
+
+
+def intercept_of_noise(evidence: StudyResults) -> Finding:
+    """S2d: but another intercept."""
+    window, spectra = fitted_ranks(evidence), evidence.spectra
+    spectra = spectra[spectra["perturbation"].isin(["gaussian", *NOISE_ALONE])]
+    for name, value in PLAIN.items():
+        spectra = spectra[spectra[name] == value]
+    conditions = [f"{row.perturbation} {row.strength:g}" for row in spectra.itertuples()]
+    intercepts = [_intercept(values, window) for values in spectra["eigenvalues"]]
+    readings = []
+    for mean, apart in _from_noisy_images(table_of(spectra.assign(condition=conditions, value=intercepts), columns="condition")):
+        delta = min(apart, key=lambda each: abs(apart[each].mean))
+        found = f"{apart[delta].told(2)} (mean {mean:g}, δ = {delta:g})"
+        limits = (each.above(_SAME) if each.mean > 0 else each.below(-_SAME) for each in apart.values())
+        readings.append(finding(found, f"further than {_SAME:g} decades at every δ", *limits))
+    return _of_noise_alone("smallest difference of the intercept from noisy images, decades", readings)
+
+
+def _from_noisy_images(table: pd.DataFrame) -> Iterator[tuple[float, dict[float, Interval]]]:
+    """Of noise alone of each mean, its mean, and how far networks' numbers are from those of images with the same noise, by δ."""
+    for kind, mean in NOISE_ALONE.items():
+        both = [name.removeprefix("gaussian ") for name in map(str, table) if name.startswith("gaussian ")]
+        apart = {
+            float(delta): interval(table[f"{kind} {delta}"] - table[f"gaussian {delta}"])
+            for delta in both
+            if f"{kind} {delta}" in table
+        }
+        if apart:
+            yield mean, apart
+
+
+def _intercept(values: np.ndarray, window: tuple[int, int]) -> float:
+    """Decades at rank 1 of the line through a spectrum; NaN where it has none."""
+    try:
+        return float(fit_power_law(values, ranks=window).intercept / np.log(10))
+    except SpectrumError:
+        return np.nan
+
+
+def _of_noise_alone(what: str, readings: list[Finding]) -> Finding:
+    """The finding over both means of the noise, of which the paper names none.
+
+    Raises:
+        NotTestedError: no network was shown noise alone.
+    """
+    if not readings:
         raise NotTestedError("networks that are shown noise alone")
-    delta = max(apart, key=lambda each: abs(apart[each].mean))
-    found = f"largest difference of α, pure noise minus noisy images, at δ = {delta:g}: {apart[delta].told(2)}"
-    return finding(found, f"within {_SIMILAR:g} at every δ", *(each.within(_SIMILAR) for each in apart.values()))
+    found = agreed(readings, "the mean of the noise")
+    return replace(found, found=f"{what}: {found.found}")
 
 
 def _deviations(table: pd.DataFrame) -> list[float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from eigencode.models.groups import expand
 from eigencode.perturbations.specification import PerturbationSpec
@@ -60,7 +61,8 @@ SOURCES = {
     "scale cpu 5 for Figs 6 to 8 (0.65), to save time",
     "training.batch_size": "chosen: 128, a usual size for CIFAR-10",
     "training.rule": "stated: back-propagation of Eq. (1), cross entropy and penalties",
-    "training.optimizer": "chosen: Adam, which needs no schedule for so few epochs; its epsilon of 1e-7 as in Gerum et al.",
+    "training.optimizer": "chosen: Adam, which needs no schedule for so few epochs; its epsilon of 1e-7 as in Gerum et al.; in "
+    "schaeffer2020.settings the tutorial's stochastic gradient descent, too: momentum 0.9, batches of 4, images in -1 to 1",
     "training.spectral": "chosen: ranks 1-10, which batches of 128 allow; nothing is penalised",
     "training.jacobian": "stated: the norm of the column sums, which the authors used; exact and projected beside it",
     "training.measure_every": "chosen: every five epochs, to see accuracy settle",
@@ -71,13 +73,22 @@ SOURCES = {
     "reading.ranks": "stated: 10-316",
     "reading.count": "chosen: 3000 test images, as stated for ImageNet",
     "reading.perturbations": "stated: Gaussian noise, pure noise, 1 to 32 components, ZCA, PGD on 3000 images, robust and "
-    "non-robust features, random and deterministic targets; chosen: standard deviations 0.05 to 0.5, from hardly seen to most "
-    "of the range; ZCA with 0.01 added to the variances, which leaves directions of hardly any variance small; PGD l-infinity "
-    "of 2, 4 and 8/255, usual for CIFAR-10, in 20 steps of 1/255, more than the budget takes; of 3000 training images, made in "
-    "1000 steps (200 at scale cpu, 50 at quick, to save time) by this network, for robust features trained adversarially at "
-    "l2 0.5 (Ilyas et al.: 1000 steps, 0.5)",
+    "non-robust features, random and deterministic targets; chosen: pure noise of mean 0 and of 0.5; standard deviations 0.05 to "
+    "0.5, from hardly seen to most of the range; ZCA with 0.01 added to the variances, which leaves directions of hardly any "
+    "variance small; PGD l-infinity of 2, 4 and 8/255, usual for CIFAR-10, in 20 steps of 1/255, more than the budget takes; of "
+    "3000 training images, made in 1000 steps (200 at scale cpu, 50 at quick, to save time) by this network, for robust features "
+    "trained adversarially at l2 0.5 (Ilyas et al.: 1000 steps, 0.5)",
     "seeds": "chosen: 3, the fewest with a spread worth telling; at scale cpu 2 for Figs 6 to 8, at quick 1, to save time",
 }
+
+RESNET = "torchvision:resnet50"
+"""The ImageNet network of Fig. 3."""
+
+ELEVEN = expand("schaeffer2020")
+"""The ImageNet networks of Fig. 2."""
+
+NOISE_ALONE = {"pure_noise": 0.0, "grey_noise": 0.5}
+"""Noise alone, and its mean, of which the paper names none."""
 
 _NOISE = (0.05, 0.1, 0.2, 0.5)
 _COMPONENTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -120,14 +131,13 @@ _RELEASED_WEIGHTS = ("cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cif
 
 _INPUTS = (
     PerturbationSpec("gaussian", _NOISE),
-    PerturbationSpec("pure_noise", _NOISE),
-    PerturbationSpec("grey_noise", _NOISE),
+    *(PerturbationSpec(kind, _NOISE) for kind in NOISE_ALONE),
     PerturbationSpec("pca", _COMPONENTS),
     PerturbationSpec("zca", (0.01,)),
 )
 
 IMAGENET = CellConfig(
-    network=NetworkSpec("torchvision:resnet50", weights="DEFAULT"),
+    network=NetworkSpec(RESNET, weights="DEFAULT"),
     images=ImagesSpec("image_folder:imagenet", train_count=3000, test_count=3000, size=224),
     reading=Readout(ranks=(10, 316)),
 )
@@ -137,7 +147,29 @@ def left_out() -> set[str]:
     """Figures that the whole paper's study leaves out: their files are not in this folder, or released ones take their place."""
     released = [*_RELEASED_WEIGHTS, *(f"release_datasets/{name}" for name in RELEASED.values())]
     without: set[str] = set() if Path("imagenet").is_dir() else {"fig2", "fig3_imagenet"}
-    return without | ({"fig5", "fig6"} if all(Path(name).exists() for name in released) else {"released"})
+    return without | {SETTINGS} | ({"fig5", "fig6"} if all(Path(name).exists() for name in released) else {"released"})
+
+
+_ADAM: dict[str, tuple[Any, ...]] = {"training.optimizer": ("adam",), "training.batch_size": (128,)}
+_TUTORIAL: dict[str, tuple[Any, ...]] = {"training.optimizer": ("sgd",), "training.batch_size": (4,), "training.epochs": (20,)}
+
+
+def _settings(figures: Block) -> tuple[Block, ...]:
+    """Networks trained in every way, which the paper leaves open: with Adam, longer and less long, and as in the tutorial.
+
+    Those that are trained as for the figures are the figures'; the others are shown no images that take long to make.
+    """
+    adam = with_field(figures.plan, "reading.perturbations", _INPUTS)
+    tutorial = replace(
+        adam,
+        network=NetworkSpec("schaeffer_cnn", {"input_mean": 0.5, "input_std": 0.5}),
+        training=replace(adam.training, optimizer="sgd", momentum=0.9, spectral=SpectralSettings(layers="")),
+    )
+    return (
+        replace(figures, grid={**_ADAM, "training.epochs": (figures.plan.training.epochs,)}),
+        replace(figures, plan=adam, grid={**_ADAM, "training.epochs": (5, 24)}),
+        replace(figures, plan=tutorial, grid=_TUTORIAL),
+    )
 
 
 _COVARIANCES, _JACOBIANS = (0.0, 0.01, 0.05, 0.1), (0.0, 0.5, 1.0, 3.0)
@@ -151,10 +183,10 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
     with one projection.
     """
     if figure == "fig2":
-        return (Block(IMAGENET, {"network.model": expand("schaeffer2020")}),)
+        return (Block(IMAGENET, {"network.model": ELEVEN}),)
     if figure == "fig3_imagenet":
         return (Block(with_field(IMAGENET, "reading.perturbations", _INPUTS[:3])),)
-    few = figure in ("fig3", "fig4", "fig5", "released")
+    few = figure in ("fig3", "fig4", "fig5", "released", SETTINGS)
     plan = with_field(PLAN, "training.epochs", 2 if scale == "quick" else 5 if scale == "cpu" and not few else 13)
     seeds = (0,) if scale == "quick" else (0, 1) if scale == "cpu" and not few else (0, 1, 2)
     sets = _made({"paper": 1000, "cpu": 200, "quick": 50}[scale])
@@ -167,7 +199,8 @@ def blocks(figure: str, scale: str) -> tuple[Block, ...]:
         library = replace(IMAGENET, network=NetworkSpec(LIBRARYS), images=ImagesSpec("cifar10"), reading=trained.reading)
         return (Block(trained, {}, seeds), Block(library, {"network.weights": _RELEASED_WEIGHTS}))
     if few:  # read together: the network is trained once
-        return (Block(with_field(plan, "reading.perturbations", (*_INPUTS, *sets)), {}, seeds),)
+        own = Block(with_field(plan, "reading.perturbations", (*_INPUTS, *sets)), {}, seeds)
+        return _settings(own) if figure == SETTINGS else (own,)
     plan = with_field(plan, "reading.perturbations", (_PGD,))
     covariances, jacobians = (_COVARIANCES, _JACOBIANS) if scale != "quick" else ((0.0, 0.1), (0.0, 1.0))
 
@@ -193,4 +226,5 @@ PAPER = Paper(
     claims=later("eigencode.papers.schaeffer2020.claims", "CLAIMS"),
     stated=later("eigencode.papers.schaeffer2020.stated", "STATED"),
     drawings=later("eigencode.papers.schaeffer2020.figures", "FIGURES"),
+    beside_recordings=("fig4",),
 )

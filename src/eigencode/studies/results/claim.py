@@ -235,6 +235,21 @@ def finding(found: str, test: str, *limits: Limits | Decision) -> Finding:
     return Finding(verdict, found, test, _networks_needed(limits) if decided is None else None)
 
 
+def agreed(readings: Sequence[Finding], whatever: str) -> Finding:
+    """What comes out however a thing is done that the paper leaves open; undecided where one way gives another verdict.
+
+    Args:
+        readings: What came out, each way.
+        whatever: What is left open, in words.
+    """
+    verdicts = {each.verdict for each in readings}
+    verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "undecided"
+    found = "; ".join(each.found for each in readings)
+    needed = [each.networks for each in readings if each.verdict == "undecided"]
+    networks = None if None in needed or not needed else max(filter(None, needed))
+    return Finding(verdict, found, f"{readings[0].test}, whatever {whatever}", networks if verdict == "undecided" else None)
+
+
 def _networks_needed(limits: Sequence[Limits | Decision]) -> int | None:
     """About how many networks would decide all that is open; None where that cannot be told."""
     family = sum(isinstance(each, Limits) for each in limits)

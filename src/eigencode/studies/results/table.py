@@ -14,6 +14,7 @@ import pandas as pd
 from eigencode.errors import StudyError
 from eigencode.spectra.window import Ranks, Window
 from eigencode.studies.cell import NAMES, CellConfig
+from eigencode.studies.results.recorded import RecordedSpectrum
 from eigencode.studies.results.refitting import refitted
 from eigencode.studies.results.store import Store
 from eigencode.training.settings import WEIGHTS
@@ -27,6 +28,7 @@ class StudyResults:
     Args:
         store: Where they are.
         plans: The cells; those that are not finished, or failed, are left out.
+        recording: A recording that figures draw beside the networks.
 
     Attributes:
         cells: One row for each cell: cell, model, width, data, form, epochs, jacobian_kind, adversarial, trained (norm and
@@ -45,7 +47,8 @@ class StudyResults:
             kept.
     """
 
-    def __init__(self, store: Store, plans: Sequence[CellConfig]) -> None:
+    def __init__(self, store: Store, plans: Sequence[CellConfig], *, recording: RecordedSpectrum | None = None) -> None:
+        self.recording = recording
         found = store.cells([plan.identity for plan in plans])
         found = found[found["error"].isna()]
         self._ways = _disputed(plans)
