@@ -115,12 +115,12 @@ def _every_strength(evidence: StudyResults, form: str = "exponent") -> Figure | 
     return figure
 
 
-_SOMETHING = 0.01
+_SOMETHING = 0.02
 """Accuracy below which an attack has left nothing to compare."""
 
 
 def _strengths_that_leave_something(rows: pd.DataFrame) -> list[float]:
-    """Strengths at which some network classifies more than one image in a hundred; all of them if there are none."""
+    """Strengths at which some network classifies two images in a hundred; all of them if there are none."""
     best = rows.groupby("strength")["value"].max()
     return sorted(best.index[best >= _SOMETHING] if (best >= _SOMETHING).any() else best.index)
 
