@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from command_line import run
 from eigencode.commands.results import compared, filtered, grouped
@@ -67,6 +68,10 @@ def test_a_plan_says_what_a_pilot_leaves_undecided(capsys, tmp_path):
     assert status == 0
     (line,) = [line for line in err.splitlines() if line.startswith("G6b ")]
     assert re.fullmatch(r"G6b is undecided so far: strong minus .*, n = 2; about 3 would decide it\.", line)
+    ratio = (stats.t.ppf(0.975, 3) / 2) / (stats.t.ppf(0.975, 1) / 2**0.5)
+    assert err.splitlines()[-1] == (
+        f"With 4 networks of each setting, as planned, such intervals will be about {ratio:.2g} times as wide as now."
+    )
 
 
 def test_run_tells_what_was_new(capsys, store):

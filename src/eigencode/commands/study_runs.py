@@ -29,6 +29,7 @@ from eigencode.studies.execution.estimating import estimated
 from eigencode.studies.execution.scheduling import Group, Summary, outdated
 from eigencode.studies.results.database import without_password
 from eigencode.studies.results.judging import study_claims
+from eigencode.studies.results.statistics import half_width
 from eigencode.studies.results.table import StudyResults, flat
 
 
@@ -213,11 +214,18 @@ def plan(config: StudyConfig, study: Study, store: Store | None) -> None:
 
 
 def _say_undecided(study: Study, store: Store) -> None:
-    """Which parts of claims the networks that are finished leave undecided, and about how many would decide each."""
+    """Which parts of claims the finished networks leave undecided, how many would decide each, and what the planned ones will."""
     evidence = StudyResults(store, study.cells())
-    for row in (part for claim in study_claims(study, evidence) for part in claim["parts"] if part["verdict"] == "undecided"):
+    parts = [part for claim in study_claims(study, evidence) for part in claim["parts"] if part["verdict"] == "undecided"]
+    for row in parts:
         needed = f"about {row['networks']} would decide it" if row["networks"] else "how many would decide it cannot be told"
         tell(f"{row['part']} is undecided so far: {row['found']}; {needed}.")
+    finished, planned = evidence.cells["seed"].nunique(), max(len(block.seeds) for block in study.blocks)
+    if parts and 1 < finished < planned:
+        ratio = half_width(1.0, planned) / half_width(1.0, finished)
+        tell(
+            f"With {planned} networks of each setting, as planned, such intervals will be about {ratio:.2g} times as wide as now."
+        )
 
 
 def _groups(groups: list[Group]) -> list[dict[str, Any]]:
