@@ -1,5 +1,6 @@
 """Claims judged over each setting of what a paper leaves open."""
 
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -10,7 +11,7 @@ from eigencode.studies import Block, Store, StudyResults, load
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.group import CellRecord
 from eigencode.studies.results.judging import over_settings, study_record
-from paper_networks import evidence, nets
+from paper_networks import deep, evidence, nets
 
 SAYS = "“the exponent of the first layer is less than one” (III D)"
 
@@ -74,3 +75,20 @@ def test_the_whole_paper_leaves_its_settings_out():
     assert not {plan.identity for plan in whole.cells()} & {plan.identity for plan in grid.cells()}
     assert len(grid.cells()) == 72
     assert {plan.member.learning_rate for plan in grid.cells()} == {0.5, 0.1}
+
+
+def test_the_record_counts_what_is_undecided(tmp_path):
+    """Two deep networks of each setting leave much open; fifty would do, or nothing is known of how many."""
+    study = load("gerum2022.fig3d")
+    two = [record for record in deep("fig3d", sharp=0.0) if record.plan.member.seed < 2]
+    (other := tmp_path / "other").mkdir()
+    record = study_record(study, evidence(two, tmp_path), configuration={})
+    told = record["undecided"]
+    open_parts = [part for claim in record["claims"] for part in claim["parts"] if part["verdict"] == "undecided"]
+    assert open_parts
+    count = int(record["claims"][0]["verdict"] == "undecided")
+    assert told.startswith(f"{count} of 1 claims and {len(open_parts)} of 4 parts are undecided. ")
+    assert re.findall(r"(G6\w) \((\d+|not known how many)\)", told) == [
+        (part["part"], str(part["networks"] or "not known how many")) for part in open_parts
+    ]
+    assert study_record(load("jiang2020.fig2"), evidence(nets(), other), configuration={})["undecided"] == ""

@@ -44,7 +44,7 @@ SOURCES = {
     "training.spectral": "stated: ranks 1-10",
     "training.measure_every": "chosen: exponents every five epochs, often enough to see them settle",
     "training.schedule": "stated: times 0.8 every ten epochs",
-    "member.learning_rate": "stated: 0.5; jiang2020.settings has 0.1, too",
+    "member.learning_rate": "stated: 0.5, chosen: at every width; jiang2020.settings has 0.1, too",
     "reading.layers": "stated: all",
     "reading.stimuli": "chosen: 500 to 3000, on both sides of the 2000 from which fluctuations are said to be negligible",
     "reading.count": "stated: 3000 test images",

@@ -58,7 +58,8 @@ def study_record(
         in words), identity (of all cells together), cells, missing, ranks (where spectra were fitted again), hours, machines,
         revisions, claims (as ``Judged.as_dict``), attack_warnings (attack, flag, networks, meaning, remedy), published (quantity,
         figure, paper, here, difference), windows (part, ranks, found, verdict), curves (rows that lay published curves beside
-        what came out), sensitivity (as ``over_settings``), how_judged (what verdicts mean), settings (field, here, source).
+        what came out), sensitivity (as ``over_settings``), how_judged (what verdicts mean), undecided (how many claims are, and
+        about how many networks would decide them; empty if none is), settings (field, here, source).
     """
     claims = study_claims(study, evidence)
     cells = evidence.cells
@@ -82,6 +83,7 @@ def study_record(
         "curves": _curves(study, evidence),
         "sensitivity": over_settings(study, evidence),
         "how_judged": HOW_JUDGED,
+        "undecided": _undecided(claims),
         "settings": settings_of(study),
     }
 
@@ -96,6 +98,20 @@ def _curves(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
 def study_claims(study: Study, evidence: StudyResults) -> list[dict[str, Any]]:
     """Every claim of a study judged, as ``Judged.as_dict``."""
     return [_judged(claim, study, evidence).as_dict() for claim in claims_of(study)]
+
+
+def _undecided(claims: list[dict[str, Any]]) -> str:
+    """How many claims are undecided, and about how many networks would decide their parts; empty if none is."""
+    count = sum(claim["verdict"] == "undecided" for claim in claims)
+    every = [part for claim in claims for part in claim["parts"]]
+    parts = [part for part in every if part["verdict"] == "undecided"]
+    if not parts:
+        return ""
+    needed = ", ".join(f"{part['part']} ({part['networks'] or 'not known how many'})" for part in parts)
+    return (
+        f"{count} of {len(claims)} claims and {len(parts)} of {len(every)} parts are undecided. About so many networks of each "
+        f"setting would decide these parts, if means and spreads stay as they are: {needed}."
+    )
 
 
 def _changes(study: Study, configuration: dict[str, Any]) -> str:
