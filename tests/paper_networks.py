@@ -317,10 +317,11 @@ ONE_MEAN_IS_STEEPER = (*PAPERS_INPUTS[:-1], ("pure_noise", 0.5, 1.5))
 """Noise of mean 0.5 is like noisy images, noise of mean 0 is not."""
 
 
-def resnet(*, gaussian, pure_noise, model="torchvision:resnet50"):
+def resnet(*, gaussian, pure_noise, grey_noise=None, model="torchvision:resnet50"):
     """The ImageNet network of Fig. 3, or another in its place."""
     (plan,) = load("schaeffer2020.fig3_imagenet").cells()
     plan = with_field(plan, "network.model", model)
-    under = {"unperturbed": (0.0, 1.4), "gaussian": (0.5, gaussian), "pure_noise": (0.5, pure_noise)}
+    noise = {kind: (0.5, alpha) for kind, alpha in (("pure_noise", pure_noise), ("grey_noise", grey_noise or pure_noise))}
+    under = {"unperturbed": (0.0, 1.4), "gaussian": (0.5, gaussian), **noise}
     rows = [("fc", name, strength, 0, "alpha", alpha) for name, (strength, alpha) in under.items()]
     return CellRecord(plan, pd.DataFrame(rows, columns=ROW))

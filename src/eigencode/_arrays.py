@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def shared(values: np.ndarray[Any, Any]) -> Tensor:
-    """A tensor that shares an array's numbers where it can, and is only read: the array may be a read-only one."""
+    """A tensor of an array's numbers, shared with it where possible; not to be written to, since the array may be read-only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.as_tensor(native(values))

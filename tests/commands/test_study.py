@@ -70,7 +70,7 @@ def test_a_plan_says_what_a_pilot_leaves_undecided(capsys, tmp_path):
     assert re.fullmatch(r"G6b is undecided so far: strong minus .*, n = 2; about 3 would decide it\.", line)
     ratio = (stats.t.ppf(0.975, 3) / 2) / (stats.t.ppf(0.975, 1) / 2**0.5)
     assert err.splitlines()[-1] == (
-        f"With 4 networks of each setting, as planned, such intervals will be about {ratio:.2g} times as wide as now."
+        f"With 4 networks of each setting, as planned, intervals of means will be {ratio:.2g} times as wide."
     )
 
 
@@ -137,6 +137,10 @@ def test_a_recording_stands_beside_networks(capsys, store, tmp_path):
     status, _, err = run(capsys, *smoke(store, "report", "jiang2020.fig3", "--recording_axes", "neurons,stimuli"))
     assert (status, err) == (2, "eigencode: --recording_axes would do nothing here: it is read with --recording. Leave it out.\n")
     assert not (tmp_path / "five").exists()
+    words = ["--recording", "nowhere.npy", "--store", tmp_path / "new.sqlite", "--out", tmp_path / "new"]
+    status, _, err = run(capsys, "reproduce", "jiang2020.fig3", "--smoke", *words)
+    assert (status, "nowhere.npy" in err) == (1, True)
+    assert not (tmp_path / "new.sqlite").exists()
 
 
 def test_a_report_that_is_interrupted_at_its_end_says_where_it_is(capsys, store, tmp_path, monkeypatch):

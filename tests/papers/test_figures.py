@@ -11,6 +11,7 @@ from eigencode.reports.study_figures import caption, draw
 from eigencode.spectra.intervals import Interval
 from eigencode.studies import Store, StudyResults, load
 from eigencode.studies.cell import with_field
+from eigencode.studies.results.judging import study_record
 from eigencode.studies.results.recorded import RecordedSpectrum
 from paper_networks import PAPERS_INPUTS, deep, evidence, grid, mlps, nets, on_sets, schaeffer
 
@@ -170,7 +171,7 @@ def test_ratios_of_spectra_on_made_images(tmp_path):
 def test_a_recording_beside_networks(name, record, tmp_path):
     records = {"nets": nets, "mlps": mlps, "": lambda: [schaeffer(0, conditions=PAPERS_INPUTS)]}[record]()
     values = 3.0 * np.arange(1, 41) ** -1.1
-    recording = RecordedSpectrum("v4.npy", values, Interval(1.1, 1.05, np.inf), "of the signal")
+    recording = RecordedSpectrum("v4.npy", values, Interval(1.1, 1.05, np.inf), 60)
     study, results = load(name), evidence(records, tmp_path)
     alone = draw(study, study.figure, results)
     results = StudyResults(Store(tmp_path / "store.sqlite"), [each.plan for each in records], recording=recording)
@@ -178,10 +179,39 @@ def test_a_recording_beside_networks(name, record, tmp_path):
     panels = [*both.axes, *(inset for panel in both.axes for inset in panel.child_axes)]
     assert len(panels) == len(alone.axes) + 1
     (panel,) = [each for each in panels if any(mark.get_label().startswith("v4.npy") for mark in each.lines)]
-    shares = line(panel, "v4.npy, α 1.10 [1.05, ∞]")[1]
-    np.testing.assert_allclose(shares, values / values.sum())
-    np.testing.assert_allclose(line(panel, "power law of the signal")[1], shares)  # it is one
-    assert "Beside them: v4.npy, α 1.10 [1.05, ∞]." in caption(study, study.figure, results)
+    np.testing.assert_allclose(line(panel, "v4.npy")[1], values / values.sum())
+    exponent = "α 1.10 [1.05, ∞] of what repeats share, by its moments"
+    law = np.arange(1, 61) ** -1.1  # over all neurons, of which fewer ranks may be cross-validated
+    np.testing.assert_allclose(line(panel, exponent)[1], law / law.sum())
+    assert f"The recording is v4.npy: {exponent}." in caption(study, study.figure, results)
+
+
+def test_networks_that_have_collapsed_have_no_slope(tmp_path):
+    """Their accuracy is the same at every strength."""
+    records = []
+    for record in nets(3):
+        noisy = (record.rows["perturbation"] == "layer_gaussian") & (record.rows["quantity"] == "accuracy")
+        records.append(replace(record, rows=record.rows.assign(value=record.rows["value"].mask(noisy, 0.1))))
+    store = Store(tmp_path / "store.sqlite")
+    store.save(records)
+    study, results = load("jiang2020.fig6"), StudyResults(store, [each.plan for each in records])
+    assert draw(study, "fig6", results) is not None
+    record = study_record(study, results, configuration={})
+    verdicts = {part["part"]: part["verdict"] for claim in record["claims"] for part in claim["parts"]}
+    assert verdicts["J7a"] == verdicts["J7b"] == "not tested"
+    assert {row["here"] for row in record["published"]} == {"not measured"}
+
+
+def test_a_recording_without_variance_that_repeats_is_no_curve(tmp_path):
+    values = np.array([0.5, 0.2, -0.3, -0.6])
+    recording = RecordedSpectrum("noise.npy", values, Interval(np.nan, np.nan, np.nan), 0)
+    records = nets(2)
+    evidence(records, tmp_path)
+    results = StudyResults(Store(tmp_path / "store.sqlite"), [each.plan for each in records], recording=recording)
+    figure = draw(load("jiang2020.fig3"), "fig3", results)
+    (inset,) = figure.axes[0].child_axes
+    assert not inset.lines
+    assert recording.exponent == "variance of single presentations, with noise; α not determined"
 
 
 def test_fits_of_two_networks(tmp_path):

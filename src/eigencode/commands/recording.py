@@ -50,10 +50,9 @@ class MeasuredRecording:
 
     def beside_networks(self) -> RecordedSpectrum:
         """What figures of studies draw."""
-        values = self.spectrum.eigenvalues.numpy()
-        if self.signal is None:
-            return RecordedSpectrum(self.recording.name, values, Interval(math.nan, math.nan, math.nan), "noise and all")
-        return RecordedSpectrum(self.recording.name, values, self.signal.alpha, "of what repeats share, by its moments")
+        nothing = Interval(math.nan, math.nan, math.nan)
+        alpha, neurons = (self.signal.alpha, self.signal.n_features) if self.signal else (nothing, 0)
+        return RecordedSpectrum(self.recording.name, self.spectrum.eigenvalues.numpy(), alpha, neurons)
 
     def described(self) -> dict[str, Any]:
         """As JSON values."""

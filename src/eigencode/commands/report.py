@@ -32,16 +32,33 @@ from eigencode.studies.results.judging import cells_identity, claims_of, confoun
 def run(config: ReportConfig) -> None:
     """Writes the report of what is finished."""
     study, store = chosen_study(config), Store(config.store, make=False)
-    write(config, study, store, about_cells=True)
+    write(config, study, store, recording_of(config, study), about_cells=True)
 
 
-def write(config: ReportConfig, study: Study, store: Store, *, about_cells: bool = False) -> None:
+def recording_of(config: ReportConfig, study: Study) -> MeasuredRecording | None:
+    """The recording that is drawn beside the networks, if one is named.
+
+    Raises:
+        EigencodeError: a file that cannot be read, or a study without a figure that draws one.
+    """
+    if not config.recording:
+        return None
+    if not set(figures_of(study)) & set(study.paper.beside_recordings if study.paper else ()):
+        known = ", ".join(f"{paper.name}.{name}" for paper in PAPERS.values() for name in paper.beside_recordings)
+        raise UsageError(f"--recording is drawn in {known} and in their papers' studies; {study.name} has no such figure.")
+    return measured_recording(config, half_samples=0, seed=0)
+
+
+def write(
+    config: ReportConfig, study: Study, store: Store, recording: MeasuredRecording | None, *, about_cells: bool = False
+) -> None:
     """Writes figures, claims, results and page; prints the claims.
 
     Args:
         config: What the command was told.
         study: Study.
         store: Where its finished cells are.
+        recording: Drawn beside the networks.
         about_cells: Say which cells have failed, and which were made with what has changed since.
 
     Raises:
@@ -49,14 +66,13 @@ def write(config: ReportConfig, study: Study, store: Store, *, about_cells: bool
     """
     folder = check(config, study)
     with claimed(folder, overwrite=True, wait=True):
-        _write(config, study, store, folder)
+        _write(config, study, store, folder, recording)
         if about_cells:  # while the folder is held: an interruption says that the report is in it
             say_failed(study, store)
             say_outdated(outdated(study.cells(), store.stamps()))
 
 
-def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> None:
-    recording = measured_recording(config, half_samples=0, seed=0) if config.recording else None
+def _write(config: ReportConfig, study: Study, store: Store, folder: Path, recording: MeasuredRecording | None) -> None:
     evidence = StudyResults(store, study.cells(), recording=recording.beside_networks() if recording else None)
     refuse_none(evidence, config, study, store)
     if ranks := _ranks(config):
@@ -64,7 +80,7 @@ def _write(config: ReportConfig, study: Study, store: Store, folder: Path) -> No
     record = study_record(
         study, evidence, configuration=asdict(config) | {"store": store.address}, windows=_windows(config, study)
     )
-    record["recording"] = recording.described() | {"told": _told(recording)} if recording else None
+    record["recording"] = recording.described() | {"told": recording.beside_networks().exponent} if recording else None
     drawings, undrawn = _drawings(study, evidence)
     cells, results = cells_table(evidence), results_table(evidence)
     sensitivity = sensitivity_table(record["sensitivity"])
@@ -125,11 +141,6 @@ def _drawings(study: Study, evidence: StudyResults) -> tuple[dict[str, Drawing],
     return {name: replace(each, caption=captions[name]) for name, each in drawn(figures).items()}, undrawn
 
 
-def _told(recording: MeasuredRecording) -> str:
-    beside = recording.beside_networks()
-    return f"{beside.exponent} {beside.estimator}"
-
-
 def _ranks(config: ReportConfig) -> Window | None:
     return parse_ranks(config.ranks) if config.ranks else None
 
@@ -156,9 +167,6 @@ def check(config: ReportConfig, study: Study) -> Path:
         DataError: a folder that cannot be written, or that holds results of something else.
     """
     _windows(config, study)
-    if config.recording and not set(figures_of(study)) & set(study.paper.beside_recordings if study.paper else ()):
-        known = ", ".join(f"{paper.name}.{name}" for paper in PAPERS.values() for name in paper.beside_recordings)
-        raise UsageError(f"--recording is drawn in {known} and in their papers' studies; {study.name} has no such figure.")
     ranks = _name_of(config.ranks)
     words = [study.name, study.scale, *(["ranks", *re.findall(r"[\w-]+", ranks)] if ranks else [])]
     folder = Path(config.out or f"reproductions/{'-'.join(words)}")

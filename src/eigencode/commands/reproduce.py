@@ -13,10 +13,11 @@ def run(config: ReproduceConfig) -> None:
     """Runs what is missing of a paper's study, then writes its report."""
     study = chosen_study(config)
     report.check(config, study)
+    recording = report.recording_of(config, study)  # told before hours of training
     engine = engine_of(config)
     with keeping("finished cells are", config.store):
         store = Store(config.store)
         summary = run_chosen(config, study, store, engine)
         if summary.finished:
-            report.write(config, study, store)
+            report.write(config, study, store, recording)
         say(summary, store)

@@ -22,6 +22,7 @@ from eigencode.errors import StudyError, UsageError
 from eigencode.models.loading import own_code
 from eigencode.papers.listing import kind_of
 from eigencode.provenance import in_use
+from eigencode.reports.study_tables import varied_columns
 from eigencode.reports.terminal import print_rows
 from eigencode.studies import Local, RayEngine, Store, Study, plan_groups, run_study
 from eigencode.studies.execution.engines import Engine
@@ -214,18 +215,23 @@ def plan(config: StudyConfig, study: Study, store: Store | None) -> None:
 
 
 def _say_undecided(study: Study, store: Store) -> None:
-    """Which parts of claims the finished networks leave undecided, how many would decide each, and what the planned ones will."""
+    """Which parts of claims the finished networks leave undecided, about how many would decide each, and what is planned."""
     evidence = StudyResults(store, study.cells())
     parts = [part for claim in study_claims(study, evidence) for part in claim["parts"] if part["verdict"] == "undecided"]
     for row in parts:
         needed = f"about {row['networks']} would decide it" if row["networks"] else "how many would decide it cannot be told"
         tell(f"{row['part']} is undecided so far: {row['found']}; {needed}.")
-    finished, planned = evidence.cells["seed"].nunique(), max(len(block.seeds) for block in study.blocks)
-    if parts and 1 < finished < planned:
-        ratio = half_width(1.0, planned) / half_width(1.0, finished)
-        tell(
-            f"With {planned} networks of each setting, as planned, such intervals will be about {ratio:.2g} times as wide as now."
-        )
+    planned, finished = {len(block.seeds) for block in study.blocks}, _networks_of_each_setting(evidence)
+    if parts and len(planned) == len(finished) == 1 and 1 < min(finished) < min(planned):
+        ratio = half_width(1.0, *planned) / half_width(1.0, *finished)
+        tell(f"With {min(planned)} networks of each setting, as planned, intervals of means will be {ratio:.2g} times as wide.")
+
+
+def _networks_of_each_setting(evidence: StudyResults) -> set[int]:
+    """How many networks of a setting are finished: one number if there are as many of each."""
+    kinds = varied_columns(evidence.cells)
+    grouped = evidence.cells.groupby(kinds, dropna=False) if kinds else evidence.cells.groupby(lambda _: 0)
+    return {int(count) for count in grouped["network"].nunique()}
 
 
 def _groups(groups: list[Group]) -> list[dict[str, Any]]:

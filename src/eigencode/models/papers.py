@@ -117,7 +117,7 @@ def schaeffer_cnn(
     Raises:
         ModelError: images that are too small, or an ``input_std`` that is not positive.
     """
-    if input_std <= 0:
+    if not input_std > 0:
         raise ModelError(f"schaeffer_cnn: `input_std` must be positive; got {input_std}.")
     kernel, padding = (5, 0) if min(image_shape[1:]) >= _SMALLEST_FOR_5X5 else (3, 1)
     model = nn.Sequential()

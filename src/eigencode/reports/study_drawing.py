@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
-from eigencode.errors import SpectrumError
 from eigencode.spectra.plotting import new_figure
-from eigencode.spectra.power_law import fit_power_law
+from eigencode.spectra.window import Window
 from eigencode.studies.results.recorded import RecordedSpectrum
+from eigencode.studies.results.refitting import fit_of
 from eigencode.studies.results.table import StudyResults
 
 Draw = Callable[[StudyResults], Figure | None]
@@ -44,35 +44,38 @@ def spectrum(panel: Axes, row: Any, label: str, **style: Any) -> None:
     panel.loglog(np.arange(1, len(values) + 1), values, lw=1, label=for_figure(label), **style)
 
 
-def fitted_line(panel: Axes, values: np.ndarray, ranks: tuple[int, int] | None, **style: Any) -> float | None:
-    """Draws the power law fitted to eigenvalues over a window.
+def fitted_line(panel: Axes, row: Any, window: Window | None, *, scale: float = 1.0, **style: Any) -> float | None:
+    """Draws the power law fitted to a kept spectrum over a window.
 
     Args:
         panel: Where.
-        values: Eigenvalues, or shares, by rank.
-        ranks: First and last rank.
+        row: The spectrum, as of ``StudyResults.spectra``.
+        window: Window of the fit.
+        scale: By which the spectrum is multiplied, such as one over its sum.
         style: Of the line.
 
     Returns:
         The exponent; None where no line can be fitted.
     """
-    try:
-        fit = fit_power_law(values, ranks=ranks) if ranks else None
-    except SpectrumError:
-        return None
+    fit = fit_of(row, window) if window else None
     if fit is None:
         return None
     shown = np.arange(fit.ranks[0], fit.ranks[1] + 1)
-    panel.loglog(shown, [fit.predict(float(rank)) for rank in shown], **style)
+    panel.loglog(shown, [scale * fit.predict(float(rank)) for rank in shown], **style)
     return fit.alpha
 
 
 def beside(panel: Axes, recording: RecordedSpectrum) -> None:
     """Draws the shares of variance of a recording, and the power law of its exponent."""
-    ranks = np.arange(1, len(recording.eigenvalues) + 1)
-    panel.loglog(ranks, recording.shares, "o", ms=2.5, color="black", label=for_figure(recording.told))
-    if recording.law is not None:
-        panel.loglog(ranks, recording.law, "-", lw=1, color="tab:red", label=f"power law {recording.estimator}")
+    panel.set(xscale="log", yscale="log")
+    if np.isnan(recording.shares).all():
+        panel.set_title(for_figure(f"{recording.name}: no variance that repeats"), fontsize=9)
+        return
+    marks: dict[str, Any] = {"marker": "o", "ms": 2.5, "lw": 0, "color": "black"}
+    line: dict[str, Any] = {"lw": 1, "color": "tab:red"}
+    for shares, style, label in ((recording.shares, marks, recording.name), (recording.law, line, recording.exponent)):
+        if shares is not None:
+            panel.plot(np.arange(1, len(shares) + 1), shares, label=for_figure(label), **style)
 
 
 def legend(panel: Axes, **style: Any) -> None:

@@ -48,15 +48,12 @@ def caption(study: Study, figure: str | None, results: StudyResults) -> str:
         results: Results that were drawn.
     """
     title = study.paper.figures[figure] if study.paper and figure else "Eigenspectra of the first networks"
-    number = f"Fig. {figure.removeprefix('fig')}. " if figure and figure.startswith("fig") else ""
+    number = f"Fig. {figure.removeprefix('fig').partition('_')[0]}. " if figure and figure.startswith("fig") else ""
     pairs = results.cells[["model", "data"]].drop_duplicates().itertuples(index=False)
-    which = ", ".join(f"{model} on {data}" for model, data in pairs)
+    which = ", ".join(f"{model} on {data.partition(':')[0]}" for model, data in pairs)
     count = results.cells["network"].nunique()
-    beside = (
-        f" Beside them: {results.recording.told}."
-        if results.recording and study.paper and figure in study.paper.beside_recordings
-        else ""
-    )
+    recorded = results.recording if study.paper and figure in study.paper.beside_recordings else None
+    beside = f" The recording is {recorded.name}: {recorded.exponent}." if recorded else ""
     return f"{number}{title}. {count} {'network' if count == 1 else 'networks'}: {which}.{beside}"
 
 

@@ -196,7 +196,12 @@ def test_gerum(records, verdicts, tmp_path):
         (lambda: [*BOTH[:-1], resnet(gaussian=1.45, pure_noise=1.7)], {NO: "S2b"}),
         (lambda: [schaeffer(seed, alpha=1.03, conditions=NOISE_IS_STEEPER) for seed in range(3)], {NO: "S2c"}),
         (lambda: [without(without(record, "pure_noise"), "grey_noise") for record in BOTH[:-1]], {NONE: "S2c"}),
-        (lambda: [without(record, "pure_noise") for record in BOTH[:-1]], {YES: "S2c S2d"}),
+        (lambda: [without(record, "pure_noise") for record in BOTH[:-1]], {NONE: "S2c"}),
+        (lambda: [resnet(gaussian=1.6, pure_noise=1.7, grey_noise=1.5)], {OPEN: "S2a"}),
+        (lambda: [without(resnet(gaussian=1.6, pure_noise=1.7), "grey_noise")], {NONE: "S2a"}),
+        (lambda: [without(resnet(gaussian=1.6, pure_noise=1.7), "unperturbed")], {NONE: "S2a"}),
+        (lambda: imagenet(*[1.4] * 11) + imagenet(0.9, models=OTHERS[:1]), {YES: "S1"}),
+        (lambda: imagenet(*[1.4] * 10) + imagenet(0.9, models=OTHERS[:1]), {NONE: "S1"}),
         (lambda: [schaeffer(seed, alpha=1.03, conditions=ONE_MEAN_IS_STEEPER) for seed in range(3)], {OPEN: "S2c", YES: "S2d"}),
         (lambda: [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS, apart=0.01 * seed) for seed in range(3)], {NO: "S2d"}),
         (lambda: [schaeffer(seed, alpha=1.03, conditions=PAPERS_INPUTS, apart=0.1 * seed) for seed in range(3)], {OPEN: "S2d"}),
@@ -326,8 +331,8 @@ def test_an_error_of_a_check_is_no_verdict(defect, tmp_path):
         (
             lambda: [resnet(gaussian=1.6 + 0.1 * number, pure_noise=1.8, model=model) for number, model in enumerate(OTHERS)],
             "S2a",
-            "not tested on ResNet-50; on 2 others: strongest noise +0.20 to +0.30, noise alone (mean 0) beyond noisy images "
-            "+0.10 to +0.20 (holds there)",
+            "not tested on ResNet-50; on 2 others: strongest noise +0.20 to +0.30, noise alone beyond noisy images "
+            "+0.10 to +0.20 (mean 0); +0.10 to +0.20 (mean 0.5) (holds there)",
         ),
     ],
 )

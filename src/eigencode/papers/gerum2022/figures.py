@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from eigencode.papers.gerum2022.curves import published
 from eigencode.reports.study_drawing import Draw, beside, colours, fitted_line, legend, panels_of
 from eigencode.spectra.plotting import new_figure
+from eigencode.spectra.window import Window
 from eigencode.studies.results.table import StudyResults, single
 
 _BETA_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "black")
@@ -174,12 +175,13 @@ def spectra_of_targets(evidence: StudyResults) -> Figure | None:
         beside(panels[0], recording)
         panels[0].set(xlabel="rank", ylabel="share of the variance", title="Fig. 1c: recording")
         legend(panels[0], fontsize=7)
-    _two_fitted(panels[-2], chosen, evidence.fitted)
+    _two_fitted(panels[-2], chosen, evidence.fit_window)
     for (_, row), colour in zip(chosen.iterrows(), colours(len(chosen)), strict=True):
         shares = _shares(row)
         label = f"target {row['target']:g}" if row["beta"] else "baseline"
         panels[-1].loglog(np.arange(1, len(shares) + 1), shares, color=colour if row["beta"] else "black", lw=1, label=label)
-    panels[-1].set_title(f"β = {chosen['beta'].max():g}, every target")
+    if chosen["beta"].max() > 0:
+        panels[-1].set_title(f"β = {chosen['beta'].max():g}, every target")
     for panel in panels[-2:]:
         if evidence.fitted:
             panel.axvspan(*evidence.fitted, color="grey", alpha=0.12, lw=0, label="ranks of the fit")
@@ -192,14 +194,14 @@ _AS_IN_BRAINS = 1.0
 """Exponent of mouse V1 (Stringer et al. 2019), to which a network of Fig. 1e is regularised."""
 
 
-def _two_fitted(panel: Axes, chosen: pd.DataFrame, ranks: tuple[int, int] | None) -> None:
+def _two_fitted(panel: Axes, chosen: pd.DataFrame, window: Window | None) -> None:
     """The baseline (orange, grey fit) and the network whose target is nearest to 1 (blue, black fit), as the paper has them."""
     regularised = chosen[chosen["beta"] > 0]
     nearest = regularised.loc[(regularised["target"] - _AS_IN_BRAINS).abs().sort_values().index[:1]]
     for rows, colour, fit in ((chosen[chosen["beta"] == 0], "tab:orange", "grey"), (nearest, "tab:blue", "black")):
         for _, row in rows.iterrows():
             shares = _shares(row)
-            alpha = fitted_line(panel, shares, ranks, color=fit, lw=2.5, alpha=0.6)
+            alpha = fitted_line(panel, row, window, scale=1 / row["eigenvalues"].sum(), color=fit, lw=2.5, alpha=0.6)
             name = f"target {row['target']:g}" if row["beta"] else "baseline"
             label = name if alpha is None else f"{name}, α = {alpha:.2f}"
             panel.loglog(np.arange(1, len(shares) + 1), shares, color=colour, lw=1.2, label=label)

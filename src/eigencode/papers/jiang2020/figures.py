@@ -55,12 +55,12 @@ def _spectra_of_layers(evidence: StudyResults) -> Figure | None:
         panels[0].set_ylim(top=panels[0].get_ylim()[1] * 1e3)  # room for the inset
         inset = panels[0].inset_axes((0.6, 0.66, 0.38, 0.28))
         beside(inset, evidence.recording)
-        inset.set_title(for_figure(evidence.recording.told), fontsize=6)
+        inset.set_title(for_figure(evidence.recording.name), fontsize=6)
         inset.tick_params(labelsize=6)
         legend(panels[0], fontsize=7, loc="lower left")
     for _, row in spectra[spectra["number"] == EXAMPLE].iterrows():
         spectrum(panels[1], row, f"layer {EXAMPLE}", color="tab:blue", marker="o", ms=2.5)
-        alpha = fitted_line(panels[1], row["eigenvalues"], evidence.fitted, color="tab:red", lw=1.2)
+        alpha = fitted_line(panels[1], row, evidence.fit_window, color="tab:red", lw=1.2)
         if alpha is not None:
             panels[1].lines[-1].set_label(f"α = {alpha:.2f}")
     finish(panels[1], "the paper's example layer", evidence.fitted)
@@ -162,7 +162,7 @@ def _slopes(panel: Axes, curves: dict[str, Any]) -> None:
             continue
         both = pd.concat([curves[quantity]["mean"][layer] for quantity in ("accuracy", "alpha")], axis=1).dropna()
         both = both[(both.iloc[:, 1] < 1) & (both.index > 0)]
-        if len(both) < FEWEST_STRENGTHS:
+        if len(both) < FEWEST_STRENGTHS or both.iloc[:, 0].nunique() < 2:
             continue
         line = stats.linregress(both.iloc[:, 0], both.iloc[:, 1])
         ends = both.iloc[[0, -1], 0]

@@ -113,6 +113,8 @@ def _lines(evidence: StudyResults) -> dict[int, tuple[Interval, Interval]]:
         if len(below) < FEWEST_STRENGTHS:
             continue
         accuracy, alpha = (setting(curve, layer).unstack("seed").reindex(below) for curve in curves)
+        if (accuracy.nunique() < 2).any():  # a network that has collapsed
+            continue
 
         def fit(some: list[Any], accuracy: pd.DataFrame = accuracy, alpha: pd.DataFrame = alpha) -> Any:
             return stats.linregress(accuracy[some].mean(axis=1), alpha[some].mean(axis=1))

@@ -22,8 +22,8 @@ def _slope(layer: int) -> Callable[[StudyResults], pd.Series]:
         )
         accuracy, alpha = accuracy.align(alpha, join="inner")
         below = (alpha.mean(axis=1) < 1) & (alpha.index > 0)
-        if below.sum() < FEWEST_STRENGTHS:
-            raise NotTestedError(f"{FEWEST_STRENGTHS} strengths at which the mean α is below 1")
+        if below.sum() < FEWEST_STRENGTHS or (accuracy[below].nunique() < 2).any():
+            raise NotTestedError(f"{FEWEST_STRENGTHS} strengths at which the mean α is below 1, with accuracies that differ")
         return pd.Series({seed: stats.linregress(accuracy[seed][below], alpha[seed][below]).slope for seed in alpha})
 
     return measure

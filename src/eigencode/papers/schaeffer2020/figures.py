@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eigencode.papers.schaeffer2020.imagenet import name_of, of_imagenet
-from eigencode.papers.schaeffer2020.inputs import PLAIN
+from eigencode.papers.schaeffer2020.inputs import PLAIN, STATED_EXPONENTS
 from eigencode.papers.schaeffer2020.penalised import under_attack
 from eigencode.papers.schaeffer2020.study import LIBRARYS, NOISE_ALONE
 from eigencode.perturbations.specification import MADE
@@ -41,15 +41,18 @@ def _plain_spectra(evidence: StudyResults) -> pd.DataFrame:
 
 def _under_noise(evidence: StudyResults) -> Figure | None:
     """Schaeffer Fig. 3: spectra under each strength of noise, and of noise alone; a row for each network."""
-    kinds = [kind for kind in ("gaussian", *NOISE_ALONE) if kind in set(evidence.spectra["perturbation"])]
     spectra = _plain_spectra(evidence)
-    spectra = spectra[spectra["perturbation"].isin(["unperturbed", *kinds]) & (spectra["adversarial"] == 0)]
-    each = [own for _, own in spectra.groupby("model") if {"unperturbed", *kinds} <= set(own["perturbation"])]
+    spectra = spectra[spectra["adversarial"] == 0]
+    each = [own for _, own in spectra.groupby("model") if {"unperturbed", "gaussian"} <= set(own["perturbation"])]
+    kinds = [kind for kind in ("gaussian", *NOISE_ALONE) if any(kind in set(own["perturbation"]) for own in each)]
     if not kinds or not each:
         return None
     figure, panels = panels_of(len(kinds), rows=len(each), height=4.2)
     for place, own in enumerate(each):
         for panel, kind in zip(panels[place * len(kinds) :], kinds, strict=False):
+            if kind not in set(own["perturbation"]):
+                panel.remove()
+                continue
             _strengths(panel, own, kind, evidence.fitted)
             if len(each) > 1:
                 panel.set_title(f"{name_of(str(own['model'].iloc[0]))}: {_TITLES[kind]}", fontsize=9)
@@ -72,7 +75,12 @@ _ALL_COMPONENTS = 3072
 _MOUSE = {8: 1.49, 4: 1.65, 1: 3.51, _ALL_COMPONENTS: 1.04}
 """Exponents of mouse V1 (Stringer et al. 2019) that the paper gives, by the dimension of the images."""
 
-_PAPERS_NETWORK = {8: 1.21, 4: 1.20, 1: 1.20, _ALL_COMPONENTS: 1.03}
+_PAPERS_NETWORK = {
+    int(name.split()[1]) or _ALL_COMPONENTS: alpha
+    for name, alpha in STATED_EXPONENTS.items()
+    if name.split()[0] in ("pca", "unperturbed")
+}
+"""Exponents of the paper's network, likewise."""
 
 
 def _dimension_of_images(evidence: StudyResults) -> Figure | None:
@@ -99,7 +107,7 @@ def _against_dimension(panel: Axes, evidence: StudyResults) -> None:
     rows = evidence.select("alpha", perturbation=["unperturbed", "pca"], **PLAIN)
     rows = rows.assign(dimension=rows["strength"].where(rows["perturbation"] == "pca", _ALL_COMPONENTS))
     over = rows.drop_duplicates(["network", "dimension"]).groupby("dimension")["value"]
-    mean, spread = over.mean(), over.std()
+    mean, spread, count = over.mean(), over.std(), rows["network"].nunique()
     panel.errorbar(mean.index, mean, yerr=spread, fmt="o-", ms=4, lw=1, capsize=2, color="tab:blue", label="this network")
     for values, colour, name in (
         (_PAPERS_NETWORK, "tab:orange", "the paper's network"),
@@ -109,7 +117,8 @@ def _against_dimension(panel: Axes, evidence: StudyResults) -> None:
     dimensions = np.geomspace(1, _ALL_COMPONENTS, 60)
     panel.plot(dimensions, 1 + 2 / dimensions, "--", lw=1, color="grey", label="1 + 2/d")
     panel.set(xscale="log", xlabel=f"dimension d of the images ({_ALL_COMPONENTS}: all)", ylabel="exponent α")
-    panel.set_title(f"mean and standard deviation of {rows['network'].nunique()} networks", loc="left", fontsize=9)
+    over_ranks = f"; crosses over 10-316, ours over {evidence.ranks[0]}-{evidence.ranks[1]}" if evidence.ranks else ""
+    panel.set_title(f"mean and standard deviation, n = {count}{over_ranks}", loc="left", fontsize=9)
     legend(panel, fontsize=7)
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eigencode.errors import SpectrumError
 from eigencode.papers.schaeffer2020.imagenet import rise_on_imagenet
 from eigencode.papers.schaeffer2020.study import LIBRARYS, NOISE_ALONE
 from eigencode.perturbations.specification import MADE
-from eigencode.spectra.power_law import fit_power_law
 from eigencode.studies.results.claim import Finding, agreed, finding
+from eigencode.studies.results.refitting import fit_of
 from eigencode.studies.results.statistics import Decision, Interval, Limits, interval, lowest, needed
 from eigencode.studies.results.table import NotTestedError, StudyResults, table_of
 
@@ -78,57 +77,42 @@ def pure_noise(evidence: StudyResults) -> Finding:
         found = f"{apart[delta].told(2)} (mean {mean:g}, δ = {delta:g})"
         limits = (each.within(_SIMILAR) for each in apart.values())
         readings.append(finding(found, f"within {_SIMILAR:g} at every δ", *limits))
-    return _of_noise_alone("largest difference of α from noisy images", readings)
+    found_both = agreed(readings, "the mean of the noise")
+    return replace(found_both, found=f"largest difference of α from noisy images: {found_both.found}")
 
 
 def intercept_of_noise(evidence: StudyResults) -> Finding:
     """S2d: but another intercept."""
-    window, spectra = fitted_ranks(evidence), evidence.spectra
+    if (window := evidence.fit_window) is None:
+        raise NotTestedError("networks read over the same ranks")
+    spectra = evidence.spectra
     spectra = spectra[spectra["perturbation"].isin(["gaussian", *NOISE_ALONE])]
     for name, value in PLAIN.items():
         spectra = spectra[spectra[name] == value]
     conditions = [f"{row.perturbation} {row.strength:g}" for row in spectra.itertuples()]
-    intercepts = [_intercept(values, window) for values in spectra["eigenvalues"]]
+    fits = [fit_of(row, window) for row in spectra.to_dict("records")]
+    intercepts = [np.nan if fit is None else fit.intercept / np.log(10) for fit in fits]
     readings = []
     for mean, apart in _from_noisy_images(table_of(spectra.assign(condition=conditions, value=intercepts), columns="condition")):
         delta = min(apart, key=lambda each: abs(apart[each].mean))
         found = f"{apart[delta].told(2)} (mean {mean:g}, δ = {delta:g})"
         limits = (each.above(_SAME) if each.mean > 0 else each.below(-_SAME) for each in apart.values())
         readings.append(finding(found, f"further than {_SAME:g} decades at every δ", *limits))
-    return _of_noise_alone("smallest difference of the intercept from noisy images, decades", readings)
+    both = agreed(readings, "the mean of the noise")
+    return replace(both, found=f"smallest difference of the intercept from noisy images, decades: {both.found}")
 
 
 def _from_noisy_images(table: pd.DataFrame) -> Iterator[tuple[float, dict[float, Interval]]]:
-    """Of noise alone of each mean, its mean, and how far networks' numbers are from those of images with the same noise, by δ."""
-    for kind, mean in NOISE_ALONE.items():
-        both = [name.removeprefix("gaussian ") for name in map(str, table) if name.startswith("gaussian ")]
-        apart = {
-            float(delta): interval(table[f"{kind} {delta}"] - table[f"gaussian {delta}"])
-            for delta in both
-            if f"{kind} {delta}" in table
-        }
-        if apart:
-            yield mean, apart
-
-
-def _intercept(values: np.ndarray, window: tuple[int, int]) -> float:
-    """Decades at rank 1 of the line through a spectrum; NaN where it has none."""
-    try:
-        return float(fit_power_law(values, ranks=window).intercept / np.log(10))
-    except SpectrumError:
-        return np.nan
-
-
-def _of_noise_alone(what: str, readings: list[Finding]) -> Finding:
-    """The finding over both means of the noise, of which the paper names none.
+    """How far numbers under noise alone are from those of noisy images, for each δ; with the mean of the noise, for each mean.
 
     Raises:
-        NotTestedError: no network was shown noise alone.
+        NotTestedError: noise of a mean or a strength was not shown.
     """
-    if not readings:
-        raise NotTestedError("networks that are shown noise alone")
-    found = agreed(readings, "the mean of the noise")
-    return replace(found, found=f"{what}: {found.found}")
+    both = [name.removeprefix("gaussian ") for name in map(str, table) if name.startswith("gaussian ")]
+    for kind, mean in NOISE_ALONE.items():
+        if not both or any(f"{kind} {delta}" not in table for delta in both):
+            raise NotTestedError(f"networks that are shown noise alone of mean {mean:g}, and noisy images")
+        yield mean, {float(delta): interval(table[f"{kind} {delta}"] - table[f"gaussian {delta}"]) for delta in both}
 
 
 def _deviations(table: pd.DataFrame) -> list[float]:

@@ -132,7 +132,7 @@ _RELEASED_WEIGHTS = ("cifar_nat.pt", "cifar_l2_0_25.pt", "cifar_l2_0_5.pt", "cif
 _NOISY = (PerturbationSpec("gaussian", _NOISE), *(PerturbationSpec(kind, _NOISE) for kind in NOISE_ALONE))
 _COMPONENTS_AND_ZCA = (PerturbationSpec("pca", _COMPONENTS), PerturbationSpec("zca", (0.01,)))
 _INPUTS = (*_NOISY[:2], *_COMPONENTS_AND_ZCA)
-"""What networks of Figs 4 and 5 are shown; they were read under noise of mean 0 too when the first of them were kept."""
+"""What the networks of Figs 4 and 5 are shown. Noise of mean 0 is among it, since kept cells have it."""
 
 IMAGENET = CellConfig(
     network=NetworkSpec(RESNET, weights="DEFAULT"),

@@ -21,8 +21,9 @@ HOW_JUDGED = (
     "Brackets are 95 % intervals, Student's over networks where the criterion names no other; differences are paired where seeds "
     "are. A part holds if all intervals lie within their limits, and does not hold if one lies beyond its limit at a level that "
     "holds for all intervals of the part together (Bonferroni). It is undecided where an interval includes a limit, or has no "
-    "width because there are fewer than six networks and all have the same value. A claim has the verdict of its weakest part. "
-    "Limits that are not in the paper's words are ours."
+    "width because there are fewer than six networks and all have the same value; or where two ways of doing what the paper "
+    "leaves open give different verdicts. A claim has the verdict of its weakest part. Limits that are not in the paper's words "
+    "are ours."
 )
 """What verdicts mean, for the pages that show them."""
 
@@ -92,7 +93,12 @@ class Judged:
         return min((each.verdict for each in self.findings), key=get_args(Verdict).index)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values: claim, figure, statement, verdict, weakest (names of the parts that decide it), parts."""
+        """JSON values.
+
+        Returns:
+            Keys claim, figure, figures (and others whose cells it can be judged on), statement, verdict, weakest (names of the
+            parts that decide it), parts.
+        """
         parts = [
             {"part": self.claim.name + part.name, "says": part.says, **vars(finding)}
             for part, finding in zip(self.claim.parts, self.findings, strict=True)
@@ -101,6 +107,7 @@ class Judged:
         return {
             "claim": self.claim.name,
             "figure": self.claim.figure,
+            "figures": [self.claim.figure, *self.claim.also],
             "statement": self.claim.statement,
             "verdict": self.verdict,
             "weakest": ", ".join(weakest),
@@ -236,18 +243,22 @@ def finding(found: str, test: str, *limits: Limits | Decision) -> Finding:
 
 
 def agreed(readings: Sequence[Finding], whatever: str) -> Finding:
-    """What comes out however a thing is done that the paper leaves open; undecided where one way gives another verdict.
+    """What comes out in every way of doing what the paper leaves open; undecided where ways give different verdicts.
 
     Args:
-        readings: What came out, each way.
+        readings: What came out in each way.
         whatever: What is left open, in words.
     """
     verdicts = {each.verdict for each in readings}
-    verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "undecided"
-    found = "; ".join(each.found for each in readings)
-    needed = [each.networks for each in readings if each.verdict == "undecided"]
-    networks = None if None in needed or not needed else max(filter(None, needed))
-    return Finding(verdict, found, f"{readings[0].test}, whatever {whatever}", networks if verdict == "undecided" else None)
+    verdict: Verdict = readings[0].verdict if len(verdicts) == 1 else "undecided"
+    criterion, semicolon, level = readings[0].test.partition("; ")
+    needed = [each.networks for each in readings if each.verdict == "undecided"] if "does not hold" not in verdicts else []
+    return Finding(
+        verdict,
+        "; ".join(each.found for each in readings),
+        f"{criterion}, whatever {whatever}{semicolon}{level}",
+        max(filter(None, needed)) if needed and None not in needed else None,
+    )
 
 
 def _networks_needed(limits: Sequence[Limits | Decision]) -> int | None:

@@ -17,39 +17,40 @@ class RecordedSpectrum:
     Attributes:
         name: Name of the recording.
         eigenvalues: By rank, shape (k,); cross-validated ones may be negative.
-        alpha: Exponent with its 95 % interval; NaN where it is not determined.
-        estimator: What the exponent is of, and how it is estimated.
+        alpha: Exponent of the signal over all ranks, with its 95 % interval; NaN where it is not determined.
+        neurons: Neurons of the signal, which has as many ranks; 0 where there is no signal.
     """
 
     name: str
     eigenvalues: np.ndarray
     alpha: Interval
-    estimator: str
+    neurons: int
 
     @property
     def shares(self) -> np.ndarray:
-        """Shares of the variance, shape (k,); NaN where an eigenvalue is not positive."""
-        shares: np.ndarray = np.where(self.eigenvalues > 0, self.eigenvalues, np.nan) / self.eigenvalues.sum()
+        """Shares of the variance, shape (k,); NaN where an eigenvalue is not positive, or all of them together are not."""
+        total = self.eigenvalues.sum()
+        shares = np.full(len(self.eigenvalues), np.nan)
+        if total > 0:
+            positive = self.eigenvalues > 0
+            shares[positive] = self.eigenvalues[positive] / total
         return shares
 
     @property
     def exponent(self) -> str:
-        """The exponent in a few words."""
+        """The exponent in a few words, and what it is an exponent of."""
+        if not self.neurons:
+            return "variance of single presentations, with noise; α not determined"
         if math.isnan(self.alpha.value):
-            return "α not determined"
+            return "α of what repeats share not determined"
         high = f"{self.alpha.high:.2f}" if math.isfinite(self.alpha.high) else "∞"
-        return f"α {self.alpha.value:.2f} [{self.alpha.low:.2f}, {high}]"
-
-    @property
-    def told(self) -> str:
-        """Name and exponent in a few words."""
-        return f"{self.name}, {self.exponent}"
+        return f"α {self.alpha.value:.2f} [{self.alpha.low:.2f}, {high}] of what repeats share, by its moments"
 
     @property
     def law(self) -> np.ndarray | None:
-        """Shares of the power law that has the exponent and all of the variance, shape (k,); None where there is no exponent."""
-        if math.isnan(self.alpha.value):
+        """Shares of the power law that has the signal's exponent over all its ranks, shape (neurons,); None if there is none."""
+        if not self.neurons or math.isnan(self.alpha.value):
             return None
-        law = np.arange(1, len(self.eigenvalues) + 1, dtype=float) ** -self.alpha.value
+        law = np.arange(1, self.neurons + 1, dtype=float) ** -self.alpha.value
         shares: np.ndarray = law / law.sum()
         return shares

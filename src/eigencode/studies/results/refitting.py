@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import torch
 
 from eigencode.errors import SpectrumError, StudyError
-from eigencode.spectra import Window, fit_power_law
+from eigencode.spectra import PowerLawFit, Window, fit_power_law
 from eigencode.spectra.eigenvalues import numerical_rank
 
 _FITTED = ("alpha", "alpha_stderr", "r2", "stderr")
 _WHERE = ["cell", "layer", "perturbation", "strength"]
+
+
+def fit_of(row: Any, window: Window) -> PowerLawFit | None:
+    """The power law of a kept spectrum over a window; None if these ranks do not all lie above rounding error.
+
+    Args:
+        row: Of ``Store.spectra``: eigenvalues, floor, n_samples.
+        window: Window of the fit.
+    """
+    values = torch.from_numpy(row["eigenvalues"].copy())
+    rank = numerical_rank(values, floor=row["floor"], n_samples=row["n_samples"])
+    try:
+        return fit_power_law(values, ranks=window, rank=rank)
+    except SpectrumError:
+        return None
 
 
 def refitted(results: pd.DataFrame, spectra: pd.DataFrame, window: Window) -> tuple[pd.DataFrame, int]:
@@ -31,11 +48,7 @@ def refitted(results: pd.DataFrame, spectra: pd.DataFrame, window: Window) -> tu
     """
     found, unreached = [], 0
     for row in spectra.to_dict("records"):
-        values = torch.from_numpy(row["eigenvalues"].copy())
-        rank = numerical_rank(values, floor=row["floor"], n_samples=row["n_samples"])
-        try:
-            fit = fit_power_law(values, ranks=window, rank=rank)
-        except SpectrumError:
+        if (fit := fit_of(row, window)) is None:
             unreached += 1
             continue
         numbers = {"alpha": fit.alpha, "r2": fit.r2, "stderr": fit.stderr}

@@ -141,10 +141,14 @@ class StudyResults:
         return self._joined(self._kept, ("layer", "perturbation", "strength"))
 
     @property
+    def fit_window(self) -> Window | None:
+        """Window of the fits; None if cells were read over several."""
+        return self._fits or (next(iter(self._own)) if len(self._own) == 1 else None)
+
+    @property
     def fitted(self) -> tuple[int, int] | None:
         """First and last rank of the fits; None if cells were read over several windows."""
-        own = [window.ranks for window in self._own]
-        return self.ranks or (own[0] if len(own) == 1 else None)
+        return self.fit_window.ranks if self.fit_window else None
 
     def select(self, quantity: str, **where: Any) -> pd.DataFrame:
         """Rows of a quantity whose columns equal ``where``; a list matches any of its values.
