@@ -14,6 +14,7 @@ from eigencode.papers.jiang2020 import claims as jiang2020_claims
 from eigencode.papers.jiang2020 import stated as jiang2020_stated
 from eigencode.papers.schaeffer2020 import claims as schaeffer2020_claims
 from eigencode.perturbations.specification import MADE
+from eigencode.spectra import Window
 from eigencode.studies import Block, Store, StudyResults, load
 from eigencode.studies.cell import with_field
 from eigencode.studies.execution.readout import ROW
@@ -358,7 +359,7 @@ def test_what_a_claim_lacks_is_told(tmp_path):
 def test_a_whole_paper_is_judged_figure_by_figure(tmp_path):
     """Networks of Fig. 7 are trained for fewer epochs than those of Fig. 3, and are like them in all else."""
     longer = load("schaeffer2020.fig3").blocks[0].plan
-    conditions = (("gaussian", 0.5, 1.5), ("pure_noise", 0.5, 1.6))
+    conditions = (("gaussian", 0.5, 1.5), ("pure_noise", 0.5, 1.6), ("grey_noise", 0.5, 1.6))
     records = grid()
     records += [
         replace(schaeffer(seed, alpha=1.1, conditions=conditions), plan=with_field(longer, "member.seed", seed))
@@ -373,6 +374,10 @@ def test_a_whole_paper_is_judged_figure_by_figure(tmp_path):
         record = study_record(study, found.over(ranks) if ranks else found, configuration={})
         return {claim["claim"]: claim for claim in record["claims"] if claim["verdict"] != "not tested"}
 
+    fig3 = load("schaeffer2020.fig3").cells()
+    window = Window.of("10-100, weights inverse_rank")
+    assert StudyResults(store, load("schaeffer2020").cells()).over(window).of(fig3).fit_window == window
+    assert StudyResults(store, fig3).fit_window == Window(10, 316)
     for ranks in (None, (10, 100)):
         whole = claims("schaeffer2020", ranks)
         parts = [claims(f"schaeffer2020.{figure}", ranks) for figure in ("fig3", "fig7", "fig8")]

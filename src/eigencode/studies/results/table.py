@@ -94,6 +94,7 @@ class StudyResults:
             if other._own == {self._fits}:
                 return other._as_read
             other.ranks, other.window, other.alpha_condition = self.ranks, self.window, self.alpha_condition
+            other._fits = self._fits
         return other
 
     def over(self, ranks: Ranks) -> StudyResults:
