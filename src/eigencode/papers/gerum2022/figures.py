@@ -174,7 +174,7 @@ def spectra_of_targets(evidence: StudyResults) -> Figure | None:
     if recording:
         beside(panels[0], recording)
         panels[0].set(xlabel="rank", ylabel="share of the variance", title="Fig. 1c: recording")
-        legend(panels[0], fontsize=7)
+        legend(panels[0], fontsize=7, loc="lower left")
     _two_fitted(panels[-2], chosen, evidence.fit_window)
     for (_, row), colour in zip(chosen.iterrows(), colours(len(chosen)), strict=True):
         shares = _shares(row)

@@ -99,7 +99,7 @@ def _dimension_of_images(evidence: StudyResults) -> Figure | None:
     if recording:
         beside(panels[-1], recording)
         panels[-1].set(xlabel="rank", ylabel="share of the variance", title="recording")
-        legend(panels[-1], fontsize=7)
+        legend(panels[-1], fontsize=7, loc="lower left")
     return figure
 
 
