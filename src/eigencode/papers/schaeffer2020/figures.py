@@ -55,7 +55,7 @@ def _under_noise(evidence: StudyResults) -> Figure | None:
                 continue
             _strengths(panel, own, kind, evidence.fitted)
             if len(each) > 1:
-                panel.set_title(f"{name_of(str(own['model'].iloc[0]))}: {_TITLES[kind]}", fontsize=9)
+                panel.set_title(f"{name_of(str(own['model'].iloc[0]))}\n{_TITLES[kind]}", fontsize=9)
     return figure
 
 
