@@ -222,7 +222,7 @@ def test_what_is_no_state_of_this_version_is_refused(capsys, tmp_path):
             "8/255 for levels of 0..255.",
         ),
         (["--stack", "0"], 2, "--stack must be at least 1; got 0."),
-        (["--width", "20"], 1, "load: schaeffer_cnn has no option 'width'. It has image_shape, classes."),
+        (["--width", "20"], 1, "load: schaeffer_cnn has no option 'width'. It has image_shape, classes, input_mean, input_std."),
         (
             ["--model", "jiang_mlp", "--initial_gain", "-1"],
             1,

@@ -135,7 +135,7 @@ def test_markdown():
     assert for_markdown("a|b [x](http://y) $z$") == r"a\|b [x]\(http://y) \$z\$"
     table = pd.DataFrame({"a|b": ["<script>"]})
     text = render_markdown(
-        "study", record=dict.fromkeys(("ranks", "changes", "missing", "claims", "attack_warnings", "published", "windows", "settings", "sensitivity", "curves"))
+        "study", record=dict.fromkeys(("ranks", "changes", "missing", "claims", "attack_warnings", "published", "windows", "settings", "sensitivity", "curves", "recording"))
         | {"title": "x", "study": "x", "scale": "own", "cells": 1, "hours": 1.0, "machines": ["a|b"]},
         results=table, perturbed={}, rows=table, sensitivity=table,
     )  # fmt: skip

@@ -50,6 +50,7 @@ SOURCES = {
     "network.model": "stated: section 7.2, conv 6 5x5, pool, conv 16 5x5, pool, 400-2000-1000-10, ReLU; Fig. 6: a ResNet-50 of "
     "the Robustness library, here the same network; Fig. 2: eleven networks of five families, of which these are chosen; Fig. "
     "3: ResNet-50; chosen: torch's initial weights, of which nothing is said",
+    "network.options": "chosen: images in 0 to 1 as they are; in schaeffer2020.settings also in -1 to 1, as in the tutorial",
     "network.weights": "stated: torchvision's (Fig. 2); the Robustness library's (Fig. 6, released)",
     "images.data": "stated: CIFAR-10; ImageNet (Fig. 2); chosen: no augmentation, of which nothing is said, so that networks are "
     "trained on such images as they are read on",
@@ -63,6 +64,7 @@ SOURCES = {
     "training.rule": "stated: back-propagation of Eq. (1), cross entropy and penalties",
     "training.optimizer": "chosen: Adam, which needs no schedule for so few epochs; its epsilon of 1e-7 as in Gerum et al.; in "
     "schaeffer2020.settings the tutorial's stochastic gradient descent, too: momentum 0.9, batches of 4, images in -1 to 1",
+    "training.momentum": "chosen: 0.9 for stochastic gradient descent, as in the tutorial",
     "training.spectral": "chosen: ranks 1-10, which batches of 128 allow; nothing is penalised",
     "training.jacobian": "stated: the norm of the column sums, which the authors used; exact and projected beside it",
     "training.measure_every": "chosen: every five epochs, to see accuracy settle",
