@@ -182,8 +182,9 @@ def test_a_recording_beside_networks(name, record, tmp_path):
     np.testing.assert_allclose(line(panel, "v4.npy")[1], values / values.sum())
     exponent = "α 1.10 [1.05, ∞] of what repeats share, by its moments"
     law = np.arange(1, 61) ** -1.1  # over all neurons, of which fewer ranks may be cross-validated
-    np.testing.assert_allclose(line(panel, exponent)[1], law / law.sum())
+    np.testing.assert_allclose(line(panel, "α 1.10 [1.05, ∞] of what repeats\nshare, by its moments")[1], law / law.sum())
     assert f"The recording is v4.npy: {exponent}." in caption(study, study.figure, results)
+    assert replace(recording, bends=True).exponent == f"{exponent}, which is no power law"
 
 
 def test_networks_that_have_collapsed_have_no_slope(tmp_path):

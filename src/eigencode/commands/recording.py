@@ -52,7 +52,8 @@ class MeasuredRecording:
         """What figures of studies draw."""
         nothing = Interval(math.nan, math.nan, math.nan)
         alpha, neurons = (self.signal.alpha, self.signal.n_features) if self.signal else (nothing, 0)
-        return RecordedSpectrum(self.recording.name, self.spectrum.eigenvalues.numpy(), alpha, neurons)
+        bends = self.signal is not None and self.signal.agreement < DOUBTFUL
+        return RecordedSpectrum(self.recording.name, self.spectrum.eigenvalues.numpy(), alpha, neurons, bends)
 
     def described(self) -> dict[str, Any]:
         """As JSON values."""

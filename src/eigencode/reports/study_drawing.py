@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ from eigencode.spectra.window import Window
 from eigencode.studies.results.recorded import RecordedSpectrum
 from eigencode.studies.results.refitting import fit_of
 from eigencode.studies.results.table import StudyResults
+
+_LEGEND_WIDTH = 36
+"""Characters in a line of a legend."""
 
 Draw = Callable[[StudyResults], Figure | None]
 
@@ -75,7 +79,7 @@ def beside(panel: Axes, recording: RecordedSpectrum) -> None:
     line: dict[str, Any] = {"lw": 1, "color": "tab:red"}
     for shares, style, label in ((recording.shares, marks, recording.name), (recording.law, line, recording.exponent)):
         if shares is not None:
-            panel.plot(np.arange(1, len(shares) + 1), shares, label=for_figure(label), **style)
+            panel.plot(np.arange(1, len(shares) + 1), shares, label=textwrap.fill(for_figure(label), _LEGEND_WIDTH), **style)
 
 
 def legend(panel: Axes, **style: Any) -> None:

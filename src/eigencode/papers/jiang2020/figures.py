@@ -149,6 +149,7 @@ def _attacked(kind: str) -> Draw:
             _slopes(panels[2], curves)
         legend(panels[0], fontsize=6, **({"loc": (0.5, 0.12), "ncols": 2} if kind == "layer_fgsm" else {}))
         panels[0].set_title("mean and standard deviation over networks", loc="left", fontsize=9)
+        panels[3].locator_params(axis="x", nbins=5)
         panels[3].set_title(f"layers beyond {DEEP}; dotted: α = 1", loc="left", fontsize=9)
         return figure
 

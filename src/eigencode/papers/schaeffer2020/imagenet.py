@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from eigencode.papers.schaeffer2020.study import ELEVEN, NEED_FILES, NOISE_ALONE, RESNET
@@ -32,16 +34,15 @@ def noise_on_imagenet(evidence: StudyResults) -> Finding:
     """S2a: noise makes the ImageNet network's spectrum steeper, noise alone most of all, whatever its mean."""
     changes = _under_noise(evidence)
     own = changes.loc[[RESNET]] if RESNET in changes.index else changes
-    readings: list[Finding] = []
+    readings = []
     for kind, mean in NOISE_ALONE.items():
         if kind not in own or own[kind].isna().any():
             raise NotTestedError(f"ImageNet networks that are shown noise alone of mean {mean:g}")
-        beyond = "" if readings else "noise alone beyond noisy images "
-        rise = "" if readings else f"strongest noise {_range(own['rise'])}, "
         test = f"α rises by more than {_RISE:g}, and by more under noise alone (one trained network of each kind)"
-        found = f"{rise}{beyond}{_range(own[kind])} (mean {mean:g})"
+        found = f"{_range(own[kind])} (mean {mean:g})"
         readings.append(finding(found, test, bool((own["rise"] > _RISE).all()), bool((own[kind] > 0).all())))
     both = agreed(readings, "the mean of the noise")
+    both = replace(both, found=f"strongest noise {_range(own['rise'])}, noise alone beyond noisy images {both.found}")
     return both if RESNET in changes.index else both.of_a_substitute("ResNet-50", f"{len(own)} others")
 
 

@@ -77,8 +77,8 @@ def pure_noise(evidence: StudyResults) -> Finding:
         found = f"{apart[delta].told(2)} (mean {mean:g}, δ = {delta:g})"
         limits = (each.within(_SIMILAR) for each in apart.values())
         readings.append(finding(found, f"within {_SIMILAR:g} at every δ", *limits))
-    found_both = agreed(readings, "the mean of the noise")
-    return replace(found_both, found=f"largest difference of α from noisy images: {found_both.found}")
+    both = agreed(readings, "the mean of the noise")
+    return replace(both, found=f"largest difference of α from noisy images: {both.found}")
 
 
 def intercept_of_noise(evidence: StudyResults) -> Finding:

@@ -59,7 +59,7 @@ def study_record(
         revisions, claims (as ``Judged.as_dict``), attack_warnings (attack, flag, networks, meaning, remedy), published (quantity,
         figure, paper, here, difference), windows (part, ranks, found, verdict), curves (rows that lay published curves beside
         what came out), sensitivity (as ``over_settings``), how_judged (what verdicts mean), undecided (how many claims are, and
-        about how many networks would decide them; empty if none is), recording (None; a report with one puts in what it is),
+        about how many networks would decide them; empty if none is), recording (None; reports with one describe it),
         settings (field, here, source).
     """
     claims = study_claims(study, evidence)

@@ -19,12 +19,14 @@ class RecordedSpectrum:
         eigenvalues: By rank, shape (k,); cross-validated ones may be negative.
         alpha: Exponent of the signal over all ranks, with its 95 % interval; NaN where it is not determined.
         neurons: Neurons of the signal, which has as many ranks; 0 where there is no signal.
+        bends: Whether one exponent does not describe the signal over all its ranks.
     """
 
     name: str
     eigenvalues: np.ndarray
     alpha: Interval
     neurons: int
+    bends: bool = False
 
     @property
     def shares(self) -> np.ndarray:
@@ -44,7 +46,8 @@ class RecordedSpectrum:
         if math.isnan(self.alpha.value):
             return "α of what repeats share not determined"
         high = f"{self.alpha.high:.2f}" if math.isfinite(self.alpha.high) else "∞"
-        return f"α {self.alpha.value:.2f} [{self.alpha.low:.2f}, {high}] of what repeats share, by its moments"
+        doubt = ", which is no power law" if self.bends else ""
+        return f"α {self.alpha.value:.2f} [{self.alpha.low:.2f}, {high}] of what repeats share, by its moments{doubt}"
 
     @property
     def law(self) -> np.ndarray | None:
