@@ -46,8 +46,10 @@ SMALLER = {
     "--count 3000": "--count 100",
     "--layers features.2,features.6,features.9,features.12": "--layers features.2 --count 40",
     "--ranks schaeffer": "--ranks jiang",
-    "schaeffer_cnn --data digits --layers all": "schaeffer_cnn --data digits --count 120 --layers all",
-    "gerum_cnn --data digits --layers all": "gerum_cnn --data digits --count 120 --layers all",
+    "schaeffer_cnn --data digits --layers all": "schaeffer_cnn --data digits --count 120 --half_samples 0 --layers all",
+    "gerum_cnn --data digits --layers all": "gerum_cnn --data digits --count 120 --half_samples 2 --layers all",
+    "--data tensors:images.npz": "--half_samples 0 --data tensors:images.npz",
+    "--data image_folder:photos": "--half_samples 0 --data image_folder:photos",
     "--epochs 60": "--epochs 1",
     "--epochs 50": "--epochs 1",
     "--epochs 10": "--epochs 1",
@@ -304,6 +306,7 @@ def test_every_example_says_how_it_is_run():
         assert f"python examples/{script.name}" in script.read_text().split('"""')[1]
 
 
+@pytest.mark.slow
 def test_interval_check(tmp_path):
     script = ROOT / "examples" / "interval_check.py"
     words = ["--data", "digits", "--subsets", "1", "--counts", "300"]

@@ -2,6 +2,8 @@
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from command_line import run
 from eigencode import measure, models
@@ -59,6 +61,16 @@ def test_numbers_of_yaml_are_decimal_and_fractions_numbers():
     read = [8 / 255, "1:30", "010", "0x10", 1e-3, 0.5, 1000, -2, "1/2", "1/0", "2020/01/02", "2-10"]
     assert load_yaml(text) == read
     assert load_yaml(dump_yaml(read)) == read
+
+
+@given(st.text("aefnoNyY_./-12:", min_size=1, max_size=5) | st.sampled_from(["Null", "yes", "OFF", "true", "inf", ".inf", "~"]))
+def test_words_are_what_yaml_takes_them_for(text):
+    try:
+        (expected,) = load_yaml(f"- {text}")
+    except yaml.YAMLError:
+        return
+    found = load_yaml(text)
+    assert (type(found), str(found)) == (type(expected), str(expected))
 
 
 @pytest.mark.parametrize("value", ["1/2", "010", "1e-3", "1:30", 0.5, 1e-7, 3, True, None, "yes", float("inf")])

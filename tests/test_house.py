@@ -1,6 +1,7 @@
 """What is in one place only, which rooms may import which, and how long files, functions and their signatures may be."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ PACKAGE = Path(eigencode.__file__).parent
 )
 def test_one_of_each(text, home):
     assert [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if text in path.read_text()] == [home]
+
+
+def test_shapes_are_checked_wherever_they_are_annotated():
+    options = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    checked = next(word for word in options.split() if word.startswith("--jaxtyping-packages=")).partition("=")[2].split(",")[:-1]
+    annotated = [path for path in PACKAGE.rglob("*.py") if "from jaxtyping import" in path.read_text()]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in annotated]
+    assert sorted(names) == checked
 
 
 ROOMS = (

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="peaks are 
     ("shape", "limit", "half_samples", "who"),
     [
         ("several", "50MiB", 20, "command"),
-        ("channels", "50MiB", 20, "python"),
     ],
 )
 def test_measuring_keeps_within_the_limit(shape, limit, half_samples, who):

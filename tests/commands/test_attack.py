@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 import eigencode as ec
 from command_line import run
 
-MLP = ["--model", "gerum_shallow_mlp", "--count", 60, "--ranks", "jiang", "--layers", "hidden1,tanh1"]
+INTERVALS = ["--model", "gerum_shallow_mlp", "--count", 60, "--ranks", "jiang", "--layers", "hidden1,tanh1"]
+MLP = [*INTERVALS, "--half_samples", 0]
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def weights(tmp_path, trained_mlp):
 
 
 def test_json_agrees_with_the_library(capsys, weights, trained_mlp):
-    words = ["--perturbation", "pgd", "--steps", 5, "--strengths", "0:0.2:0.1", "--probe", 20, "--json", "--seed", 2]
-    status, out, _ = run(capsys, "attack", *MLP, *weights, *words)
+    words = ["--perturbation", "pgd", "--steps", 5, "--strengths", "0:0.2:0.2", "--probe", 20, "--json", "--seed", 2]
+    status, out, _ = run(capsys, "attack", *INTERVALS, *weights, *words)
     assert status == 0
     record = json.loads(out)
     images = ec.datasets.load("digits", count=60, seed=2)
@@ -28,7 +29,7 @@ def test_json_agrees_with_the_library(capsys, weights, trained_mlp):
         trained_mlp,
         images,
         ec.attacks.PGD(steps=5, seed=2),
-        strengths=[0, 0.1, 0.2],
+        strengths=[0, 0.2],
         layers=["hidden1", "tanh1"],
         probe=20,
         seed=2,
@@ -99,6 +100,8 @@ def test_layers(capsys, kind):
         kind,
         "--strengths",
         "0.5",
+        "--half_samples",
+        0,
     ]
     status, out, _ = run(capsys, *words, "--json")
     rows = pd.DataFrame(json.loads(out)["layers"])
@@ -149,7 +152,9 @@ def test_bad_input_is_one_sentence(capsys, words, status, message):
 
 
 def test_yaml_takes_numbers_and_lists(capsys, tmp_path):
-    (tmp_path / "attack.yaml").write_text("perturbation: [gaussian, fgsm]\nstrengths: [0.1, 0.2]\ncount: 60\nranks: jiang\n")
+    (tmp_path / "attack.yaml").write_text(
+        "perturbation: [gaussian, fgsm]\nstrengths: [0.1, 0.2]\ncount: 60\nranks: jiang\nhalf_samples: 0\n"
+    )
     status, out, _ = run(capsys, "attack", "--config", tmp_path / "attack.yaml", *MLP[:2], "--layers", "tanh1", "--json")
     assert status == 0
     conditions = [row["condition"] for row in json.loads(out)["layers"]]

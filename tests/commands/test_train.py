@@ -103,6 +103,7 @@ def test_what_jiang_et_al_leave_open_is_an_option(capsys, tmp_path):
     assert "initial_gain: 0.577" in (tmp_path / "study.yaml").read_text()
 
 
+@pytest.mark.slow  # tests/faults kills at every call
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     words = [*TRAIN, "--epochs", 10, "--beta", 0.1, "--measure_every", 10]
     assert command(*words, "--out", tmp_path / "whole").returncode == 0

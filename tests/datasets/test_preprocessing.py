@@ -257,6 +257,7 @@ class TestPublishedAccuracy:
             (folder / file.parent.name / file.name).symlink_to(file)
         return folder
 
+    @pytest.mark.slow
     def test_squeezenet(self, validation, capsys):
         weights = ec.datasets.data_root() / "imagenet" / "squeezenet1_1.safetensors"
         words = [

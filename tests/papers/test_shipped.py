@@ -30,7 +30,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", [name if name == "demo" else pytest.param(name, marks=pytest.mark.slow) for name in PAPERS])
 def test_every_shipped_study_in_its_smallest_size(name, tmp_path):
     study, store = smoke_version(load_study(name)), Store(tmp_path / "store.sqlite")
     summary = run_study(study, store, Local(), states=tmp_path / "states")

@@ -63,7 +63,7 @@ def test_accuracy_against_alpha():
 
 def test_overlaid_spectra(power_law_code):
     conditions = {
-        label: {f"layer{i}": Eigenspectrum.from_activations(power_law_code(1.0, 60, 40)) for i in range(20)}
+        label: {f"layer{i}": Eigenspectrum.from_activations(power_law_code(1.0, 60, 40), half_samples=0) for i in range(20)}
         for label in ("unperturbed", "fgsm 0.1", "fgsm 0.2")
     }
     figure = plot_overlaid_spectra(conditions, ranks=(2, 20), title="fgsm")

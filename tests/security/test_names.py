@@ -62,7 +62,14 @@ def measured(tmp_path_factory):
     import io
 
     out, err = io.StringIO(), io.StringIO()
-    words = ["measure", f"--model=file:{folder}/net.py:Net", f"--data=tensors:{data}", "--layers=all", "--ranks=2-20"]
+    words = [
+        "measure",
+        f"--model=file:{folder}/net.py:Net",
+        f"--data=tensors:{data}",
+        "--layers=all",
+        "--ranks=2-20",
+        "--half_samples=0",
+    ]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of glyphs that the font does not have
         assert cli.main([*words, f"--out={folder}/out"]) == 0

@@ -11,7 +11,7 @@ import pytest
 import reader_fuzzing
 from reader_fuzzing import BYTES, KINDS, SECONDS
 
-_FILES = 12
+_FILES = 6
 _MANY = 800
 
 

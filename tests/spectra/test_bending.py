@@ -27,6 +27,15 @@ def test_a_step_comes_back_and_the_rest_is_straight():
     assert np.abs(slopes[[0, 1, 2, 3, -1, -2, -3]] + 0.5).max() < 0.2
 
 
+def test_several_sets_of_data_are_fitted_as_each_alone():
+    design, random = np.eye(len(PLACES)) / 0.1, np.random.default_rng(1)
+    aims = np.stack([-PLACES, -0.5 * PLACES - 2.0 * (PLACES > 2), np.sin(5 * PLACES)]) / 0.1
+    aims += random.standard_normal(aims.shape)
+    bending = Bending(PLACES)
+    alone = [bending.fit(design, aim)[0] for aim in aims]
+    assert np.abs(bending.curves(design, aims) - alone).max() < 1e-9
+
+
 def test_curves_never_rise():
     curve, _ = Bending(PLACES).fit(np.eye(len(PLACES)) / 0.1, (PLACES + np.sin(5 * PLACES)) / 0.1)
     assert np.diff(curve).max() < 1e-12

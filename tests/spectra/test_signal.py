@@ -145,6 +145,7 @@ def test_the_exponent_does_not_depend_on_noise(alpha, share):
     assert sum(each.agreement < 0.05 for each in found) <= 2
 
 
+@pytest.mark.slow
 def test_a_broken_law_is_told_from_a_straight_one_and_found():
     ranks = np.arange(1, 201.0)
     values = np.where(ranks < 15, ranks**-0.5, 15**1.5 * ranks**-2.0)

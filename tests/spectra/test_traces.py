@@ -175,6 +175,7 @@ def test_summaries_have_it(generator):
     assert (row.dimension_population, row.dimension_low, row.dimension_high) == (found.dimension, found.low, found.high)
 
 
+@pytest.mark.slow
 def test_the_simulations_that_the_documentation_cites_run():
     command = [sys.executable, "-m", "benchmarks.spectrum_bench", "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])

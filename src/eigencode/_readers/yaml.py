@@ -11,6 +11,10 @@ import yaml
 from eigencode._grammar import FRACTION, fraction_in
 from eigencode._readers.files import read_text
 
+_WORD = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+_NO_TEXTS = {"yes", "no", "on", "off", "true", "false", "null"}
+"""Words that YAML takes for something else than text."""
+
 _LONGEST = 2**20
 """Bytes of a file: a thousand times those of a shipped study."""
 
@@ -49,6 +53,8 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError: no YAML, a tag, a key twice, or values that contain themselves, are nested deeper than 40 levels, or
             become more than 200 000 when they are written out.
     """
+    if _WORD.fullmatch(text) and text.lower() not in _NO_TEXTS:  # most values of a command line and a study: at once
+        return text
     _check(text)
     try:
         return yaml.load(text, Loader=_EachOnce)

@@ -304,7 +304,7 @@ class PopulationFit:
 
     def moved_by(self, moves: Array) -> Array:
         """Coefficients of fits to what is expected, moved, shape (b, knots)."""
-        return np.stack([self._solve(move - self._residual)[0] for move in moves])
+        return self.bending.curves(*self.whitened(moves - self._residual))
 
     def of_gains(self) -> Array:
         """Coefficients if gains differ more, by the standard error of their second moment; the same where that is not known."""

@@ -165,8 +165,26 @@ def _put(values: Any, name: str, value: Any, *, free: bool = False) -> None:
         values[first] = _numbers(value) if isinstance(values.get(first), (list, tuple)) else value
 
 
+_CHECKED: dict[tuple[str, str], Study] = {}
+"""What was found right before: a command reads its study more than once."""
+
+_MOST_CHECKED = 16
+
+
 def _checked(given: dict[str, Any], source: str) -> Study:
-    study = _parsed(_with_full_names(given, source), source)
+    """The study of these values, whose names, types and limits are checked."""
+    given = _with_full_names(given, source)
+    known = repr(given), source
+    if known not in _CHECKED:
+        study = _newly_checked(given, source)
+        if len(_CHECKED) == _MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[known] = study
+    return _CHECKED[known]
+
+
+def _newly_checked(given: dict[str, Any], source: str) -> Study:
+    study = _parsed(given, source)
     blocks = []
     for number, block in enumerate(study.blocks):
         grid = {

@@ -366,7 +366,7 @@ def test_when_workers_are_killed_the_table_is_the_same(tmp_path):
 
 
 def test_two_processes_share_the_groups_of_a_study(tmp_path):
-    (tmp_path / "mine.yaml").write_text(to_yaml(LONG))
+    (tmp_path / "mine.yaml").write_text(to_yaml(overridden(LONG, "training.epochs=4")))
     words = [sys.executable, "-m", "eigencode", "study", "run", str(tmp_path / "mine.yaml"), "--stack", "1", "--json"]
     words += ["--store", str(tmp_path / "store.sqlite")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -105,7 +105,6 @@ def robust_over_depth(evidence: StudyResults) -> Finding:
 def _lines(evidence: StudyResults) -> dict[int, tuple[Interval, Interval]]:
     """Layer -> slope dα/dA and R² of the means over networks at strengths with mean α below 1, of layers with three at least."""
     curves = [each_curve(evidence, "layer_gaussian", name) for name in ("accuracy", "alpha")]
-    seeds = sorted(set(curves[0].index.get_level_values("seed")))
     mean_alpha = curves[1].groupby("strength").mean()
     found: dict[int, tuple[Interval, Interval]] = {}
     for layer in list[Any](curves[0]):
@@ -116,11 +115,14 @@ def _lines(evidence: StudyResults) -> dict[int, tuple[Interval, Interval]]:
         if (accuracy.nunique() < 2).any():  # a network that has collapsed
             continue
 
-        def fit(some: list[Any], accuracy: pd.DataFrame = accuracy, alpha: pd.DataFrame = alpha) -> Any:
-            return stats.linregress(accuracy[some].mean(axis=1), alpha[some].mean(axis=1))
+        columns = accuracy.to_numpy(), alpha.reindex(columns=accuracy.columns).to_numpy()
 
-        slope = jackknife(lambda some, fit=fit: fit(some).slope, seeds)  # type: ignore[misc]
-        found[layer] = slope, jackknife(lambda some, fit=fit: fit(some).rvalue ** 2, seeds)  # type: ignore[misc]
+        def fit(some: list[int], columns: tuple[np.ndarray, ...] = columns) -> Any:
+            return stats.linregress(*(each[:, some].mean(axis=1) for each in columns))
+
+        networks = range(accuracy.shape[1])
+        slope = jackknife(lambda some, fit=fit: fit(some).slope, networks)  # type: ignore[misc]
+        found[layer] = slope, jackknife(lambda some, fit=fit: fit(some).rvalue ** 2, networks)  # type: ignore[misc]
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from eigencode.studies.results.table import NotTestedError
 
@@ -75,7 +75,7 @@ class Interval:
         """
         low, high = self._ends()
         levels = [(1 + LEVEL) / 2, 1 - (1 - LEVEL) / (2 * max(family, 1))]
-        usual, wide = stats.t.ppf(levels, self.count - 1)
+        usual, wide = special.stdtrit(self.count - 1, levels)  # many times as fast as stats.t.ppf, and the same
         return replace(self, low=self.mean - (self.mean - low) * wide / usual, high=self.mean + (high - self.mean) * wide / usual)
 
     def _ends(self) -> tuple[float, float]:
@@ -161,7 +161,7 @@ def level(accuracies: Sequence[float] | np.ndarray | pd.Series, images: int) -> 
         images: Number of test images.
     """
     found = interval(accuracies)
-    chosen = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(max(found.mean * (1 - found.mean), 0.0) / images)
+    chosen = special.ndtri((1 + LEVEL) / 2) * np.sqrt(max(found.mean * (1 - found.mean), 0.0) / images)
     half = float(np.hypot(found.high - found.mean, chosen))
     return replace(found, low=found.mean - half, high=found.mean + half)
 
@@ -178,7 +178,7 @@ def highest(intervals: dict[Any, Interval]) -> tuple[Any, Interval]:
 
 def half_width(deviation: Any, count: Any) -> Any:
     """Half of the Student interval of a mean, from the standard deviation and number of values; NaN for a single one."""
-    return stats.t.ppf((1 + LEVEL) / 2, count - 1) * deviation / np.sqrt(count)
+    return special.stdtrit(count - 1, (1 + LEVEL) / 2) * deviation / np.sqrt(count)
 
 
 def rank_correlation(table: pd.DataFrame) -> Interval:
@@ -216,7 +216,7 @@ def correlation(first: pd.Series, second: pd.Series) -> Interval:
     if count < 5 or first.isna().any() or second.isna().any() or first.nunique() < 3 or second.nunique() < 3:
         raise NotTestedError("five settings at least that differ, with both numbers of each")
     found = float(stats.spearmanr(first, second).statistic)
-    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(1.06 / (count - 3))
+    half = special.ndtri((1 + LEVEL) / 2) * np.sqrt(1.06 / (count - 3))
     centre = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12))
     return Interval(found, float(np.tanh(centre - half)), float(np.tanh(centre + half)), count)
 

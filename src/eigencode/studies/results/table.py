@@ -73,8 +73,12 @@ class StudyResults:
         self._own = {Window.of(plan.reading.ranks) for plan in plans}
         self.studied = " or ".join(sorted(map(str, self._own)))
         self._results = self._results[self._results["cell"].isin(identities)]
-        self.rows = self._joined(self._results, _KEYS[1:-1])
+        self._set_rows(self._joined(self._results, _KEYS[1:-1]))
         self._last_epochs = self.rows.groupby("network")["epoch"].max()
+
+    def _set_rows(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+        self._chosen: dict[tuple[str, bool], pd.DataFrame] = {}
 
     def of(self, plans: Sequence[CellConfig]) -> StudyResults:
         """Of some of the cells alone, over the same ranks.
@@ -116,7 +120,7 @@ class StudyResults:
         vars(other).pop("spectra", None)
         other._results, unreached = refitted(other._results, self._kept, window)
         other.cells = other.cells.drop(columns="reading.ranks", errors="ignore")
-        other.rows = other._joined(other._results, _KEYS[1:-1])
+        other._set_rows(other._joined(other._results, _KEYS[1:-1]))
         other.ranks, other.alpha_condition, other._fits = window.ranks, "unperturbed", window
         other.window = str(window)
         if unreached:
@@ -162,12 +166,18 @@ class StudyResults:
         unknown = [name for name in where if name not in self.rows]
         if unknown and not self.rows.empty:
             raise StudyError(f"There is no column {unknown[0]!r}. Columns are {', '.join(map(str, self.rows))}.")
-        rows = self.rows[self.rows["quantity"] == quantity]
-        every_epoch = "epoch" in where and where.pop("epoch") is None
-        for name, value in where.items():
-            wanted = value if isinstance(value, (list, tuple, set)) else [value]
-            rows = rows[rows[name].isin(list(wanted))]
-        return rows if every_epoch else rows[rows["epoch"] == rows["network"].map(self._last_epochs)]
+        rows = self._of_quantity(quantity, every_epoch="epoch" in where and where.pop("epoch") is None)
+        wanted = {name: value if isinstance(value, (list, tuple, set)) else [value] for name, value in where.items()}
+        masks = [rows[name].isin(list(values)).to_numpy() for name, values in wanted.items()]
+        return rows[np.logical_and.reduce(masks)] if masks else rows.copy()
+
+    def _of_quantity(self, quantity: str, *, every_epoch: bool) -> pd.DataFrame:
+        """All rows of a quantity, which claims ask for many times."""
+        if (quantity, every_epoch) not in self._chosen:
+            rows = self.rows[self.rows["quantity"] == quantity]
+            last = rows if every_epoch else rows[rows["epoch"] == rows["network"].map(self._last_epochs)]
+            self._chosen[quantity, every_epoch] = last
+        return self._chosen[quantity, every_epoch]
 
     def of_each_cell(self, quantity: str) -> pd.DataFrame:
         """Rows of a quantity as every cell has read it, also where a network was read in several."""
