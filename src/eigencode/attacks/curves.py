@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode._arguments import check_fields, checked, shown
+from eigencode._shown import Shown, ShownRows
 from eigencode.activations import model_device
 from eigencode.attacks.geometry import Ball
 from eigencode.attacks.gradient import FGSM, PGD
@@ -65,8 +66,8 @@ class Attack(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class RobustnessPoint:
+@dataclass(frozen=True, repr=False)
+class RobustnessPoint(Shown):
     """Accuracy under one budget.
 
     Attributes:
@@ -86,8 +87,8 @@ class RobustnessPoint:
     flags: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RobustnessCurve:
+@dataclass(frozen=True, repr=False)
+class RobustnessCurve(ShownRows):
     """Accuracy against epsilon.
 
     Attributes:
@@ -104,11 +105,19 @@ class RobustnessCurve:
     mode: Mode
     n_images: int
     clean_accuracy: float
-    adversarials: dict[float, Tensor] = field(default_factory=dict, repr=False)
+    adversarials: dict[float, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the mode."""
         check_fields(self, AttackError, choices_only=True)
+
+    def _told(self) -> str:
+        kind = f"{self.attack}, {self.mode}" if self.attack else self.mode
+        return f"RobustnessCurve: {kind}, {self.n_images} images, accuracy {self.clean_accuracy:.3g} without an attack."
+
+    def _rows(self) -> list[dict[str, object]]:
+        names = ("epsilon", "accuracy", "stderr", "flags")
+        return [{**{name: getattr(point, name) for name in names[:3]}, "flags": ", ".join(point.flags)} for point in self.points]
 
     def table(self) -> pd.DataFrame:
         """Columns epsilon, accuracy, stderr, zero_gradients, non_finite_gradients, flags (separated by commas)."""

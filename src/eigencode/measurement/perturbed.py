@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
+from eigencode._shown import Shown, ShownRows
 from eigencode.activations import select_sites, traced_for, unwrapped
 from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
@@ -22,7 +23,7 @@ from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
 from eigencode.measurement.batches import Batches, Perturbation, Reading
 from eigencode.measurement.reader import NetworkReader, Progress
-from eigencode.measurement.result import Measurement
+from eigencode.measurement.result import OF_IMAGES, Measurement, at_a_glance
 from eigencode.measurement.settings import MeasuringKeywords, MeasuringOptions, MeasuringSettings
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra.window import Ranks
@@ -34,8 +35,8 @@ UNPERTURBED = "unperturbed"
 _EXAMPLES = 8
 
 
-@dataclass(frozen=True)
-class Condition:
+@dataclass(frozen=True, repr=False)
+class Condition(Shown):
     """What came out at one strength.
 
     Attributes:
@@ -53,7 +54,12 @@ class Condition:
     spectra: Measurement
     accuracy: dict[str, float]
     flags: tuple[str, ...] = ()
-    examples: Tensor | None = field(default=None, repr=False)
+    examples: Tensor | None = None
+
+    def _shown(self) -> dict[str, object]:
+        accuracies = {each for each in self.accuracy.values() if not math.isnan(each)}
+        accuracy = accuracies.pop() if len(accuracies) == 1 else None
+        return {"label": self.label, "layers": len(self.spectra), "accuracy": accuracy, "flags": ", ".join(self.flags)}
 
     @property
     def label(self) -> str:
@@ -61,8 +67,8 @@ class Condition:
         return self.perturbation if self.perturbation == UNPERTURBED else f"{self.perturbation} {self.strength:g}"
 
 
-@dataclass(frozen=True)
-class PerturbedSpectra:
+@dataclass(frozen=True, repr=False)
+class PerturbedSpectra(ShownRows):
     """Conditions in order, the unperturbed images first.
 
     Attributes:
@@ -74,6 +80,17 @@ class PerturbedSpectra:
     conditions: tuple[Condition, ...]
     failed: dict[str, str] = field(default_factory=dict)
     curve: RobustnessCurve | None = None
+
+    def _told(self) -> str:
+        failed = f", {len(self.failed)} more failed" if self.failed else ""
+        return f"PerturbedSpectra: {len(self.conditions)} conditions{failed}. {OF_IMAGES}"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {"condition": condition.label, "accuracy": condition.accuracy.get(layer, math.nan), **at_a_glance(layer, spectrum)}
+            for condition in self.conditions
+            for layer, spectrum in condition.spectra.items()
+        ]
 
     @checked(AttackError)
     def summary(self, ranks: Ranks = "gerum", *, level: float = 0.95) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ from matplotlib.ticker import LogFormatter
 
 from eigencode._text import for_figure
 from eigencode.errors import SpectrumError
-from eigencode.spectra.plotting import new_figure, plot_spectrum
+from eigencode.measurement.result import Measurement
+from eigencode.spectra.plotting import DEPTH_COLOURS, layer_colours, new_figure, plot_spectrum
 from eigencode.spectra.signal_laws import DOUBTFUL
 from eigencode.spectra.window import Ranks, Window
 
@@ -25,19 +26,11 @@ if TYPE_CHECKING:
 _LEGEND_LAYERS = 14
 """With more layers a colour bar of depth replaces the legend."""
 
-_COLOURS = "turbo"
-"""Colours of depth, first layer to last."""
-
 _STYLES = ("-", "--", ":", "-.")
 
 
-def layer_colours(layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """A colour for each layer, by depth."""
-    return dict(zip(layers, colormaps[_COLOURS](np.linspace(0, 1, len(layers))), strict=True))
-
-
 def plot_spectra(
-    conditions: Mapping[str, Mapping[str, Eigenspectrum]],
+    conditions: Mapping[str, Mapping[str, Eigenspectrum]] | Measurement,
     *,
     ranks: Ranks,
     recording: Eigenspectrum | CrossValidatedSpectrum | None = None,
@@ -46,7 +39,8 @@ def plot_spectra(
     """Eigenspectra of all layers on one pair of log-log axes, the fit window shaded.
 
     Args:
-        conditions: Name of a condition or network to its layers; each is drawn in a line style of its own.
+        conditions: What ``measure`` gives; or several of these, by the name of a condition or network, each drawn in a line
+            style of its own.
         ranks: Window of the fits.
         recording: A recording drawn beside the network, in black; all are then drawn as shares of their variance, which of a
             cross-validated spectrum is that of the signal.
@@ -55,6 +49,8 @@ def plot_spectra(
     Returns:
         Figure.
     """
+    if isinstance(conditions, Measurement):
+        conditions = {"": conditions}
     figure = new_figure(7.2, 5.0)
     ax = figure.add_subplot()
     layers = list(dict.fromkeys(layer for spectra in conditions.values() for layer in spectra))
@@ -121,7 +117,7 @@ def _depth_scale(count: int):  # type: ignore[no-untyped-def]
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    shades = colormaps[_COLOURS]
+    shades = colormaps[DEPTH_COLOURS]
     return ScalarMappable(Normalize(1, count), shades)
 
 
@@ -134,17 +130,20 @@ def plain_log_axis(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
 
 
-def plot_along_layers(summary: pd.DataFrame) -> Figure:
+def plot_along_layers(summary: pd.DataFrame | Measurement, *, ranks: Ranks = "gerum") -> Figure:
     """Exponent and dimension along the layers.
 
     Args:
-        summary: Columns condition, layer, alpha, alpha_population, alpha_low, alpha_high, dimension; dimension_low and
-            dimension_high where they are known.
+        summary: What ``measure`` gives, or columns condition, layer, alpha, alpha_population, alpha_low, alpha_high, dimension;
+            dimension_low and dimension_high where they are known.
+        ranks: Window of the fits to what ``measure`` gives; a table has its own.
 
     Returns:
         Figure with two panels: alpha of the plain fit (line) with the interval of the population exponent (bars), and D of
         these images with that of the population.
     """
+    if isinstance(summary, Measurement):
+        summary = summary.summary(ranks).assign(condition="")
     layers = list(dict.fromkeys(summary["layer"]))
     position = {layer: index for index, layer in enumerate(layers)}
     conditions = list(dict.fromkeys(summary["condition"]))

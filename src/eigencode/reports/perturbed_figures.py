@@ -15,9 +15,9 @@ from torch import Tensor
 
 from eigencode._text import for_figure
 from eigencode.perturbations.specification import kind_of
-from eigencode.reports.figures import layer_colours, plain_log_axis
+from eigencode.reports.figures import plain_log_axis
 from eigencode.spectra import Eigenspectrum
-from eigencode.spectra.plotting import new_figure, plot_spectrum
+from eigencode.spectra.plotting import layer_colours, new_figure, plot_spectrum
 from eigencode.spectra.window import Ranks, Window
 
 _PANELS = 12

@@ -54,7 +54,9 @@ def caption(study: Study, figure: str | None, results: StudyResults) -> str:
     count = results.cells["network"].nunique()
     recorded = results.recording if study.paper and figure in study.paper.beside_recordings else None
     beside = f" The recording is {recorded.name}: {recorded.exponent}." if recorded else ""
-    return f"{number}{title}. {count} {'network' if count == 1 else 'networks'}: {which}.{beside}"
+    several = study.paper is not None and figure in study.paper.spectra_of_one and results.cells["seed"].nunique() > 1
+    one = " Spectra are those of one network of each setting." if several else ""
+    return f"{number}{title}. {count} {'network' if count == 1 else 'networks'}: {which}.{one}{beside}"
 
 
 def spectra_of_networks(evidence: StudyResults) -> Figure | None:

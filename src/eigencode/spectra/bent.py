@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit
 
 from eigencode._arguments import check_fields, checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers
 from eigencode.spectra.intervals import Interval
@@ -39,8 +40,8 @@ _BREAKS = 61
 """Places of the break that are tried."""
 
 
-@dataclass(frozen=True)
-class PowerLawTest:
+@dataclass(frozen=True, repr=False)
+class PowerLawTest(Shown):
     """Whether the population's spectrum is straight in log-log coordinates over a window, against one bend in its middle.
 
     Attributes:
@@ -71,6 +72,9 @@ class PowerLawTest:
     level: float
     ranks: tuple[int, int]
     note: str = ""
+
+    def _shown(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in ("answer", "first", "second", "bend", "p", "rank", "ranks", "note")}
 
     def __post_init__(self) -> None:
         """Checks what types cannot."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eigencode._arguments import checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.dimension import participation_ratio
 from eigencode.spectra.eigenspectrum import Eigenspectrum
@@ -22,8 +23,8 @@ _LARGEST = 1e150
 """Responses above are squared to more than float64 can hold."""
 
 
-@dataclass(frozen=True)
-class CrossValidatedSpectrum:
+@dataclass(frozen=True, repr=False)
+class CrossValidatedSpectrum(Shown):
     """Signal variances along the principal components of one repeat, measured with the other.
 
     Attributes:
@@ -43,6 +44,10 @@ class CrossValidatedSpectrum:
     n_samples: int
     n_features: int
     name: str = "recording"
+
+    def _shown(self) -> dict[str, object]:
+        found = {"name": self.name, "stimuli": self.n_samples, "neurons": self.n_features, "rank": self.numerical_rank}
+        return found | {"signal_fraction": self.signal_fraction}
 
     @property
     def numerical_rank(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import zeta
 
 from eigencode._arguments import checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues
 from eigencode.spectra.jackknife import Jackknife
@@ -51,8 +52,8 @@ def participation_ratio(eigenvalues: Numbers) -> float:
     return float(values.sum() ** 2 / (values**2).sum())
 
 
-@dataclass(frozen=True)
-class DimensionInterval:
+@dataclass(frozen=True, repr=False)
+class DimensionInterval(Shown):
     """Dimension of the population that the images were drawn from, with its confidence interval.
 
     Attributes:

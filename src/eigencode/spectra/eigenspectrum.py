@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from eigencode._arguments import check_fields, checked
+from eigencode._shown import Shown
 from eigencode.errors import DataError, SpectrumError
 from eigencode.spectra.bent import PowerLawTest, power_law_test
 from eigencode.spectra.dimension import DimensionInterval, dimension_interval, participation_ratio
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 Method = Literal["covariance", "gram", "sketch", "cross-validated"]
 
 
-@dataclass(frozen=True)
-class Eigenspectrum:
+@dataclass(frozen=True, repr=False)
+class Eigenspectrum(Shown):
     """Eigenvalues of a code's covariance matrix, with sample size, method and half-samples.
 
     Eigenvalues that are not finite, or (unless cross-validated) negative beyond rounding or not in order, raise a SpectrumError.
@@ -71,11 +72,11 @@ class Eigenspectrum:
     dtype: str = "float64"
     error_bound: float = 0.0
     scale: float = 0.0
-    half_samples: Tensor | None = field(default=None, repr=False)
+    half_samples: Tensor | None = None
     half_counts: tuple[int, ...] = ()
     half_groups: int = GROUPS
-    traces: Traces | None = field(default=None, repr=False)
-    gains: Gains = field(default=Gains(), repr=False)
+    traces: Traces | None = None
+    gains: Gains = field(default=Gains())
     name: str = "activations"
 
     def __post_init__(self) -> None:
@@ -91,6 +92,17 @@ class Eigenspectrum:
                 )
             for half in self.half_samples:
                 checked_eigenvalues(half, caller=f"{self.name}, half-sample", signed=signed)
+
+    def _shown(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "images": self.n_images,
+            "samples": self.n_samples if self.n_samples != self.n_images else None,
+            "units": self.n_features,
+            "rank": self.numerical_rank,
+            "dimension": self.dimension if bool((self.eigenvalues > 0).any()) else None,
+            "method": self.method,
+        }
 
     @classmethod
     @checked(SpectrumError)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from eigencode._arguments import checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.covariance import Moments, add_samples, covariance, gram_of_rows
 from eigencode.spectra.eigenvalues import descending_eigenvalues
@@ -22,8 +23,8 @@ _MOST_NUMBERS = 2**30
 """Numbers of a simulated sample: 8 GiB."""
 
 
-@dataclass(frozen=True)
-class ExpectedExponent:
+@dataclass(frozen=True, repr=False)
+class ExpectedExponent(Shown):
     """What the plain fit reports of simulated samples.
 
     Attributes:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from eigencode._shown import Shown
 
-@dataclass(frozen=True)
-class Interval:
+
+@dataclass(frozen=True, repr=False)
+class Interval(Shown):
     """An estimate and the ends of its confidence interval.
 
     Attributes:

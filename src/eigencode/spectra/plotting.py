@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,15 +21,63 @@ if TYPE_CHECKING:
 
 _SIGNED = "cross-validated"
 
+_DPI = 100
+"""Of a figure in a notebook."""
+
+DEPTH_COLOURS = "turbo"
+"""Colours of depth, first layer to last."""
+
+_LEGEND_ROWS = 20
+
 _POINTS = 300
 """Points drawn for each spectrum, evenly spaced on the logarithmic axis."""
 
 
 def new_figure(width: float = 6.4, height: float = 4.4) -> Figure:
-    """Figure that needs no display and belongs to no global state, size in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """Figure that needs no display and belongs to no global state, size in inches; notebooks show it at the end of a cell."""
+    figure = _Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+class _Figure(Figure):
+    """A figure that notebooks show also where pyplot, which tells them how, is never imported."""
+
+    def _repr_png_(self) -> bytes:
+        written = io.BytesIO()
+        self.savefig(written, format="png", dpi=_DPI)
+        return written.getvalue()
+
+
+def _new_axes() -> Axes:
+    """Axes of a new figure, for which a notebook shows the figure."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    axes._repr_png_ = figure._repr_png_  # type: ignore[attr-defined]
+    return axes
+
+
+def layer_colours(layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """A colour for each layer, by depth."""
+    return dict(zip(layers, colormaps[DEPTH_COLOURS](np.linspace(0, 1, len(layers))), strict=True))
+
+
+def plot_layers(spectra: Mapping[str, Eigenspectrum], *, ax: Axes | None = None, ranks: Ranks | None = None) -> Axes:
+    """Spectra of layers on one pair of log-log axes, coloured by depth, with a legend.
+
+    Args:
+        spectra: Layer -> spectrum.
+        ax: Axes to draw on; default: a new figure.
+        ranks: Window whose fitted lines are drawn; default: none.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or _new_axes()
+    for layer, colour in layer_colours(list(spectra)).items():
+        plot_spectrum(spectra[layer], ax=ax, ranks=ranks, label=layer, colour=colour)
+    ax.legend(fontsize=7, ncols=1 + len(spectra) // _LEGEND_ROWS)
+    return ax
 
 
 def _drawn(count: int) -> np.ndarray:
@@ -59,7 +110,7 @@ def plot_spectrum(
         The axes.
     """
     if ax is None:
-        ax = new_figure().add_subplot()
+        ax = _new_axes()
     values = spectrum.eigenvalues.numpy()
     first, last = positive_run(spectrum.eigenvalues)
     if getattr(spectrum, "method", _SIGNED) != _SIGNED:

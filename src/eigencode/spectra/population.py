@@ -12,6 +12,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from eigencode._arguments import checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.bending import Bending
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues, numerical_floor, numerical_rank
@@ -57,8 +58,8 @@ UNLIKE = 6.0
 ``benchmarks.spectrum_bench`` stay below 3 in 200 trials; images that were copied and changed a little reach 6 to thousands."""
 
 
-@dataclass(frozen=True)
-class PopulationSpectrum:
+@dataclass(frozen=True, repr=False)
+class PopulationSpectrum(Shown):
     """Eigenvalues of the population that a sample's images were drawn from.
 
     Attributes:
@@ -73,9 +74,12 @@ class PopulationSpectrum:
     eigenvalues: Tensor
     n_samples: int
     misfit: float
-    gains: Gains = field(repr=False)
+    gains: Gains
     name: str = "activations"
-    fitted: PopulationFit = field(repr=False, compare=False, kw_only=True)
+    fitted: PopulationFit = field(compare=False, kw_only=True)
+
+    def _shown(self) -> dict[str, object]:
+        return {"name": self.name, "samples": self.n_samples, "units": len(self.eigenvalues), "misfit": self.misfit}
 
     @checked(SpectrumError)
     def exponent(self, ranks: Ranks = "gerum") -> float:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigencode._arguments import check_fields, checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, checked_eigenvalues, positive_run
 from eigencode.spectra.window import MIN_RANKS, Ranks, Weights, Window
@@ -20,8 +21,8 @@ _SIGNED = "cross-validated"
 """The method whose estimates of variances are unbiased, and so may be negative or rise."""
 
 
-@dataclass(frozen=True)
-class PowerLawFit:
+@dataclass(frozen=True, repr=False)
+class PowerLawFit(Shown):
     """Least-squares line through log eigenvalue against log rank.
 
     Attributes:
@@ -50,6 +51,10 @@ class PowerLawFit:
     def __post_init__(self) -> None:
         """Checks the weights."""
         check_fields(self, SpectrumError, choices_only=True)
+
+    def _shown(self) -> dict[str, object]:
+        found = {name: getattr(self, name) for name in ("alpha", "stderr", "r2", "ranks", "weights", "method")}
+        return found | {"samples": self.n_samples or None, "units": self.n_features or None}
 
     @checked(SpectrumError)
     def predict(self, rank: float) -> float:

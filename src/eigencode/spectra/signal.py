@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eigencode._arguments import checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.eigenvalues import Numbers, as_numbers
 from eigencode.spectra.intervals import Interval
@@ -42,8 +43,8 @@ _ROUNDING = 1e-14
 """Variation, as a part of the largest response, that may be rounding alone."""
 
 
-@dataclass(frozen=True, eq=False)
-class SignalSpectrum:
+@dataclass(frozen=True, eq=False, repr=False)
+class SignalSpectrum(Shown):
     """Moments of a signal's covariance over stimuli, and the power laws that have them.
 
     Attributes:
@@ -56,12 +57,17 @@ class SignalSpectrum:
         name: What error messages call the recording.
     """
 
-    moments: SignalMoments = field(repr=False)
+    moments: SignalMoments
     n_stimuli: int
     n_presentations: int
     n_features: int
     level: float = 0.95
     name: str = "recording"
+
+    def _shown(self) -> dict[str, object]:
+        counts = {"stimuli": self.n_stimuli, "presentations": self.n_presentations, "neurons": self.n_features}
+        found = {name: getattr(self, name) for name in ("alpha", "dimension", "signal_fraction")}
+        return {"name": self.name, **counts, **found, "level": self.level}
 
     @property
     def signal_fraction(self) -> Interval:

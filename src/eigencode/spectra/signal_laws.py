@@ -12,6 +12,7 @@ from scipy.optimize import brentq, least_squares, minimize_scalar
 from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
+from eigencode._shown import Shown
 from eigencode.spectra.dimension import power_law_dimension
 from eigencode.spectra.intervals import Interval
 from eigencode.spectra.jackknife import Jackknife
@@ -37,8 +38,8 @@ _POINTS = 41
 _ORDERS = (1, 2, 3, 4)
 
 
-@dataclass(frozen=True)
-class BrokenPowerLaw:
+@dataclass(frozen=True, repr=False)
+class BrokenPowerLaw(Shown):
     """Eigenvalues n^-first up to a rank, and n^-second from there, without a jump.
 
     Attributes:

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from eigencode._arguments import checked
+from eigencode._shown import Shown
 from eigencode.errors import SpectrumError
 from eigencode.spectra.checks import checked_groups, unmasked
 from eigencode.spectra.computing import of_gram
@@ -25,8 +26,8 @@ from eigencode.spectra.resampling import GROUPS, deal, degrees_of_freedom
 from eigencode.spectra.window import Ranks, Window
 
 
-@dataclass(frozen=True)
-class AlphaInterval:
+@dataclass(frozen=True, repr=False)
+class AlphaInterval(Shown):
     """Confidence interval of the exponent of the population that the images were drawn from.
 
     Attributes:

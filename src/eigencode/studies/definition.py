@@ -198,6 +198,7 @@ class Paper:
         curves: Called for what lays its published curves beside ``StudyResults``: rows of a table; None if there are none.
         drawings: Called for its drawings by their figures: each makes a figure from ``StudyResults``.
         beside_recordings: Figures that draw a recording beside the networks.
+        spectra_of_one: Figures that draw the spectra of one network of each setting.
     """
 
     name: str
@@ -213,6 +214,7 @@ class Paper:
     curves: Callable[[], Callable[..., list[dict[str, Any]]] | None] = lambda: None
     drawings: Callable[[], Mapping[str, Callable[..., Any]]] = dict
     beside_recordings: tuple[str, ...] = ()
+    spectra_of_one: tuple[str, ...] = ()
 
     def study(self, figure: str | None, scale: str) -> Study:
         """Cells of a figure, or of all whose files are there."""

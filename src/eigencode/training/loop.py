@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from eigencode._arguments import checked
 from eigencode._arithmetic import exact_arithmetic
 from eigencode._digests import digest_of
+from eigencode._shown import ShownRows
 from eigencode.activations import model_device
 from eigencode.datasets.images import ImageSet
 from eigencode.errors import AttackError, CheckpointError, DivergenceError, PenaltyError, SpectrumError, TrainingError
@@ -52,8 +53,8 @@ _LONGEST_UNSAVED = 120.0
 """Seconds after which the next epoch is saved in any case."""
 
 
-@dataclass(frozen=True)
-class Training:
+@dataclass(frozen=True, repr=False)
+class Training(ShownRows):
     """A finished run.
 
     Attributes:
@@ -70,6 +71,15 @@ class Training:
     history: pd.DataFrame
     cells: tuple[MemberSettings, ...]
     settings: Settings
+
+    def _told(self) -> str:
+        count = len(self.models)
+        return f"Training: {count} {'network' if count == 1 else 'networks'}, {self.settings.epochs} epochs; their last epoch:"
+
+    def _rows(self) -> list[dict[str, object]]:
+        last = self.history[self.history["epoch"] == self.history["epoch"].max()]
+        told = ("member", "layer", "loss", "accuracy", "alpha", "held_out_accuracy", "held_out_alpha")
+        return [{name: row[name] for name in told if name in row} for row in last.to_dict("records")]
 
 
 @checked(TrainingError)

@@ -130,4 +130,5 @@ PAPER = Paper(
     curves=later("eigencode.papers.gerum2022.curves", "beside_published"),
     drawings=later("eigencode.papers.gerum2022.figures", "FIGURES"),
     beside_recordings=("fig1e",),
+    spectra_of_one=("fig1e",),
 )

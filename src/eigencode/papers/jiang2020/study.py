@@ -136,4 +136,5 @@ PAPER = Paper(
     stated=later("eigencode.papers.jiang2020.stated", "STATED"),
     drawings=later("eigencode.papers.jiang2020.figures", "FIGURES"),
     beside_recordings=("fig3",),
+    spectra_of_one=("fig3",),
 )
