@@ -113,5 +113,6 @@ def test_a_plot_of_all_layers(measured):
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == list(measured[0])
     assert len(ax.lines) == 2 * len(labels)
+    assert len(measured[0].plot(ranks="2-50").lines) == 2 * len(labels) - 1  # ten units have no rank 50
     with pytest.raises(ActivationError, match="there are no layers to draw"):
         type(measured[0])().plot()

@@ -2,12 +2,13 @@
 
 from eigencode.attacks.art import ArtAttack
 from eigencode.attacks.constructed import ConstructedSet, Construction, construct
-from eigencode.attacks.curves import Attack, RobustnessCurve, RobustnessPoint, attack_images, robustness_curve
+from eigencode.attacks.curves import Attack, attack_images, robustness_curve
 from eigencode.attacks.gradient import FGSM, PGD, fgsm, pgd
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.named import by_name
 from eigencode.attacks.outputs import sample_cross_entropy, sample_margin
 from eigencode.attacks.reliability import FLAGS, Attacked, Flag
+from eigencode.attacks.robustness import RobustnessCurve, RobustnessPoint
 
 __all__ = [
     "FGSM",

@@ -16,9 +16,10 @@ from eigencode import _processes
 from eigencode._arguments import checked, shown
 from eigencode._shown import Shown, ShownRows
 from eigencode.activations import select_sites, traced_for, unwrapped
-from eigencode.attacks.curves import Attack, Mode, RobustnessCurve, robustness_curve
+from eigencode.attacks.curves import Attack, robustness_curve
 from eigencode.attacks.layerwise import LayerAttack
 from eigencode.attacks.outputs import check_batch
+from eigencode.attacks.robustness import Mode, RobustnessCurve
 from eigencode.datasets.images import UNLABELLED, ImageSet
 from eigencode.errors import ActivationError, AttackError, SpectrumError
 from eigencode.measurement.batches import Batches, Perturbation, Reading

@@ -56,7 +56,7 @@ class Measurement(ShownRows, dict[str, Eigenspectrum]):
 
         Args:
             ax: Axes to draw on; default: a new figure, which a notebook shows at the end of a cell.
-            ranks: Window whose fitted lines are drawn; default: none.
+            ranks: Window whose fitted lines are drawn, of layers that have these ranks; default: none.
 
         Returns:
             The axes.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from eigencode._text import for_figure
 from eigencode.spectra.eigenvalues import positive_run
-from eigencode.spectra.window import Ranks
+from eigencode.spectra.window import Ranks, Window
 
 if TYPE_CHECKING:
     from eigencode.spectra import CrossValidatedSpectrum, Eigenspectrum, PowerLawFit
@@ -68,14 +68,17 @@ def plot_layers(spectra: Mapping[str, Eigenspectrum], *, ax: Axes | None = None,
     Args:
         spectra: Layer -> spectrum.
         ax: Axes to draw on; default: a new figure.
-        ranks: Window whose fitted lines are drawn; default: none.
+        ranks: Window whose fitted lines are drawn, of layers that have these ranks; default: none.
 
     Returns:
         The axes.
     """
     ax = ax or _new_axes()
+    window = None if ranks is None else Window.of(ranks)
     for layer, colour in layer_colours(list(spectra)).items():
-        plot_spectrum(spectra[layer], ax=ax, ranks=ranks, label=layer, colour=colour)
+        spectrum = spectra[layer]
+        fitted = window if window and window.last <= spectrum.numerical_rank else None
+        plot_spectrum(spectrum, ax=ax, ranks=fitted, label=layer, colour=colour)
     ax.legend(fontsize=7, ncols=1 + len(spectra) // _LEGEND_ROWS)
     return ax
 
