@@ -111,7 +111,7 @@ def test_a_plot_of_all_layers(measured):
     assert measured[0].plot(ax, ranks="2-10") is ax
     assert not hasattr(ax, "_repr_png_")  # whoever made the figure shows it
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == list(measured[0])
+    assert labels == [f"{layer}, α = {spectrum.fit('2-10').alpha:.2f}" for layer, spectrum in measured[0].items()]
     assert len(ax.lines) == 2 * len(labels)
     assert len(measured[0].plot(ranks="2-50").lines) == 2 * len(labels) - 1  # ten units have no rank 50
     with pytest.raises(ActivationError, match="there are no layers to draw"):

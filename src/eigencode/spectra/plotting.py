@@ -63,7 +63,7 @@ def layer_colours(layers: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def plot_layers(spectra: Mapping[str, Eigenspectrum], *, ax: Axes | None = None, ranks: Ranks | None = None) -> Axes:
-    """Spectra of layers on one pair of log-log axes, coloured by depth, with a legend.
+    """Spectra of layers on one pair of log-log axes, coloured by depth, with a legend that has their exponents.
 
     Args:
         spectra: Layer -> spectrum.
@@ -77,8 +77,10 @@ def plot_layers(spectra: Mapping[str, Eigenspectrum], *, ax: Axes | None = None,
     window = None if ranks is None else Window.of(ranks)
     for layer, colour in layer_colours(list(spectra)).items():
         spectrum = spectra[layer]
-        fitted = window if window and window.last <= spectrum.numerical_rank else None
-        plot_spectrum(spectrum, ax=ax, ranks=fitted, label=layer, colour=colour)
+        fit = spectrum.fit(window) if window and window.last <= spectrum.numerical_rank else None
+        plot_spectrum(spectrum, ax=ax, label=f"{layer}, α = {fit.alpha:.2f}" if fit else layer, colour=colour)
+        if fit:
+            _draw_line(ax, fit, colour)
     ax.legend(fontsize=7, ncols=1 + len(spectra) // _LEGEND_ROWS)
     return ax
 
@@ -137,14 +139,17 @@ def plot_spectrum(
 
 def draw_fit(ax: Axes, fit: PowerLawFit, *, colour: object = "black") -> None:
     """The fitted line over its window, with its exponent."""
-    first, last = fit.ranks
-    ends = (fit.predict(first), fit.predict(last))
-    ax.loglog(fit.ranks, ends, "-", color=colour, lw=3.5, alpha=0.35, solid_capstyle="butt")
+    _draw_line(ax, fit, colour)
+    last = fit.ranks[1]
     ax.annotate(
         f"α = {fit.alpha:.2f}",
-        (last, ends[1]),
+        (last, fit.predict(last)),
         xytext=(4, 4),
         textcoords="offset points",
         fontsize=8,
         color=colour,
     )
+
+
+def _draw_line(ax: Axes, fit: PowerLawFit, colour: object) -> None:
+    ax.loglog(fit.ranks, [fit.predict(rank) for rank in fit.ranks], "-", color=colour, lw=3.5, alpha=0.35, solid_capstyle="butt")
