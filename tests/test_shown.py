@@ -13,6 +13,7 @@ from eigencode.attacks import FGSM
 from eigencode.errors import ActivationError
 from eigencode.reports import plot_along_layers, plot_spectra
 from eigencode.spectra.intervals import Interval
+from eigencode.training import MemberSettings, Settings, SpectralSettings, train
 
 LONGEST = 300
 """Characters of the line of a result."""
@@ -82,6 +83,21 @@ def test_conditions_and_curves_are_rows(measured):
     assert first.startswith("PerturbedSpectra: 2 conditions. ")
     assert [row.split()[0] for row in rows] == ["unperturbed", "fgsm"]
     assert len(repr(measured[1].curve).splitlines()) == 2 + len(measured[1].curve.points)
+
+
+def test_a_training_is_a_row_for_each_network():
+    images = ec.datasets.load("digits", split="train", count=200)
+    networks = [ec.models.load("gerum_shallow_mlp", image_shape=images.shape, seed=seed) for seed in (0, 1)]
+    settings = Settings(epochs=2, batch_size=100, spectral=SpectralSettings(ranks="jiang"))
+    found = train(networks, images, settings=settings, cells=[MemberSettings(seed=seed) for seed in (0, 1)])
+    first, names, *rows = repr(found).splitlines()
+    assert first == "Training: 2 networks, 2 epochs; their last epoch:"
+    last = found.history[found.history["epoch"] == 2]
+    shown = [dict(zip(names.split(), row.split(), strict=False)) for row in rows]
+    assert [(row["member"], row["loss"]) for row in shown] == [
+        ("0", short(last["loss"].iloc[0])),
+        ("1", short(last["loss"].iloc[1])),
+    ]
 
 
 def test_names_are_escaped(measured):
