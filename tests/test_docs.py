@@ -245,7 +245,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 KEPT = {
     "gerum2022": ["fig1e", "fig2", "fig2d", "fig3a", "fig3d", "fig3g", "figS1", "line"],
-    "jiang2020": ["fig2", "fig3", "fig5", "fig6", "fig7", "fig8", "settings"],
+    "jiang2020": ["fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "settings"],
     "schaeffer2020": ["fig2", "fig3", "fig3_imagenet", "fig4", "fig5", "fig6", "fig7", "fig8"],
 }
 """Figures of which cells are kept beside the pages."""
