@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, multiple, precondition, rule
 
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator, fit_power_law
 from oracles import spectra as oracle
@@ -93,8 +93,15 @@ class Accumulators(RuleBasedStateMachine):
     def batch(self, count):
         return torch.randn(count, 9, generator=self.generator, dtype=torch.float64) * torch.arange(1, 10) ** -0.5
 
+    @initialize(target=parts, count=st.integers(0, 30))
+    def begin_with_one(self, count):
+        return self.begin_another(count)
+
     @rule(target=parts, count=st.integers(0, 30))
     def begin(self, count):
+        return self.begin_another(count)
+
+    def begin_another(self, count):
         metric = SpectrumAccumulator(memory_limit=self.limit)
         samples = self.batch(count)
         metric.update(samples)
@@ -107,6 +114,7 @@ class Accumulators(RuleBasedStateMachine):
         metric.update(more)
         return metric, torch.cat([samples, more])
 
+    @precondition(lambda self: len(self.bundles["parts"]) > 1)  # with one alone, most sequences would end here
     @rule(target=parts, first=consumes(parts), second=consumes(parts))
     def merge(self, first, second):
         if first[0] is second[0]:
