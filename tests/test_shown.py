@@ -12,6 +12,7 @@ from eigencode._shown import Shown, short
 from eigencode.attacks import FGSM
 from eigencode.errors import ActivationError
 from eigencode.reports import plot_along_layers, plot_spectra
+from eigencode.spectra import CrossValidatedSpectrum
 from eigencode.spectra.intervals import Interval
 from eigencode.training import MemberSettings, Settings, SpectralSettings, train
 
@@ -63,7 +64,7 @@ def test_a_result_is_one_line_without_its_eigenvalues(measured, generator):
         table = result._repr_html_()
         assert table.count("<tr>") == table.count('<th scope="row">') == line.count("=")
     assert f"alpha={found.alpha.value:.3g} [{found.alpha.low:.3g}, {found.alpha.high:.3g}]" in repr(found)
-    assert f"units=2000, rank={spectrum.numerical_rank}, dimension={spectrum.dimension:.3g}" in repr(spectrum)
+    assert f"units=2000, rank={spectrum.numerical_rank}, dimension_of_images={spectrum.dimension:.3g}" in repr(spectrum)
 
 
 def test_a_measurement_is_a_row_for_each_layer_and_says_what_its_numbers_are_of(measured):
@@ -76,6 +77,18 @@ def test_a_measurement_is_a_row_for_each_layer_and_says_what_its_numbers_are_of(
     assert len(rows[3].split()) == 5  # ten units have no exponent over ranks 6-50
     assert re.findall(r"<td>(\w+)</td>\s*<td>100</td>", measured[0]._repr_html_()) == list(measured[0])
     assert repr(type(measured[0])()).startswith("Measurement: 0 layers. ")
+
+
+@pytest.mark.parametrize("values", [[0.0] * 60, [1.0] + [0.0] * 59, [-1e-3] + [1.0 / rank for rank in range(1, 60)]])
+def test_spectra_without_an_exponent_are_shown(measured, values):
+    signed = min(values) < 0
+    method = "cross-validated" if signed else "covariance"
+    found = type(measured[0])()
+    found["a"] = ec.Eigenspectrum(torch.tensor(values, dtype=torch.float64), 100, 60, 100, method)
+    assert repr(found).splitlines()[2].split()[0] == "a"
+    assert repr(found["a"]).startswith("Eigenspectrum(")
+    still = CrossValidatedSpectrum(torch.zeros(5).double(), torch.zeros(1, 5).double(), 0.0, 10, 5)
+    assert "signal_fraction" not in repr(still)
 
 
 def test_conditions_and_curves_are_rows(measured):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -48,16 +49,16 @@ class Shown:
         return f"<table><caption>{type(self).__name__}</caption>{cells}</table>"
 
 
-class ShownRows:
+class ShownRows(ABC):
     """A result of several parts: a line, and a row for each of them."""
 
+    @abstractmethod
     def _told(self) -> str:
         """The line above the rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rows(self) -> list[dict[str, object]]:
         """A row for each part, all with the same names."""
-        raise NotImplementedError
 
     def _table(self) -> pd.DataFrame:
         import pandas as pd

@@ -84,7 +84,8 @@ class PerturbedSpectra(ShownRows):
 
     def _told(self) -> str:
         failed = f", {len(self.failed)} more failed" if self.failed else ""
-        return f"PerturbedSpectra: {len(self.conditions)} conditions{failed}. {OF_IMAGES}"
+        count = len(self.conditions)
+        return f"PerturbedSpectra: {count} {'condition' if count == 1 else 'conditions'}{failed}. {OF_IMAGES}"
 
     def _rows(self) -> list[dict[str, object]]:
         return [

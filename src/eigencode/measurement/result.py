@@ -8,7 +8,7 @@ import pandas as pd
 
 from eigencode._arguments import checked
 from eigencode._shown import ShownRows
-from eigencode.errors import ActivationError
+from eigencode.errors import ActivationError, SpectrumError
 from eigencode.measurement.summary import summary_row
 from eigencode.spectra import Eigenspectrum
 from eigencode.spectra.window import Ranks, Window
@@ -77,8 +77,11 @@ class Measurement(ShownRows, dict[str, Eigenspectrum]):
 
 
 def at_a_glance(layer: str, spectrum: Eigenspectrum) -> dict[str, object]:
-    """What is shown of a layer without computing an interval; no exponent where the window extends beyond the rank."""
+    """What is shown of a layer without computing an interval; no exponent where it has none over the window."""
     window = Window.of("gerum")
-    alpha = spectrum.fit(window).alpha if window.last <= spectrum.numerical_rank else ""
+    try:
+        alpha: object = spectrum.fit(window).alpha
+    except SpectrumError:  # too few ranks, or values below zero among them
+        alpha = ""
     found = {"layer": layer, "images": spectrum.n_images, "units": spectrum.n_features, "rank": spectrum.numerical_rank}
     return found | {"dimension": spectrum.dimension if spectrum.numerical_rank else "", f"alpha {window}": alpha}

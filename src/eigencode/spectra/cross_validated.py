@@ -47,7 +47,7 @@ class CrossValidatedSpectrum(Shown):
 
     def _shown(self) -> dict[str, object]:
         found = {"name": self.name, "stimuli": self.n_samples, "neurons": self.n_features, "rank": self.numerical_rank}
-        return found | {"signal_fraction": self.signal_fraction}
+        return found | {"signal_fraction": self.signal_fraction if self.total_variance > 0 else None}
 
     @property
     def numerical_rank(self) -> int:

@@ -100,7 +100,7 @@ class Eigenspectrum(Shown):
             "samples": self.n_samples if self.n_samples != self.n_images else None,
             "units": self.n_features,
             "rank": self.numerical_rank,
-            "dimension": self.dimension if bool((self.eigenvalues > 0).any()) else None,
+            "dimension_of_images": self.dimension if bool((self.eigenvalues > 0).any()) else None,
             "method": self.method,
         }
 

@@ -81,7 +81,7 @@ def plot_layers(spectra: Mapping[str, Eigenspectrum], *, ax: Axes | None = None,
         plot_spectrum(spectrum, ax=ax, label=f"{layer}, α = {fit.alpha:.2f}" if fit else layer, colour=colour)
         if fit:
             _draw_line(ax, fit, colour)
-    ax.legend(fontsize=7, ncols=1 + len(spectra) // _LEGEND_ROWS)
+    ax.legend(fontsize=7, title="α of these images" if window else None, title_fontsize=7, ncols=1 + len(spectra) // _LEGEND_ROWS)
     return ax
 
 
