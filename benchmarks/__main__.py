@@ -10,6 +10,7 @@ BENCHMARKS = (
     "memory",
     "memory_of_all_layers",
     "measuring_against_forward",
+    "monitor_price",
     "spectrum_against_reptrix",
     "spectrum_bench.dimensions",
     "spectrum_bench.exponents",

@@ -114,6 +114,7 @@ MORE_PARAMETERS = {
         "datasets/sources.py:load",
         "measurement/measuring.py:collect",
         "measurement/measuring.py:measure",
+        "measurement/monitor.py:__init__",
         "measurement/perturbed.py:perturbed_spectra",
         "reports/page.py:write_report",
         "spectra/accumulator.py:__init__",

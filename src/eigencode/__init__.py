@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eigencode.datasets import ImageSet
     from eigencode.errors import EigencodeError
     from eigencode.measurement.measuring import collect, measure
+    from eigencode.measurement.monitor import Monitor
     from eigencode.measurement.perturbed import PerturbedSpectra, perturbed_spectra
     from eigencode.measurement.result import Measurement
     from eigencode.spectra import (
@@ -35,6 +36,7 @@ _HOME = {
     "EigencodeError": "eigencode.errors",
     "ImageSet": "eigencode.datasets",
     "Measurement": "eigencode.measurement",
+    "Monitor": "eigencode.measurement",
     "PerturbedSpectra": "eigencode.measurement",
     "SpectrumAccumulator": "eigencode.spectra",
     "WINDOWS": "eigencode.spectra",
@@ -59,6 +61,7 @@ __all__ = [
     "Eigenspectrum",
     "ImageSet",
     "Measurement",
+    "Monitor",
     "PerturbedSpectra",
     "SpectrumAccumulator",
     "Window",

@@ -25,10 +25,12 @@ LARGEST = 2**63 - 1
 
 RANGES = {
     "batch_size": (1, LARGEST),
+    "batches": (1, LARGEST),
     "classes": (1, 100_000),
     "count": (1, LARGEST),
     "draws": (1, LARGEST),
     "epochs": (1, LARGEST),
+    "every": (1, LARGEST),
     "half_samples": (0, 10_000),
     "held_out_count": (1, LARGEST),
     "image_shape": (1, 16_384),
@@ -44,6 +46,7 @@ RANGES = {
     "shuffles": (1, 10_000),
     "size": (1, 16_384),
     "stack": (1, LARGEST),
+    "start": (0, LARGEST),
     "steps": (1, LARGEST),
     "test_count": (1, LARGEST),
     "train_count": (1, LARGEST),

@@ -199,11 +199,12 @@ def hooked(
 
     with ExitStack() as stack:
         stack.enter_context(_uncompiled())
-        stack.callback(model.register_forward_pre_hook(enter).remove)
-        stack.callback(model.register_forward_hook(leave, always_call=True).remove)
+        stack.callback(model.register_forward_pre_hook(_uncompiled_hook(enter)).remove)
+        stack.callback(model.register_forward_hook(_uncompiled_hook(leave), always_call=True).remove)
         for name, module in _named(model, names).items():
-            stack.callback(module.register_forward_pre_hook(partial(on_call, name=name), with_kwargs=True).remove)
-            stack.callback(module.register_forward_hook(partial(on_return, name=name)).remove)
+            on_begin, on_end = _uncompiled_hook(partial(on_call, name=name)), _uncompiled_hook(partial(on_return, name=name))
+            stack.callback(module.register_forward_pre_hook(on_begin, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(on_end).remove)
         yield
 
 
@@ -218,6 +219,14 @@ def _named(model: nn.Module, names: Collection[str]) -> Mapping[str, nn.Module]:
 def _uncompiled() -> Any:
     """Inside, what torch.compile was given runs as it was written; nothing is imported for it."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def _uncompiled_hook(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that is not compiled where it is registered while compiled code runs."""
+    if "torch._dynamo" not in sys.modules:
+        return hook
+    uncompiled: Callable[..., Any] = torch.compiler.disable(hook)
+    return uncompiled
 
 
 def tensors_in(values: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

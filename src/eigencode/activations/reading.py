@@ -96,13 +96,21 @@ def capture_codes(
 
     def read(name: str, tensor: Tensor) -> None:
         axis = axes.get(name) if axes and masks else None
-        consume(name, _coded(tensor, own[name], axis, [masks[each] for each in axis.masks] if axis and masks else []))
+        consume(name, coded(tensor, own[name], axis, [masks[each] for each in axis.masks] if axis and masks else []))
 
     with full_float32(), evaluating(model), captured(model, sites, read):
         yield
 
 
-def _coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, masks: Sequence[Tensor]) -> Coded:
+def coded(tensor: Tensor, own: CodeKeywords, axis: TokenAxis | None, masks: Sequence[Tensor]) -> Coded:
+    """The code that a tensor holds.
+
+    Args:
+        tensor: Tensor, the axis of inputs first.
+        own: Options of ``as_code`` at its site.
+        axis: How it depends on the tokens of masks; None if it does not.
+        masks: These masks, truth values, shape (n, tokens); the first is that of the samples.
+    """
     if axis is None or not masks:
         return Coded(as_code(tensor, **own))
     mask = masks[0]

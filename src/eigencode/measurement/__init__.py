@@ -9,18 +9,20 @@ from eigencode._lazy import loader
 
 if TYPE_CHECKING:
     from eigencode.measurement.measuring import collect, measure
+    from eigencode.measurement.monitor import Monitor
     from eigencode.measurement.perturbed import PerturbedSpectra, perturbed_spectra
     from eigencode.measurement.result import Measurement
 
 _HOME = {
     "Measurement": "eigencode.measurement.result",
+    "Monitor": "eigencode.measurement.monitor",
     "PerturbedSpectra": "eigencode.measurement.perturbed",
     "collect": "eigencode.measurement.measuring",
     "measure": "eigencode.measurement.measuring",
     "perturbed_spectra": "eigencode.measurement.perturbed",
 }
 
-__all__ = ["Measurement", "PerturbedSpectra", "collect", "measure", "perturbed_spectra"]
+__all__ = ["Measurement", "Monitor", "PerturbedSpectra", "collect", "measure", "perturbed_spectra"]
 
 __getattr__ = loader(__name__, _HOME)
 

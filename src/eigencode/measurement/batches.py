@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -209,11 +209,7 @@ class Batches:
         named = {str(name): value for name, value in holder.items()} if isinstance(holder, Mapping) else {}
         named |= dict(zip(self.takes.order, inputs.args, strict=False))
         wanted = self.reading.mask
-        found = {
-            name: _checked_mask(value, len(inputs), name)
-            for name, value in named.items()
-            if name == wanted or (_MASK in name and name not in _NOT_OF_PADDING and getattr(value, "ndim", 0) == 2)
-        }
+        found = masks_in(named, len(inputs), wanted)
         given = tuple(sorted(found))
         if wanted not in found:
             if wanted != Reading.mask:
@@ -224,8 +220,7 @@ class Batches:
                 self._refuse_unnamed(piece, ids.shape[:2])
             if is_ids and not found:
                 found[wanted] = torch.ones_like(ids, dtype=torch.bool)
-            alike = [name for name, value in named.items() if "mask" in name and getattr(value, "shape", None) == ids.shape[:2]]
-            self.unnamed = next((name for name in alike if name not in found), "")
+            self.unnamed = unnamed_mask(named, ids.shape[:2], found)
         return found, given
 
     def _refuse_unnamed(self, piece: Any, tokens: torch.Size) -> None:
@@ -239,6 +234,30 @@ class Batches:
                 "measure: a batch has two parts with one number of tokens, and the network requires the first alone. Pass a "
                 "mapping of its arguments by name, such as input_ids and attention_mask."
             )
+
+
+def masks_in(named: Mapping[str, Any], count: int, wanted: str) -> dict[str, Tensor]:
+    """Which tokens count, of arguments by name that are masks.
+
+    Args:
+        named: Arguments of a network.
+        count: Inputs.
+        wanted: Name of what says which tokens count; what is called an attention mask says so too.
+
+    Raises:
+        DataError: one that is no mask of the tokens of all inputs.
+    """
+    return {
+        name: _checked_mask(value, count, name)
+        for name, value in named.items()
+        if name == wanted or (_MASK in name and name not in _NOT_OF_PADDING and getattr(value, "ndim", 0) == 2)
+    }
+
+
+def unnamed_mask(named: Mapping[str, Any], tokens: tuple[int, ...], found: Collection[str]) -> str:
+    """Name of what looks like the mask of the tokens, shape (n, tokens), and was not found to be it; empty if nothing does."""
+    alike = [name for name, value in named.items() if "mask" in name and tuple(getattr(value, "shape", ())) == tuple(tokens)]
+    return next((name for name in alike if name not in found), "")
 
 
 def _refuse_to_perturb(batch: Batch) -> None:

@@ -18,7 +18,7 @@ from eigencode.errors import ActivationError
 from eigencode.measurement.batches import Batches, Images, Perturbation, Reading, sets_of
 from eigencode.measurement.reader import NetworkReader, Output, Progress, random_devices
 from eigencode.measurement.result import Measurement
-from eigencode.measurement.settings import MeasuringKeywords, MeasuringOptions, MeasuringSettings
+from eigencode.measurement.settings import MeasuringKeywords, MeasuringOptions, MeasuringSettings, check_tokens
 
 
 @checked(ActivationError, options=MeasuringOptions)
@@ -84,7 +84,7 @@ def measure(
     home = model_device(model)
     place = home if device is None else torch.device(usable_device(device, written="`device`"))
     settings = MeasuringSettings(layers=layers, **measuring)
-    _check_tokens("measure", settings)
+    check_tokens("measure", settings)
     batches = Batches(model, images, Reading(settings.batch_size, mask, place, split=distributed), perturbation)
     sets = sets_of(groups, batches)
     if distributed:
@@ -130,7 +130,7 @@ def collect(
         ActivationError: no such layer, several that match, or an output that is not a code of the images.
     """
     model, options = unwrapped(model), CodeOptions(units, tokens, channels)
-    _check_tokens("collect", options)
+    check_tokens("collect", options)
     batches = Batches(model, images, Reading(batch_size, mask, split=False))
     traced, first = traced_for(model, layer, batches.few())
     found = select_sites(traced, layer)
@@ -161,11 +161,3 @@ def collect(
         return torch.cat(rows).squeeze(1)
     longest = max(code.shape[1] for code in rows)
     return torch.cat([nn.functional.pad(code, (0, 0, 0, longest - code.shape[1]), value=torch.nan) for code in rows])
-
-
-def _check_tokens(caller: str, options: CodeOptions) -> None:
-    if options.tokens != "all" and options.units != "all":
-        raise ActivationError(
-            f"{caller}: `tokens` is read with units='all' alone; got tokens={options.tokens!r} with units={options.units!r}. "
-            "Leave one of them out."
-        )

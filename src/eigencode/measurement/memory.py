@@ -10,6 +10,7 @@ import torch
 from eigencode.activations import Site, as_code, options_at
 from eigencode.errors import SpectrumError
 from eigencode.measurement.settings import MeasuringSettings
+from eigencode.spectra.accumulator import SpectrumAccumulator
 from eigencode.spectra.resampling import GROUPS
 from eigencode.spectra.sketch import map_bytes
 from eigencode.spectra.storage import Code, Form, Memory, exact_form, least_limit, scratch_of
@@ -53,6 +54,21 @@ class Pass:
     plans: Sequence[_LayerPlan]
     budgets: Sequence[Memory]
     tight: bool
+
+    def accumulators(self, rows_at: RowsAt, settings: MeasuringSettings) -> dict[str, SpectrumAccumulator]:
+        """One for each layer, with the memory that it gets."""
+        return {
+            plan.layer.name: SpectrumAccumulator(
+                memory_limit=memory.limit,
+                kept_limit=memory.kept,
+                half_samples=settings.half_samples,
+                positions=True,
+                expected_images=rows_at(plan.layer)[0],
+                seed=settings.seed,
+                name=plan.layer.name,
+            )
+            for plan, memory in zip(self.plans, self.budgets, strict=True)
+        }
 
 
 def passes_of(layers: Sequence[Site], rows_at: RowsAt, settings: MeasuringSettings) -> list[Pass]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,6 @@ from eigencode.activations import (
     Coded,
     Site,
     TokenAxis,
-    Trace,
     capture_codes,
     select_sites,
     token_axes,
@@ -29,7 +28,9 @@ from eigencode.activations import (
 from eigencode.errors import ActivationError, ConstantCodeError, EigencodeError
 from eigencode.measurement.accuracy import Accuracy
 from eigencode.measurement.batches import Batch, Batches
+from eigencode.measurement.filling import Filling
 from eigencode.measurement.memory import Pass, passes_of
+from eigencode.measurement.notes import notes_of
 from eigencode.measurement.result import Measurement
 from eigencode.measurement.settings import MeasuringSettings
 from eigencode.spectra import Eigenspectrum, SpectrumAccumulator
@@ -65,7 +66,7 @@ class NetworkReader:
         reasons = {site: unreadable(site, len(first.indices)) for site in chosen}
         result.skipped |= {site.name: reason for site, reason in reasons.items() if reason}
         wanted = [site for site, reason in reasons.items() if not reason]
-        result.notes = self.notes(traced, wanted)
+        result.notes = notes_of(traced, wanted, self.settings, self.batches.unnamed)
         self.axes.update(token_axes(self.model, first.inputs, wanted, first.masks))
         for name in touched_by_padding(self.model, first.inputs, wanted, self.axes, first.masks):
             result.notes[name] = (
@@ -81,7 +82,7 @@ class NetworkReader:
 
         for number, planned in enumerate(passes, 1):
             stage = f"pass {number} of {len(passes)}" if len(passes) > 1 else "inputs"
-            metrics = self.accumulators(planned)
+            metrics = planned.accumulators(self.rows_at, self.settings)
             result.skipped |= self.fill(metrics, planned, stage, on_first if number == 1 else None)
             result.n_passes += 1
             self.finish(metrics, result, tight=planned.tight)
@@ -102,43 +103,6 @@ class NetworkReader:
             return None, True
         return self.batches.rows_of(axis), axis is not None
 
-    def notes(self, traced: Trace, chosen: Sequence[Site]) -> dict[str, str]:
-        """What a reader of the numbers should know of where they were read."""
-        found = {}
-        if traced.head and traced.head in chosen and traced.note:
-            found[traced.head.name] = traced.note
-        if self.settings.units != "all" and self.settings.channels == "auto":
-            for site in chosen:
-                if not site.is_channel_known:
-                    where = "first" if site.channel_axis == 1 else "last"
-                    found[site.name] = (
-                        f"`{site.name}` does not say where its channels are: the {where} axis after that of inputs was taken"
-                    )
-        if self.settings.units != "all" or self.settings.tokens != "all":
-            for site in chosen:
-                if site.n_states > 1:
-                    found[site.name] = (
-                        f"`{site.name}` has the states of {site.n_states} layers and directions, taken for as many tokens"
-                    )
-                elif self.batches.unnamed and len(site.shape) > 2:
-                    found[site.name] = f"every token counts: name `{self.batches.unnamed}` if it is their mask"
-        return found
-
-    def accumulators(self, planned: Pass) -> dict[str, SpectrumAccumulator]:
-        """One for each layer of a pass, with the memory that it gets."""
-        return {
-            plan.layer.name: SpectrumAccumulator(
-                memory_limit=memory.limit,
-                kept_limit=memory.kept,
-                half_samples=self.settings.half_samples,
-                positions=True,
-                expected_images=self.rows_at(plan.layer)[0],
-                seed=self.settings.seed,
-                name=plan.layer.name,
-            )
-            for plan, memory in zip(planned.plans, planned.budgets, strict=True)
-        }
-
     def fill(
         self, metrics: dict[str, SpectrumAccumulator], planned: Pass, stage: str, on_output: OnBatch | None
     ) -> dict[str, str]:
@@ -149,20 +113,10 @@ class NetworkReader:
         """
         batches, sites = self.batches, [plan.layer for plan in planned.plans]
         done, total = 0, -(-batches.count // batches.share[1]) if batches.count else 0
-        lost: dict[str, str] = {}
-        seen: set[str] = set()
+        filling = Filling(metrics)
 
         def consume(name: str, code: Coded) -> None:
-            if name in seen:
-                lost[name] = "it was called more than once for a batch"
-            elif code.rows is None:
-                lost[name] = code.reason
-            elif len(code.rows) != len(batch.indices):
-                lost[name] = f"it gave {len(code.rows)} rows for a batch of {len(batch.indices)} inputs"
-            else:
-                sets = batch.indices if self.sets is None else self.sets[batch.indices]
-                metrics[name].update(code.rows, mask=code.mask, groups=sets)
-            seen.add(name)
+            filling.take(name, code, batch.indices if self.sets is None else self.sets[batch.indices], count=len(batch.indices))
 
         with torch.random.fork_rng(
             random_devices(batches)
@@ -173,20 +127,14 @@ class NetworkReader:
                 if on_output:
                     on_output(outputs, batch)
                 del outputs  # before the next pass makes its own
-                lost |= {site.name: "it was not called for every batch" for site in sites if site.name not in seen}
-                for name in lost:
-                    metrics.pop(name, None)
-                sites = [site for site in sites if site.name not in lost]
-                seen.clear()
+                filling.end_batch()
+                sites = [site for site in sites if site.name not in filling.lost]
                 done += len(batch.indices)
                 if self.progress:
                     self.progress(stage, done, total)
-        if self.together:  # a layer that one process has lost is lost to all
-            for others in _processes.from_each(lost):
-                lost = others | lost
-            for name in lost:
-                metrics.pop(name, None)
-        return lost
+        if self.together:
+            filling.agree()
+        return filling.lost
 
     def outputs(self, inputs: Inputs) -> Any:
         """What the network gives.

@@ -8,36 +8,51 @@ from typing import TypedDict
 
 from eigencode._codes import Channels, CodeOptions, Tokens, Units
 from eigencode._sizes import parse_bytes
+from eigencode.errors import ActivationError
 
 
 @dataclass(frozen=True)
-class MeasuringOptions(CodeOptions):
-    """How layers are measured.
+class StatisticsOptions(CodeOptions):
+    """What is kept of the codes of layers.
 
     Args:
-        batch_size: Images taken at once.
         memory_limit: Memory for the statistics of all layers at once. Layers that do not fit take further passes over the
             images; a layer that does not fit alone is sketched.
         half_samples: Random half-samples for the interval of alpha. 0 for none.
         seed: Seed of half-samples and sketches.
     """
 
-    batch_size: int = 128
     memory_limit: str | int = "4GiB"
     half_samples: int = 20
     seed: int = 0
 
 
-class MeasuringKeywords(TypedDict, total=False):
+@dataclass(frozen=True)
+class MeasuringOptions(StatisticsOptions):
+    """How layers are measured.
+
+    Args:
+        batch_size: Images taken at once.
+    """
+
+    batch_size: int = 128
+
+
+class StatisticsKeywords(TypedDict, total=False):
     """The same for checkers of types, which read no dataclass as keywords (PEP 692)."""
 
     units: Units
     tokens: Tokens
     channels: Channels
-    batch_size: int
     memory_limit: str | int
     half_samples: int
     seed: int
+
+
+class MeasuringKeywords(StatisticsKeywords, total=False):
+    """The same of ``MeasuringOptions``."""
+
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -54,3 +69,12 @@ class MeasuringSettings(MeasuringOptions):
     def limit(self) -> int:
         """Bytes for the statistics of all layers and the results."""
         return parse_bytes(self.memory_limit)
+
+
+def check_tokens(caller: str, options: CodeOptions) -> None:
+    """Refuses a choice of tokens where all tokens are samples."""
+    if options.tokens != "all" and options.units != "all":
+        raise ActivationError(
+            f"{caller}: `tokens` is read with units='all' alone; got tokens={options.tokens!r} with units={options.units!r}. "
+            "Leave one of them out."
+        )
