@@ -50,21 +50,23 @@ PAPER_MODELS: dict''',
     },
     "An option of measuring.": {
         "measurement/settings.py": (
-            """        seed: Seed of half-samples and sketches.
+            """        batch_size: Images taken at once.
     \"\"\"
 """,
-            """        seed: Seed of half-samples and sketches.
+            """        batch_size: Images taken at once.
         coarse: Round codes to half precision.
     \"\"\"
 """,
-            "    seed: int = 0\n",
-            "    seed: int = 0\n    coarse: bool = False\n",
-            "    seed: int\n",
-            "    seed: int\n    coarse: bool\n",
+            "    batch_size: int = 128\n",
+            "    batch_size: int = 128\n    coarse: bool = False\n",
+            "    batch_size: int\n",
+            "    batch_size: int\n    coarse: bool\n",
         ),
         "measurement/reader.py": (
-            "metrics[name].update(code.rows, ",
-            "metrics[name].update(code.rows.half() if self.settings.coarse else code.rows, ",
+            "            filling.take(name, code, ",
+            """            if self.settings.coarse and code.rows is not None:
+                code = code._replace(rows=code.rows.half())
+            filling.take(name, code, """,
         ),
     },
     "A perturbation without labels.": {
