@@ -371,13 +371,15 @@ def test_what_a_callable_gets(network):
         ({"start": -1}, "`start` must be at least 0"),
         ({"when": "always"}, "`when` must be"),
         ({"window": "gerun"}, "gerum"),
+        ({"window": (1, 2)}, "Monitor: `window` must start"),
         ({"optimizer": "adam"}, "`optimizer` must be one of torch.optim"),
         ({"log": 3}, "`log` must be"),
-        ({"log": "/nowhere/log.csv"}, "does not exist"),
+        ({"log": "/nowhere/log.csv"}, "cannot be written"),
         ({"mask": "padding"}, "`padding`"),
         ({"units": "channels", "tokens": "mean"}, "Leave one of them out"),
         ({"memory_limit": "1KiB"}, "memory_limit"),
         ({"batch_size": 3}, "batch_size"),
+        ({"half_samples": 1}, "`half_samples` must be 0 or at least 2"),
     ],
 )
 def test_refused(network, options, said):
@@ -386,9 +388,143 @@ def test_refused(network, options, said):
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("wrong", [nn.DataParallel, lambda model: torch.jit.trace(model, data(0))])
+def test_networks_that_cannot_be_read_are_refused_before_a_file_is_made(network, wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ec.EigencodeError, match=r"DataParallel|torch\.jit"):
+        watched(wrong(network), log=None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_that_is_not_called_is_noticed(network):
     with pytest.warns(UserWarning, match="no forward pass in training mode"), watched(network):
         copy.deepcopy(network)(data(0))
+
+
+def test_monitors_of_one_compiled_network_leave_it_compiled(network):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    called = torch.compile(network, backend=backend)
+    with watched(called, layers="blocks.0") as one, watched(called, layers="blocks.1") as other:
+        for number in range(3):
+            called(data(number))
+        assert graphs
+    assert torch._dynamo.eval_frame._stance.stance == "default"
+    torch._dynamo.reset()
+    assert list(one.measurement) == ["blocks.0"]
+    assert list(other.measurement) == ["blocks.1"]
+
+
+def test_monitors_do_not_share_a_file(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with watched(network, log=None) as one, watched(network, log=None, when="evaluation") as other:
+        network(data(0))
+        network.eval()(data(1))
+    assert one.path != other.path
+    assert [len(each.path.read_text().splitlines()) for each in (one, other)] == [3, 3]
+    with watched(network.train(), log="mine.csv"):
+        with pytest.raises(ec.EigencodeError, match="exists already"):
+            watched(network, log="mine.csv")
+        network(data(0))
+
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.out = nn.Conv2d(1, 5, 3), nn.Linear(5, 2)
+
+    def forward(self, images, attention_mask=None):
+        return self.out(self.convolution(images).mean((2, 3)))
+
+
+def test_batches_of_other_shapes_are_noted():
+    model = Pooled()
+    with watched(model, layers="convolution", units="channels", batches=2, every=4) as monitor:
+        for size in (8, 10, 8, 8):
+            model(torch.rand(20, 1, size, size))
+        assert monitor.history.note.tolist() == ["it had 36 and 64 positions in different batches"]
+        for _ in range(2):
+            model(torch.rand(20, 1, 8, 8))
+    assert monitor.measurement["convolution"].n_samples == 40 * 36
+
+
+@pytest.mark.parametrize("spoil", [lambda mask: mask * 0, lambda mask: mask * 2, lambda mask: (1.0 - mask.float()) * -1e9])
+def test_a_mask_that_cannot_be_read_later_is_noted(spoil):
+    torch.manual_seed(0)
+    model, batch = Language(), texts(0)
+    strange = batch | {"attention_mask": spoil(batch["attention_mask"])}
+    with watched(model, units="channels", every=1) as monitor:
+        model(**batch)
+        monitor._overheard.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        with torch.no_grad():
+            model(**strange)
+        model(**batch)
+    assert ["attention_mask" in note for note in monitor.history.note] == [False] * 4 + [True] * 2 + [False] * 2
+    assert "measure:" not in "".join(monitor.history.note)
+    with pytest.raises(ec.EigencodeError, match=r"^Monitor: `attention_mask`"), watched(model, units="channels"):
+        model(**strange)
+
+
+def test_a_mask_in_some_batches_alone_is_noted():
+    model, batch = Language(), texts(0)
+    with watched(model, units="channels", batches=2) as monitor:
+        model(**batch)
+        model(batch["input_ids"])
+    assert set(monitor.history.note) == {"some batches had a mask of its tokens, and others had none"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_pass_that_raises_leaves_nothing_behind(network, first):
+    expected = measured(network, data(2))
+    with watched(network, every=2) as monitor:
+        if not first:
+            network(data(0))
+            network(data(1))
+        with pytest.raises(RuntimeError):
+            network(data(0)[:, :5])
+        assert not any(module._forward_hooks for module in network.blocks.modules())
+        assert monitor._overheard._followed is None
+        network(data(2))
+    assert_measured(monitor.measurement, expected)
+
+
+def test_a_resumed_training_is_read_at_the_steps_of_one_that_is_not(network):
+    with watched(network, start=98) as monitor:
+        trained(network, 4)
+    assert list(monitor.history.step.unique()) == [100]
+
+
+def test_a_reading_does_not_begin_within_a_step():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 20), nn.ReLU(inplace=True), nn.Linear(20, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with watched(model, layers="0", batches=4, optimizer=optimizer) as monitor:
+        trained(model, 4, micro=4, optimizer=optimizer)
+        expected = measured(model, torch.cat([data(number) for number in range(4)]), layers="0")
+        trained(model, 4, micro=4, optimizer=optimizer)
+    assert list(monitor.history.step) == [1]
+    assert_measured(monitor.measurement, expected)
+
+
+def test_before_a_reading_there_are_columns_and_after_none_a_warning(network):
+    monitor = watched(network, batches=2)
+    network(data(0))
+    assert monitor.history.empty
+    assert {"step", "layer", "alpha", "note"} <= set(monitor.history)
+    with pytest.warns(UserWarning, match="no reading was complete after 1 passes"):
+        monitor.close()
+    assert not monitor._overheard._filling.metrics
+
+
+def test_notes_of_where_it_was_read_are_in_the_rows():
+    with watched(Language(), layers="head", units="channels") as monitor:
+        monitor._overheard.model(**texts(0))
+    assert "scores each token" in monitor.history.note.iloc[0]
 
 
 WORKER = """
@@ -416,7 +552,13 @@ with ec.Monitor(parallel, log=lambda values, step: told.append(step), **options)
             network[2].bias.fill_(torch.nan)  # of one process alone
     parallel(data(0))
     parallel(data(1))
-words = rank, close, found.n_images, told, len(monitor.history), list(monitor.measurement), list(monitor.measurement.skipped)
+    monitor.close()
+convolution = torch.nn.Conv1d(1, 3, 2)
+with ec.Monitor(torch.nn.Sequential(convolution), layers="all", units="channels", window=(1, 3), half_samples=0, log="log.csv") as other:
+    other._overheard.model(torch.rand(5, 1, 12 + rank))
+with ec.Monitor(torch.nn.Sequential(convolution), layers="all", units="channels", window=(1, 3), half_samples=0, distributed=False) as own:
+    own._overheard.model(torch.rand(5, 1, 12))
+words = rank, close, found.n_images, told, len(monitor.history), list(monitor.measurement), list(monitor.measurement.skipped), other.measurement.skipped, own.path.name, other.path
 sys.stdout.write("; ".join(map(str, words)) + "\\n")
 sys.stdout.flush()
 dist.barrier()
@@ -426,6 +568,16 @@ dist.barrier()
 def test_processes_read_together_and_the_first_logs(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    said = sorted(line for line in torchrun(script).splitlines() if line[:1] in "01")
-    end = "240; {}; 6; ['0', '1']; ['2']"
-    assert said == [f"0; True; {end.format('[1, 4]')}", f"1; True; {end.format('[]')}"]
+    said = [
+        line.split("; ") for line in sorted(line for line in torchrun(script, folder=tmp_path).splitlines() if line[:1] in "01")
+    ]
+    for rank, words in enumerate(said):
+        assert words[:2] == [str(rank), "True"]
+        assert words[2:7] == ["240", str([] if rank else [1, 4]), "6", "['0', '1']", "['2']"]
+        assert words[7] == "{'0': 'it had 11 and 12 positions in different batches'}"
+    assert [words[8:] for words in said] == [
+        ["eigencode-monitor.csv", "log.csv"],
+        ["eigencode-monitor-process-1.csv", "None"],
+    ]
+    for name in ("log.csv", "eigencode-monitor.csv", "eigencode-monitor-process-1.csv"):
+        assert len((tmp_path / name).read_text().splitlines()) == 2

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -216,9 +216,23 @@ def _named(model: nn.Module, names: Collection[str]) -> Mapping[str, nn.Module]:
         return {name: module for name, module in named_modules(model)[0].items() if name in names}
 
 
-def _uncompiled() -> Any:
+_eager: list[Any] = []
+"""How torch.compile is told to leave code alone, once for each block that is open: blocks end in any order."""
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
     """Inside, what torch.compile was given runs as it was written; nothing is imported for it."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    _eager.append(_eager[0] if _eager else torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        stance = _eager.pop()
+        if not _eager:
+            stance.__exit__(None, None, None)
 
 
 def _uncompiled_hook(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,15 @@ _TOKENS = 128
 """Positions for which a chunk is sized where a mask says which are samples, and batches have as many as they are padded to."""
 
 
+def unlike(one: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """Why batches of two outlines are not one code."""
+    if len(one) != len(other):
+        return "some batches had a mask of its tokens, and others had none"
+    what = "positions" if one[-1] == other[-1] else "units"
+    numbers = (each[0] if what == "positions" else each[-1] for each in (one, other))
+    return f"it had {' and '.join(map(str, numbers))} {what} in different batches"
+
+
 class Gathered:
     """One layer's codes on their way into an accumulator, in chunks whose size depends on the layer alone.
 
@@ -24,12 +33,13 @@ class Gathered:
 
     Attributes:
         failure: Why the codes cannot be measured; empty if they can.
+        outline: Positions and units of each batch; units alone where a mask says which positions are samples.
     """
 
     def __init__(self, metric: SpectrumAccumulator) -> None:
         self.metric = metric
         self.failure = ""
-        self._shape: tuple[torch.Size, bool] | None = None
+        self.outline: tuple[int, ...] = ()
         self._waiting: list[tuple[Tensor, Tensor | None]] = []
 
     def update(self, activations: Tensor, *, mask: Tensor | None = None, groups: Tensor | None = None) -> None:
@@ -37,10 +47,11 @@ class Gathered:
         del groups  # each image is one of its own
         if self.failure or not len(activations):
             return
-        if self._shape is not None and (activations.shape[2:], mask is None) != self._shape:
-            self.failure = f"it had {self._shape[0][0]} units and has {activations.shape[2]} in another batch"
+        outline = tuple(activations.shape[1:] if mask is None else activations.shape[2:])
+        if self.outline and outline != self.outline:
+            self.failure = unlike(self.outline, outline)
             return
-        self._shape = (activations.shape[2:], mask is None)
+        self.outline = outline
         positions, units = (activations.shape[1] if mask is None else _TOKENS), activations.shape[2]
         size = max(1, CHUNK_BYTES // (positions * units * activations.element_size()))
         self._waiting.append((activations.clone(), mask))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -14,8 +15,8 @@ from torch import nn
 
 from eigencode import _processes
 from eigencode._arguments import checked, shown
-from eigencode.errors import ActivationError
-from eigencode.measurement.logs import CsvLog, free_path
+from eigencode.errors import ActivationError, DataError, SpectrumError
+from eigencode.measurement.logs import DEFAULT, CsvLog
 from eigencode.measurement.overhearing import Overheard
 from eigencode.measurement.result import Measurement
 from eigencode.measurement.settings import MeasuringSettings, StatisticsKeywords, StatisticsOptions, check_tokens
@@ -48,11 +49,12 @@ class Monitor:
         model: The network, as it is called: what torch.compile or DistributedDataParallel returned.
         layers: As in ``measure``, found in the first pass that is read. "head" is found only where the last module with weights
             makes the scores, since the network is not run again.
-        every: Steps between two readings; the first is read at once.
-        batches: Forward passes that are added up for one reading. With several, they may follow one another over several steps.
+        every: Steps between two readings. The first begins at once, in a training that goes on at the next multiple of it; and a
+            step later where the network changes the numbers of a layer in place.
+        batches: Forward passes that are added up for one reading, of one step or of several that follow one another.
         window: Window of the exponent.
-        log: Called as ``log(values, step=step)`` with names such as "alpha/blocks.0" and numbers, as ``wandb.log``,
-            ``mlflow.log_metrics`` and ``trackio.log`` take them; or a CSV file, which must not exist. Default:
+        log: Called as ``log(values, step=step)`` with names such as "alpha/blocks.0" and numbers, as ``wandb.log``
+            and ``trackio.log`` take them; or a CSV file, which must not exist unless ``start`` is given. Default:
             eigencode-monitor.csv in the working directory, with a number if it exists.
         optimizer: Count its steps, so that all passes of gradient accumulation are those of one step. Default: each forward pass
             in the mode ``when`` is a step.
@@ -107,18 +109,24 @@ class Monitor:
         steps_of = _counted(optimizer)
         settings = MeasuringSettings(layers=layers, **statistics)
         check_tokens("Monitor", settings)
-        self.window = Window.of(window)
+        try:
+            self.window = Window.of(window)
+        except SpectrumError as error:
+            raise ActivationError(f"Monitor: {str(error).replace('`ranks`', '`window`')}") from None
         self.every, self.step = every, start
         self.measurement: Measurement | None = None
         self._rows: list[dict[str, Any]] = []
-        self._log = self._logger(log, go_on=start > 0)
+        if settings.half_samples == 1:
+            raise ActivationError("Monitor: `half_samples` must be 0 or at least 2; got 1. Pass for example 20.")
         self._distributed = distributed
         if distributed:
             _processes.meet("Monitor")
         self._overheard = Overheard(model, settings, batches, mask, together=distributed)
+        self._log = self._logger(log, go_on=start > 0)
         self._counts_passes, self._when = optimizer is None, when
-        self._read_at = start - 1  # the step of the last reading
-        self._n_passes = 0
+        self._read_at = start - 1 if start else None  # the step at which the last reading began
+        self._earliest = start  # no reading begins before this step
+        self._n_passes = self._n_readings = 0
         self._closing = ExitStack()
         self._attach(model, steps_of)
 
@@ -128,9 +136,7 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Closes it."""
-        if kind is not None:
-            self._n_passes += 1  # the error tells more than a warning
-        self.close()
+        self._close(told=kind is not None)
 
     @property
     def path(self) -> Path | None:
@@ -140,69 +146,101 @@ class Monitor:
     @property
     def history(self) -> pd.DataFrame:
         """A row for each reading and layer: step, and the columns of ``summary_row``."""
-        return pd.DataFrame(self._rows)
+        return pd.DataFrame(self._rows, columns=_columns())
 
     def close(self) -> None:
         """Leaves the network as it was; a reading that is not complete is dropped."""
+        self._close(told=False)
+
+    def _close(self, *, told: bool) -> None:
+        """Closes it, with a warning if it has read nothing, unless the user has been told of another error."""
         self._overheard.stop()
         self._closing.close()
+        if self._n_readings or told:
+            return
+        self._n_readings = 1  # once is enough
+        what = f"no reading was complete after {self._n_passes} passes. Run more of them, or ask for fewer `batches`."
         if not self._n_passes:
-            self._n_passes = 1
-            warnings.warn(
-                f"Monitor: the network made no forward pass in {self._when} mode while it was monitored. Pass the network that "
-                "the loop calls, as torch.compile or DistributedDataParallel returned it, and choose `when`.",
-                stacklevel=2,
+            what = (
+                f"the network made no forward pass in {self._when} mode while it was monitored. Pass the network that the loop "
+                "calls, as torch.compile or DistributedDataParallel returned it, and choose `when`."
             )
+        warnings.warn(f"Monitor: {what}", stacklevel=3)
 
-    def _logger(self, log: Log | str | Path | None, *, go_on: bool) -> Log | CsvLog:
+    def _logger(self, log: Log | str | Path | None, *, go_on: bool) -> Log | CsvLog | None:
+        """Where numbers go; None in processes that do not log. What one process cannot do, none does."""
         if callable(log):
-            return log
-        return CsvLog(free_path() if log is None else Path(log).expanduser(), go_on=go_on)
+            return None if self._distributed and _processes.rank() else log
+        path, found, refused = None if log is None else Path(log).expanduser(), None, ""
+        if not self._distributed and _processes.rank():
+            path = path or DEFAULT
+            path = path.with_stem(f"{path.stem}-process-{_processes.rank()}")
+        try:
+            if not self._distributed or not _processes.rank():
+                found = CsvLog(path, _columns(), go_on=go_on)
+        except DataError as error:
+            refused = str(error)
+        if self._distributed:
+            refused = next(filter(None, _processes.from_each(refused)), "")
+        if refused:
+            raise ActivationError(refused)
+        return found
 
     def _attach(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-        before, after = (_Hook(torch.compiler.disable(each)) for each in (self._before, self._after))
+        before, after, end = (_Hook(torch.compiler.disable(each)) for each in (self._before, self._after, self._end))
         self._closing.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
         self._closing.callback(model.register_forward_hook(after).remove)
+        self._closing.callback(model.register_forward_hook(end, always_call=True).remove)
         if optimizer is not None:
             self._closing.callback(optimizer.register_step_post_hook(_Hook(self._stepped)).remove)
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if model.training != (self._when == "training"):
             return
-        if self._overheard.is_reading or self.step // self.every != self._read_at // self.every:
-            if not self._overheard.is_reading:
-                self._read_at = self.step
-            self._overheard.begin_pass(args, kwargs)
+        is_due = self._read_at is None or self.step // self.every != self._read_at // self.every
+        if not self._overheard.is_reading:
+            if not is_due or self.step < self._earliest:
+                return
+            self._read_at = self.step
+        self._overheard.begin_pass(args, kwargs)
 
     def _after(self, model: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         if model.training != (self._when == "training"):
             return
+        step, was_reading = self.step, self._overheard.is_reading
         self._n_passes += 1
-        step = self.step
-        if self._counts_passes:
-            self.step += 1
+        self.step += self._counts_passes
         if self._overheard.end_pass(output):
+            self._n_readings += 1
             self.measurement = self._overheard.measurement()
             self._tell(self.measurement, step)
+        elif was_reading and not self._overheard.is_reading:  # layers were found, and had been changed in place
+            self._read_at, self._earliest = None, step + 1
+
+    def _end(self, *_: object) -> None:
+        if self._overheard.end_failed_pass():
+            self._read_at, self._earliest = None, self.step + (not self._counts_passes)
 
     def _stepped(self, *_: object) -> None:
         self.step += 1
 
     def _tell(self, measurement: Measurement, step: int) -> None:
-        rows = [{"step": step} | summary_row(spectrum, self.window) for spectrum in measurement.values()]
-        rows += [
-            dict.fromkeys(_columns()) | {"step": step, "layer": name, "note": why} for name, why in measurement.skipped.items()
-        ]
+        rows = []
+        for name, spectrum in measurement.items():
+            row = {"step": step} | summary_row(spectrum, self.window)
+            rows.append(row | {"note": ". ".join(filter(None, (measurement.notes.get(name, ""), row["note"])))})
+        empty: dict[str, Any] = dict.fromkeys(_columns())
+        rows += [empty | {"step": step, "layer": name, "note": why} for name, why in measurement.skipped.items()]
         self._rows += rows
-        if self._distributed and _processes.rank():
-            return
         if isinstance(self._log, CsvLog):
             self._log.write(rows)
-        else:
-            named = {f"{name}/{row['layer']}": row.get(name) for name in LOGGED for row in rows}
-            self._log({key: value for key, value in named.items() if value is not None}, step=step)
+        elif self._log is not None:
+            named = {f"{name}/{row['layer']}": row[name] for name in LOGGED for row in rows}
+            if found := {key: value for key, value in named.items() if value is not None}:
+                self._log(found, step=step)
 
 
+@cache
 def _columns() -> list[str]:
     """Columns of the history, also where no layer could be measured."""
     least = Eigenspectrum.from_activations(torch.eye(3))

@@ -29,7 +29,7 @@ from eigencode.activations import (
 from eigencode.errors import ActivationError, DataError, EigencodeError, SpectrumError
 from eigencode.measurement.batches import Reading, masks_in, unnamed_mask
 from eigencode.measurement.filling import Filling
-from eigencode.measurement.gathering import Gathered
+from eigencode.measurement.gathering import Gathered, unlike
 from eigencode.measurement.memory import Pass, passes_of
 from eigencode.measurement.notes import notes_of
 from eigencode.measurement.reader import CONSTANT
@@ -64,6 +64,7 @@ class Overheard:
         self._followed: Followed | None = None
         self._is_within = False  # whether a pass has begun and not ended
         self._filling, self._n_read = Filling[Gathered]({}), 0
+        self._unreadable_now = ""  # why this pass has no codes
         self._count, self._masks, self._unnamed = 0, dict[str, Tensor](), ""
 
     def begin_pass(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -73,12 +74,18 @@ class Overheard:
             args: What the network is called with, by position.
             kwargs: By name.
         """
-        if self._is_within or not self.is_reading:  # the pass before ended with an error, with some of its layers read
+        if self._is_within or not self.is_reading:  # a pass may have been interrupted, with some of its layers read
             self.stop()
             self._filling, self._n_read = self._empty(), 0
         self.is_reading = self._is_within = True
-        with self._apart():
-            self._look_at(args, kwargs)
+        self._unreadable_now = ""
+        try:
+            with self._apart():
+                self._look_at(args, kwargs)
+        except DataError as error:
+            self._unreadable_now = str(error).removeprefix("measure: ")
+            if not self._sites:
+                raise ActivationError(f"Monitor: {self._unreadable_now}") from None
         if not self._sites:
             self._followed = Followed(self.model)
             self._listening.enter_context(self._followed.calls())
@@ -96,21 +103,28 @@ class Overheard:
         """
         if not self._is_within:
             return False
-        self._is_within = False
         self._listening.close()
         with self._apart():
             if not self._followed:
                 self._filling.end_batch()
-                self._n_read += 1
-            elif self._find(self._followed.trace(self._count, outputs), self._followed):
-                self._n_read += 1
-        self._followed = None
+            elif not self._find(self._followed.trace(self._count, outputs), self._followed):
+                self.stop()
+                return False
+        self._n_read += 1
+        self._followed, self._is_within = None, False
         return self._n_read == self.passes
+
+    def end_failed_pass(self) -> bool:
+        """Drops the reading if a pass has begun and not ended, since it ended with an error; whether it did so."""
+        failed = self._is_within
+        if failed:
+            self.stop()
+        return failed
 
     def stop(self) -> None:
         """Stops listening, and drops the reading."""
         self._listening.close()
-        self._followed = None
+        self._followed, self._filling = None, Filling({})
         self.is_reading = self._is_within = False
 
     def measurement(self) -> Measurement:
@@ -121,14 +135,14 @@ class Overheard:
                 gathered.complete()
             filling.lose({name: gathered.failure for name, gathered in filling.metrics.items() if gathered.failure})
             if self.together:
-                filling.agree()
+                self._agree(filling)
             result.skipped = self._unreadable | filling.lost
             result.notes, result.n_passes = dict(self._notes), self._n_read
             for name in list(filling.metrics):
                 metric = filling.metrics.pop(name).metric
-                if self.together:
-                    metric.reduce()
                 try:
+                    if self.together:
+                        metric.reduce()
                     spectrum = metric.compute()
                 except SpectrumError as error:
                     result.skipped[name] = str(error)
@@ -139,6 +153,15 @@ class Overheard:
                     result.skipped[name] = CONSTANT
         self.is_reading = False
         return result
+
+    def _agree(self, filling: Filling[Gathered]) -> None:
+        """Leaves out what another process has lost, and layers that are not alike in all processes; collective."""
+        filling.agree()
+        outlines = _processes.from_each({name: gathered.outline for name, gathered in filling.metrics.items()})
+        for name in list(filling.metrics):
+            others = [each[name] for each in outlines if each[name] != outlines[0][name]]
+            if others:
+                filling.lose({name: unlike(outlines[0][name], others[0])})
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -156,15 +179,15 @@ class Overheard:
             rows = Inputs(args, kwargs).main
         except DataError:
             if rows is None:
-                raise ActivationError(
-                    "Monitor: the network is called without a tensor that has a row for each input. Monitor a part of it that is."
+                raise DataError(
+                    "the network is called without a tensor that has a row for each input. Monitor a part of it that is."
                 ) from None
         self._count = len(rows)
         named: dict[str, Any] = dict(zip(self._takes.order, args, strict=False)) | dict(kwargs)
         tensors = {name: value for name, value in named.items() if isinstance(value, Tensor) and value.ndim == 2}
         if self.mask != Reading.mask and self.mask not in tensors:
-            raise ActivationError(
-                f"Monitor: the network is called without a tensor `{self.mask}` of shape (n, tokens), which is to be the mask. "
+            raise DataError(
+                f"the network is called without a tensor `{self.mask}` of shape (n, tokens), which is to be the mask. "
                 "Check the name."
             )
         self._masks = masks_in(tensors, self._count, self.mask)
@@ -223,6 +246,9 @@ class Overheard:
         with self._apart():
             axis = self._axis_of(tuple(tensor.shape))
             masks = [self._masks[each] for each in axis.masks] if axis else []
+            if self._unreadable_now:
+                self._filling.fail(name, self._unreadable_now)
+                return
             try:
                 code = coded(tensor.detach(), options_at(self._sites[name], self.settings), axis, masks)
                 self._filling.take(name, code, None, count=self._count)
