@@ -248,7 +248,7 @@ def test_an_error_in_a_pass_drops_what_it_had_read(network):
     expected = measured(network, torch.cat([data(1), data(2)]))
     with watched(network, batches=2) as monitor:
         network(data(0))
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             network(data(0)[:, :5])
         network(data(1))
         network(data(2))
@@ -485,12 +485,57 @@ def test_a_pass_that_raises_leaves_nothing_behind(network, first):
         if not first:
             network(data(0))
             network(data(1))
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             network(data(0)[:, :5])
-        assert not any(module._forward_hooks for module in network.blocks.modules())
         assert monitor._overheard._followed is None
         network(data(2))
+        assert not any(module._forward_hooks for module in network.blocks.modules())
     assert_measured(monitor.measurement, expected)
+
+
+class Failing(Block):
+    """Raises an error of its own when asked to."""
+
+    fails = False
+
+    def forward(self, inputs):
+        if self.fails:
+            raise KeyError("of the network's own")
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2])
+def test_a_network_s_own_error_stays_what_it_is(network, passes):
+    network.blocks = nn.Sequential(Failing(32), Failing(32))
+    with watched(network, every=2, batches=2) as monitor:
+        for number in range(passes):
+            network(data(number))
+        network.blocks[1].fails = True
+        for _ in range(2):
+            with pytest.raises(KeyError, match="of the network's own"):
+                network(data(0))
+        network.blocks[1].fails = False
+        network.eval()(data(0))  # another mode, in which hooks of the failed pass would cost time
+        assert not any(module._forward_hooks for module in network.blocks.modules())
+        for number in range(4):
+            network.train()(data(number))
+    assert monitor.measurement["blocks.1"].n_samples == 200
+
+
+def test_an_empty_batch_is_noted(network):
+    with watched(network, batches=2) as monitor:
+        network(data(0))
+        network(data(0)[:0])
+        network(data(1)[:0])
+    assert monitor.measurement["blocks.0"].n_samples == 100
+
+
+def test_numbers_that_are_missing_are_not_logged(network):
+    told = []
+    with watched(network, window=(1, 200), log=lambda values, step: told.append(values)):
+        network(data(0))
+    assert "dimension/blocks.0" in told[0]
+    assert "alpha/blocks.0" not in told[0]
 
 
 def test_a_resumed_training_is_read_at_the_steps_of_one_that_is_not(network):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
@@ -138,7 +139,7 @@ def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels 
         ActivationError: what is asked for would have padding in it.
     """
     if output.ndim < _SEQUENCE:
-        return output.reshape(len(output), 1, -1)
+        return output.reshape(len(output), 1, math.prod(output.shape[1:]))
     if mask is not None and bool((mask != 0).all()):
         mask = None
     if mask is not None and (mask.ndim != 2 or mask.shape[0] != len(output)):
@@ -147,7 +148,7 @@ def as_code(output: Tensor, *, units: Units, tokens: Tokens, channels: Channels 
         raise ActivationError(f"as_code: {reason}.")
     is_last = channels == "last" if channels != "auto" else output.ndim == _SEQUENCE
     if units == "all" and (tokens == "all" or not is_last or output.ndim > _SEQUENCE):
-        return output.reshape(len(output), 1, -1)
+        return output.reshape(len(output), 1, math.prod(output.shape[1:]))
     rows = output.flatten(1, -2) if is_last else output.flatten(2).transpose(1, 2)
     if units == "channels":
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -127,6 +128,7 @@ class Monitor:
         self._read_at = start - 1 if start else None  # the step at which the last reading began
         self._earliest = start  # no reading begins before this step
         self._n_passes = self._n_readings = 0
+        self._has_failed = False  # the last pass, whose hooks stay until the next one
         self._closing = ExitStack()
         self._attach(model, steps_of)
 
@@ -195,6 +197,9 @@ class Monitor:
             self._closing.callback(optimizer.register_step_post_hook(_Hook(self._stepped)).remove)
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if self._has_failed:
+            self._overheard.stop()
+            self._has_failed = False
         if model.training != (self._when == "training"):
             return
         is_due = self._read_at is None or self.step // self.every != self._read_at // self.every
@@ -219,6 +224,7 @@ class Monitor:
 
     def _end(self, *_: object) -> None:
         if self._overheard.end_failed_pass():
+            self._has_failed = True
             self._read_at, self._earliest = None, self.step + (not self._counts_passes)
 
     def _stepped(self, *_: object) -> None:
@@ -236,7 +242,7 @@ class Monitor:
             self._log.write(rows)
         elif self._log is not None:
             named = {f"{name}/{row['layer']}": row[name] for name in LOGGED for row in rows}
-            if found := {key: value for key, value in named.items() if value is not None}:
+            if found := {key: value for key, value in named.items() if value is not None and not math.isnan(value)}:
                 self._log(found, step=step)
 
 

@@ -118,12 +118,16 @@ class Overheard:
         """Drops the reading if a pass has begun and not ended, since it ended with an error; whether it did so."""
         failed = self._is_within
         if failed:
-            self.stop()
+            self._drop()
         return failed
 
     def stop(self) -> None:
         """Stops listening, and drops the reading."""
         self._listening.close()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Drops the reading alone: hooks cannot be removed where torch goes through them after an error."""
         self._followed, self._filling = None, Filling({})
         self.is_reading = self._is_within = False
 
@@ -243,6 +247,8 @@ class Overheard:
 
     def _hear(self, name: str, tensor: Tensor) -> None:
         """Takes the numbers at a site, while the network runs."""
+        if not self._is_within:  # of a pass that has failed
+            return
         with self._apart():
             axis = self._axis_of(tuple(tensor.shape))
             masks = [self._masks[each] for each in axis.masks] if axis else []
